@@ -1,0 +1,113 @@
+"""Setting an image's fields and properties from text (DESIGN §8).
+
+Users: `catalog.catalog`, inside its transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from catalog.access import Principal
+from catalog.errors import Forbidden, Immutable, InvalidValue, NotFound, QuotaExceeded
+from catalog.fields import FIELDS, MAX_PROPERTIES, Details, Field, check_property, parse
+from catalog.image import Image
+from catalog.repository import Repository
+from catalog.status import HAS_DATA, Status
+
+IMAGE = "image."
+PROPERTY = "property."
+
+_WITHOUT_DATA = frozenset({Status.QUEUED, Status.SAVING, Status.UPLOADING, Status.IMPORTING})
+_HASH_LENGTHS = {64: "sha256", 96: "sha384", 128: "sha512"}
+
+
+def hash_algorithm(value: str) -> str:
+    """The algorithm of a hexadecimal digest, by its length.  Raises InvalidValue."""
+    algo = _HASH_LENGTHS.get(len(value))
+    if algo is None or any(digit not in "0123456789abcdefABCDEF" for digit in value):
+        raise InvalidValue("os_hash_value", "is a sha256, sha384 or sha512 in hexadecimal")
+    return algo
+
+
+def apply(
+    repository: Repository,
+    number: int,
+    values: Mapping[str, str | None],
+    principal: Principal,
+) -> None:
+    """Set each `image.<field>` and `property.<name>`; None removes a property.
+
+    A read-only field is ignored until the image has its data, so that copying all
+    attributes of another image works; afterwards only its own value is accepted.
+    Removing a field does nothing: an image always has all of them.
+    """
+    properties: dict[str, str | None] = {}
+    for name, value in values.items():
+        if name.startswith(PROPERTY):
+            properties[name.removeprefix(PROPERTY)] = value
+        elif name.startswith(IMAGE) and name.removeprefix(IMAGE) in FIELDS:
+            if value is not None:
+                field = FIELDS[name.removeprefix(IMAGE)]
+                _set_field(repository, number, field, value, principal)
+        else:
+            raise InvalidValue(name, "is neither a field of an image nor a property")
+    if properties:
+        _set_properties(repository, number, properties)
+
+
+def _set_field(
+    repository: Repository, number: int, field: Field, text: str, principal: Principal
+) -> None:
+    image = repository.image(number)
+    if image.status in _WITHOUT_DATA and field.name in ("size", "os_hash_value"):
+        _expect(repository, image, field.name, text)
+        return
+    fixed = field.parse is None or (field.only_before_data and image.status in HAS_DATA)
+    if fixed or (field.name == "status" and image.status in _WITHOUT_DATA):
+        if image.status not in _WITHOUT_DATA and text != _present(repository, image, field):
+            raise Immutable(field.name, "is read-only")
+        return
+    value = parse(field, text)
+    match field.name:
+        case "tags":
+            repository.set_tags(number, value)
+        case "status":
+            if value is not image.status:
+                repository.change_status(number, value, only_from=HAS_DATA)
+        case "owner" if value != image.owner and not principal.is_admin:
+            raise Forbidden("owner", "only an administrator gives an image away")
+        case _:
+            repository.set_image(number, **{field.name: value})
+
+
+def _present(repository: Repository, image: Image, field: Field) -> str | None:
+    stores = sorted(place.store for place in repository.locations_of(image.number))
+    details = Details(image, {}, repository.tags(image.number), tuple(stores))
+    return field.render(details)
+
+
+def _expect(repository: Repository, image: Image, name: str, text: str) -> None:
+    if name == "size":
+        if not text.isdecimal():
+            raise InvalidValue("size", "is a whole number of bytes")
+        repository.set_image(image.number, expected_size=int(text))
+    else:
+        hash_algorithm(text)
+        repository.set_image(image.number, expected_hash=text.lower())
+
+
+def _set_properties(
+    repository: Repository, number: int, values: Mapping[str, str | None]
+) -> None:
+    present = repository.properties(number)
+    for name, value in values.items():
+        if value is not None:
+            check_property(name, value)
+        elif name not in present:
+            raise NotFound(name)
+    wanted = {name: value for name, value in {**present, **values}.items() if value is not None}
+    if len(wanted) > MAX_PROPERTIES:
+        raise QuotaExceeded(
+            f"image {number}", f"an image has at most {MAX_PROPERTIES} properties"
+        )
+    repository.set_properties(number, values)

@@ -1,0 +1,622 @@
+"""The catalog: what may happen to images, folders and locations, and when.
+
+Users: `vfs`, `upload`, `reader`, `deletion`, `fsck`, the commands.  Scope: the rules, each
+operation one transaction; this is the only module that begins one, and none spans a
+store's I/O.  Threading: any thread; every call opens its own transaction.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from time import time_ns
+from typing import Any
+
+from sqlalchemy import Engine
+
+from catalog import access, attributes, names
+from catalog.access import Principal
+from catalog.database import WRITE, catalog_errors
+from catalog.errors import (
+    AlreadyExists,
+    Conflict,
+    FolderNotEmpty,
+    Forbidden,
+    InvalidName,
+    IsAFolder,
+    NotAFolder,
+    NotFound,
+    NotSupported,
+    Protected,
+    ReadOnlyStore,
+)
+from catalog.fields import Details
+from catalog.image import (
+    Entry,
+    Folder,
+    FolderKind,
+    Image,
+    Location,
+    LocationState,
+    Process,
+    Saved,
+    UploadRecord,
+    Visibility,
+    now,
+)
+from catalog.process import this_process
+from catalog.repository import Repository
+from catalog.settings import CatalogSettings
+from catalog.status import HAS_DATA, IN_PROGRESS, Status
+from catalog.stores.base import Capability, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an entry is to be: a name in a folder."""
+
+    folder: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class External:
+    """Data that lies elsewhere and is only referred to."""
+
+    url: str
+    size: int
+    disk_format: str
+    virtual_size: int
+
+
+class Catalog:
+    """Images and where they are, over one database and the configured stores."""
+
+    def __init__(
+        self, engine: Engine, settings: CatalogSettings, stores: Mapping[str, Store]
+    ) -> None:
+        """Use `bootstrap.open_catalog` to get one."""
+        self.settings = settings
+        self.stores = stores
+        self._engine = engine
+
+    # -- transactions ------------------------------------------------------------------
+
+    @contextmanager
+    def read(self) -> Iterator[Repository]:
+        """A transaction that only reads: one consistent view, and it waits for nobody."""
+        with catalog_errors(self._engine), self._engine.connect() as connection:
+            yield Repository(connection, "")
+
+    @contextmanager
+    def write(self) -> Iterator[Repository]:
+        """A transaction that writes: committed at the end, rolled back by an exception."""
+        with (
+            catalog_errors(self._engine),
+            self._engine.connect().execution_options(**WRITE) as connection,
+            connection.begin(),
+        ):
+            yield Repository(connection, str(this_process()))
+
+    def close(self) -> None:
+        """Close the stores and the database."""
+        for store in self.stores.values():
+            store.close()
+        self._engine.dispose()
+
+    def store(self, name: str) -> Store:
+        """The configured store of that name.  Raises NotFound."""
+        try:
+            return self.stores[name]
+        except KeyError:
+            raise NotFound(name, "no such store is configured") from None
+
+    # -- looking -----------------------------------------------------------------------
+
+    def image(self, number: int) -> Image:
+        """The image of that number.  Raises NotFound."""
+        with self.read() as repository:
+            return repository.image(number)
+
+    def details(self, number: int) -> Details:
+        """Everything there is to tell of an image.  Raises NotFound."""
+        with self.read() as repository:
+            return Details(
+                repository.image(number),
+                repository.properties(number),
+                repository.tags(number),
+                tuple(sorted(place.store for place in repository.locations_of(number))),
+            )
+
+    # -- folders -----------------------------------------------------------------------
+
+    def make_folder(self, place: Place, principal: Principal) -> Folder:
+        """Make an empty folder.  Raises AlreadyExists, InvalidName, NotFound, Forbidden."""
+        access.check_create(principal)
+        names.check(place.name)
+        with self.write() as repository:
+            parent = _writable_folder(repository, place)
+            _check_free(repository, place)
+            temporary = parent.temporary or names.is_temporary(place.name)
+            return repository.add_folder(
+                parent.number,
+                parent.store,
+                place.name,
+                FolderKind.PLAIN,
+                principal.name,
+                temporary,
+            )
+
+    def remove_folder(self, place: Place, principal: Principal) -> None:
+        """Remove an empty folder.  Raises NotFound, NotAFolder, FolderNotEmpty, Forbidden."""
+        with self.write() as repository:
+            folder = _own_folder(repository, place, principal)
+            if not repository.is_empty(folder.number):
+                raise FolderNotEmpty(place.name)
+            repository.drop_folder(folder)
+
+    def move_folder(self, source: Place, target: Place, principal: Principal) -> None:
+        """Rename a folder within its store; an empty folder at `target` gives way.
+
+        Raises NotFound, Forbidden, FolderNotEmpty, NotAFolder, InvalidName, and
+        NotSupported for another store.
+        """
+        names.check(target.name)
+        with self.write() as repository:
+            folder = _own_folder(repository, source, principal)
+            parent = _writable_folder(repository, target)
+            if parent.store != folder.store:
+                raise NotSupported(source.name, "a folder cannot move to another store")
+            _check_not_inside(repository, folder, parent)
+            present = repository.folder_at(target.folder, target.name)
+            if present is not None and present.number == folder.number:
+                return
+            if present is not None:
+                if not repository.is_empty(present.number):
+                    raise FolderNotEmpty(target.name)
+                repository.drop_folder(_own_folder(repository, target, principal))
+            elif repository.entry_at(target.folder, target.name) is not None:
+                raise NotAFolder(target.name)
+            temporary = parent.temporary or names.is_temporary(target.name)
+            if temporary and not folder.temporary and not repository.is_empty(folder.number):
+                raise InvalidName(target.name, "a temporary name cannot hold images")
+            repository.move_folder(folder, parent.number, target.name, temporary)
+
+    # -- entries -----------------------------------------------------------------------
+
+    def create(self, place: Place, principal: Principal, image_id: str | None = None) -> Entry:
+        """Make a queued image with an entry.
+
+        Raises AlreadyExists, InvalidName, NotFound, Forbidden, ReadOnlyStore.
+        """
+        access.check_create(principal)
+        names.check(place.name)
+        with self.write() as repository:
+            folder = _writable_folder(repository, place)
+            self._check_takes_data(folder.store)
+            _check_free(repository, place)
+            number = _add_image(repository, place.name, principal, image_id)
+            repository.add_location(number, folder.store, folder.number, place.name)
+            return _entry(repository, place)
+
+    def register(self, place: Place, external: External, principal: Principal) -> Entry:
+        """Make an active image of data that lies at a URL (`ln -s URL`)."""
+        access.check_create(principal)
+        names.check(place.name)
+        with self.write() as repository:
+            folder = _writable_folder(repository, place)
+            _check_free(repository, place)
+            number = _add_image(repository, place.name, principal, None)
+            repository.change_status(
+                number,
+                Status.ACTIVE,
+                only_from=(Status.QUEUED,),
+                size=external.size,
+                disk_format=external.disk_format,
+                virtual_size=external.virtual_size,
+            )
+            repository.add_location(
+                number, folder.store, folder.number, place.name, url=external.url
+            )
+            return _entry(repository, place)
+
+    def rename(
+        self, source: Place, target: Place, principal: Principal, *, replace: bool = True
+    ) -> None:
+        """Rename an entry within its store; restores it when it comes from the trash.
+
+        What had the name `target` goes to the trash in the same step.  Raises NotFound,
+        AlreadyExists (unless `replace`), IsAFolder, Protected, Conflict, Forbidden,
+        InvalidName.
+        """
+        names.check(target.name)
+        with self.write() as repository:
+            entry = _entry(repository, source)
+            access.check_change(principal, entry.image)
+            self._move(repository, entry, target, principal, replace)
+
+    def check_rename(
+        self, source: Place, target: Place, principal: Principal, *, replace: bool
+    ) -> None:
+        """Raise what `rename` would raise, and change nothing."""
+        with self.read() as repository:
+            entry = _entry(repository, source)
+            access.check_change(principal, entry.image)
+            self._check_move(repository, entry, target, principal, replace)
+
+    def _check_move(
+        self,
+        repository: Repository,
+        entry: Entry,
+        target: Place,
+        principal: Principal,
+        replace: bool,
+    ) -> Entry | None:
+        """Return what has the name `target` now and would have to give way."""
+        names.check(target.name)
+        folder = _writable_folder(repository, target)
+        status = entry.image.status_before_delete or entry.image.status
+        if status in HAS_DATA and (folder.temporary or names.is_temporary(target.name)):
+            raise InvalidName(target.name, "a temporary name cannot hold an image")
+        if repository.folder_at(target.folder, target.name) is not None:
+            raise IsAFolder(target.name)
+        present = repository.entry_at(target.folder, target.name)
+        if present is None or present.location.number == entry.location.number:
+            return None
+        if not replace:
+            raise AlreadyExists(target.name)
+        access.check_change(principal, present.image)
+        _check_deletable(repository, present)
+        return present
+
+    def _move(
+        self,
+        repository: Repository,
+        entry: Entry,
+        target: Place,
+        principal: Principal,
+        replace: bool,
+    ) -> None:
+        present = self._check_move(repository, entry, target, principal, replace)
+        if repository.folder(target.folder).store != entry.store:
+            raise Conflict(entry.name, "moving to another store takes a copy of the data")
+        if present is not None:
+            _to_trash(repository, present)
+        repository.move_entry(entry.location, target.folder, target.name)
+        if entry.image.status is Status.PENDING_DELETE:
+            assert entry.image.status_before_delete is not None
+            repository.change_status(
+                entry.image.number,
+                entry.image.status_before_delete,
+                only_from=(Status.PENDING_DELETE,),
+                deleted_at=None,
+                status_before_delete=None,
+            )
+        repository.set_image(entry.image.number, name=target.name)
+
+    def to_trash(self, place: Place, principal: Principal) -> None:
+        """Delete the image that has no other entry: it goes to its store's trash.
+
+        What has a temporary name and no data is deleted at once.  Raises NotFound,
+        Protected, Conflict (an upload goes on), Forbidden.
+        """
+        with self.write() as repository:
+            entry = _entry(repository, place)
+            access.check_change(principal, entry.image)
+            _to_trash(repository, entry)
+
+    def mark_deleted(self, number: int) -> list[Location]:
+        """Take an image out of the tree for good; its data goes next.
+
+        Returns the locations whose data is to be removed.  Raises NotFound,
+        InvalidTransition unless the image is in the trash.
+        """
+        with self.write() as repository:
+            repository.change_status(number, Status.DELETED)
+            locations = repository.locations_of(number)
+            for location in locations:
+                repository.detach_location(location)
+            return locations
+
+    # -- copies ------------------------------------------------------------------------
+
+    def start_copy(self, number: int, store: str, process: Process) -> Location:
+        """Note a copy that is about to be made in a store; it is no entry yet.
+
+        Raises NotFound, ReadOnlyStore, and Conflict for an image without data, one with
+        a copy there already, or one that is being copied now.
+        """
+        at = now()
+        with self.write() as repository:
+            image = repository.image(number)
+            if image.status not in HAS_DATA:
+                raise Conflict(image.name, f"is {image.status}: only an active image is copied")
+            self._check_takes_data(store)
+            if repository.upload(number) is not None:
+                raise Conflict(image.name, "is being copied already")
+            repository.add_upload(UploadRecord(number, process, "", at, at))
+            return repository.add_location(number, store, None, None)
+
+    def finish_copy(
+        self,
+        location: Location,
+        url: str,
+        place: Place,
+        principal: Principal,
+        *,
+        replace: bool = False,
+        instead_of: Place | None = None,
+    ) -> Location | None:
+        """Make a complete copy an entry; `instead_of` takes another copy out of the tree.
+
+        Returns the copy taken out, whose data goes next.  Raises as `rename`.
+        """
+        with self.write() as repository:
+            image = repository.image(location.image)
+            access.check_change(principal, image)
+            repository.set_location(location.number, LocationState.ACTIVE, url)
+            entry = Entry(location, image)
+            present = self._check_move(repository, entry, place, principal, replace)
+            if present is not None:
+                _to_trash(repository, present)
+            repository.move_entry(location, place.folder, place.name)
+            repository.drop_upload(location.image)
+            repository.set_image(location.image, name=place.name)
+            if instead_of is None:
+                return None
+            old = _entry(repository, instead_of).location
+            repository.detach_location(old)
+            return old
+
+    def drop_copy(self, location: Location) -> None:
+        """Forget a copy that was not completed, or whose data is gone."""
+        with self.write() as repository:
+            repository.drop_location(location)
+            repository.drop_upload(location.image)
+
+    def detach_copy(self, place: Place, principal: Principal) -> Location:
+        """Take one of several copies out of the tree (`rm` of one link).
+
+        Raises NotFound, Forbidden, Conflict when it is the only complete one.
+        """
+        with self.write() as repository:
+            entry = _entry(repository, place)
+            access.check_change(principal, entry.image)
+            if not any(
+                other.state is LocationState.ACTIVE and other.number != entry.location.number
+                for other in repository.locations_of(entry.image.number)
+            ):
+                raise Conflict(entry.name, "is the only complete copy")
+            repository.detach_location(entry.location)
+            return entry.location
+
+    # -- uploads -----------------------------------------------------------------------
+
+    def start_upload(self, number: int, process: Process, staged: str) -> None:
+        """queued -> saving.  Raises InvalidTransition, NotFound."""
+        self._note_upload(number, process, staged, Status.QUEUED)
+
+    def reopen_upload(self, number: int, process: Process, staged: str) -> None:
+        """active -> saving, for the writer that committed it (DESIGN §6.3)."""
+        self._note_upload(number, process, staged, Status.ACTIVE)
+
+    def _note_upload(
+        self, number: int, process: Process, staged: str, only_from: Status
+    ) -> None:
+        at = now()
+        with self.write() as repository:
+            repository.change_status(number, Status.SAVING, only_from=(only_from,), message="")
+            repository.add_upload(UploadRecord(number, process, staged, at, at))
+            for location in repository.locations_of(number):
+                repository.set_location(location.number, LocationState.PENDING, None)
+
+    def finish_upload(
+        self,
+        number: int,
+        url: str,
+        saved: Saved,
+        publish: tuple[Place, Place, Principal] | None = None,
+    ) -> None:
+        """saving -> active, with everything the upload found out, in one step.
+
+        `publish` renames the entry in the same step: source, target, who asks.
+        """
+        with self.write() as repository:
+            repository.change_status(
+                number,
+                Status.ACTIVE,
+                only_from=(Status.SAVING,),
+                size=saved.size,
+                disk_format=saved.disk_format,
+                virtual_size=saved.virtual_size,
+                os_hash_algo=saved.os_hash_algo,
+                os_hash_value=saved.os_hash_value,
+                checksum=saved.checksum,
+                mtime=saved.mtime if saved.mtime is not None else time_ns(),
+                expected_size=None,
+                expected_hash=None,
+                message="",
+            )
+            repository.set_chunk_digests(number, saved.chunks)
+            (location,) = repository.locations_of(number)
+            repository.set_location(location.number, LocationState.ACTIVE, url)
+            repository.drop_upload(number)
+            if publish is not None:
+                source, target, principal = publish
+                self._move(repository, _entry(repository, source), target, principal, True)
+
+    def fail_upload(self, number: int, message: str) -> None:
+        """saving -> killed, with the reason.  Does nothing to an upload that has ended."""
+        with self.write() as repository:
+            repository.drop_upload(number)
+            if repository.image(number).status in IN_PROGRESS:
+                repository.change_status(number, Status.KILLED, size=0, message=message)
+
+    def renew(self, place: Place, principal: Principal) -> Entry:
+        """Let a new queued image take the name of a killed one (O_TRUNC on it)."""
+        access.check_create(principal)
+        with self.write() as repository:
+            entry = _entry(repository, place)
+            access.check_change(principal, entry.image)
+            _to_trash(repository, entry)
+            number = _add_image(repository, place.name, principal, None)
+            repository.add_location(number, entry.store, place.folder, place.name)
+            return _entry(repository, place)
+
+    # -- fields ------------------------------------------------------------------------
+
+    def set_attributes(
+        self, number: int, values: Mapping[str, str | None], principal: Principal
+    ) -> None:
+        """Set image fields and custom properties from text, all or nothing.
+
+        Names are `image.<field>` and `property.<name>`; None removes a property.  Raises
+        InvalidValue, Immutable, Forbidden, NotFound, QuotaExceeded, InvalidTransition.
+        """
+        with self.write() as repository:
+            access.check_change(principal, repository.image(number))
+            attributes.apply(repository, number, values, principal)
+
+    def set_mtime(self, number: int, mtime: int, principal: Principal) -> None:
+        """Keep the modification time a tool sets; nanoseconds since 1970."""
+        with self.write() as repository:
+            access.check_change(principal, repository.image(number))
+            repository.set_image(number, mtime=mtime)
+
+    def drop_leases(self, process: Process) -> None:
+        """Forget what a process held open."""
+        with self.write() as repository:
+            repository.drop_leases(process)
+
+    # -- what goes on ------------------------------------------------------------------
+
+    def beat(self, process: Process, held: list[int]) -> None:
+        """Tell the other processes that this one lives, and which images it holds open."""
+        with self.write() as repository:
+            repository.beat_uploads(process, now())
+            repository.set_leases(process, held, now())
+
+    def trim(self, before: datetime) -> None:
+        """Forget what nobody asks for any more: old changes and long deleted images."""
+        with self.write() as repository:
+            repository.trim_changes(before)
+            repository.forget_deleted(before)
+
+    def _check_takes_data(self, store: str) -> None:
+        if Capability.WRITE not in self.store(store).capabilities:
+            raise ReadOnlyStore(store)
+
+
+def _add_image(
+    repository: Repository, name: str, principal: Principal, image_id: str | None
+) -> int:
+    at = now()
+    columns: dict[str, Any] = {
+        "id": image_id or str(uuid.uuid4()),
+        "name": name,
+        "status": Status.QUEUED,
+        "owner": principal.name,
+        "visibility": Visibility.PUBLIC,
+        "container_format": "bare",
+        "size": 0,
+        "min_disk": 0,
+        "min_ram": 0,
+        "protected": False,
+        "os_hidden": False,
+        "message": "",
+        "mtime": time_ns(),
+        "created_at": at,
+        "updated_at": at,
+    }
+    return repository.add_image(**columns)
+
+
+def _entry(repository: Repository, place: Place) -> Entry:
+    entry = repository.entry_at(place.folder, place.name)
+    if entry is not None:
+        return entry
+    if repository.folder_at(place.folder, place.name) is not None:
+        raise IsAFolder(place.name)
+    raise NotFound(place.name)
+
+
+def _check_deletable(repository: Repository, entry: Entry) -> None:
+    if entry.image.protected:
+        raise Protected(entry.name)
+    if entry.image.status in IN_PROGRESS:
+        raise Conflict(entry.name, "is being uploaded")
+    if len(repository.locations_of(entry.image.number)) > 1:
+        raise Conflict(entry.name, "has copies in other stores: delete those first")
+
+
+def _to_trash(repository: Repository, entry: Entry) -> None:
+    _check_deletable(repository, entry)
+    image = entry.image
+    repository.change_status(
+        image.number,
+        Status.PENDING_DELETE,
+        deleted_at=now(),
+        status_before_delete=image.status,
+    )
+    if names.is_temporary(entry.name) and image.status not in HAS_DATA:
+        # It never was an image and has no data: nothing anybody would restore.
+        repository.change_status(image.number, Status.DELETED)
+        repository.drop_location(entry.location)
+        return
+    trash = _trash(repository, entry.store)
+    name = entry.name
+    if repository.entry_at(trash.number, name) is not None:
+        name = names.in_trash(name, image.id)
+    repository.move_entry(entry.location, trash.number, name, trashed_from=entry.folder)
+
+
+def _trash(repository: Repository, store: str) -> Folder:
+    root = repository.root()
+    assert root is not None
+    top = repository.folder_at(root.number, store)
+    assert top is not None
+    trash = repository.folder_at(top.number, names.TRASH)
+    assert trash is not None
+    return trash
+
+
+def _writable_folder(repository: Repository, place: Place) -> Folder:
+    folder = repository.lock_folder(place.folder)
+    match folder.kind:
+        case FolderKind.ROOT:
+            raise Forbidden(place.name, "only the configured stores are here")
+        case FolderKind.TRASH:
+            raise Forbidden(place.name, "only deleted images are in the trash")
+    if folder.kind is FolderKind.STORE and place.name == names.TRASH:
+        raise InvalidName(place.name, "is the trash's own")
+    return folder
+
+
+def _check_free(repository: Repository, place: Place) -> None:
+    if repository.entry_at(place.folder, place.name) or repository.folder_at(
+        place.folder, place.name
+    ):
+        raise AlreadyExists(place.name)
+
+
+def _own_folder(repository: Repository, place: Place, principal: Principal) -> Folder:
+    folder = repository.folder_at(place.folder, place.name)
+    if folder is None:
+        if repository.entry_at(place.folder, place.name) is not None:
+            raise NotAFolder(place.name)
+        raise NotFound(place.name)
+    if folder.kind is not FolderKind.PLAIN:
+        raise Forbidden(place.name, "is a fixed part of the tree")
+    if not access.owns(principal, folder.owner):
+        raise Forbidden(place.name, f"belongs to {folder.owner}")
+    return folder
+
+
+def _check_not_inside(repository: Repository, folder: Folder, parent: Folder) -> None:
+    while parent.kind is not FolderKind.ROOT:
+        if parent.number == folder.number:
+            raise InvalidName(folder.name, "a folder cannot move into itself")
+        parent = repository.folder(parent.parent)

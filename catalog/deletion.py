@@ -1,0 +1,166 @@
+"""Removing data for good: purge, scrub, recovery.
+
+Users: `vfs`, the mount at its start, the commands.  Data is removed before its row: a
+crash in between leaves a row that says what is still to be done, never data that
+nothing refers to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from catalog.catalog import Catalog
+from catalog.errors import CatalogError, Conflict, StoreUnavailable
+from catalog.image import Image, Location, LocationState, UploadRecord, now
+from catalog.process import is_gone, this_process
+from catalog.repository.images import ImageFilter
+from catalog.status import IN_PROGRESS, Status
+from catalog.stores.base import Capability
+
+LEASE_TIME = timedelta(minutes=10)
+"""How long a lease of another host holds without a heartbeat."""
+ABANDONED_AFTER = timedelta(days=1)
+"""When an unfinished upload with a temporary name is given up (DESIGN §6.5)."""
+KEEP_ROWS = timedelta(days=1)
+"""How long the rows of deleted images, and old changes, stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scrubbed:
+    """One image the scrubber has dealt with, or would."""
+
+    image: Image
+    problem: CatalogError | None = None
+    """Why it stays for now."""
+
+
+def delete_data(catalog: Catalog, location: Location) -> None:
+    """Remove a detached location's data, then its row.  Raises StoreUnavailable, Conflict."""
+    store = catalog.store(location.store)
+    if Capability.EXTERNAL not in store.capabilities:
+        url = location.url
+        if url is None:
+            with catalog.read() as repository:
+                url = store.url_of(repository.image(location.image).id)
+        store.delete(url)
+    catalog.drop_copy(location)
+
+
+def check_unused(catalog: Catalog, image: Image) -> None:
+    """Raise Conflict when another process holds the image open."""
+    with catalog.read() as repository:
+        leases = repository.leases(image.number)
+    for process, heartbeat_at in leases:
+        alive = not is_gone(process) and now() - heartbeat_at < LEASE_TIME
+        if alive and process != this_process():
+            raise Conflict(image.name, f"is open on {process.host} (pid {process.pid})")
+
+
+def purge(catalog: Catalog, image: Image) -> None:
+    """Delete an image in the trash now, with its data.
+
+    Raises Conflict when it is in use, InvalidTransition unless it is in the trash.
+    """
+    check_unused(catalog, image)
+    for location in catalog.mark_deleted(image.number):
+        delete_data(catalog, location)
+
+
+def scrub(catalog: Catalog, *, dry_run: bool = False) -> Iterator[Scrubbed]:
+    """Purge what has been in the trash for `scrub_time`, and forget old rows.
+
+    Images in use stay, each with its reason; a failure on one does not stop the others.
+    """
+    before = now() - timedelta(seconds=catalog.settings.scrub_time)
+    wanted = ImageFilter(statuses=frozenset({Status.PENDING_DELETE}), before=before)
+    for image in all_images(catalog, wanted):
+        try:
+            if not dry_run:
+                purge(catalog, image)
+        except CatalogError as error:
+            yield Scrubbed(image, error)
+        else:
+            yield Scrubbed(image)
+    if not dry_run:
+        give_up_abandoned(catalog)
+        finish_deletions(catalog)
+        catalog.trim(now() - KEEP_ROWS)
+
+
+def all_images(catalog: Catalog, wanted: ImageFilter) -> Iterator[Image]:
+    """Every image the filter lets through, fetched in pages, by number."""
+    after = 0
+    while True:
+        with catalog.read() as repository:
+            page = repository.images(wanted, after=after)
+        if not page:
+            return
+        yield from page
+        after = page[-1].number
+
+
+def finish_deletions(catalog: Catalog) -> None:
+    """Remove the data of locations that an earlier process had begun to delete."""
+    with catalog.read() as repository:
+        locations = repository.locations_in_state(LocationState.DELETING)
+    for location in locations:
+        try:
+            delete_data(catalog, location)
+        except CatalogError:
+            # The store does not answer or the data is in use: the row keeps it for next time.
+            continue
+
+
+def give_up_abandoned(catalog: Catalog) -> None:
+    """Kill uploads nobody has worked on for a day, on whichever host they were."""
+    with catalog.read() as repository:
+        records = repository.uploads()
+    for record in records:
+        if now() - record.heartbeat_at > ABANDONED_AFTER:
+            _give_up(catalog, record, "the upload was abandoned")
+
+
+def recover(catalog: Catalog) -> list[Image]:
+    """Clean up after processes of this host that died; return the images it killed.
+
+    What they were uploading becomes `killed` with the reason, what they had staged is
+    removed, copies they were making are dropped.  Committed data is never touched.
+    """
+    with catalog.read() as repository:
+        records = repository.uploads()
+        holders = repository.lease_holders()
+    killed = []
+    for record in records:
+        if is_gone(record.process):
+            who = f"pid {record.process.pid} on {record.process.host}"
+            try:
+                killed += _give_up(catalog, record, f"the process that uploaded it ({who}) is gone")
+            except StoreUnavailable:
+                continue  # its record stays, for the next start
+    for process, _heartbeat_at in holders:
+        if is_gone(process):
+            catalog.drop_leases(process)
+    finish_deletions(catalog)
+    return killed
+
+
+def _give_up(catalog: Catalog, record: UploadRecord, reason: str) -> list[Image]:
+    with catalog.read() as repository:
+        image = repository.image(record.image)
+        locations = repository.locations_of(record.image)
+    pending = [place for place in locations if place.state is LocationState.PENDING]
+    if image.status not in IN_PROGRESS:
+        for location in pending:
+            delete_data(catalog, location)
+        return []
+    # The record goes last: a crash in between leaves it to be found again.
+    if record.staged:
+        Path(record.staged).unlink(missing_ok=True)
+    for location in pending:
+        store = catalog.store(location.store)
+        store.delete(store.url_of(image.id))
+    catalog.fail_upload(image.number, reason)
+    return [image]

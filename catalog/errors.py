@@ -1,0 +1,206 @@
+"""Every failure the catalog can tell its callers, as one tree.
+
+Each class carries fields, not a finished sentence; `str()` puts them into the one
+line a person reads.  Adapters own the tables that turn a class into an errno
+(`imagefs/errors.py`) or an HTTP status (`dav/errors.py`).
+"""
+
+from __future__ import annotations
+
+
+class CatalogError(Exception):
+    """The root: anything the catalog refuses or fails to do."""
+
+    def __init__(self, subject: str, reason: str = "") -> None:
+        """`subject` is what it is about (a path, an id, a store); `reason` is why."""
+        super().__init__(subject, reason)
+        self.subject = subject
+        self.reason = reason
+
+    summary = "failed"
+
+    def __str__(self) -> str:
+        reason = self.reason or self.summary
+        return f"{self.subject}: {reason}" if self.subject else reason
+
+
+class NotFound(CatalogError):
+    """No such entry, image, folder, property or store."""
+
+    summary = "not found"
+
+
+class AlreadyExists(CatalogError):
+    """The name is taken in its folder."""
+
+    summary = "already exists"
+
+
+class NotAFolder(CatalogError):
+    """A folder was needed and something else was found."""
+
+    summary = "is not a folder"
+
+
+class IsAFolder(CatalogError):
+    """An image was needed and a folder was found."""
+
+    summary = "is a folder"
+
+
+class FolderNotEmpty(CatalogError):
+    """A folder that still has entries cannot be removed."""
+
+    summary = "the folder is not empty"
+
+
+class Conflict(CatalogError):
+    """Somebody else is changing the same thing now; trying later can help."""
+
+    summary = "is in use"
+
+
+class InvalidTransition(Conflict):
+    """The image's status does not allow this change (DESIGN §5)."""
+
+    def __init__(self, subject: str, current: str, wanted: str) -> None:
+        super().__init__(subject, f"is {current} and cannot become {wanted}")
+        self.current = current
+        self.wanted = wanted
+
+
+class Immutable(CatalogError):
+    """An active image's data, or a read-only field, never changes."""
+
+    summary = "cannot be changed"
+
+
+class Protected(CatalogError):
+    """The image is marked protected and refuses deletion and replacement."""
+
+    summary = "is protected: set protected=false first"
+
+
+class Forbidden(CatalogError):
+    """The principal may not do this."""
+
+    summary = "not allowed"
+
+
+class Deactivated(Forbidden):
+    """The image is deactivated: only an administrator reads it."""
+
+    summary = "is deactivated"
+
+
+class ReadOnlyStore(CatalogError):
+    """The store takes no data (http)."""
+
+    summary = "the store is read-only"
+
+
+class InvalidImage(CatalogError):
+    """The format gate refuses the content (DESIGN §6.8)."""
+
+    summary = "is not an acceptable image"
+
+
+class InvalidName(CatalogError):
+    """A name the tree cannot hold (DESIGN §4)."""
+
+    summary = "is not a valid name"
+
+
+class InvalidValue(CatalogError):
+    """A field or property was given a value it cannot hold."""
+
+    summary = "is not a valid value"
+
+
+class ImageTooLarge(CatalogError):
+    """The image is larger than the store or the catalog takes."""
+
+    summary = "is too large"
+
+
+class QuotaExceeded(CatalogError):
+    """A limit on staging, on properties or on an owner is used up."""
+
+    summary = "the limit is used up"
+
+
+class StoreFull(CatalogError):
+    """The store or the staging area has no room left."""
+
+    summary = "no space left"
+
+
+class IncompleteUpload(CatalogError):
+    """The data ended before the upload was complete."""
+
+    summary = "the upload is incomplete"
+
+
+class DigestMismatch(CatalogError):
+    """Data is not what its digest says (on upload: not what was expected)."""
+
+    summary = "the data does not match its digest"
+
+
+class DataDamaged(DigestMismatch):
+    """Stored data no longer matches the digest recorded at upload.
+
+    `offset` is the first byte of the first bad chunk, in bytes.
+    """
+
+    def __init__(self, subject: str, offset: int, reason: str = "") -> None:
+        super().__init__(subject, reason or f"the chunk at offset {offset} is damaged")
+        self.offset = offset
+
+
+class ImageKilled(CatalogError):
+    """The image's upload failed; it has no data.  `reason` is its message."""
+
+    summary = "the upload of this image failed"
+
+
+class StoreUnavailable(CatalogError):
+    """The store does not answer, is not mounted, or broke in the middle."""
+
+    summary = "the store is unavailable"
+
+
+class NotSupported(CatalogError):
+    """This kind of entry or store cannot do that (a link inside one store)."""
+
+    summary = "is not supported here"
+
+
+class CatalogUnavailable(CatalogError):
+    """The catalog's database cannot be opened or has gone away."""
+
+    summary = "the catalog's database is unavailable"
+
+
+class NoCatalog(CatalogUnavailable):
+    """There is no catalog at the configured place."""
+
+    summary = "there is no catalog here: run 'imagefs init'"
+
+
+class SchemaTooNew(CatalogUnavailable):
+    """The database was written by a newer imagefs than this one."""
+
+    summary = "the catalog was made by a newer imagefs: upgrade this program"
+
+
+class CatalogLocked(CatalogUnavailable):
+    """Another process held the catalog's write lock for too long."""
+
+    summary = "the catalog is locked by another process: try again"
+
+
+class InvalidSettings(CatalogError):
+    """The configuration has an unknown key or a bad value."""
+
+    summary = "the configuration is not valid"

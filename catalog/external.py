@@ -1,0 +1,38 @@
+"""What lies at a URL, before it becomes an image (`ln -s URL`)."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from catalog import formats
+from catalog.catalog import External
+from catalog.errors import InvalidImage
+from catalog.stores.base import Store
+
+_HEAD = 4 * 1024 * 1024
+"""Bytes that are enough to tell any format that can be told without the end."""
+
+
+def examine(store: Store, url: str) -> External:
+    """Size and format of the data at `url`; the format gate holds for it as well.
+
+    Raises NotFound, StoreUnavailable, Forbidden (address filter), InvalidImage.
+    """
+    reader = store.open(url)
+    try:
+        head = reader.read_at(0, _HEAD)
+        size = reader.size
+    finally:
+        reader.close()
+    with tempfile.NamedTemporaryFile(prefix="imagefs-") as file:
+        file.write(head)
+        # The same length as the original: a format that keeps its header at the end
+        # is then not taken for another one.
+        file.truncate(size)
+        try:
+            detected = formats.inspect(Path(file.name), None)
+        except InvalidImage as error:
+            raise InvalidImage(url, error.reason) from error
+    virtual_size = size if detected.disk_format in ("raw", "iso") else detected.virtual_size
+    return External(url, size, detected.disk_format, virtual_size)

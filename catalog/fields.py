@@ -1,0 +1,148 @@
+"""An image's fields as text: one table for extended attributes, WebDAV and commands.
+
+DESIGN §8.  A field with a `parse` can be set; one without is read-only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from catalog.errors import InvalidValue
+from catalog.image import CONTAINER_FORMATS, DISK_FORMATS, Image, Visibility
+from catalog.status import Status
+
+MAX_PROPERTIES = 128
+MAX_TAGS = 128
+MAX_NAME_BYTES = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """All there is to tell of one image."""
+
+    image: Image
+    properties: Mapping[str, str]
+    tags: tuple[str, ...]
+    stores: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field: how it is written and, if it can be set, how it is read."""
+
+    name: str
+    render: Callable[[Details], str | None]
+    parse: Callable[[str], Any] | None = None
+    only_before_data: bool = False
+    """Can be set only until the image has data: it describes the data."""
+
+
+def _column(name: str) -> Callable[[Details], str | None]:
+    def render(details: Details) -> str | None:
+        value = getattr(details.image, name)
+        match value:
+            case None:
+                return None
+            case bool():
+                return "true" if value else "false"
+            case datetime():
+                return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+            case _:
+                return str(value)
+
+    return render
+
+
+def _one_of(allowed: frozenset[str]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in allowed:
+            raise ValueError("is one of " + ", ".join(sorted(allowed)))
+        return text
+
+    return parse
+
+
+def _boolean(text: str) -> bool:
+    match text.lower():
+        case "true" | "1" | "yes":
+            return True
+        case "false" | "0" | "no":
+            return False
+    raise ValueError("is true or false")
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**31:
+        raise ValueError("is a whole number, 0 or more")
+    return int(text)
+
+
+def _tags(text: str) -> tuple[str, ...]:
+    tags = tuple(tag.strip() for tag in text.split(",") if tag.strip())
+    if len(tags) > MAX_TAGS or any(len(tag.encode()) > MAX_NAME_BYTES for tag in tags):
+        raise ValueError(f"holds at most {MAX_TAGS} tags of {MAX_NAME_BYTES} bytes")
+    return tags
+
+
+def _text(text: str) -> str:
+    if not text or len(text) > 255 or not text.isprintable():
+        raise ValueError("is 1 to 255 printable characters")
+    return text
+
+
+def _visibility(text: str) -> Visibility:
+    return Visibility(_one_of(frozenset(Visibility))(text))
+
+
+def _status(text: str) -> Status:
+    if text not in (Status.ACTIVE, Status.DEACTIVATED):
+        raise ValueError("can be set to active or deactivated")
+    return Status(text)
+
+
+_TABLE = (
+    Field("id", _column("id")),
+    Field("status", _column("status"), _status),
+    Field("name", _column("name")),
+    Field("size", _column("size")),
+    Field("virtual_size", _column("virtual_size")),
+    Field("disk_format", _column("disk_format"), _one_of(DISK_FORMATS), True),
+    Field("container_format", _column("container_format"), _one_of(CONTAINER_FORMATS), True),
+    Field("visibility", _column("visibility"), _visibility),
+    Field("protected", _column("protected"), _boolean),
+    Field("os_hidden", _column("os_hidden"), _boolean),
+    Field("owner", _column("owner"), _text),
+    Field("min_disk", _column("min_disk"), _whole),
+    Field("min_ram", _column("min_ram"), _whole),
+    Field("tags", lambda details: ",".join(details.tags), _tags),
+    Field("created_at", _column("created_at")),
+    Field("updated_at", _column("updated_at")),
+    Field("os_hash_algo", _column("os_hash_algo")),
+    Field("os_hash_value", _column("os_hash_value")),
+    Field("checksum", _column("checksum")),
+    Field("stores", lambda details: ",".join(details.stores)),
+    Field("message", lambda details: details.image.message),
+)
+
+FIELDS: Mapping[str, Field] = {field.name: field for field in _TABLE}
+"""Every field by name, in the order of DESIGN §8."""
+
+
+def parse(field: Field, text: str) -> Any:
+    """The value `text` stands for.  Raises InvalidValue, telling what is allowed."""
+    assert field.parse is not None
+    try:
+        return field.parse(text)
+    except ValueError as error:
+        raise InvalidValue(field.name, f"{text[:60]!r}: {field.name} {error}") from None
+
+
+def check_property(name: str, value: str) -> None:
+    """Raise InvalidValue unless a custom property can be so."""
+    if not name or len(name.encode()) > MAX_NAME_BYTES or not name.isprintable():
+        raise InvalidValue(name[:60], f"a property's name is 1 to {MAX_NAME_BYTES} bytes")
+    if len(value.encode()) > 65535:
+        raise InvalidValue(name, "a property's value is at most 65535 bytes")

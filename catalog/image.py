@@ -1,0 +1,219 @@
+"""The catalog's values: images, their places, folders.  Frozen; safe to share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from catalog.status import Status
+
+CHUNK_SIZE = 4 * 1024 * 1024
+"""Bytes of data under one chunk digest (DESIGN §6.9)."""
+
+DISK_FORMATS = frozenset("ami ari aki vhd vhdx vmdk raw qcow2 vdi iso ploop gpt luks qed".split())
+CONTAINER_FORMATS = frozenset("ami ari aki bare ovf ova docker compressed".split())
+
+
+class Visibility(StrEnum):
+    """Who sees an image (Glance's words)."""
+
+    PUBLIC = "public"
+    COMMUNITY = "community"
+    SHARED = "shared"
+    PRIVATE = "private"
+
+
+class LocationState(StrEnum):
+    """What a location's data is."""
+
+    PENDING = "pending"
+    """The entry exists; its data is not there yet."""
+    ACTIVE = "active"
+    DELETING = "deleting"
+    """No longer an entry; the data is being removed and the row goes after it."""
+
+
+class FolderKind(StrEnum):
+    """What a folder is in the tree."""
+
+    ROOT = "root"
+    STORE = "store"
+    TRASH = "trash"
+    PLAIN = "plain"
+    BY_ID = "by-id"
+    """`/.by-id`; in no table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image's metadata."""
+
+    number: int
+    """Small, unique, never used again: the inode's base."""
+    id: str
+    name: str
+    status: Status
+    owner: str
+    visibility: Visibility
+    disk_format: str | None
+    container_format: str
+    size: int
+    """Bytes of the data; 0 until the image has been saved."""
+    virtual_size: int | None
+    min_disk: int
+    """GiB, as in Glance."""
+    min_ram: int
+    """MiB, as in Glance."""
+    protected: bool
+    os_hidden: bool
+    os_hash_algo: str | None
+    os_hash_value: str | None
+    checksum: str | None
+    expected_size: int | None
+    """Bytes; what the uploader said beforehand, verified at commit."""
+    expected_hash: str | None
+    """Hex; its length tells the algorithm."""
+    message: str
+    """Why the image is as it is: the reason of its last failure, or empty."""
+    mtime: int
+    """The data's modification time, in nanoseconds since 1970, as tools set it."""
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+    status_before_delete: Status | None
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """An image's copy in one store; while it has a folder it is that folder's entry."""
+
+    number: int
+    image: int
+    store: str
+    url: str | None
+    state: LocationState
+    folder: int | None
+    name: str | None
+    trashed_from: int | None
+    """In the trash: the folder the entry was removed from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A name in a folder that stands for an image."""
+
+    location: Location
+    image: Image
+
+    @property
+    def name(self) -> str:
+        assert self.location.name is not None
+        return self.location.name
+
+    @property
+    def folder(self) -> int:
+        assert self.location.folder is not None
+        return self.location.folder
+
+    @property
+    def store(self) -> str:
+        return self.location.store
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder: the root, a store, its trash, or one that somebody made."""
+
+    number: int
+    parent: int
+    """The folder above; the root is its own parent."""
+    store: str
+    """Empty for the root."""
+    name: str
+    kind: FolderKind
+    temporary: bool
+    """Made with a temporary name: nothing inside it is ever published."""
+    owner: str
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkDigests:
+    """The digest of every chunk of an image's data, in order."""
+
+    algo: str
+    chunk_size: int
+    """Bytes; the last chunk may be shorter."""
+    digests: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What a finished upload found out about the data."""
+
+    size: int
+    disk_format: str
+    virtual_size: int
+    os_hash_algo: str
+    os_hash_value: str
+    checksum: str | None
+    chunks: ChunkDigests
+    mtime: int | None = None
+    """Nanoseconds since 1970; None leaves the time of saving."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process, told apart from every other that ever ran."""
+
+    host: str
+    boot: str
+    """The host's boot id and the pid namespace, as `process.boot_id` gives them."""
+    pid: int
+    started: int
+    """Clock ticks from boot to the process' start."""
+
+    def __str__(self) -> str:
+        return f"{self.host}/{self.boot}/{self.pid}/{self.started}"
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRecord:
+    """An upload in progress, as other processes and the next start see it."""
+
+    image: int
+    process: Process
+    staged: str
+    """The staging file's path on `process.host`."""
+    started_at: datetime
+    heartbeat_at: datetime
+
+
+class ChangeKind(StrEnum):
+    """What one row of the change feed tells."""
+
+    ENTRY = "entry"
+    """A name in a folder appeared, went, or stands for something else."""
+    IMAGE = "image"
+    """An image's metadata or status changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One row of the change feed."""
+
+    number: int
+    kind: ChangeKind
+    folder: int | None
+    name: str | None
+    image: int | None
+    origin: str
+    """The process that made it, as `str(Process)`."""
+    at: datetime
+
+
+def now() -> datetime:
+    """The present, aware and in UTC."""
+    return datetime.now(UTC)

@@ -1,0 +1,16 @@
+"""Alembic's environment: the connection comes from `catalog.database.migrate`."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from catalog.models import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    # SQLite cannot alter most things in place: rebuild the table instead.
+    render_as_batch=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,190 @@
+"""The catalog's tables (SQLAlchemy Core).
+
+`migrations/` makes them; a test proves that both agree.  Only the repository reads
+this module.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects import mysql
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC datetime, kept without its zone."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+# SQLite counts up only in a column of type INTEGER; 64 bits there in any case.
+Number = BigInteger().with_variant(Integer, "sqlite")
+# Names compare by byte: MariaDB's default collation would fold case.
+Name = String(255).with_variant(mysql.VARCHAR(255, collation="utf8mb4_bin"), "mysql", "mariadb")
+# A digest of 32 bytes per 4 MiB: 8 MiB for an image of 1 TiB.
+Blob = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
+
+images = Table(
+    "images",
+    metadata,
+    Column("number", Number, primary_key=True),  # the inode's base; never used again
+    Column("id", String(36), nullable=False, unique=True),
+    Column("name", Name, nullable=False),  # the entry's name, also after its deletion
+    Column("status", String(16), nullable=False),
+    Column("owner", String(255), nullable=False),  # a user of the host or a project
+    Column("visibility", String(16), nullable=False),
+    Column("disk_format", String(16)),
+    Column("container_format", String(16), nullable=False),
+    Column("size", BigInteger, nullable=False),  # bytes
+    Column("virtual_size", BigInteger),  # bytes
+    Column("min_disk", Integer, nullable=False),  # GiB
+    Column("min_ram", Integer, nullable=False),  # MiB
+    Column("protected", Boolean, nullable=False),
+    Column("os_hidden", Boolean, nullable=False),
+    Column("os_hash_algo", String(16)),
+    Column("os_hash_value", String(128)),
+    Column("checksum", String(32)),  # md5, only when asked for
+    Column("expected_size", BigInteger),  # bytes; what the uploader said it would be
+    Column("expected_hash", String(128)),  # hex; its length tells the algorithm
+    Column("message", Text, nullable=False),
+    Column("mtime", BigInteger, nullable=False),  # nanoseconds since 1970
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Column("deleted_at", UtcDateTime),  # when it went to the trash
+    Column("status_before_delete", String(16)),  # what a restore leads back to
+    Index(None, "status"),
+    sqlite_autoincrement=True,
+)
+
+properties = Table(
+    "properties",
+    metadata,
+    Column("image", Number, ForeignKey("images.number", ondelete="CASCADE"), primary_key=True),
+    Column("name", Name, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+tags = Table(
+    "tags",
+    metadata,
+    Column("image", Number, ForeignKey("images.number", ondelete="CASCADE"), primary_key=True),
+    Column("tag", Name, primary_key=True),
+)
+
+folders = Table(
+    "folders",
+    metadata,
+    Column("number", Number, primary_key=True),
+    Column("parent", Number, ForeignKey("folders.number"), nullable=False),  # the root: itself
+    Column("store", String(64), nullable=False),  # empty for the root
+    Column("name", Name, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("temporary", Boolean, nullable=False),  # nothing inside is ever published
+    Column("owner", String(255), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    UniqueConstraint("parent", "name"),
+    sqlite_autoincrement=True,
+)
+
+# A location is an image's copy in a store, and, while it has a folder, the entry there.
+locations = Table(
+    "locations",
+    metadata,
+    Column("number", Number, primary_key=True),  # readdir's cookie: order of creation
+    Column("image", Number, ForeignKey("images.number"), nullable=False),
+    Column("store", String(64), nullable=False),
+    Column("url", Text),  # what the store's commit returned; null while pending
+    Column("state", String(16), nullable=False),
+    Column("folder", Number, ForeignKey("folders.number")),  # null: no longer an entry
+    Column("name", Name),
+    Column("trashed_from", Number),  # no foreign key: that folder may have gone
+    UniqueConstraint("folder", "name"),
+    UniqueConstraint("image", "store"),
+    Index(None, "state"),
+    sqlite_autoincrement=True,
+)
+# Listing a folder page by page walks this index and sorts nothing.
+Index("ix_locations_folder_number", locations.c.folder, locations.c.number)
+
+chunk_digests = Table(
+    "chunk_digests",
+    metadata,
+    Column("image", Number, ForeignKey("images.number", ondelete="CASCADE"), primary_key=True),
+    Column("algo", String(16), nullable=False),
+    Column("chunk_size", Integer, nullable=False),  # bytes
+    Column("digests", Blob, nullable=False),  # all of them, one after the other
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("image", Number, ForeignKey("images.number", ondelete="CASCADE"), primary_key=True),
+    Column("host", String(255), nullable=False),
+    Column("boot", String(64), nullable=False),  # boot id and pid namespace
+    Column("pid", Integer, nullable=False),
+    Column("started", BigInteger, nullable=False),  # the process' start, in ticks from boot
+    Column("staged", Text, nullable=False),  # path of the staging file on that host
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("heartbeat_at", UtcDateTime, nullable=False),
+)
+
+# What a mount holds open: the scrubber spares it.
+leases = Table(
+    "leases",
+    metadata,
+    Column("image", Number, ForeignKey("images.number", ondelete="CASCADE"), primary_key=True),
+    Column("host", String(255), primary_key=True),
+    Column("boot", String(64), primary_key=True),
+    Column("pid", Integer, primary_key=True),
+    Column("started", BigInteger, primary_key=True),
+    Column("heartbeat_at", UtcDateTime, nullable=False),
+)
+
+# Append-only, written in the same transaction as the change it tells of.
+changes = Table(
+    "changes",
+    metadata,
+    Column("number", Number, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("folder", Number),
+    Column("name", Name),
+    Column("image", Number),
+    Column("origin", String(400), nullable=False),  # the process, so that it skips its own
+    Column("at", UtcDateTime, nullable=False),
+    sqlite_autoincrement=True,
+)

@@ -1,0 +1,219 @@
+"""Images, their properties, tags and chunk digests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, bindparam, delete, exists, func, select, update
+
+from catalog.errors import InvalidTransition, NotFound
+from catalog.image import ChangeKind, ChunkDigests, Image, Visibility, now
+from catalog.models import chunk_digests, images, locations, properties, tags
+from catalog.repository.rows import Rows
+from catalog.status import Status, sources_of
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFilter:
+    """Which images a listing wants; every field that is given narrows it."""
+
+    statuses: frozenset[Status] | None = None
+    properties: tuple[tuple[str, str], ...] = ()
+    tags: tuple[str, ...] = ()
+    store: str | None = None
+    before: datetime | None = None
+    """Only those deleted before this time (the scrubber)."""
+
+
+_IMAGE = select(images)
+_BY_NUMBER = _IMAGE.where(images.c.number == bindparam("number"))
+
+
+def make_image(row: Any) -> Image:
+    """An Image of a row that begins with the columns of `images`, in their order."""
+    fields = list(row[: len(images.c)])
+    fields[3] = Status(fields[3])
+    fields[5] = Visibility(fields[5])
+    if fields[-1] is not None:
+        fields[-1] = Status(fields[-1])
+    return Image(*fields)
+
+
+class ImageRows(Rows):
+    """Statements on `images` and the tables that hang on one image."""
+
+    connection: Connection
+
+    def image(self, number: int) -> Image:
+        """The image of that number.  Raises NotFound."""
+        row = self.connection.execute(_BY_NUMBER, {"number": number}).one_or_none()
+        if row is None:
+            raise NotFound(f"image {number}")
+        return make_image(row)
+
+    def image_by_id(self, image_id: str) -> Image:
+        """The image of that id.  Raises NotFound."""
+        row = self.connection.execute(_IMAGE.where(images.c.id == image_id)).one_or_none()
+        if row is None:
+            raise NotFound(image_id)
+        return make_image(row)
+
+    def images_by_prefix(self, prefix: str, limit: int) -> list[Image]:
+        """Up to `limit` images whose id begins with `prefix`."""
+        condition = images.c.id.startswith(prefix, autoescape=True)
+        rows = self.connection.execute(_IMAGE.where(condition).limit(limit))
+        return [make_image(row) for row in rows]
+
+    def images(self, wanted: ImageFilter, *, after: int = 0, limit: int = 1000) -> list[Image]:
+        """Up to `limit` images with a number above `after`, by number."""
+        statement = _filtered(_IMAGE, wanted).where(images.c.number > after)
+        rows = self.connection.execute(statement.order_by(images.c.number).limit(limit))
+        return [make_image(row) for row in rows]
+
+    def count_images(self, wanted: ImageFilter) -> int:
+        """How many images the filter lets through."""
+        statement = _filtered(select(func.count()).select_from(images), wanted)
+        return int(self.connection.execute(statement).scalar_one())
+
+    def add_image(self, **columns: Any) -> int:
+        """Insert an image and return its number."""
+        result = self.connection.execute(images.insert().values(**columns))
+        key = result.inserted_primary_key
+        assert key is not None
+        return int(key[0])
+
+    def set_image(self, number: int, **columns: Any) -> None:
+        """Change columns other than the status, and tell the change feed."""
+        columns.setdefault("updated_at", now())
+        self.connection.execute(update(images).where(images.c.number == number).values(columns))
+        self.tell(ChangeKind.IMAGE, image=number)
+
+    def change_status(
+        self,
+        number: int,
+        wanted: Status,
+        *,
+        only_from: Iterable[Status] | None = None,
+        **columns: Any,
+    ) -> None:
+        """Compare-and-set the status, with other columns in the same step.
+
+        `only_from` narrows the table's own sources.  Raises NotFound, and
+        InvalidTransition when the image is in no status that may become `wanted`.
+        """
+        sources = sources_of(wanted)
+        if only_from is not None:
+            sources &= frozenset(only_from)
+        columns.setdefault("updated_at", now())
+        result = self.connection.execute(
+            update(images)
+            .where(images.c.number == number, images.c.status.in_(sorted(sources)))
+            .values(status=wanted, **columns)
+        )
+        if result.rowcount == 0:
+            image = self.image(number)
+            raise InvalidTransition(image.name, image.status, wanted)
+        self.tell(ChangeKind.IMAGE, image=number)
+
+    def forget_deleted(self, before: datetime) -> None:
+        """Drop the rows of images deleted before that time and all that hangs on them."""
+        self.connection.execute(
+            delete(images).where(
+                images.c.status == Status.DELETED,
+                images.c.updated_at < before,
+                ~exists().where(locations.c.image == images.c.number),
+            )
+        )
+
+    # -- properties and tags ------------------------------------------------------
+
+    def properties(self, number: int) -> dict[str, str]:
+        """The image's custom properties, by name."""
+        rows = self.connection.execute(
+            select(properties.c.name, properties.c.value)
+            .where(properties.c.image == number)
+            .order_by(properties.c.name)
+        )
+        return {name: value for name, value in rows}
+
+    def set_properties(self, number: int, values: Mapping[str, str | None]) -> None:
+        """Set custom properties; None removes one."""
+        self.connection.execute(
+            delete(properties).where(
+                properties.c.image == number, properties.c.name.in_(list(values))
+            )
+        )
+        rows = [
+            {"image": number, "name": name, "value": value}
+            for name, value in values.items()
+            if value is not None
+        ]
+        if rows:
+            self.connection.execute(properties.insert(), rows)
+        self.set_image(number)
+
+    def tags(self, number: int) -> tuple[str, ...]:
+        """The image's tags, sorted."""
+        statement = select(tags.c.tag).where(tags.c.image == number).order_by(tags.c.tag)
+        return tuple(self.connection.execute(statement).scalars())
+
+    def set_tags(self, number: int, wanted: Iterable[str]) -> None:
+        """Replace the image's tags."""
+        self.connection.execute(delete(tags).where(tags.c.image == number))
+        rows = [{"image": number, "tag": tag} for tag in sorted(set(wanted))]
+        if rows:
+            self.connection.execute(tags.insert(), rows)
+        self.set_image(number)
+
+    # -- digests -------------------------------------------------------------------
+
+    def chunk_digests(self, number: int) -> ChunkDigests | None:
+        """The digest of every chunk; None for an image that has none recorded."""
+        row = self.connection.execute(
+            select(chunk_digests).where(chunk_digests.c.image == number)
+        ).one_or_none()
+        if row is None:
+            return None
+        _image, algo, chunk_size, data = row
+        width = 32 if algo == "sha256" else 64
+        parts = tuple(data[at : at + width] for at in range(0, len(data), width))
+        return ChunkDigests(algo, chunk_size, parts)
+
+    def set_chunk_digests(self, number: int, chunks: ChunkDigests) -> None:
+        """Record the digest of every chunk, instead of any older ones."""
+        self.connection.execute(delete(chunk_digests).where(chunk_digests.c.image == number))
+        self.connection.execute(
+            chunk_digests.insert().values(
+                image=number,
+                algo=chunks.algo,
+                chunk_size=chunks.chunk_size,
+                digests=b"".join(chunks.digests),
+            )
+        )
+
+
+def _filtered(statement: Select[Any], wanted: ImageFilter) -> Select[Any]:
+    if wanted.statuses is not None:
+        statement = statement.where(images.c.status.in_(sorted(wanted.statuses)))
+    if wanted.before is not None:
+        statement = statement.where(images.c.deleted_at < wanted.before)
+    if wanted.store is not None:
+        statement = statement.where(
+            exists().where(locations.c.image == images.c.number, locations.c.store == wanted.store)
+        )
+    for name, value in wanted.properties:
+        statement = statement.where(
+            exists().where(
+                properties.c.image == images.c.number,
+                properties.c.name == name,
+                properties.c.value == value,
+            )
+        )
+    for tag in wanted.tags:
+        statement = statement.where(
+            exists().where(tags.c.image == images.c.number, tags.c.tag == tag)
+        )
+    return statement

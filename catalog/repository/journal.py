@@ -1,0 +1,125 @@
+"""What goes on right now: uploads, leases, and the change feed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Table, and_, delete, func, select, update
+
+from catalog.image import Change, ChangeKind, Process, UploadRecord
+from catalog.models import changes, leases, uploads
+from catalog.repository.rows import Rows
+
+
+def _make_upload(row: Any) -> UploadRecord:
+    image, host, boot, pid, started, staged, started_at, heartbeat_at = row
+    process = Process(host, boot, pid, started)
+    return UploadRecord(image, process, staged, started_at, heartbeat_at)
+
+
+def _make_change(row: Any) -> Change:
+    number, kind, folder, name, image, origin, at = row
+    return Change(number, ChangeKind(kind), folder, name, image, origin, at)
+
+
+def _of_process(table: Table, process: Process) -> ColumnElement[bool]:
+    return and_(
+        table.c.host == process.host,
+        table.c.boot == process.boot,
+        table.c.pid == process.pid,
+        table.c.started == process.started,
+    )
+
+
+class JournalRows(Rows):
+    """Statements on `uploads`, `leases` and `changes`."""
+
+    # -- uploads -----------------------------------------------------------------------
+
+    def add_upload(self, record: UploadRecord) -> None:
+        """Note an upload; it replaces an older note on the same image."""
+        self.drop_upload(record.image)
+        self.connection.execute(
+            uploads.insert().values(
+                image=record.image,
+                host=record.process.host,
+                boot=record.process.boot,
+                pid=record.process.pid,
+                started=record.process.started,
+                staged=record.staged,
+                started_at=record.started_at,
+                heartbeat_at=record.heartbeat_at,
+            )
+        )
+
+    def upload(self, image: int) -> UploadRecord | None:
+        """The upload in progress on that image, or None."""
+        statement = select(uploads).where(uploads.c.image == image)
+        row = self.connection.execute(statement).one_or_none()
+        return None if row is None else _make_upload(row)
+
+    def uploads(self) -> list[UploadRecord]:
+        """Every upload in progress, on every host."""
+        return [_make_upload(row) for row in self.connection.execute(select(uploads))]
+
+    def beat_uploads(self, process: Process, at: datetime) -> None:
+        """Tell that the process still works on its uploads."""
+        self.connection.execute(
+            update(uploads).where(_of_process(uploads, process)).values(heartbeat_at=at)
+        )
+
+    def drop_upload(self, image: int) -> None:
+        """Forget the upload of an image."""
+        self.connection.execute(delete(uploads).where(uploads.c.image == image))
+
+    # -- leases ------------------------------------------------------------------------
+
+    def set_leases(self, process: Process, held: Iterable[int], at: datetime) -> None:
+        """Publish the images a process holds open, instead of what it held before."""
+        self.connection.execute(delete(leases).where(_of_process(leases, process)))
+        rows = [
+            {
+                "image": image,
+                "host": process.host,
+                "boot": process.boot,
+                "pid": process.pid,
+                "started": process.started,
+                "heartbeat_at": at,
+            }
+            for image in held
+        ]
+        if rows:
+            self.connection.execute(leases.insert(), rows)
+
+    def leases(self, image: int) -> list[tuple[Process, datetime]]:
+        """Who holds the image open, each with the time it last said so."""
+        rows = self.connection.execute(select(leases).where(leases.c.image == image))
+        return [(Process(*row[1:5]), row[5]) for row in rows]
+
+    def drop_leases(self, process: Process) -> None:
+        """Forget all leases of a process."""
+        self.connection.execute(delete(leases).where(_of_process(leases, process)))
+
+    def lease_holders(self) -> list[tuple[Process, datetime]]:
+        """Every process that holds any lease, with its newest heartbeat."""
+        key = (leases.c.host, leases.c.boot, leases.c.pid, leases.c.started)
+        rows = self.connection.execute(select(*key, func.max(leases.c.heartbeat_at)).group_by(*key))
+        return [(Process(*row[:4]), row[4]) for row in rows]
+
+    # -- the change feed ---------------------------------------------------------------
+
+    def last_change(self) -> int:
+        """The number of the newest change; 0 when there is none."""
+        return self.connection.execute(select(func.max(changes.c.number))).scalar() or 0
+
+    def changes(self, after: int, limit: int) -> list[Change]:
+        """Up to `limit` changes with a number above `after`, oldest first."""
+        statement = select(changes).where(changes.c.number > after)
+        rows = self.connection.execute(statement.order_by(changes.c.number).limit(limit))
+        return [_make_change(row) for row in rows]
+
+    def trim_changes(self, before: datetime) -> int:
+        """Drop changes older than `before`; return how many."""
+        return self.connection.execute(delete(changes).where(changes.c.at < before)).rowcount

@@ -1,0 +1,282 @@
+"""Folders, and the locations that are their entries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.exc import IntegrityError
+
+from catalog.errors import AlreadyExists, Conflict, NotFound
+from catalog.image import (
+    ChangeKind,
+    Entry,
+    Folder,
+    FolderKind,
+    Location,
+    LocationState,
+    now,
+)
+from catalog.models import folders, images, locations
+from catalog.repository.images import make_image
+from catalog.repository.rows import Rows
+
+ROOT = 1
+"""The number of the folder above all stores."""
+
+_IMAGE_WIDTH = len(images.c)
+_ENTRY = select(images, locations).join(locations, locations.c.image == images.c.number)
+_LOCATION = select(locations)
+_FOLDER = select(folders)
+
+
+def _make_location(row: Any) -> Location:
+    number, image, store, url, state, folder, name, trashed_from = row
+    return Location(number, image, store, url, LocationState(state), folder, name, trashed_from)
+
+
+def _make_entry(row: Any) -> Entry:
+    return Entry(_make_location(row[_IMAGE_WIDTH:]), make_image(row))
+
+
+def _make_folder(row: Any) -> Folder:
+    number, parent, store, name, kind, temporary, owner, created_at, updated_at = row
+    return Folder(
+        number, parent, store, name, FolderKind(kind), temporary, owner, created_at, updated_at
+    )
+
+
+class TreeRows(Rows):
+    """Statements on `folders` and `locations`."""
+
+    # -- folders ---------------------------------------------------------------------
+
+    def folder(self, number: int) -> Folder:
+        """The folder of that number.  Raises NotFound."""
+        row = self.connection.execute(_FOLDER.where(folders.c.number == number)).one_or_none()
+        if row is None:
+            raise NotFound(f"folder {number}")
+        return _make_folder(row)
+
+    def lock_folder(self, number: int) -> Folder:
+        """The folder, locked until the transaction ends: no one else adds to it.
+
+        SQLite's writer holds the whole database anyway; there it locks nothing more.
+        """
+        statement = _FOLDER.where(folders.c.number == number).with_for_update()
+        row = self.connection.execute(statement).one_or_none()
+        if row is None:
+            raise NotFound(f"folder {number}")
+        return _make_folder(row)
+
+    def root(self) -> Folder | None:
+        """The folder above all stores; None before `bootstrap` made it."""
+        statement = _FOLDER.where(folders.c.kind == FolderKind.ROOT)
+        row = self.connection.execute(statement).one_or_none()
+        return None if row is None else _make_folder(row)
+
+    def add_root(self) -> Folder:
+        """Make the folder above all stores: number 1, its own parent."""
+        at = now()
+        self.connection.execute(
+            folders.insert().values(
+                number=ROOT,
+                parent=ROOT,
+                store="",
+                name="",
+                kind=FolderKind.ROOT,
+                temporary=False,
+                owner="root",
+                created_at=at,
+                updated_at=at,
+            )
+        )
+        return self.folder(ROOT)
+
+    def folder_at(self, parent: int, name: str) -> Folder | None:
+        """The folder of that name, or None."""
+        statement = _FOLDER.where(folders.c.parent == parent, folders.c.name == name)
+        row = self.connection.execute(statement).one_or_none()
+        return None if row is None else _make_folder(row)
+
+    def folders_in(self, parent: int, *, after: int = 0, limit: int = 1000) -> list[Folder]:
+        """Up to `limit` folders with a number above `after`, by number."""
+        statement = (
+            _FOLDER.where(
+                folders.c.parent == parent, folders.c.number > after, folders.c.kind != "root"
+            )
+            .order_by(folders.c.number)
+            .limit(limit)
+        )
+        return [_make_folder(row) for row in self.connection.execute(statement)]
+
+    def add_folder(
+        self, parent: int, store: str, name: str, kind: FolderKind, owner: str, temporary: bool
+    ) -> Folder:
+        """Make a folder.  Raises AlreadyExists."""
+        at = now()
+        try:
+            result = self.connection.execute(
+                folders.insert().values(
+                    parent=parent,
+                    store=store,
+                    name=name,
+                    kind=kind,
+                    temporary=temporary,
+                    owner=owner,
+                    created_at=at,
+                    updated_at=at,
+                )
+            )
+        except IntegrityError as error:
+            raise AlreadyExists(name) from error
+        key = result.inserted_primary_key
+        assert key is not None
+        self._touch_folder(parent, name)
+        return self.folder(int(key[0]))
+
+    def move_folder(self, folder: Folder, parent: int, name: str, temporary: bool) -> None:
+        """Give a folder another place in its store.  Raises AlreadyExists."""
+        try:
+            self.connection.execute(
+                update(folders)
+                .where(folders.c.number == folder.number)
+                .values(parent=parent, name=name, temporary=temporary, updated_at=now())
+            )
+        except IntegrityError as error:
+            raise AlreadyExists(name) from error
+        self._touch_folder(folder.parent, folder.name)
+        self._touch_folder(parent, name)
+
+    def drop_folder(self, folder: Folder) -> None:
+        """Remove an empty folder."""
+        self.connection.execute(delete(folders).where(folders.c.number == folder.number))
+        self._touch_folder(folder.parent, folder.name)
+
+    def is_empty(self, folder: int) -> bool:
+        """Whether the folder holds neither folders nor entries."""
+        return not self.folders_in(folder, limit=1) and not self.entries_in(folder, limit=1)
+
+    def _touch_folder(self, number: int, name: str) -> None:
+        self.connection.execute(
+            update(folders).where(folders.c.number == number).values(updated_at=now())
+        )
+        self.tell(ChangeKind.ENTRY, folder=number, name=name)
+
+    # -- entries -----------------------------------------------------------------------
+
+    def entry_at(self, folder: int, name: str) -> Entry | None:
+        """The entry of that name, or None."""
+        statement = _ENTRY.where(locations.c.folder == folder, locations.c.name == name)
+        row = self.connection.execute(statement).one_or_none()
+        return None if row is None else _make_entry(row)
+
+    def entries_in(self, folder: int, *, after: int = 0, limit: int = 1000) -> list[Entry]:
+        """Up to `limit` entries with a location number above `after`, by that number."""
+        statement = (
+            _ENTRY.where(locations.c.folder == folder, locations.c.number > after)
+            .order_by(locations.c.number)
+            .limit(limit)
+        )
+        return [_make_entry(row) for row in self.connection.execute(statement)]
+
+    def entries_of(self, image: int) -> list[Entry]:
+        """The image's entries, oldest first; without locations that are no entry any more."""
+        statement = _ENTRY.where(images.c.number == image, locations.c.folder.is_not(None))
+        rows = self.connection.execute(statement.order_by(locations.c.number))
+        return [_make_entry(row) for row in rows]
+
+    def move_entry(
+        self, location: Location, folder: int, name: str, *, trashed_from: int | None = None
+    ) -> None:
+        """Give an entry another folder or name.  Raises AlreadyExists."""
+        try:
+            self.connection.execute(
+                update(locations)
+                .where(locations.c.number == location.number)
+                .values(folder=folder, name=name, trashed_from=trashed_from)
+            )
+        except IntegrityError as error:
+            raise AlreadyExists(name) from error
+        if location.folder is not None and location.name is not None:
+            self._touch_folder(location.folder, location.name)
+        self._touch_folder(folder, name)
+
+    # -- locations ---------------------------------------------------------------------
+
+    def locations_of(self, image: int) -> list[Location]:
+        """All of the image's locations, oldest first."""
+        statement = _LOCATION.where(locations.c.image == image).order_by(locations.c.number)
+        return [_make_location(row) for row in self.connection.execute(statement)]
+
+    def locations_in_state(self, state: LocationState) -> list[Location]:
+        """Every location in that state."""
+        statement = _LOCATION.where(locations.c.state == state)
+        return [_make_location(row) for row in self.connection.execute(statement)]
+
+    def locations_in_store(
+        self, store: str, *, after: int = 0, limit: int = 1000
+    ) -> list[Location]:
+        """Up to `limit` locations of a store with a number above `after`, by number."""
+        statement = (
+            _LOCATION.where(locations.c.store == store, locations.c.number > after)
+            .order_by(locations.c.number)
+            .limit(limit)
+        )
+        return [_make_location(row) for row in self.connection.execute(statement)]
+
+    def count_locations(self, store: str) -> int:
+        """How many locations a store has."""
+        statement = select(func.count()).where(locations.c.store == store)
+        return self.connection.execute(statement).scalar_one()
+
+    def add_location(
+        self,
+        image: int,
+        store: str,
+        folder: int | None,
+        name: str | None,
+        *,
+        url: str | None = None,
+    ) -> Location:
+        """Add a location: active when it comes with a url, else pending.
+
+        With a folder and a name it is an entry.  Raises Conflict when the name has just
+        been taken or the image has a copy in that store already.
+        """
+        state = LocationState.PENDING if url is None else LocationState.ACTIVE
+        try:
+            result = self.connection.execute(
+                locations.insert().values(
+                    image=image, store=store, url=url, state=state, folder=folder, name=name
+                )
+            )
+        except IntegrityError as error:
+            raise Conflict(name or store, f"it has a copy in store {store} already") from error
+        key = result.inserted_primary_key
+        assert key is not None
+        if folder is not None and name is not None:
+            self._touch_folder(folder, name)
+        return Location(int(key[0]), image, store, url, state, folder, name, None)
+
+    def set_location(self, number: int, state: LocationState, url: str | None) -> None:
+        """Record what a location's data is now, and where."""
+        self.connection.execute(
+            update(locations).where(locations.c.number == number).values(state=state, url=url)
+        )
+
+    def detach_location(self, location: Location) -> None:
+        """Take a location out of the tree: its data goes next, then its row."""
+        self.connection.execute(
+            update(locations)
+            .where(locations.c.number == location.number)
+            .values(state=LocationState.DELETING, folder=None, name=None)
+        )
+        if location.folder is not None and location.name is not None:
+            self._touch_folder(location.folder, location.name)
+
+    def drop_location(self, location: Location) -> None:
+        """Remove a location's row, and its entry if it still is one."""
+        self.connection.execute(delete(locations).where(locations.c.number == location.number))
+        if location.folder is not None and location.name is not None:
+            self._touch_folder(location.folder, location.name)

@@ -1,0 +1,271 @@
+"""The configuration: one TOML file, or the built-in defaults.
+
+Users: every command and the mount, once at start.  Scope: which file is read, what
+may stand in it, and the one line that says what is wrong with it.  A package adds a
+top-level section of its own through the entry-point group `imagefs.settings`.
+Threading: `load` reads the environment; its result is immutable.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, NoReturn, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+
+from catalog.errors import InvalidSettings
+from catalog.stores.base import Capability
+from catalog.stores.registry import DRIVERS, open_store
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+SYSTEM_FILE = Path("/etc/imagefs/imagefs.toml")
+DEFAULTS = "built-in defaults"
+"""What `Settings.source` says when no file was found."""
+
+_STORE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+# A relative SQLite path would mean another catalog in every working directory.
+_DATABASE_URL = re.compile(r"sqlite(\+\w+)?:////.+|(?!sqlite)\w+(\+\w+)?://.+")
+_PASSWORD = re.compile(r"(://[^:/@]*):.*@")
+
+
+def state_folder() -> Path:
+    """Where the built-in defaults keep catalog, images and staging.
+
+    `$IMAGEFS_STATE` if set, `/var/lib/imagefs` for root, else the user's folder
+    (XDG Base Directory Specification, `$XDG_STATE_HOME`).
+    """
+    if override := os.environ.get("IMAGEFS_STATE"):
+        return Path(override).absolute()
+    if os.geteuid() == 0:
+        return Path("/var/lib/imagefs")
+    return _xdg_folder("XDG_STATE_HOME", ".local/state") / "imagefs"
+
+
+def _xdg_folder(variable: str, default: str) -> Path:
+    """One of the user's base folders; a relative value is ignored, as XDG demands."""
+    folder = Path(os.environ.get(variable, ""))
+    return folder if folder.is_absolute() else Path.home() / default
+
+
+class CatalogSettings(BaseModel):
+    """The `[catalog]` section."""
+
+    model_config = ConfigDict(frozen=True)
+
+    url: str = Field(default_factory=lambda: f"sqlite:///{state_folder() / 'catalog.db'}")
+    """The catalog's database, as SQLAlchemy writes its URLs."""
+
+    default_store: str = "file"
+    """The store that takes an image added without naming one."""
+
+    os_hash_algo: Literal["sha256", "sha384", "sha512"] = "sha256"
+    """The digest kept as `os_hash_value`.
+
+    sha256 is what vendors publish; Glance's own default is sha512.
+    """
+
+    checksum: bool = False
+    """Also keep Glance's md5 `checksum`, for old clients that compare it."""
+
+    scrub_time: int = Field(default=7 * 86400, ge=0)
+    """Seconds an image stays in the trash before its data is deleted.
+
+    A week, not Glance's 0: a wrong `rm` on a mount is easily made and seen late.
+    """
+
+    max_image_size: int | None = Field(default=None, gt=0)
+    """Bytes; a larger upload is refused.  Unset: whatever the store takes."""
+
+    staging: Path = Field(default_factory=lambda: state_folder() / "staging")
+    """Where uploads wait that are meant for a store without a staging folder of its own."""
+
+    staging_limit: int | None = Field(default=None, gt=0)
+    """Bytes all unfinished uploads of this host may stage together, so that they cannot
+    fill a disk it shares.  Unset: what the disk has free."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_database_url(cls, url: str) -> str:
+        if not _DATABASE_URL.fullmatch(url):
+            raise ValueError(
+                "should be a database URL with an absolute path,"
+                " such as sqlite:////var/lib/imagefs/catalog.db"
+            )
+        return url
+
+    @field_validator("staging")
+    @classmethod
+    def _is_absolute(cls, path: Path) -> Path:
+        if not path.is_absolute():
+            raise ValueError("should be an absolute path")
+        return path
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A valid configuration."""
+
+    source: str
+    """The file it came from, or `DEFAULTS`."""
+    catalog: CatalogSettings
+    stores: Mapping[str, BaseModel]
+    """Store name -> its section, validated by the model of its type."""
+    sections: Mapping[str, BaseModel] = field(default_factory=dict)
+    """The sections packages contribute; each is there, if need be with its defaults."""
+
+    def section(self, name: str) -> Any:
+        """The contributed section `name`, an instance of that package's own model."""
+        return self.sections[name]
+
+
+def load(path: Path | None = None) -> Settings:
+    """Read the first configuration there is, strictly.
+
+    `path` (of `--config`), `$IMAGEFS_CONFIG`, `/etc/imagefs/imagefs.toml`,
+    `imagefs/imagefs.toml` in the user's configuration folder.  Raises InvalidSettings,
+    also when a file named by one of the first two is missing.
+    """
+    source, table = _read_first(path)
+    contributed = {point.name: point.load() for point in entry_points(group="imagefs.settings")}
+    _refuse_unknown(source, table, ["catalog", "stores", *contributed])
+    settings = Settings(
+        source=source,
+        catalog=_section(source, "catalog", CatalogSettings, table.get("catalog", {})),
+        stores=_stores(source, table.get("stores")),
+        sections=MappingProxyType(
+            {
+                name: _section(source, name, model, table.get(name, {}))
+                for name, model in contributed.items()
+            }
+        ),
+    )
+    _check_default_store(settings)
+    return settings
+
+
+def describe(settings: Settings) -> dict[str, Any]:
+    """The whole configuration as plain values for a person or JSON, without secrets."""
+    catalog = settings.catalog.model_dump(mode="json")
+    catalog["url"] = _PASSWORD.sub(r"\1:***@", catalog["url"])
+    return {
+        "source": settings.source,
+        "catalog": catalog,
+        "stores": _plain(settings.stores),
+        **_plain(settings.sections),
+    }
+
+
+def _plain(sections: Mapping[str, BaseModel]) -> dict[str, Any]:
+    """As JSON: paths become text, and a SecretStr stars."""
+    return {name: section.model_dump(mode="json") for name, section in sections.items()}
+
+
+def _read_first(path: Path | None) -> tuple[str, dict[str, Any]]:
+    """The source's name and its content."""
+    for candidate, required in _candidates(path):
+        try:
+            return str(candidate), tomllib.loads(candidate.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            if required:
+                raise InvalidSettings(str(candidate), "there is no such file") from None
+        except OSError as error:
+            reason = f"cannot be read: {error.strerror}"
+            raise InvalidSettings(str(candidate), reason) from error
+        except UnicodeDecodeError as error:
+            raise InvalidSettings(str(candidate), "is not UTF-8 text") from error
+        except tomllib.TOMLDecodeError as error:
+            raise InvalidSettings(str(candidate), f"is not valid TOML: {error}") from error
+    return DEFAULTS, {}
+
+
+def _candidates(path: Path | None) -> Iterator[tuple[Path, bool]]:
+    """The files that may hold the configuration, and whether each must exist."""
+    if path is not None:
+        yield path, True
+    if named := os.environ.get("IMAGEFS_CONFIG"):
+        yield Path(named), True
+    yield SYSTEM_FILE, False
+    yield _xdg_folder("XDG_CONFIG_HOME", ".config") / "imagefs/imagefs.toml", False
+
+
+def _section(source: str, key: str, model: type[_Model], table: Any) -> _Model:
+    """Validate one table; `key` is its dotted name in the file.
+
+    By way of JSON, whose strict mode takes text for a path but neither "yes" for true
+    nor "60" for 60.  Strictness is imposed here, so that no model can forget it.
+    """
+    if not isinstance(table, dict):
+        _refuse(source, key, "should be a section")
+    text = json.dumps(table, default=str)
+    try:
+        return model.model_validate_json(text, strict=True, extra="forbid")
+    except ValidationError as error:
+        problem, others = error.errors(include_url=False)[0], error.error_count() - 1
+        where = ".".join([key, *map(str, problem["loc"])])
+        more = f" (and {others} more)" if others else ""
+        _refuse(source, where, _explain(problem, model) + more)
+
+
+def _explain(problem: ErrorDetails, model: type[BaseModel]) -> str:
+    """What is allowed.  Never the value itself: it may be a secret."""
+    if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
+        return f"unknown key; allowed: {_listed(model.model_fields)}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return message.replace("Input should", "should").replace("Field required", "is required")
+
+
+def _stores(source: str, table: Any) -> Mapping[str, BaseModel]:
+    if table is None:
+        table = {"file": {"type": "filesystem", "path": str(state_folder() / "images")}}
+    if not isinstance(table, dict):
+        _refuse(source, "stores", "should be sections [stores.NAME]")
+    return MappingProxyType({name: _store(source, name, each) for name, each in table.items()})
+
+
+def _store(source: str, name: str, table: Any) -> BaseModel:
+    key = f"stores.{name}"
+    if not _STORE_NAME.fullmatch(name):
+        _refuse(source, key, "a store's name is letters, digits, _ and -, and no _ or - first")
+    if not isinstance(table, dict):
+        _refuse(source, key, "should be a section")
+    kind = str(table.get("type"))
+    if kind not in DRIVERS:
+        _refuse(source, f"{key}.type", f"should be one of {_listed(DRIVERS)}")
+    model, _ = DRIVERS[kind]
+    return _section(source, key, model, table)
+
+
+def _check_default_store(settings: Settings) -> None:
+    """The default store must exist and take data."""
+    writable = [
+        name
+        for name, store in settings.stores.items()
+        if Capability.WRITE in open_store(name, store).capabilities
+    ]
+    if settings.catalog.default_store not in writable:
+        allowed = f"should be one of {_listed(writable)}" if writable else "no store takes data"
+        _refuse(settings.source, "catalog.default_store", allowed)
+
+
+def _refuse_unknown(source: str, table: Mapping[str, Any], allowed: list[str]) -> None:
+    for key in table:
+        if key not in allowed:
+            _refuse(source, key, f"unknown section; allowed: {_listed(allowed)}")
+
+
+def _refuse(source: str, key: str, reason: str) -> NoReturn:
+    raise InvalidSettings(source, f"{key}: {reason}")
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(sorted(names))

@@ -1,0 +1,1 @@
+"""Stores: where an image's data lies.  The contract is in `base`."""

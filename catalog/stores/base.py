@@ -1,0 +1,178 @@
+"""The contract between the catalog and a store of image data.
+
+Users: `upload`, `reader`, `replicate`, `fsck`.  A driver is one file in this package,
+listed in `registry`; `tests/catalog/stores/contract.py` holds every driver to what is
+written here.  Policy (retries, limits, caches) belongs in wrappers, never in a driver.
+
+A *key* is the id of an image.  A *url* is what a driver returns from a commit and is
+kept in the image's location row; it never holds a credential.
+
+Every method MUST be safe to call from several threads at once, except that one writer
+is used by one thread at a time.  Every method MUST raise only `catalog.errors`:
+foreign exceptions are mapped where the foreign library is called.  Sizes and offsets
+are bytes; ranges are half-open, `[offset, offset + size)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Flag, auto
+from pathlib import Path
+from typing import Protocol
+
+
+class Capability(Flag):
+    """What a store can do beyond reading."""
+
+    NONE = 0
+    WRITE = auto()
+    """Takes new data: `writer` and `delete` work."""
+    COPY = auto()
+    """`copy` duplicates data without passing it through this host."""
+    EXTERNAL = auto()
+    """Locations are URLs registered by the user (`ln -s URL`); data is not ours."""
+    STAGING = auto()
+    """`staging_folder` is on the store's own file system, so that commit is a rename."""
+    LISTING = auto()
+    """`keys` lists everything stored, for fsck."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """What a store knows of one object."""
+
+    size: int
+    """Bytes."""
+    etag: str
+    """Changes whenever the bytes may have changed; empty if the store cannot tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """A store's room.  `None` where the store has no limit or cannot tell."""
+
+    total: int | None
+    free: int | None
+
+
+class DataReader(Protocol):
+    """An open object.  Closing is idempotent."""
+
+    size: int
+    """Bytes, fixed when it was opened."""
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return exactly the bytes `[offset, offset + size)`, cut at the end of the object.
+
+        MUST return all of them or raise: never short before the end, never other
+        bytes.  Raises NotFound, StoreUnavailable.
+        """
+
+    def fileno(self) -> int | None:
+        """A descriptor of a local file with the same bytes at the same offsets, or None.
+
+        The descriptor belongs to the reader and lives until `close`.
+        """
+
+    def close(self) -> None:
+        """Release what the reader holds.  Not while a `read_at` is running."""
+
+
+class DataWriter(Protocol):
+    """One object being stored.  Nothing of it can be read before `commit` returns.
+
+    Used as: `write` in order of offsets (or `take`, once) then `commit`, or `cancel`
+    at any time.
+    """
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append `data`.  Raises StoreFull, ImageTooLarge, StoreUnavailable.
+
+        A store may notice only at `commit` that it is full.
+        """
+
+    def take(self, staged: Path) -> None:
+        """Take over a complete staged file instead of `write`s.
+
+        A store with STAGING moves the file when it lies in its `staging_folder`
+        (and MUST do so without copying); any other copies it.  Holes stay holes
+        where the store can.  MUST leave `staged` in place until `commit`; after
+        `commit` the file may be gone.
+        """
+
+    def commit(self) -> str:
+        """Make the object durable, then visible under its key, and return its url.
+
+        MUST be atomic: after a crash there is the whole object or none.  MUST
+        replace an older object of the same key in one step.  Raises StoreFull,
+        StoreUnavailable; the object is then as if `cancel` had been called.
+        """
+
+    def cancel(self) -> None:
+        """Drop everything written.  Idempotent; does nothing after `commit`."""
+
+
+class Store(Protocol):
+    """One configured store."""
+
+    name: str
+    """The store's name in the configuration: its folder in the tree."""
+    capabilities: Capability
+
+    def check(self) -> None:
+        """Raise StoreUnavailable unless the store answers now.  Cheap."""
+
+    def open(self, url: str) -> DataReader:
+        """Open an object to read.
+
+        Raises NotFound, only if the store answered that it is not there; else
+        StoreUnavailable, also for a url that cannot be this store's (its settings may
+        have changed).  An EXTERNAL store raises InvalidValue for what is no url of its
+        kind, and Forbidden where its settings do not permit it.
+        """
+
+    def stat(self, url: str) -> Stat:
+        """Size and etag.  Raises as `open`."""
+
+    def writer(self, key: str, size: int | None = None) -> DataWriter:
+        """Start storing an object; `size` in bytes if it is known.
+
+        Raises ReadOnlyStore, StoreUnavailable, StoreFull; InvalidName for a key the
+        store cannot hold.
+        """
+
+    def delete(self, url: str) -> None:
+        """Remove the object.  Idempotent: a missing object is no error.
+
+        Raises Conflict when the store says it is in use, ReadOnlyStore,
+        StoreUnavailable.
+        """
+
+    def copy(self, url: str, key: str) -> str:
+        """Duplicate an object of this store under another key; return its url.
+
+        Only with COPY (else raises NotSupported).  MUST be atomic like `commit`.
+        Raises NotFound, StoreFull, StoreUnavailable.
+        """
+
+    def usage(self) -> Usage:
+        """Total and free bytes.  Raises StoreUnavailable."""
+
+    def url_of(self, key: str) -> str:
+        """The url `commit` returns for this key.  NotSupported when EXTERNAL."""
+
+    def keys(self) -> Iterator[str]:
+        """Every key that has data, in no order.  Only with LISTING (else NotSupported)."""
+
+    def staging_folder(self) -> Path | None:
+        """A local folder for uploads to be staged in, made if needed; None without STAGING."""
+
+    def quarantine(self, key: str) -> str:
+        """Move an object nobody refers to out of the way, keeping its bytes.
+
+        Returns where it is now, for a person to read.  Raises NotFound, NotSupported.
+        """
+
+    def close(self) -> None:
+        """Release connections and threads."""

@@ -1,0 +1,301 @@
+"""A store that keeps each image as one file of a folder, flat as Glance's file store.
+
+Users: `registry`; `bootstrap` calls `initialize`.  Safe from several threads and
+processes: every change is one rename or unlink.
+
+    <path>/<key>            an object, mode 0440
+    <path>/.imagefs-store   the marker, see `marked_folder`
+    <path>/.staging/        objects being written and uploads being staged
+    <path>/.quarantine/     objects nobody refers to, moved away by fsck
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from catalog.errors import CatalogError, InvalidName, NotFound, StoreUnavailable
+from catalog.stores.base import Capability, Stat, Usage
+from catalog.stores.marked_folder import MarkedFolder, os_errors
+from catalog.stores.sparse import copy_sparse
+
+STAGING = ".staging"
+QUARANTINE = ".quarantine"
+
+_SCHEME = "file://"
+_KEY_MAX = 200
+"""Characters of a key: leaves room in a file name for the suffix staging appends."""
+
+
+class FilesystemStoreSettings(BaseModel):
+    """`[stores.NAME]` with `type = "filesystem"`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: Literal["filesystem"] = "filesystem"
+    path: Path
+    """The folder; absolute."""
+
+    @field_validator("path")
+    @classmethod
+    def _absolute(cls, path: Path) -> Path:
+        if not path.is_absolute() or ".." in path.parts:
+            raise ValueError("must be an absolute path without '..'")
+        return path
+
+
+class FilesystemStore:
+    """A folder of one local or shared file system."""
+
+    capabilities = Capability.WRITE | Capability.COPY | Capability.STAGING | Capability.LISTING
+
+    def __init__(self, name: str, settings: FilesystemStoreSettings) -> None:
+        self.name = name
+        self._folder = MarkedFolder(name, settings.path)
+
+    def initialize(self) -> None:
+        """Make the folder a store: create it if absent, mark it if empty.  Idempotent.
+
+        To be called when a store is added to a catalog, never at each start: there an
+        empty folder is rather a disk that is not mounted.  Raises StoreUnavailable if
+        the folder is another store's, or not empty and not a store.
+        """
+        self._folder.initialize()
+
+    def check(self) -> None:
+        """Raise StoreUnavailable unless the folder is there and is this store's."""
+        with self._folder.opened():
+            pass
+
+    def open(self, url: str) -> FilesystemReader:
+        """Open an object to read.  Raises NotFound, StoreUnavailable."""
+        key = self._key_of(url)
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+        with self._folder.opened() as folder, os_errors(url, missing=NotFound):
+            return FilesystemReader(url, os.open(key, flags, dir_fd=folder))
+
+    def stat(self, url: str) -> Stat:
+        """Size, and an etag of inode, size and time.  Raises NotFound, StoreUnavailable."""
+        key = self._key_of(url)
+        with self._folder.opened() as folder, os_errors(url, missing=NotFound):
+            found = os.stat(key, dir_fd=folder, follow_symlinks=False)
+        return Stat(found.st_size, f"{found.st_ino:x}-{found.st_size:x}-{found.st_mtime_ns:x}")
+
+    def writer(self, key: str, size: int | None = None) -> FilesystemWriter:
+        """Start storing an object; `size` is no reason to refuse, as it may have holes.
+
+        Raises InvalidName, ReadOnlyStore, StoreUnavailable, StoreFull.
+        """
+        return FilesystemWriter(self._folder, key, self.url_of(key))
+
+    def delete(self, url: str) -> None:
+        """Remove the object durably; a missing one is no error.
+
+        Raises ReadOnlyStore, StoreUnavailable.
+        """
+        key = self._key_of(url)
+        with self._folder.opened() as folder, os_errors(url):
+            with suppress(FileNotFoundError):
+                os.unlink(key, dir_fd=folder)
+            os.fsync(folder)
+
+    def copy(self, url: str, key: str) -> str:
+        """Duplicate an object, sharing its blocks where the file system can."""
+        reader = self.open(url)
+        try:
+            writer = self.writer(key)
+            try:
+                writer.copy_from(reader.fileno())
+                return writer.commit()
+            finally:
+                writer.cancel()
+        finally:
+            reader.close()
+
+    def usage(self) -> Usage:
+        """The file system's size, and what is free to us without root's reserve."""
+        with self._folder.opened() as folder, os_errors(self.name):
+            found = os.fstatvfs(folder)
+        return Usage(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
+
+    def url_of(self, key: str) -> str:
+        """`file://<path>/<key>`, not quoted: the syntax of glance_store."""
+        return f"{_SCHEME}{self._folder.path / _checked(key)}"
+
+    def keys(self) -> Iterator[str]:
+        """Every regular file whose name does not start with a dot."""
+        with self._folder.opened() as folder, os_errors(self.name), os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.name.startswith(".") and entry.is_file(follow_symlinks=False):
+                    yield entry.name
+
+    def staging_folder(self) -> Path:
+        """`<path>/.staging`, the owner's alone.  Raises StoreUnavailable."""
+        with self._folder.opened() as folder:
+            _make_private(STAGING, folder)
+        return self._folder.path / STAGING
+
+    def quarantine(self, key: str) -> str:
+        """Move an object to `.quarantine`, under a name never used before; return its path.
+
+        Raises NotFound, ReadOnlyStore, StoreUnavailable.
+        """
+        place = f"{QUARANTINE}/{_checked(key)}.{secrets.token_hex(4)}"
+        with self._folder.opened() as folder:
+            _make_private(QUARANTINE, folder)
+            with os_errors(self.url_of(key), missing=NotFound):
+                os.rename(key, place, src_dir_fd=folder, dst_dir_fd=folder)
+                os.fsync(folder)
+        return str(self._folder.path / place)
+
+    def close(self) -> None:
+        """Nothing stays open between calls."""
+
+    def _key_of(self, url: str) -> str:
+        """The key in a url of this store.
+
+        Any other url is StoreUnavailable, not NotFound: most likely `path` was changed
+        in the settings, and nobody may conclude that the data is lost.
+        """
+        parent, _, key = url.rpartition("/")
+        if parent != f"{_SCHEME}{self._folder.path}":
+            raise StoreUnavailable(self.name, f"{url} is not inside {self._folder.path}")
+        return _checked(key)
+
+
+class FilesystemReader:
+    """An open file.  Safe from several threads: it has no position."""
+
+    def __init__(self, url: str, fd: int) -> None:
+        """Take over `fd`.  Raises NotFound if it is not of a regular file."""
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            os.close(fd)
+            raise NotFound(url, "is not a regular file")
+        self._url = url
+        self._fd = fd
+        self.size = found.st_size
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """The bytes `[offset, offset + size)`, cut at the end.  Raises StoreUnavailable."""
+        wanted = max(0, min(size, self.size - offset))
+        parts: list[bytes] = []
+        with os_errors(self._url):
+            while wanted:
+                part = os.pread(self._fd, wanted, offset)
+                if not part:
+                    raise StoreUnavailable(self._url, f"the file was cut off before {offset}")
+                parts.append(part)
+                offset += len(part)
+                wanted -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def fileno(self) -> int:
+        """The open file."""
+        return self._fd
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class FilesystemWriter:
+    """A file in `.staging` that a rename makes an object."""
+
+    def __init__(self, folder: MarkedFolder, key: str, url: str) -> None:
+        self._folder = folder
+        self._key = key
+        self._url = url
+        self._unfinished = f"{STAGING}/{key}.{secrets.token_hex(8)}"
+        """What commit renames, relative to the folder."""
+        self._is_staged = False
+        """Whether that is a staged file taken over, which only a commit may move."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with folder.opened() as opened:
+            _make_private(STAGING, opened)
+            with os_errors(url):
+                self._fd = os.open(self._unfinished, flags, 0o600, dir_fd=opened)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append `data`.  Raises StoreFull, ImageTooLarge, StoreUnavailable."""
+        rest = memoryview(data)
+        with os_errors(self._url):
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+
+    def take(self, staged: Path) -> None:
+        """Move a file of the staging folder at commit; copy any other now, holes kept."""
+        with os_errors(str(staged)):
+            fd = os.open(staged, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        if self._can_move(staged, fd):
+            self.cancel()
+            self._fd, self._unfinished, self._is_staged = fd, f"{STAGING}/{staged.name}", True
+            return
+        try:
+            self.copy_from(fd)
+        finally:
+            os.close(fd)
+
+    def copy_from(self, fd: int) -> None:
+        """Copy an open file instead of `write`s, holes kept.  Raises as `write`."""
+        with os_errors(self._url):
+            copy_sparse(fd, self._fd)
+
+    def commit(self) -> str:
+        """Flush the file, rename it to its key, flush the folder; return the url."""
+        try:
+            with self._folder.opened() as folder, os_errors(self._url):
+                os.fchmod(self._fd, 0o440)
+                os.fsync(self._fd)
+                os.rename(self._unfinished, self._key, src_dir_fd=folder, dst_dir_fd=folder)
+                self._flush(folder)
+        finally:
+            self.cancel()
+        return self._url
+
+    def cancel(self) -> None:
+        """Close and remove our own file; a staged file stays where it is."""
+        if self._fd < 0:
+            return
+        # If the store has gone away the file stays; recovery clears `.staging`.
+        with suppress(OSError, CatalogError):
+            os.close(self._fd)
+            if not self._is_staged:
+                with self._folder.opened() as folder:
+                    os.unlink(self._unfinished, dir_fd=folder)
+        self._fd = -1
+
+    def _flush(self, folder: int) -> None:
+        try:
+            os.fsync(folder)
+        except OSError:
+            # Visible but perhaps not durable: a failed commit leaves nothing visible.
+            with suppress(OSError):
+                os.unlink(self._key, dir_fd=folder)
+            raise
+
+    def _can_move(self, staged: Path, fd: int) -> bool:
+        with self._folder.opened() as folder, os_errors(self._url):
+            same_file_system = os.fstat(fd).st_dev == os.fstat(folder).st_dev
+        return same_file_system and staged.parent == self._folder.path / STAGING
+
+
+def _make_private(name: str, folder: int) -> None:
+    with os_errors(name), suppress(FileExistsError):
+        os.mkdir(name, 0o700, dir_fd=folder)
+
+
+def _checked(key: str) -> str:
+    """The key, if it is a name that stays inside the folder.  Raises InvalidName."""
+    if not key or len(key) > _KEY_MAX or key.startswith(".") or "/" in key or "\0" in key:
+        raise InvalidName(key, "is not a key of an image")
+    return key

@@ -1,0 +1,114 @@
+"""A folder that says whose it is, so that a missing mount is noticed.
+
+Users: `filesystem`.  Safe from several threads and processes.
+
+A disk or share that is not mounted leaves its mount point: an empty folder.  A store's
+folder therefore holds a marker file, and all work goes through a descriptor in which
+the marker has just been found: nothing is written, and nothing is reported missing, in
+the mount point beneath, even if the disk goes away between two calls.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from catalog.errors import CatalogError, ImageTooLarge, ReadOnlyStore, StoreFull, StoreUnavailable
+
+MARKER = ".imagefs-store"
+
+_IGNORED_WHEN_EMPTY = {"lost+found"}
+"""What a newly made file system holds."""
+
+_CLASSES: dict[int, type[CatalogError]] = {
+    errno.ENOSPC: StoreFull,
+    errno.EDQUOT: StoreFull,
+    errno.EFBIG: ImageTooLarge,
+    errno.EROFS: ReadOnlyStore,
+}
+
+
+@contextmanager
+def os_errors(subject: str, missing: type[CatalogError] = StoreUnavailable) -> Iterator[None]:
+    """Turn OSError into the catalog's errors; `missing` is what a missing file becomes.
+
+    Whatever is not known better (EIO, ESTALE, ENODEV, EACCES, …) is StoreUnavailable.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise missing(subject) from error
+    except OSError as error:
+        found = _CLASSES.get(error.errno or 0, StoreUnavailable)
+        raise found(subject, error.strerror or str(error)) from error
+
+
+class MarkedFolder:
+    """The folder of one store."""
+
+    def __init__(self, owner: str, path: Path) -> None:
+        """`owner` is the store's name."""
+        self.owner = owner
+        self.path = path
+
+    def initialize(self) -> None:
+        """Create the folder if it is absent, and mark it if it is empty.  Idempotent.
+
+        Raises StoreUnavailable if it is another store's, or holds anything without
+        being marked: it could be somebody's data, or the wrong folder.
+        """
+        with os_errors(self.owner):
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not (self.path / MARKER).exists():
+                self._refuse_unless_empty()
+                self._write_marker()
+        with self.opened():
+            pass
+
+    @contextmanager
+    def opened(self) -> Iterator[int]:
+        """A descriptor of the folder, its marker verified.  Raises StoreUnavailable."""
+        with os_errors(self.owner):
+            folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._verify_marker(folder)
+            yield folder
+        finally:
+            os.close(folder)
+
+    def _verify_marker(self, folder: int) -> None:
+        try:
+            fd = os.open(MARKER, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=folder)
+            with os.fdopen(fd, "rb") as marker:
+                owner = json.loads(marker.read())["store"]
+        except FileNotFoundError:
+            reason = f"{self.path} holds no {MARKER}: is its disk mounted?"
+            raise StoreUnavailable(self.owner, reason) from None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            reason = f"{self.path / MARKER} is damaged: {error}"
+            raise StoreUnavailable(self.owner, reason) from error
+        if owner != self.owner:
+            raise StoreUnavailable(self.owner, f"{self.path} belongs to the store {owner!r}")
+
+    def _refuse_unless_empty(self) -> None:
+        for found in os.listdir(self.path):
+            # An `initialize` that was killed leaves a marker under its unfinished name.
+            if found not in _IGNORED_WHEN_EMPTY and not found.startswith(MARKER):
+                reason = f"{self.path} is not empty and not a store: it holds {found!r}"
+                raise StoreUnavailable(self.owner, reason)
+
+    def _write_marker(self) -> None:
+        unfinished = self.path / f"{MARKER}.{secrets.token_hex(4)}"
+        with unfinished.open("x") as marker:
+            marker.write(json.dumps({"store": self.owner, "id": str(uuid.uuid4())}) + "\n")
+            marker.flush()
+            os.fsync(marker.fileno())
+        unfinished.rename(self.path / MARKER)
+        with self.opened() as folder:
+            os.fsync(folder)

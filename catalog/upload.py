@@ -1,0 +1,401 @@
+"""Uploads: an image's data while it is being written (DESIGN §6).
+
+Users: `vfs` and through it every frontend.  Scope: staging, digests, the format gate,
+commit and cancel.  Threading: any thread; an upload does one thing at a time, and
+`commit` and `cancel` may come in any order and more than once.
+
+States:   OPEN --finish--> FINISHED --commit--> COMMITTED
+            ^----write--------'   |
+          OPEN, FINISHED --cancel--> CANCELLED
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum, auto
+from pathlib import Path
+from secrets import token_hex
+
+from catalog import formats
+from catalog.access import ADMIN, Principal
+from catalog.attributes import hash_algorithm
+from catalog.catalog import Catalog, Place
+from catalog.digest import Digester, Digests
+from catalog.errors import (
+    CatalogError,
+    Conflict,
+    DigestMismatch,
+    ImageKilled,
+    ImageTooLarge,
+    IncompleteUpload,
+    InvalidImage,
+    StoreFull,
+    StoreUnavailable,
+)
+from catalog.image import CHUNK_SIZE, Image, Saved
+from catalog.process import this_process
+from catalog.reader import open_image
+from catalog.stores.base import DataWriter, Store
+
+
+class UploadState(Enum):
+    """Where an upload is."""
+
+    OPEN = auto()
+    FINISHED = auto()
+    """Digests, format and the transfer to the store are done; not yet visible."""
+    COMMITTED = auto()
+    CANCELLED = auto()
+
+
+class Upload:
+    """One image's data being written on this host."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        image: Image,
+        store: Store,
+        staged: Path,
+        fd: int,
+        check_room: Callable[[int], None],
+    ) -> None:
+        """Use `Uploads.start` to get one."""
+        self.image = image
+        self.state = UploadState.OPEN
+        self.mtime: int | None = None
+        """The data's modification time, in nanoseconds, if a tool has set one."""
+        self._catalog = catalog
+        self._store = store
+        self._staged = staged
+        self._fd = fd
+        self._lock = threading.RLock()
+        self._broken: CatalogError | None = None
+        self._digester: Digester | None = None
+        self._data: DataWriter | None = None
+        self._saved: Saved | None = None
+        self._check_room = check_room
+        self._worked_at = time.monotonic()
+        # Readers may still have the file when the upload ends: it closes with the object.
+        weakref.finalize(self, os.close, fd)
+
+    # -- writing -----------------------------------------------------------------------
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has been committed or cancelled."""
+        return self.state in (UploadState.COMMITTED, UploadState.CANCELLED)
+
+    @property
+    def idle(self) -> float:
+        """Seconds since anything was written."""
+        return time.monotonic() - self._worked_at
+
+    @property
+    def size(self) -> int:
+        """Bytes staged so far."""
+        return os.fstat(self._fd).st_size
+
+    @property
+    def staged_bytes(self) -> int:
+        """Room the staging file takes on the disk, in bytes."""
+        return os.fstat(self._fd).st_blocks * 512
+
+    def write(self, offset: int, data: bytes | memoryview) -> int:
+        """Write `data` at `offset`, in any order; return its length.
+
+        A write to a finished upload takes it back to OPEN.  Raises StoreFull,
+        ImageTooLarge, and ImageKilled after `cancel`.
+        """
+        with self._lock, self._changing():
+            self._check_size(offset + len(data))
+            self._check_room(len(data))
+            digester = self._follow()
+            digester.before_write(offset)
+            view = memoryview(data)
+            done = 0
+            while done < len(view):
+                done += os.pwrite(self._fd, view[done:], offset + done)
+            digester.after_write(offset + done)
+            return done
+
+    def truncate(self, size: int) -> None:
+        """Make the data `size` bytes long; what is added reads as zeros."""
+        with self._lock, self._changing():
+            self._check_size(size)
+            self._follow().truncate(size)
+            os.ftruncate(self._fd, size)
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """The staged bytes `[offset, offset + size)`, cut at the end."""
+        return os.pread(self._fd, size, offset)
+
+    def sync(self) -> None:
+        """Make what was written durable (fsync by the writer)."""
+        with self._lock, self._foreign_errors():
+            os.fsync(self._fd)
+
+    def fail(self, error: CatalogError) -> None:
+        """Note that bytes were lost: the upload can no longer be committed."""
+        with self._lock:
+            self._broken = self._broken or error
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        if self.state is UploadState.FINISHED:
+            self._unfinish()
+        if self.state is not UploadState.OPEN:
+            raise ImageKilled(self.image.name, "the upload has ended")
+        self._worked_at = time.monotonic()
+        try:
+            with self._foreign_errors():
+                yield
+        except CatalogError as error:
+            # A writer that ignores this error must not get an image with a gap.
+            self.fail(error)
+            raise
+
+    @contextmanager
+    def _foreign_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            name = self.image.name
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StoreFull(name, "no space left for staging the upload") from error
+            if error.errno == errno.EFBIG:
+                raise ImageTooLarge(name) from error
+            raise StoreUnavailable(name, f"staging the upload failed: {error}") from error
+
+    def _check_size(self, size: int) -> None:
+        limit = self._catalog.settings.max_image_size
+        if limit is not None and size > limit:
+            raise ImageTooLarge(self.image.name, f"an image has at most {limit} bytes")
+
+    def _follow(self) -> Digester:
+        if self._digester is None:
+            settings = self._catalog.settings
+            self._digester = Digester(self._fd, settings.os_hash_algo, checksum=settings.checksum)
+        return self._digester
+
+    # -- ending ------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Do all of a commit that takes time, and make nothing visible yet.  Idempotent.
+
+        Raises InvalidImage, DigestMismatch, IncompleteUpload, StoreFull,
+        StoreUnavailable, and whatever an earlier write failed with.
+        """
+        with self._lock:
+            if self.state is not UploadState.OPEN:
+                return
+            if self._broken is not None:
+                raise IncompleteUpload(self.image.name, f"a write failed: {self._broken}")
+            with self._foreign_errors():
+                os.fsync(self._fd)
+                size = self.size
+                digests = self._follow().finish(size)
+                self._stop_following()
+            image = self._catalog.image(self.image.number)
+            self._check_expected(image, size, digests)
+            self._saved = self._inspect(image, size, digests)
+            self._data = self._store.writer(image.id, size)
+            self._data.take(self._staged)
+            self.state = UploadState.FINISHED
+
+    def commit(self, publish: tuple[Place, Place, Principal] | None = None) -> None:
+        """Make the image active; `publish` renames its entry in the same step.  Idempotent.
+
+        On any failure the image is killed, its message tells why, and the error is
+        raised.
+        """
+        with self._lock:
+            if self.state is UploadState.COMMITTED:
+                return
+            if self.state is UploadState.CANCELLED:
+                raise ImageKilled(self.image.name, "the upload has been cancelled")
+            try:
+                self.finish()
+                assert self._data is not None and self._saved is not None
+                url = self._data.commit()
+                self._catalog.finish_upload(self.image.number, url, self._saved, publish)
+            except CatalogError as error:
+                self.cancel(str(error))
+                raise
+            self.state = UploadState.COMMITTED
+            self._staged.unlink(missing_ok=True)
+
+    def cancel(self, reason: str) -> None:
+        """Give the upload up: the image is killed and `reason` is its message.  Idempotent."""
+        with self._lock:
+            if self.ended:
+                return
+            self.state = UploadState.CANCELLED
+            self._stop_following()
+            try:
+                if self._data is not None:
+                    self._data.cancel()
+                # Frees the room now: a handle may keep the file itself for long.
+                os.ftruncate(self._fd, 0)
+                self._staged.unlink(missing_ok=True)
+                # A writer that reopened what it had committed leaves that behind.
+                self._store.delete(self._store.url_of(self.image.id))
+            finally:
+                self._catalog.fail_upload(self.image.number, reason)
+
+    def _unfinish(self) -> None:
+        if self._data is not None:
+            self._data.cancel()
+        self._data = self._saved = None
+        self.state = UploadState.OPEN
+
+    def _check_expected(self, image: Image, size: int, digests: Digests) -> None:
+        if image.expected_size is not None and image.expected_size != size:
+            raise IncompleteUpload(
+                image.name, f"has {size} bytes, but {image.expected_size} were announced"
+            )
+        if image.expected_hash is None:
+            return
+        algo = hash_algorithm(image.expected_hash)
+        value = digests.os_hash_value
+        if algo != digests.os_hash_algo:
+            with self._foreign_errors(), self._staged.open("rb") as file:
+                value = hashlib.file_digest(file, algo).hexdigest()
+        if value != image.expected_hash:
+            raise DigestMismatch(
+                image.name, f"the {algo} is {value}, but {image.expected_hash} was announced"
+            )
+
+    def _inspect(self, image: Image, size: int, digests: Digests) -> Saved:
+        with self._foreign_errors():
+            try:
+                detected = formats.inspect(self._staged, image.disk_format)
+            except InvalidImage as error:
+                raise InvalidImage(image.name, error.reason) from error
+        return Saved(
+            size=size,
+            disk_format=detected.disk_format,
+            virtual_size=detected.virtual_size,
+            os_hash_algo=digests.os_hash_algo,
+            os_hash_value=digests.os_hash_value,
+            checksum=digests.checksum,
+            chunks=digests.chunks,
+            mtime=self.mtime,
+        )
+
+    def _stop_following(self) -> None:
+        if self._digester is not None:
+            self._digester.stop()
+            self._digester = None
+
+
+class Uploads:
+    """The uploads that go on in this process, by image."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._uploads: dict[int, Upload] = {}
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Iterator[Upload]:
+        with self._lock:
+            self._forget_ended()
+            return iter(list(self._uploads.values()))
+
+    def get(self, number: int) -> Upload | None:
+        """The upload in progress on that image in this process, or None."""
+        upload = self._uploads.get(number)
+        return None if upload is None or upload.ended else upload
+
+    def start(self, number: int) -> Upload:
+        """The upload on that image, begun if there is none (queued -> saving).
+
+        Raises InvalidTransition, StoreUnavailable, StoreFull, NotFound.
+        """
+        with self._lock:
+            present = self.get(number)
+            if present is not None:
+                return present
+            image, store = self._image_and_store(number)
+            staged = self._staging_path(image, store)
+            self._catalog.start_upload(number, this_process(), str(staged))
+            try:
+                fd = _create(staged)
+            except OSError as error:
+                self._catalog.fail_upload(number, f"staging failed: {error.strerror}")
+                raise StoreUnavailable(image.name, f"staging failed: {error}") from error
+            return self._add(image, store, staged, fd)
+
+    def reopen(self, number: int) -> Upload:
+        """Take an active image back to saving, for the writer that committed it (§6.3).
+
+        Its data is copied into a new staging file first; what is in the store stays
+        until the next commit or cancel.
+        """
+        with self._lock:
+            image, store = self._image_and_store(number)
+            staged = self._staging_path(image, store)
+            try:
+                fd = _create(staged)
+                _copy_data(self._catalog, number, fd)
+                self._catalog.reopen_upload(number, this_process(), str(staged))
+            except OSError as error:
+                staged.unlink(missing_ok=True)
+                raise StoreUnavailable(image.name, f"staging failed: {error}") from error
+            except CatalogError:
+                staged.unlink(missing_ok=True)
+                raise
+            return self._add(image, store, staged, fd)
+
+    def _image_and_store(self, number: int) -> tuple[Image, Store]:
+        with self._catalog.read() as repository:
+            image = repository.image(number)
+            locations = repository.locations_of(number)
+        if len(locations) != 1:
+            raise Conflict(image.name, "has several copies")
+        return image, self._catalog.store(locations[0].store)
+
+    def _staging_path(self, image: Image, store: Store) -> Path:
+        folder = store.staging_folder()
+        if folder is None:
+            folder = self._catalog.settings.staging
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder / f"{image.id}.{token_hex(4)}"
+
+    def _add(self, image: Image, store: Store, staged: Path, fd: int) -> Upload:
+        self._forget_ended()
+        upload = Upload(self._catalog, image, store, staged, fd, self._check_room)
+        self._uploads[image.number] = upload
+        return upload
+
+    def _forget_ended(self) -> None:
+        self._uploads = {n: upload for n, upload in self._uploads.items() if not upload.ended}
+
+    def _check_room(self, size: int) -> None:
+        limit = self._catalog.settings.staging_limit
+        if limit is None:
+            return
+        staged = sum(upload.staged_bytes for upload in self)
+        if staged + size > limit:
+            raise StoreFull("staging", f"uploads on this host may take {limit} bytes together")
+
+
+def _create(staged: Path) -> int:
+    return os.open(staged, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+
+def _copy_data(catalog: Catalog, number: int, fd: int) -> None:
+    reader = open_image(catalog, number, ADMIN)
+    try:
+        for offset in range(0, reader.size, CHUNK_SIZE):
+            data = reader.read_at(offset, CHUNK_SIZE)
+            os.pwrite(fd, data, offset)
+    finally:
+        reader.close()
