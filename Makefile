@@ -1,0 +1,87 @@
+# Two commands matter: `make run` (try it) and `make test` (all that CI checks).
+# On Debian 12 each installs what it needs: system packages as root, the rest in .venv.
+
+# What the mount needs, to build (pyfuse3 has no wheel) and to run.
+RUN_PACKAGES := attr fuse3 gcc libfuse3-dev pkg-config python3 python3-dev python3-venv
+
+# The real tools and servers the tests put beside imagefs.
+TEST_PACKAGES := bindfs curl nginx-light qemu-system-x86 qemu-utils rclone rsync shellcheck systemd
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DELETE_ON_ERROR:
+.PHONY: run test check bench clean lock install run-packages test-packages
+
+run: export IMAGEFS_STATE := $(CURDIR)/state
+# An empty file is the built-in defaults, whatever is configured on this machine.
+run: export IMAGEFS_CONFIG := /dev/null
+run: run-packages .venv/installed
+	@mkdir -p mnt
+	@test -e state/catalog.db || $(BIN)/imagefs init
+	@echo 'The catalog is mounted at ./mnt until Ctrl-C; what you add stays in ./state.  Try:'
+	@echo '  cp IMAGE.qcow2 mnt/file/'
+	@echo '  getfattr -d mnt/file/IMAGE.qcow2'
+	@echo '  qemu-img create -b $(CURDIR)/mnt/file/IMAGE.qcow2 -F qcow2 -f qcow2 /tmp/overlay.qcow2'
+	@$(BIN)/imagefs mount mnt --foreground
+
+test: test-packages check
+	$(BIN)/pytest -n 2 --dist loadscope
+
+check: run-packages .venv/installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Ratios against other tools in the same run: one process, and no time-out.
+bench: test-packages .venv/installed
+	$(BIN)/pytest tests/bench -o python_files='bench_*.py' --timeout=0 -s
+
+clean:
+	! mountpoint -q mnt || fusermount3 -u mnt
+	rm -rf .venv build dist *.egg-info .*_cache .hypothesis state
+	! test -d mnt || rmdir mnt
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Renew the lock files from pyproject.toml; add UPGRADE=--upgrade for the newest versions.
+PIP_COMPILE := CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet --no-annotate --allow-unsafe \
+	--no-emit-index-url --no-emit-find-links --strip-extras $(UPGRADE) pyproject.toml
+lock: .venv/installed
+	$(PIP_COMPILE) --output-file=requirements.txt
+	$(PIP_COMPILE) --output-file=requirements-dev.txt --extra=dev --constraint=requirements.txt
+
+# For a host: `imagefs` itself comes from pip or a package; these go beside it.
+install:
+	install -D -m 755 systemd/mount.imagefs $(DESTDIR)/sbin/mount.imagefs
+	install -D -m 644 -t $(DESTDIR)/usr/lib/systemd/system systemd/*.service systemd/*.timer
+	test -e $(DESTDIR)/etc/imagefs/imagefs.toml || \
+		install -D -m 640 systemd/imagefs.toml $(DESTDIR)/etc/imagefs/imagefs.toml
+
+run-packages:
+	@$(call apt_install,$(RUN_PACKAGES))
+test-packages: run-packages
+	@$(call apt_install,$(TEST_PACKAGES))
+
+# Elsewhere than on Debian, the packages are the user's own business.
+define apt_install
+command -v dpkg-query >/dev/null || exit 0; \
+missing=$$(for package in $(1); do \
+	dpkg-query -W -f='$${db:Status-Status}' $$package 2>/dev/null | grep -qx installed \
+	|| echo $$package; \
+done); \
+test -n "$$missing" || exit 0; \
+if test "$$(id -u)" != 0; then \
+	echo "Missing packages; as root: apt-get install" $$missing >&2; exit 1; \
+fi; \
+export DEBIAN_FRONTEND=noninteractive; \
+apt-get update -q && apt-get install -q -y --no-install-recommends $$missing
+endef
+
+.venv/installed: requirements-dev.txt pyproject.toml | run-packages
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo 'imagefs needs Python 3.11 or newer: make PYTHON=...' >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -r requirements-dev.txt
+	$(BIN)/pip install -q --no-deps -e .
+	@touch $@

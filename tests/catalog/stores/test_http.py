@@ -1,0 +1,448 @@
+"""The http store against the contract on nginx, and against servers that misbehave."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from catalog.errors import Forbidden, InvalidValue, NotFound, StoreUnavailable
+from catalog.stores.http import HttpStore, HttpStoreSettings
+from tests.catalog.stores.contract import DATA, ReadContract, Subject, read_all
+from tests.catalog.stores.servers import (
+    Answer,
+    WebServer,
+    asked_range,
+    free_port,
+    nginx,
+    respond,
+    scripted,
+)
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+    """One nginx for all tests of this file."""
+    with nginx(tmp_path_factory.mktemp("nginx")) as server:
+        yield server
+
+
+@pytest.fixture
+def store() -> Iterator[HttpStore]:
+    """A store that may talk to this host's 127.0.0.1."""
+    store = HttpStore("web", HttpStoreSettings(allow_hosts=("127.0.0.1",), timeout=5))
+    yield store
+    store.close()
+
+
+class TestContract(ReadContract):
+    @pytest.fixture
+    def subject(self, store: HttpStore, web: WebServer) -> Subject:
+        """A document root of nginx."""
+
+        def put(key: str, data: bytes) -> str:
+            (web.root / key).write_bytes(data)
+            return f"{web.url}/{key}"
+
+        return Subject(store, put, f"{web.url}/missing")
+
+
+# Redirects and addresses
+
+
+def test_redirect_is_followed(store: HttpStore, web: WebServer) -> None:
+    """The object is the one where redirects lead."""
+    (web.root / "a").write_bytes(DATA)
+    assert read_all(store, f"{web.url}/moved/moved/a") == DATA
+
+
+def test_endless_redirects(store: HttpStore) -> None:
+    """A server that always redirects is given up."""
+    with (
+        scripted(lambda handler: respond(handler, 302, {"Location": "/again"})) as server,
+        pytest.raises(StoreUnavailable, match="redirects more than 5 times"),
+    ):
+        store.stat(server.url)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "2130706433", "0"])
+def test_this_host_is_refused(web: WebServer, host: str) -> None:
+    """Without the settings' permission no request reaches loopback, whatever its name."""
+    port = web.url.rpartition(":")[2]
+    store = HttpStore("web", HttpStoreSettings())
+    with pytest.raises(Forbidden, match="allow_hosts"):
+        store.open(f"http://{host}:{port}/a")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2", "localhost", "169.254.169.254", "[::1]"])
+def test_redirect_is_filtered(host: str) -> None:
+    """A permitted server cannot send us to one that is not."""
+    with scripted(lambda handler: respond(handler, 302, {"Location": f"http://{host}/"})) as server:
+        allowed = f"127.0.0.1:{server.server_port}"
+        store = HttpStore("web", HttpStoreSettings(allow_hosts=(allowed,)))
+        with pytest.raises(Forbidden):
+            store.open(server.url)
+        store.close()
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://a/b", "http://u:p@127.0.0.1/"])
+def test_redirect_to_no_http_url(store: HttpStore, target: str) -> None:
+    """A redirect leads to http URLs without credentials, or nowhere."""
+    with (
+        scripted(lambda handler: respond(handler, 301, {"Location": target})) as server,
+        pytest.raises(InvalidValue),
+    ):
+        store.open(server.url)
+
+
+def test_name_is_resolved_once_per_connection(web: WebServer) -> None:
+    """The address that was checked is connected to; a name that changes is checked again."""
+    (web.root / "a").write_bytes(DATA)
+    answers = [["127.0.0.1"], ["127.0.0.2"]]
+    settings = HttpStoreSettings(allow_hosts=("127.0.0.1",))
+    store = HttpStore("web", settings, look_up=lambda _host, _port: answers.pop(0))
+    url = f"http://rebound.test:{web.url.rpartition(':')[2]}/a"
+    assert read_all(store, url) == DATA
+    assert answers == [["127.0.0.2"]]
+    store.close()
+    with pytest.raises(Forbidden, match=r"127\.0\.0\.2"):
+        store.open(url)
+
+
+def test_checked_address_is_connected_to(web: WebServer) -> None:
+    """Not the name, which the system may resolve to another server, is connected to."""
+    settings = HttpStoreSettings(allow_hosts=("127.0.0.9",))
+    store = HttpStore("web", settings, look_up=lambda _host, _port: ["127.0.0.9"])
+    with pytest.raises(StoreUnavailable, match="refused"):
+        store.open(f"http://localhost:{web.url.rpartition(':')[2]}/a")
+
+
+def test_next_address_is_tried(web: WebServer) -> None:
+    """A name of several addresses is reached at the one that answers."""
+    (web.root / "a").write_bytes(DATA)
+    settings = HttpStoreSettings(allow_hosts=("127.0.0.0/8",))
+    store = HttpStore("web", settings, look_up=lambda _host, _port: ["127.0.0.9", "127.0.0.1"])
+    assert read_all(store, f"http://many.test:{web.url.rpartition(':')[2]}/a") == DATA
+    store.close()
+
+
+def test_proxy_of_the_environment_is_not_used(
+    store: HttpStore, web: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy would connect for us, past the filter."""
+    (web.root / "a").write_bytes(DATA)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    assert read_all(store, f"{web.url}/a") == DATA
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "a", "/a", "ftp://a/b", "file:///etc/passwd"),
+        *("http://", "http:///a", "http://a:x/b", "http://[::1/b", "http://a b/c"),
+        *("http://user@a/b", "http://user:word@a/b", "http://:word@a/b"),
+    ],
+)
+def test_no_url_of_this_store(store: HttpStore, url: str) -> None:
+    """What is no http URL, or holds a credential, is a bad value; the credential is not told."""
+    with pytest.raises(InvalidValue) as caught:
+        store.open(url)
+    assert "word" not in str(caught.value)
+
+
+# TLS
+
+
+def tls_store(certificate: Path | None) -> HttpStore:
+    """A store that finds every name on this host."""
+    settings = HttpStoreSettings(allow_hosts=("127.0.0.1",), ca_bundle=certificate)
+    return HttpStore("web", settings, look_up=lambda _host, _port: ["127.0.0.1"])
+
+
+def test_certificate_is_verified_by_name(web: WebServer) -> None:
+    """Though an address is connected to, TLS is about the name in the URL."""
+    (web.root / "a").write_bytes(DATA)
+    store = tls_store(web.certificate)
+    assert read_all(store, f"{web.tls_url}/a") == DATA
+    with pytest.raises(StoreUnavailable, match="Hostname mismatch"):
+        store.open(f"{web.tls_url.replace('images.test', 'other.test')}/a")
+    store.close()
+
+
+def test_unknown_authority_is_refused(web: WebServer) -> None:
+    """A certificate that nobody vouches for is none."""
+    store = tls_store(None)
+    with pytest.raises(StoreUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+        store.open(f"{web.tls_url}/a")
+
+
+def test_redirect_out_of_tls_is_refused(web: WebServer) -> None:
+    """What began encrypted stays so."""
+    (web.root / "a").write_bytes(DATA)
+    store = tls_store(web.certificate)
+    with pytest.raises(StoreUnavailable, match="redirects from https to http:"):
+        store.open(f"{web.tls_url}/out-of-tls")
+    store.close()
+
+
+# Servers that misbehave
+
+
+def part(
+    handler: BaseHTTPRequestHandler, headers: dict[str, str] | None = None, data: bytes = DATA
+) -> None:
+    """The right answer, with other headers if given."""
+    first, last = asked_range(handler)
+    content_range = f"bytes {first}-{last}/{len(data)}"
+    right = {"Content-Range": content_range, "ETag": '"1"'}
+    respond(handler, 206, right | (headers or {}), data[first : last + 1])
+
+
+def whole(handler: BaseHTTPRequestHandler) -> None:
+    """The whole object: what a server without ranges answers."""
+    respond(handler, 200, {"ETag": '"1"'}, DATA)
+
+
+def when_opened(later: Answer) -> Answer:
+    """The right answer to the request that opens the object, `later` to reads."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        (part if asked_range(handler) == (0, 0) else later)(handler)
+
+    return answer
+
+
+def shifted(handler: BaseHTTPRequestHandler) -> None:
+    """Other bytes than asked for, honestly declared."""
+    first, last = asked_range(handler)
+    part(handler, {"Content-Range": f"bytes {first + 1}-{last + 1}/{len(DATA)}"})
+
+
+def shorter(handler: BaseHTTPRequestHandler) -> None:
+    """Fewer bytes than asked for, honestly declared."""
+    first, last = asked_range(handler)
+    headers = {"Content-Range": f"bytes {first}-{last - 1}/{len(DATA)}", "ETag": '"1"'}
+    respond(handler, 206, headers, DATA[first:last])
+
+
+def too_short(handler: BaseHTTPRequestHandler) -> None:
+    """Half of what the headers promise, and the end of the connection."""
+    first, last = asked_range(handler)
+    headers = {
+        "Content-Range": f"bytes {first}-{last}/{len(DATA)}",
+        "ETag": '"1"',
+        "Content-Length": str(last + 1 - first),
+    }
+    respond(handler, 206, headers, DATA[first : (first + last) // 2])
+    handler.close_connection = True
+
+
+def chunked(change: Callable[[bytes], bytes]) -> Answer:
+    """An answer in chunks, without a Content-Length, its body changed."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        first, last = asked_range(handler)
+        body = change(DATA[first : last + 1])
+        handler.send_response(206)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.send_header("Content-Range", f"bytes {first}-{last}/{len(DATA)}")
+        handler.send_header("ETag", '"1"')
+        handler.end_headers()
+        handler.wfile.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+
+    return answer
+
+
+def hang_up(handler: BaseHTTPRequestHandler) -> None:
+    """No answer at all."""
+    handler.close_connection = True
+
+
+def garbage(handler: BaseHTTPRequestHandler) -> None:
+    """Not HTTP."""
+    handler.wfile.write(b"220 smtp ready\r\n")
+    handler.close_connection = True
+
+
+MISBEHAVIOUR: dict[str, tuple[Answer, str]] = {
+    "ignores Range": (whole, "ignores Range"),
+    "another range": (shifted, "answered with bytes 1001-2001/"),
+    "less than asked for": (shorter, "answered with bytes 1000-1999/"),
+    "no Content-Range": (
+        lambda handler: part(handler, {"Content-Range": ""}),
+        "asked for bytes=1000-2000 and answered with",
+    ),
+    "size unknown": (
+        lambda handler: part(handler, {"Content-Range": "bytes 1000-2000/*"}),
+        r"answered with bytes 1000-2000/\*",
+    ),
+    "several parts": (
+        lambda handler: respond(handler, 206, {"Content-Type": "multipart/byteranges; boundary=x"}),
+        "answered with nothing",
+    ),
+    "changed etag": (lambda handler: part(handler, {"ETag": '"2"'}), "has changed"),
+    "changed size": (lambda handler: part(handler, data=DATA + b"x"), "has changed"),
+    "compressed": (
+        lambda handler: part(handler, {"Content-Encoding": "gzip"}, gzip.compress(DATA)),
+        "Content-Encoding gzip",
+    ),
+    "cut off": (too_short, "501 more expected|1001"),
+    "chunks too short": (chunked(lambda body: body[:-1]), "1000 bytes"),
+    "chunks too long": (chunked(lambda body: body + b"xx"), "instead of 1001"),
+    "gone from the cache": (lambda handler: respond(handler, 416, {}), "answered 416"),
+    "forbidden": (lambda handler: respond(handler, 403, {}), "answered 403 Forbidden"),
+    "broken": (lambda handler: respond(handler, 500, {}), "answered 500"),
+    "not modified": (lambda handler: respond(handler, 304, {}), "answered 304"),
+    "redirect to nowhere": (lambda handler: respond(handler, 302, {}), "answered 302"),
+    "bad redirect": (
+        lambda handler: respond(handler, 302, {"Location": "http://[x/"}),
+        "redirects",
+    ),
+    "hangs up": (hang_up, "closed connection without response"),
+    "not http": (garbage, "220 smtp ready"),
+}
+
+
+@pytest.mark.parametrize("name", MISBEHAVIOUR)
+def test_misbehaving_server_is_not_believed(store: HttpStore, name: str) -> None:
+    """A read that is not answered with its very bytes fails and says what the server did."""
+    answer, reason = MISBEHAVIOUR[name]
+    with scripted(when_opened(answer)) as server:
+        reader = store.open(server.url)
+        with pytest.raises(StoreUnavailable, match=reason):
+            reader.read_at(1000, 1001)
+        store.close()
+
+
+def test_chunked_answer_is_read(store: HttpStore) -> None:
+    """A server need not tell the length of a part beforehand."""
+    with scripted(chunked(lambda body: body)) as server:
+        assert read_all(store, server.url) == DATA
+        store.close()
+
+
+def test_server_without_ranges_is_refused_when_opened(store: HttpStore) -> None:
+    """Nobody gets to rely on an object that cannot be read in parts."""
+    with scripted(whole) as server:
+        for attempt in (store.open, store.stat):
+            with pytest.raises(StoreUnavailable, match="ignores Range"):
+                attempt(server.url)
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_vanished_object_is_not_found(store: HttpStore, status: int) -> None:
+    """An object that is removed while it is open is reported as that."""
+    with scripted(when_opened(lambda handler: respond(handler, status, {}))) as server:
+        reader = store.open(server.url)
+        with pytest.raises(NotFound):
+            reader.read_at(1000, 1001)
+        store.close()
+
+
+def test_time_of_change_serves_for_an_etag(store: HttpStore) -> None:
+    """Without ETags a newer Last-Modified says that the object changed."""
+    days = iter(range(10, 20))
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        changed = f"Mon, {next(days)} Nov 2025 08:00:00 GMT"
+        part(handler, {"ETag": "", "Last-Modified": changed})
+
+    with scripted(answer) as server:
+        reader = store.open(server.url)
+        with pytest.raises(StoreUnavailable, match="has changed"):
+            reader.read_at(1000, 1001)
+        store.close()
+
+
+def test_server_that_never_answers(web: WebServer) -> None:
+    """A silent server is given up after the time-out, before and within an answer."""
+    settings = HttpStoreSettings(allow_hosts=("127.0.0.1",), timeout=0.2)
+
+    def stall(handler: BaseHTTPRequestHandler) -> None:
+        first, last = asked_range(handler)
+        headers = {"Content-Range": f"bytes {first}-{last}/{len(DATA)}", "ETag": '"1"'}
+        respond(handler, 206, headers | {"Content-Length": str(last + 1 - first)}, b"x")
+        handler.rfile.read(1)
+
+    for answer in (stall, lambda handler: handler.rfile.read(1) and None):
+        store = HttpStore("web", settings)
+        with scripted(when_opened(answer)) as server:
+            reader = store.open(server.url)
+            with pytest.raises(StoreUnavailable, match="timed out"):
+                reader.read_at(1000, 1001)
+            store.close()
+
+
+def test_nobody_listens(store: HttpStore) -> None:
+    """A server that is down is unavailable, in one line."""
+    with pytest.raises(StoreUnavailable, match="Connection refused") as caught:
+        store.open(f"http://127.0.0.1:{free_port()}/a")
+    assert "\n" not in str(caught.value)
+
+
+def test_uncompressed_data_is_asked_for(store: HttpStore) -> None:
+    """Servers compress for who accepts it; the ranges would be of other bytes."""
+    accepted = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        accepted.extend(handler.headers.get_all("Accept-Encoding", []))
+        part(handler)
+
+    with scripted(answer) as server:
+        store.stat(server.url)
+        store.close()
+    assert accepted == ["identity"]
+
+
+def test_connection_is_reused(store: HttpStore) -> None:
+    """Reads one after the other take one connection."""
+    with scripted(part) as server:
+        reader = store.open(server.url)
+        for offset in range(10):
+            assert reader.read_at(offset, 100) == DATA[offset : offset + 100]
+        store.close()
+    assert (server.connections, len(server.requests)) == (1, 11)
+
+
+def test_redirect_is_remembered_until_it_expires(store: HttpStore) -> None:
+    """Reads go straight to where the object was found; a signed URL that ran out is renewed."""
+    signed = iter(["/signed1", "/signed2"])
+    valid = ["/signed1"]
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if handler.path == "/image":
+            respond(handler, 302, {"Location": next(signed)})
+        elif handler.path in valid:
+            part(handler)
+        else:
+            respond(handler, 403, {})
+
+    with scripted(answer) as server:
+        reader = store.open(server.url)
+        reader.read_at(0, 10)
+        valid[:] = ["/signed2"]
+        assert reader.read_at(1000, 10) == DATA[1000:1010]
+        reader.read_at(0, 10)
+        store.close()
+    assert server.requests == [
+        *("/image", "/signed1", "/signed1"),
+        *("/signed1", "/image", "/signed2", "/signed2"),
+    ]
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"allow_hosts": ["10.0.0.1/8"]}, {"timeout": 0}, {"ca_bundle": "/nowhere"}, {"verify": False}],
+)
+def test_bad_setting(bad: dict[str, object]) -> None:
+    """A setting that cannot work is refused when it is read."""
+    with pytest.raises(ValidationError):
+        HttpStoreSettings.model_validate(bad)

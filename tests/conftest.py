@@ -1,0 +1,28 @@
+"""What every test obeys: a warning or worse in the log is a failure, unless expected."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def log_is_clean(
+    request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> Iterator[None]:
+    """Fail the test on each unexpected log record, and on each expected one that is missing."""
+    yield
+    patterns = [str(mark.args[0]) for mark in request.node.iter_markers("expect_log")]
+    messages = [
+        record.getMessage()
+        for phase in ("setup", "call")
+        for record in caplog.get_records(phase)
+        if record.levelno >= logging.WARNING
+    ]
+    unexpected = [text for text in messages if not any(re.search(p, text) for p in patterns)]
+    missing = [p for p in patterns if not any(re.search(p, text) for text in messages)]
+    assert not unexpected, f"logged unexpectedly: {unexpected}"
+    assert not missing, f"expected in the log and not there: {missing}"
