@@ -41,6 +41,8 @@ from catalog.status import Status
 from catalog.stores.base import Capability, DataReader, Usage
 from catalog.upload import Uploads, UploadState
 
+ROOT = 1
+"""The number of the root."""
 BY_ID = -1
 """The number of `/.by-id`, which no table holds."""
 

@@ -1,0 +1,144 @@
+"""Catalog values as what stat(2) and getxattr(2) return (DESIGN §5, §8).
+
+Users: `tree`.  Threading: any thread; user names are looked up, which may wait.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+from functools import lru_cache
+
+import pyfuse3
+
+from catalog.fields import FIELDS, Details
+from catalog.image import Folder, FolderKind, Image, Visibility
+from catalog.status import IN_PROGRESS, Status
+from catalog.upload import Upload
+from catalog.vfs import Link
+from imagefs import inodes
+
+STABLE = 300.0
+"""Seconds the kernel may keep what only the catalog changes; `feed` takes it back earlier."""
+BLOCK = 1024 * 1024
+"""st_blksize: the buffer cp(1) and others use, as large as one FUSE request."""
+
+IMAGE_PREFIX = "user.image."
+PROPERTY_PREFIX = "user.property."
+
+_MODES = {
+    Status.QUEUED: 0o644,
+    Status.SAVING: 0o600,
+    Status.UPLOADING: 0o600,
+    Status.IMPORTING: 0o600,
+    Status.ACTIVE: 0o444,
+    Status.DEACTIVATED: 0o400,
+    Status.KILLED: 0o000,
+    Status.PENDING_DELETE: 0o400,
+    Status.DELETED: 0o000,
+}
+_NANOSECONDS = 10**9
+
+
+def of_image(image: Image, upload: Upload | None, *, links: int = 1) -> pyfuse3.EntryAttributes:
+    """The attributes of an image, as one inode under all its names."""
+    status = image.status
+    attributes = _attributes(inodes.of_image(image.number), image.owner)
+    size = upload.size if upload is not None else image.size
+    mtime = image.mtime
+    if upload is not None and upload.mtime is not None:
+        mtime = upload.mtime
+    mode = _MODES[status]
+    if image.visibility is Visibility.PRIVATE:
+        mode &= 0o600
+    attributes.st_mode = pyfuse3.ModeT(stat.S_IFREG | mode)
+    attributes.st_nlink = links
+    attributes.st_size = size
+    attributes.st_blocks = -(-size // 512)
+    attributes.st_mtime_ns = attributes.st_atime_ns = mtime
+    attributes.st_ctime_ns = int(image.updated_at.timestamp() * _NANOSECONDS)
+    attributes.attr_timeout = STABLE if status in _STABLE else 0
+    return attributes
+
+
+_STABLE = frozenset(Status) - IN_PROGRESS - {Status.QUEUED}
+
+
+def of_folder(folder: Folder) -> pyfuse3.EntryAttributes:
+    """The attributes of a folder.
+
+    Anyone may add to a store's folders and only owners take away, as in /tmp: who may
+    do what is the catalog's to say.  The root and the trash change only by the
+    administrator.
+    """
+    attributes = _attributes(inodes.of_folder(folder.number), folder.owner)
+    shared = folder.kind in (FolderKind.STORE, FolderKind.PLAIN)
+    attributes.st_mode = pyfuse3.ModeT(stat.S_IFDIR | (0o1777 if shared else 0o755))
+    attributes.st_nlink = 2
+    at = int(folder.updated_at.timestamp() * _NANOSECONDS)
+    attributes.st_mtime_ns = attributes.st_atime_ns = attributes.st_ctime_ns = at
+    attributes.attr_timeout = 1
+    return attributes
+
+
+def of_link(link: Link) -> pyfuse3.EntryAttributes:
+    """The attributes of an entry in /.by-id."""
+    attributes = _link(inodes.of_link(link.image.number), len(link.target.encode()))
+    attributes.entry_timeout = attributes.attr_timeout = 1
+    return attributes
+
+
+def of_fresh(image: Image, target: bytes) -> pyfuse3.EntryAttributes:
+    """What symlink(2) must be answered: a link, that the next lookup finds to be a file."""
+    attributes = _link(inodes.of_fresh(image.number), len(target))
+    attributes.entry_timeout = attributes.attr_timeout = 0
+    return attributes
+
+
+def _link(inode: pyfuse3.InodeT, size: int) -> pyfuse3.EntryAttributes:
+    attributes = _attributes(inode, "root")
+    attributes.st_mode = pyfuse3.ModeT(stat.S_IFLNK | 0o777)
+    attributes.st_nlink = 1
+    attributes.st_size = size
+    return attributes
+
+
+def _attributes(inode: pyfuse3.InodeT, owner: str) -> pyfuse3.EntryAttributes:
+    attributes = pyfuse3.EntryAttributes()
+    attributes.st_ino = inode
+    attributes.st_uid, attributes.st_gid = _ids(owner)
+    attributes.st_blksize = BLOCK
+    attributes.generation = 0
+    attributes.entry_timeout = STABLE
+    return attributes
+
+
+@lru_cache(maxsize=1024)
+def _ids(owner: str) -> tuple[int, int]:
+    """The host's ids of an owner; an owner the host does not know is its administrator's."""
+    try:
+        found = pwd.getpwnam(owner)
+    except KeyError:
+        return int(owner) if owner.isdecimal() else os.geteuid(), os.getegid()
+    return found.pw_uid, found.pw_gid
+
+
+def extended(details: Details) -> dict[str, str]:
+    """Every extended attribute of an image, by name."""
+    found = {}
+    for name, field in FIELDS.items():
+        value = field.render(details)
+        if value:
+            found[IMAGE_PREFIX + name] = value
+    for name, value in details.properties.items():
+        found[PROPERTY_PREFIX + name] = value
+    return found
+
+
+def catalog_name(name: str) -> str | None:
+    """The catalog's name of an extended attribute (`image.…`, `property.…`), or None."""
+    for prefix in (IMAGE_PREFIX, PROPERTY_PREFIX):
+        if name.startswith(prefix) and len(name) > len(prefix):
+            return name.removeprefix("user.")
+    return None

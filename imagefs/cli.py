@@ -1,0 +1,165 @@
+"""`imagefs mount` and `imagefs umount`.
+
+Users: the `imagefs` command, through the entry-point group `imagefs.commands`.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from catalog.cli.session import Session, pass_session
+from catalog.errors import InvalidSettings, InvalidValue, StoreUnavailable
+from catalog.settings import DEFAULTS, state_folder
+from imagefs import mountpoint
+from imagefs.settings import MountSettings
+
+# What the kernel and libfuse take; anything else is a mistake worth a clear line.
+_OPTIONS = frozenset(
+    "ro rw nosuid suid nodev dev noexec exec noatime atime sync dirsync "
+    "allow_other allow_root debug".split()
+)
+_FUSE_CONF = Path("/etc/fuse.conf")
+
+
+@click.command()
+@click.argument("mountpoint_", metavar="MOUNTPOINT", type=click.Path(path_type=Path))
+@click.option("-o", "options", multiple=True, metavar="OPTION,…", help="Mount options.")
+@click.option("--foreground", is_flag=True, help="Stay, and log to stderr.")
+@click.option("--ready-fd", type=int, hidden=True)
+@pass_session
+def mount(
+    session: Session,
+    mountpoint_: Path,
+    options: tuple[str, ...],
+    foreground: bool,
+    ready_fd: int | None,
+) -> int | None:
+    """Mount the catalog at MOUNTPOINT; returns when the mount answers.
+
+    A mount that a dead process has left there is removed first.
+    """
+    place = mountpoint_.absolute()
+    if ready_fd is None and not foreground:
+        # Checked here as well: the error is the same, and one process fewer fails.
+        session.settings.section("mount")
+        mountpoint.prepare(place)
+        return _in_background(session, place, options)
+    section: MountSettings = session.settings.section("mount")
+    chosen = _options(options, section)
+    mountpoint.prepare(place)
+    _serve(session, place, chosen, section, ready_fd)
+    return None
+
+
+def _options(given: tuple[str, ...], section: MountSettings) -> set[str]:
+    chosen = {"fsname=imagefs", "subtype=imagefs", "default_permissions"}
+    for option in ",".join(given).split(","):
+        if option and option not in _OPTIONS:
+            raise InvalidValue("-o", f"unknown option {option!r}: {', '.join(sorted(_OPTIONS))}")
+        if option not in ("", "rw", "suid", "dev", "exec", "atime"):
+            chosen.add(option)
+    if section.allow_other and not _may_allow_other():
+        raise InvalidSettings("mount.allow_other", f"needs user_allow_other in {_FUSE_CONF}")
+    if section.allow_other or (section.allow_other is None and _may_allow_other()):
+        chosen.add("allow_other")
+    return chosen
+
+
+def _may_allow_other() -> bool:
+    if os.geteuid() == 0:
+        return True
+    try:
+        lines = _FUSE_CONF.read_text().splitlines()
+    except OSError:
+        return False
+    return "user_allow_other" in (line.strip() for line in lines)
+
+
+def _serve(
+    session: Session,
+    place: Path,
+    options: set[str],
+    section: MountSettings,
+    ready_fd: int | None,
+) -> None:
+    # Imported here: pyfuse3 and trio take longer to load than other commands run.
+    from imagefs.mount import Mount
+
+    logging.getLogger().setLevel(min(logging.INFO, logging.getLogger().level))
+    vfs = session.vfs
+
+    def ready() -> None:
+        if ready_fd is not None:
+            os.write(ready_fd, b"1")
+            os.close(ready_fd)
+            _detach()
+
+    Mount(vfs, place, options, section.drain_timeout).run(ready)
+
+
+def _detach() -> None:
+    """Leave the terminal: nothing to read, and the log goes where the host keeps its logs."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+    root = logging.getLogger()
+    for present in list(root.handlers):
+        root.removeHandler(present)
+    target: logging.Handler
+    if os.path.exists("/dev/log"):
+        target = logging.handlers.SysLogHandler("/dev/log")
+        target.setFormatter(logging.Formatter("imagefs[%(process)d]: %(message)s"))
+    else:
+        target = logging.FileHandler(state_folder() / "mount.log", delay=True)
+        target.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root.addHandler(target)
+
+
+def _in_background(session: Session, place: Path, options: tuple[str, ...]) -> int:
+    """Start the mount as a process of its own and wait until it answers or has failed."""
+    read_end, write_end = os.pipe()
+    config = [] if session.settings.source == DEFAULTS else ["--config", session.settings.source]
+    command = [sys.executable, "-m", "catalog.cli", *config, "mount"]
+    for option in options:
+        command += ["-o", option]
+    process = subprocess.Popen(
+        [*command, "--ready-fd", str(write_end), "--", str(place)],
+        pass_fds=[write_end],
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as pipe:
+        answered = pipe.read(1) == b"1"
+    if not answered:
+        # It has said why on our stderr.
+        return process.wait()
+    try:
+        os.statvfs(place)
+    except OSError as error:
+        raise StoreUnavailable(str(place), f"mounted, but does not answer: {error}") from error
+    process.returncode = 0  # it lives on: not ours to wait for
+    return 0
+
+
+@click.command()
+@click.argument("mountpoint_", metavar="MOUNTPOINT", type=click.Path(path_type=Path))
+@click.option("-l", "--lazy", is_flag=True, help="Also when files are open there.")
+def umount(mountpoint_: Path, lazy: bool) -> None:
+    """Unmount the catalog at MOUNTPOINT.
+
+    An upload that is being written keeps the mount busy: close it first.
+    """
+    mountpoint.unmount(mountpoint_.absolute(), lazy=lazy)
+
+
+commands = (mount, umount)
+"""What this package adds to the `imagefs` command."""

@@ -1,0 +1,54 @@
+"""What an errno means here: one table from the catalog's errors, for every handler.
+
+A test walks the whole tree of `catalog.errors` and demands an entry for each class.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+
+from catalog import errors
+from catalog.errors import CatalogError
+
+ERRNO: Mapping[type[CatalogError], int] = {
+    errors.CatalogError: errno.EIO,
+    errors.NotFound: errno.ENOENT,
+    errors.AlreadyExists: errno.EEXIST,
+    errors.NotAFolder: errno.ENOTDIR,
+    errors.IsAFolder: errno.EISDIR,
+    errors.FolderNotEmpty: errno.ENOTEMPTY,
+    errors.Conflict: errno.EBUSY,
+    errors.InvalidTransition: errno.EBUSY,
+    errors.Immutable: errno.EPERM,
+    errors.Protected: errno.EPERM,
+    errors.Forbidden: errno.EACCES,
+    errors.Deactivated: errno.EACCES,
+    errors.ReadOnlyStore: errno.EROFS,
+    errors.InvalidImage: errno.EINVAL,
+    errors.InvalidName: errno.EINVAL,
+    errors.InvalidValue: errno.EINVAL,
+    errors.ImageTooLarge: errno.EFBIG,
+    errors.QuotaExceeded: errno.EDQUOT,
+    errors.StoreFull: errno.ENOSPC,
+    errors.IncompleteUpload: errno.EIO,
+    errors.DigestMismatch: errno.EIO,
+    errors.DataDamaged: errno.EIO,
+    errors.ImageKilled: errno.EIO,
+    errors.StoreUnavailable: errno.EIO,
+    # What link(2) and symlink(2) answer where there are no such links.
+    errors.NotSupported: errno.EPERM,
+    errors.CatalogUnavailable: errno.EIO,
+    errors.NoCatalog: errno.EIO,
+    errors.SchemaTooNew: errno.EIO,
+    errors.CatalogLocked: errno.EAGAIN,
+    errors.InvalidSettings: errno.EINVAL,
+}
+
+
+def to_errno(error: CatalogError) -> int:
+    """The errno of a catalog error: its own entry, or its nearest ancestor's."""
+    for kind in type(error).__mro__:
+        if kind in ERRNO:
+            return ERRNO[kind]
+    return errno.EIO

@@ -1,0 +1,90 @@
+"""The change feed of the catalog, told to the kernel (DESIGN §10).
+
+Users: `mount`.  Scope: what other processes and hosts change is seen here within a
+second, although the kernel may cache names and attributes for minutes.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable
+from typing import TypeVarTuple
+
+import pyfuse3
+import trio
+
+from catalog.errors import CatalogError
+from catalog.image import Change, ChangeKind
+from catalog.process import this_process
+from catalog.vfs import Vfs
+from imagefs import inodes
+from imagefs.inodes import Inodes
+from imagefs.threads import Threads
+
+Arguments = TypeVarTuple("Arguments")
+
+log = logging.getLogger(__name__)
+
+INTERVAL = 0.25
+"""Seconds between two looks at the feed: one indexed query each."""
+_PAGE = 500
+
+
+class Feed:
+    """Follows the change feed from the moment it is made."""
+
+    def __init__(self, vfs: Vfs, known: Inodes, threads: Threads) -> None:
+        self._vfs = vfs
+        self._known = known
+        self._threads = threads
+        self._origin = str(this_process())
+        with vfs.catalog.read() as repository:
+            self._seen = repository.last_change()
+
+    async def run(self) -> None:
+        """Follow for ever; a database that does not answer is asked again."""
+        failed = False
+        while True:
+            await trio.sleep(INTERVAL)
+            try:
+                await self._follow()
+                failed = False
+            except CatalogError as error:
+                if not failed:
+                    log.warning("the change feed cannot be read: %s", error)
+                failed = True
+
+    async def _follow(self) -> None:
+        while True:
+            changes = await self._threads.names(self._changes)
+            for change in changes:
+                await self._tell(change)
+                self._seen = change.number
+            if len(changes) < _PAGE:
+                return
+
+    def _changes(self) -> list[Change]:
+        with self._vfs.catalog.read() as repository:
+            return repository.changes(self._seen, _PAGE)
+
+    async def _tell(self, change: Change) -> None:
+        own = change.origin == self._origin
+        if change.kind is ChangeKind.IMAGE and change.image is not None:
+            inode = inodes.of_image(change.image)
+            if inode in self._known:
+                # What this mount wrote, it wrote through the kernel's own pages.
+                await self._notify(pyfuse3.invalidate_inode, inode, own)
+        elif change.folder is not None and change.name is not None and not own:
+            inode = inodes.of_folder(change.folder)
+            if inode in self._known:
+                await self._notify(pyfuse3.invalidate_inode, inode, True)
+                await self._notify(pyfuse3.invalidate_entry, inode, change.name.encode())
+
+    async def _notify(self, work: Callable[[*Arguments], None], *arguments: *Arguments) -> None:
+        try:
+            await self._threads.notices(work, *arguments)
+        except OSError as error:
+            # The kernel has forgotten it in the meantime: just what was wanted.
+            if error.errno != errno.ENOENT:
+                raise

@@ -1,0 +1,299 @@
+"""Open files: what open, write, close mean for an image (DESIGN §6).
+
+Users: `operations`, which calls everything here from a thread.  Scope: when an upload
+begins, who may write, which close(2) commits it.  The data itself is in
+`catalog.upload` and the stores.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyfuse3
+
+from catalog.access import Principal, check_change, check_read_data
+from catalog.catalog import Place
+from catalog.errors import (
+    CatalogError,
+    Conflict,
+    ImageKilled,
+    Immutable,
+    IncompleteUpload,
+)
+from catalog.image import Image
+from catalog.status import HAS_DATA, Status
+from catalog.stores.base import DataReader
+from catalog.upload import Upload, UploadState
+from catalog.vfs import Vfs
+from imagefs import inodes, writers
+from imagefs.writers import Writer
+
+
+@dataclass(slots=True, eq=False)
+class Handle:
+    """One open file."""
+
+    image: int
+    opener: Writer
+    principal: Principal
+    writable: bool
+    reader: DataReader | None = None
+    fd: int | None = None
+    """Of `reader`, where the data is a local file."""
+
+
+class Handles:
+    """All open files of one mount."""
+
+    def __init__(self, vfs: Vfs) -> None:
+        self.draining = False
+        """Set when the mount is being stopped: nothing new is written."""
+        self._vfs = vfs
+        self._lock = threading.Lock()
+        self._open: dict[int, Handle] = {}
+        self._next = 1
+        # Who committed an image, while nobody else has opened it (DESIGN §6.3).
+        self._committers: dict[int, Writer] = {}
+
+    def __getitem__(self, fh: int) -> Handle:
+        return self._open[fh]
+
+    def images(self) -> set[int]:
+        """The images that are open now."""
+        with self._lock:
+            return {handle.image for handle in self._open.values()}
+
+    def written(self) -> Iterator[Upload]:
+        """The uploads whose files are still open to write."""
+        with self._lock:
+            numbers = {handle.image for handle in self._open.values() if handle.writable}
+        return (upload for upload in self._vfs.uploads if upload.image.number in numbers)
+
+    # -- opening -----------------------------------------------------------------------
+
+    def open_created(self, image: Image, principal: Principal, thread: int) -> int:
+        """Open an image that has just been made, to write it."""
+        return self._add(Handle(image.number, writers.of_thread(thread), principal, True))
+
+    def open(self, number: int, flags: int, principal: Principal, thread: int) -> tuple[int, bool]:
+        """Open an image; return the handle's number and whether pages may stay cached.
+
+        Raises Immutable, Conflict, Forbidden, Deactivated, ImageKilled, StoreUnavailable.
+        """
+        image = self._vfs.catalog.image(number)
+        opener = writers.of_thread(thread)
+        writable = flags & os.O_ACCMODE != os.O_RDONLY
+        handle = Handle(number, opener, principal, writable)
+        if writable:
+            check_change(principal, image)
+            self._check_open_to_write(image, handle, flags)
+        else:
+            check_read_data(principal, image)
+        with self._lock:
+            committer = self._committers.get(number)
+            if committer is not None and not _same(committer, opener):
+                del self._committers[number]
+        if flags & os.O_TRUNC and writable:
+            self._truncate(image, handle, 0)
+        elif not writable and image.status not in (Status.QUEUED, Status.SAVING):
+            self._open_reader(handle)
+        return self._add(handle), not writable and image.status is Status.ACTIVE
+
+    def _check_open_to_write(self, image: Image, handle: Handle, flags: int) -> None:
+        if self.draining:
+            raise Conflict(image.name, "the mount is being stopped")
+        match image.status:
+            case Status.QUEUED:
+                self._check_no_other_writer(image, handle.opener)
+            case Status.SAVING:
+                if self._vfs.uploads.get(image.number) is None:
+                    raise Conflict(image.name, "is being uploaded by another process")
+                self._check_no_other_writer(image, handle.opener)
+            case Status.ACTIVE if self._may_reopen(handle):
+                pass
+            case Status.KILLED if flags & os.O_TRUNC:
+                entry = self._vfs.entries_of(image.number)[0]
+                self._vfs.catalog.renew(Place(entry.folder, entry.name), handle.principal)
+                # The name has a new image now: the kernel looks it up and opens that.
+                raise pyfuse3.FUSEError(errno.ESTALE)
+            case Status.KILLED:
+                raise ImageKilled(image.name, image.message)
+            case _:
+                raise Immutable(image.name, f"is {image.status}: its data never changes")
+
+    def _check_no_other_writer(self, image: Image, opener: Writer) -> None:
+        for other in self._handles_of(image.number):
+            if other.writable and not _same(other.opener, opener):
+                raise Conflict(image.name, f"is being written by {other.opener}")
+
+    def _may_reopen(self, handle: Handle) -> bool:
+        committer = self._committers.get(handle.image)
+        return (
+            committer is not None
+            and _same(committer, handle.opener)
+            and all(_same(o.opener, handle.opener) for o in self._handles_of(handle.image))
+        )
+
+    def _handles_of(self, number: int) -> list[Handle]:
+        with self._lock:
+            return [handle for handle in self._open.values() if handle.image == number]
+
+    def _add(self, handle: Handle) -> int:
+        with self._lock:
+            number = self._next
+            self._next += 1
+            self._open[number] = handle
+            return number
+
+    # -- reading and writing -----------------------------------------------------------
+
+    def read(self, handle: Handle, offset: int, size: int) -> bytes:
+        """The bytes `[offset, offset + size)`, cut at the end of what there is."""
+        if handle.reader is None:
+            upload = self._vfs.uploads.get(handle.image)
+            if upload is not None:
+                return upload.read_at(offset, size)
+            if self._vfs.catalog.image(handle.image).status is Status.QUEUED:
+                return b""
+            self._open_reader(handle)
+            assert handle.reader is not None
+        return handle.reader.read_at(offset, size)
+
+    def _open_reader(self, handle: Handle) -> None:
+        handle.reader = self._vfs.open(handle.image, handle.principal)
+        handle.fd = handle.reader.fileno()
+
+    def write(self, handle: Handle, offset: int, data: bytes) -> int:
+        """Write to the image's upload, which the first write begins."""
+        return self._upload(handle).write(offset, data)
+
+    def sync(self, handle: Handle) -> None:
+        """Make what was written durable."""
+        upload = self._vfs.uploads.get(handle.image)
+        if upload is not None:
+            upload.sync()
+
+    def truncate(
+        self, number: int, fh: int | None, size: int, principal: Principal, thread: int
+    ) -> None:
+        """Set an image's size; by its name (no `fh`) it is an upload of its own."""
+        image = self._vfs.catalog.image(number)
+        if fh is not None:
+            self._truncate(image, self._open[fh], size)
+            return
+        check_change(principal, image)
+        handle = Handle(number, writers.of_thread(thread), principal, True)
+        if self._is_now(image, size):
+            return
+        self._check_open_to_write(image, handle, 0)
+        self._truncate(image, handle, size)
+        if not self._handles_of(number):
+            self._end(handle)
+
+    def _truncate(self, image: Image, handle: Handle, size: int) -> None:
+        if not self._is_now(image, size):
+            self._upload(handle).truncate(size)
+
+    def _is_now(self, image: Image, size: int) -> bool:
+        return self._vfs.uploads.get(image.number) is None and image.size == size
+
+    def _upload(self, handle: Handle) -> Upload:
+        upload = self._vfs.uploads.get(handle.image)
+        if upload is not None:
+            return upload
+        image = self._vfs.catalog.image(handle.image)
+        match image.status:
+            case Status.QUEUED:
+                return self._vfs.uploads.start(handle.image)
+            case Status.ACTIVE if self._may_reopen(handle):
+                self._drop_readers(handle.image)
+                return self._vfs.uploads.reopen(handle.image)
+            case status if status in HAS_DATA:
+                raise Immutable(image.name, f"is {image.status}: its data never changes")
+            case _:
+                raise ImageKilled(image.name, image.message or f"is {image.status}")
+
+    def _drop_readers(self, number: int) -> None:
+        for handle in self._handles_of(number):
+            reader, handle.reader, handle.fd = handle.reader, None, None
+            if reader is not None:
+                reader.close()
+
+    # -- closing -----------------------------------------------------------------------
+
+    def flush(self, handle: Handle) -> None:
+        """One close(2) of the file: commit the upload if it was the last that matters.
+
+        Raises what the commit failed with, so that the writer's close(2) fails.
+        """
+        if not handle.writable:
+            return
+        upload = self._vfs.uploads.get(handle.image)
+        if upload is None or upload.state is not UploadState.OPEN:
+            return
+        self._check_writer(upload, handle)
+        if not writers.is_held(inodes.of_image(handle.image), handle.opener):
+            self._end(handle)
+
+    def release(self, fh: int) -> None:
+        """The file is closed for good: what no close(2) has committed is decided now."""
+        with self._lock:
+            handle = self._open.pop(fh)
+        if handle.reader is not None:
+            handle.reader.close()
+        if not handle.writable or any(h.writable for h in self._handles_of(handle.image)):
+            return
+        upload = self._vfs.uploads.get(handle.image)
+        if upload is not None and upload.state is UploadState.OPEN:
+            self._check_writer(upload, handle)
+            self._end(handle)
+            if not upload.ended and upload.state is UploadState.OPEN:
+                upload.cancel("the file was closed with nothing in it")
+
+    def _check_writer(self, upload: Upload, handle: Handle) -> None:
+        failure = handle.opener.failure()
+        if failure is not None:
+            upload.cancel(failure)
+            raise IncompleteUpload(upload.image.name, failure)
+
+    def _end(self, handle: Handle) -> None:
+        upload = self._vfs.uploads.get(handle.image)
+        if upload is None or upload.size == 0:
+            return
+        entries = self._vfs.entries_of(handle.image)
+        if entries and self._vfs.is_temporary(entries[0]):
+            # Complete, but not under an image's name yet: the rename will publish it.
+            try:
+                upload.finish()
+            except CatalogError as error:
+                upload.cancel(str(error))
+                raise
+            return
+        upload.commit()
+        with self._lock:
+            self._committers[handle.image] = handle.opener
+
+    def give_up_idle(self, seconds: float) -> list[Upload]:
+        """Cancel uploads that nobody has open and nobody has touched for so long."""
+        open_now = self.images()
+        given_up = []
+        for upload in self._vfs.uploads:
+            if upload.image.number not in open_now and upload.idle > seconds:
+                upload.cancel("the upload was abandoned")
+                given_up.append(upload)
+        return given_up
+
+    def forget_committers(self) -> None:
+        """Drop the right to reopen of processes that have ended."""
+        with self._lock:
+            gone = [n for n, committer in self._committers.items() if not committer.lives]
+            for number in gone:
+                del self._committers[number]
+
+
+def _same(one: Writer, other: Writer) -> bool:
+    return one.pid == other.pid != 0 and one.started == other.started

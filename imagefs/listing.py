@@ -1,0 +1,63 @@
+"""Open folders: pages fetched ahead, handed out as the kernel asks for them.
+
+Users: `operations`.  Threading: the trio loop only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pyfuse3
+
+from imagefs.threads import Threads
+from imagefs.tree import Tree
+
+Member = tuple[int, bytes, pyfuse3.EntryAttributes]
+"""Cookie, name, attributes."""
+
+
+@dataclass(slots=True)
+class _Listing:
+    inode: int
+    page: list[Member] = field(default_factory=list)
+    """What was fetched and may still be asked for: the kernel takes some twenty at once."""
+    at: int = 0
+
+
+class Listings:
+    """All open folders of one mount."""
+
+    def __init__(self, tree: Tree, threads: Threads) -> None:
+        self._tree = tree
+        self._threads = threads
+        self._open: dict[int, _Listing] = {}
+        self._next = 1
+
+    def open(self, inode: int) -> int:
+        """Note an open folder and return its number."""
+        number = self._next
+        self._next += 1
+        self._open[number] = _Listing(inode)
+        return number
+
+    def close(self, number: int) -> None:
+        """Forget an open folder."""
+        del self._open[number]
+
+    async def members(self, number: int, after: int) -> AsyncIterator[Member]:
+        """The members behind the cookie `after`, for as long as the caller goes on."""
+        listing = self._open[number]
+        while True:
+            at = listing.at
+            if not (0 < at < len(listing.page) and listing.page[at - 1][0] == after):
+                listing.page = await self._threads.names(self._tree.page, listing.inode, after)
+                at = 0
+            if not listing.page:
+                return
+            for member in listing.page[at:]:
+                listing.at = at
+                yield member
+                at += 1
+                after = member[0]
+            listing.at = at

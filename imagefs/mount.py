@@ -1,0 +1,155 @@
+"""One mount, from start to stop.
+
+Users: `imagefs mount`.  Scope: the trio nursery, the only one; signals, draining, what
+runs beside the requests.  Threading: `serve` owns the process' trio loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVarTuple
+
+import pyfuse3
+import trio
+
+from catalog.deletion import ABANDONED_AFTER, recover
+from catalog.errors import CatalogError
+from catalog.process import this_process
+from catalog.vfs import Vfs
+from imagefs.feed import Feed
+from imagefs.handles import Handles
+from imagefs.mountpoint import is_mounted
+from imagefs.notify import notify, watchdog_interval
+from imagefs.operations import Operations
+from imagefs.threads import Threads
+
+Arguments = TypeVarTuple("Arguments")
+
+log = logging.getLogger(__name__)
+
+READ_AHEAD = 4096
+"""KiB the kernel reads ahead: the default of 128 halves the speed (DESIGN §10)."""
+# A request that waits for a slow store keeps its task: enough that others go on.
+_MAX_TASKS = 1000
+# What is held open is published soon; that this process lives, now and then.
+_HOUSEKEEPING = 5.0
+_HEARTBEAT = 60.0
+
+
+class Mount:
+    """A catalog mounted at one place."""
+
+    def __init__(self, vfs: Vfs, mountpoint: Path, options: set[str], drain_timeout: int) -> None:
+        self._vfs = vfs
+        self._mountpoint = mountpoint
+        self._options = options
+        self._drain_timeout = drain_timeout
+        self._threads = Threads()
+
+    def run(self, ready: Callable[[], None]) -> None:
+        """Mount, serve until unmounted or told to stop, and clean up.
+
+        `ready` is called when the mount answers.
+        """
+        for image in recover(self._vfs.catalog):
+            log.warning("%s (%s): killed: its upload was cut off", image.name, image.id)
+        operations = Operations(self._vfs, self._threads)
+        pyfuse3.init(operations, str(self._mountpoint), self._options)
+        try:
+            trio.run(self._serve, operations, ready)
+        finally:
+            # Lazily: a program with a file open must not keep a dead mount alive.
+            pyfuse3.close(unmount=is_mounted(self._mountpoint))
+            self._report(operations.handles)
+
+    async def _serve(self, operations: Operations, ready: Callable[[], None]) -> None:
+        feed = Feed(self._vfs, operations.inodes, self._threads)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._announce, ready)
+            nursery.start_soon(self._on_signal, operations.handles)
+            nursery.start_soon(_guarded, feed.run)
+            nursery.start_soon(_guarded, self._keep_house, operations.handles)
+            nursery.start_soon(_watchdog)
+            await pyfuse3.main(max_tasks=_MAX_TASKS)
+            nursery.cancel_scope.cancel()
+
+    async def _announce(self, ready: Callable[[], None]) -> None:
+        # From a thread: these calls go through the kernel to this very loop.
+        device = (await trio.to_thread.run_sync(os.stat, self._mountpoint)).st_dev
+        await trio.to_thread.run_sync(_tune, device)
+        notify("READY=1\nSTATUS=mounted at " + str(self._mountpoint))
+        log.info("mounted at %s", self._mountpoint)
+        ready()
+
+    async def _on_signal(self, handles: Handles) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async for number in signals:
+                log.info("stopping: %s", signal.Signals(number).name)
+                notify("STOPPING=1")
+                await self._drain(handles)
+                pyfuse3.terminate()
+                return
+
+    async def _drain(self, handles: Handles) -> None:
+        """Let the uploads that are being written end; begin no others."""
+        handles.draining = True
+        with trio.move_on_after(self._drain_timeout):
+            while names := [upload.image.name for upload in handles.written()]:
+                notify(f"STATUS=waiting for {len(names)} uploads: {', '.join(names[:5])}")
+                await trio.sleep(0.1)
+
+    def _report(self, handles: Handles) -> None:
+        for upload in self._vfs.uploads:
+            log.warning(
+                "%s (%s): the upload was not finished when the mount was stopped",
+                upload.image.name,
+                upload.image.id,
+            )
+
+    async def _keep_house(self, handles: Handles) -> None:
+        """Publish what is open and that this process lives; give up what was abandoned."""
+        published: set[int] | None = None
+        beaten_at = 0.0
+        while True:
+            try:
+                held = handles.images()
+                if held != published or trio.current_time() - beaten_at > _HEARTBEAT:
+                    await self._threads.names(self._vfs.catalog.beat, this_process(), sorted(held))
+                    published, beaten_at = held, trio.current_time()
+                await self._threads.names(handles.forget_committers)
+                idle = ABANDONED_AFTER.total_seconds()
+                for upload in await self._threads.names(handles.give_up_idle, idle):
+                    log.warning("%s: the upload was abandoned", upload.image.name)
+            except CatalogError as error:
+                log.warning("housekeeping: %s", error)
+            await trio.sleep(_HOUSEKEEPING)
+
+
+async def _guarded(work: Callable[[*Arguments], Awaitable[None]], *arguments: *Arguments) -> None:
+    """Run what only accompanies the requests: its failure must not end the mount."""
+    while True:
+        try:
+            await work(*arguments)
+        except Exception:
+            log.exception("%s failed unexpectedly; starting it again", work.__qualname__)
+            await trio.sleep(_HOUSEKEEPING)
+
+
+async def _watchdog() -> None:
+    interval = watchdog_interval()
+    while interval is not None:
+        notify("WATCHDOG=1")
+        await trio.sleep(interval)
+
+
+def _tune(device: int) -> None:
+    """Raise the mount's read-ahead; only root may."""
+    path = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
+    try:
+        path.write_text(str(READ_AHEAD))
+    except OSError as error:
+        log.info("read-ahead stays at the kernel's default: %s", error)

@@ -1,0 +1,353 @@
+"""The FUSE request handlers: translate, delegate to a thread, translate back.
+
+Users: pyfuse3.  Scope: one method a request, nothing else; what a name means is in
+`tree`, what an open file means in `handles`.  Threading: everything here runs in the
+trio loop and never waits for a disk, a database or the network itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import os
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+import pyfuse3
+from pyfuse3 import (
+    EntryAttributes,
+    FileHandleT,
+    FileInfo,
+    FileNameT,
+    FlagT,
+    FUSEError,
+    InodeT,
+    ModeT,
+    ReaddirToken,
+    RequestContext,
+    SetattrFields,
+    StatvfsData,
+    XAttrNameT,
+)
+
+from catalog import errors
+from catalog.errors import CatalogError
+from catalog.vfs import Vfs
+from imagefs import attributes
+from imagefs.errors import to_errno
+from imagefs.handles import Handles
+from imagefs.inodes import InodeKind, Inodes, kind_of
+from imagefs.listing import Listings
+from imagefs.threads import Threads
+from imagefs.tree import Tree
+
+log = logging.getLogger(__name__)
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+_Handler = Callable[Concatenate["Operations", Parameters], Coroutine[Any, Any, Result]]
+
+# What an operator wants to hear of; the rest is a program's everyday life.
+_WORTH_A_WARNING = (
+    errors.IncompleteUpload,
+    errors.InvalidImage,
+    errors.DigestMismatch,
+    errors.StoreFull,
+    errors.StoreUnavailable,
+    errors.CatalogUnavailable,
+)
+
+
+def handler(function: _Handler[Parameters, Result]) -> _Handler[Parameters, Result]:
+    """Let nothing but a FUSEError leave a handler: anything else would end the mount."""
+
+    @functools.wraps(function)
+    async def guarded(
+        self: Operations, *args: Parameters.args, **kwargs: Parameters.kwargs
+    ) -> Result:
+        try:
+            return await function(self, *args, **kwargs)
+        except FUSEError:
+            raise
+        except CatalogError as error:
+            level = logging.WARNING if isinstance(error, _WORTH_A_WARNING) else logging.DEBUG
+            log.log(level, "%s: %s", function.__name__, error)
+            raise FUSEError(to_errno(error)) from error
+        except Exception as error:
+            log.exception("%s failed unexpectedly", function.__name__)
+            raise FUSEError(errno.EIO) from error
+
+    return guarded
+
+
+class Operations(pyfuse3.Operations):
+    """One mount's handlers."""
+
+    supports_dot_lookup = True
+    enable_writeback_cache = False
+    enable_acl = False
+
+    def __init__(self, vfs: Vfs, threads: Threads) -> None:
+        super().__init__()
+        self.inodes = Inodes()
+        self.handles = Handles(vfs)
+        self._tree = Tree(vfs)
+        self._threads = threads
+        self._listings = Listings(self._tree, threads)
+        # Filled and sent without a checkpoint in between: one block serves all reads.
+        self._block = memoryview(bytearray(attributes.BLOCK))
+
+    # -- names -------------------------------------------------------------------------
+
+    @handler
+    async def lookup(
+        self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext
+    ) -> EntryAttributes:
+        if name in (b".", b".."):
+            found = await self._threads.names(self._tree.dot, parent_inode, name)
+        else:
+            found = await self._threads.names(self._tree.lookup, parent_inode, name)
+        return self._remembered(found)
+
+    async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
+        self.inodes.forget(inode_list)
+
+    @handler
+    async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
+        return await self._threads.names(self._tree.getattr, inode)
+
+    @handler
+    async def setattr(
+        self,
+        inode: InodeT,
+        attr: EntryAttributes,
+        fields: SetattrFields,
+        fh: FileHandleT | None,
+        ctx: RequestContext,
+    ) -> EntryAttributes:
+        # Mode and owner follow status and visibility: chmod and chown succeed and do
+        # nothing, because cp, install and rsync call them after close (DESIGN §6.7).
+        kind, number = kind_of(inode)
+        if kind is InodeKind.IMAGE and fields.update_size:
+            principal = await self._threads.names(self._tree.principal, ctx.uid)
+            await self._threads.commits(
+                self.handles.truncate, number, fh, attr.st_size, principal, ctx.pid
+            )
+        if kind is InodeKind.IMAGE and fields.update_mtime:
+            await self._threads.names(self._tree.set_mtime, number, attr.st_mtime_ns, ctx.uid)
+        return await self._threads.names(self._tree.getattr, inode)
+
+    @handler
+    async def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
+        return await self._threads.names(self._tree.readlink, inode)
+
+    @handler
+    async def mknod(
+        self, parent_inode: InodeT, name: FileNameT, mode: ModeT, rdev: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        _image, found = await self._threads.names(
+            self._tree.make_node, parent_inode, name, mode, ctx.uid
+        )
+        return self._remembered(found)
+
+    @handler
+    async def mkdir(
+        self, parent_inode: InodeT, name: FileNameT, mode: ModeT, ctx: RequestContext
+    ) -> EntryAttributes:
+        found = await self._threads.names(self._tree.make_folder, parent_inode, name, ctx.uid)
+        return self._remembered(found)
+
+    @handler
+    async def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
+        await self._threads.commits(self._tree.remove, parent_inode, name, ctx.uid)
+
+    @handler
+    async def rmdir(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
+        await self._threads.names(self._tree.remove_folder, parent_inode, name, ctx.uid)
+
+    @handler
+    async def symlink(
+        self, parent_inode: InodeT, name: FileNameT, target: FileNameT, ctx: RequestContext
+    ) -> EntryAttributes:
+        found = await self._threads.commits(self._tree.symlink, parent_inode, name, target, ctx.uid)
+        return self._remembered(found)
+
+    @handler
+    async def rename(
+        self,
+        parent_inode_old: InodeT,
+        name_old: FileNameT,
+        parent_inode_new: InodeT,
+        name_new: FileNameT,
+        flags: FlagT,
+        ctx: RequestContext,
+    ) -> None:
+        if flags & ~pyfuse3.RENAME_NOREPLACE:
+            raise FUSEError(errno.EINVAL)
+        await self._threads.commits(
+            self._tree.rename,
+            (parent_inode_old, name_old),
+            (parent_inode_new, name_new),
+            ctx.uid,
+            not flags & pyfuse3.RENAME_NOREPLACE,
+        )
+
+    @handler
+    async def link(
+        self,
+        inode: InodeT,
+        new_parent_inode: InodeT,
+        new_name: FileNameT,
+        ctx: RequestContext,
+    ) -> EntryAttributes:
+        found = await self._threads.commits(
+            self._tree.link, inode, new_parent_inode, new_name, ctx.uid
+        )
+        return self._remembered(found)
+
+    def _remembered(self, found: EntryAttributes) -> EntryAttributes:
+        self.inodes.remember(found.st_ino)
+        return found
+
+    # -- open files --------------------------------------------------------------------
+
+    @handler
+    async def create(
+        self,
+        parent_inode: InodeT,
+        name: FileNameT,
+        mode: ModeT,
+        flags: FlagT,
+        ctx: RequestContext,
+    ) -> tuple[FileInfo, EntryAttributes]:
+        if self.handles.draining:
+            raise errors.Conflict(ascii(name), "the mount is being stopped")
+        image, found = await self._threads.names(self._tree.create, parent_inode, name, ctx.uid)
+        principal = await self._threads.names(self._tree.principal, ctx.uid)
+        fh = await self._threads.names(self.handles.open_created, image, principal, ctx.pid)
+        return FileInfo(fh=FileHandleT(fh)), self._remembered(found)
+
+    @handler
+    async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
+        kind, number = kind_of(inode)
+        if kind is not InodeKind.IMAGE:
+            raise FUSEError(errno.ELOOP)
+        principal = await self._threads.names(self._tree.principal, ctx.uid)
+        fh, keep_cache = await self._threads.commits(
+            self.handles.open, number, flags, principal, ctx.pid
+        )
+        return FileInfo(fh=FileHandleT(fh), keep_cache=keep_cache)
+
+    @handler
+    async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
+        handle = self.handles[fh]
+        if handle.fd is not None:
+            data = self._read_cached(handle.fd, off, size)
+            if data is not None:
+                return cast(bytes, data)  # pyfuse3 takes whatever has a buffer
+        return await self._threads.reads(self.handles.read, handle, off, size)
+
+    def _read_cached(self, fd: int, offset: int, size: int) -> memoryview | None:
+        """What the page cache holds, at once; None unless it holds all of it."""
+        try:
+            done = os.preadv(fd, [self._block[:size]], offset, os.RWF_NOWAIT)
+        except OSError:
+            return None
+        return self._block[:size] if done == size else None
+
+    @handler
+    async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
+        return await self._threads.writes(self.handles.write, self.handles[fh], off, buf)
+
+    @handler
+    async def flush(self, fh: FileHandleT) -> None:
+        handle = self.handles[fh]
+        if handle.writable:
+            await self._threads.commits(self.handles.flush, handle)
+
+    @handler
+    async def release(self, fh: FileHandleT) -> None:
+        await self._threads.commits(self.handles.release, fh)
+
+    @handler
+    async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
+        await self._threads.commits(self.handles.sync, self.handles[fh])
+
+    # -- folders -----------------------------------------------------------------------
+
+    @handler
+    async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
+        return FileHandleT(self._listings.open(inode))
+
+    @handler
+    async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
+        async for cookie, name, found in self._listings.members(fh, start_id):
+            if not pyfuse3.readdir_reply(token, FileNameT(name), found, cookie):
+                return
+            self.inodes.remember(found.st_ino)
+
+    @handler
+    async def releasedir(self, fh: FileHandleT) -> None:
+        self._listings.close(fh)
+
+    @handler
+    async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
+        """Every change of a folder is durable before it is answered."""
+
+    @handler
+    async def statfs(self, ctx: RequestContext) -> StatvfsData:
+        # libfuse names the inode, pyfuse3 does not pass it on: the default store answers.
+        return await self._threads.names(self._tree.statfs)
+
+    @handler
+    async def access(self, inode: InodeT, mode: ModeT, ctx: RequestContext) -> bool:
+        # With default_permissions, always on, the kernel answers access(2) itself.
+        return True
+
+    # -- extended attributes -----------------------------------------------------------
+
+    @handler
+    async def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
+        # The kernel asks for security.capability at every write(2).
+        if not name.startswith(b"user."):
+            _refuse_acl(name)
+            raise FUSEError(pyfuse3.ENOATTR)
+        found = await self._threads.names(self._tree.xattrs, inode, ctx.uid)
+        value = found.get(name.decode(errors="replace"))
+        if value is None:
+            raise FUSEError(pyfuse3.ENOATTR)
+        return value.encode()
+
+    @handler
+    async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
+        found = await self._threads.names(self._tree.xattrs, inode, ctx.uid)
+        return [XAttrNameT(name.encode()) for name in found]
+
+    @handler
+    async def setxattr(
+        self, inode: InodeT, name: XAttrNameT, value: bytes, ctx: RequestContext
+    ) -> None:
+        known = _catalog_name(name)
+        await self._threads.names(self._tree.set_xattr, inode, known, value, ctx.uid)
+
+    @handler
+    async def removexattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> None:
+        known = _catalog_name(name)
+        try:
+            await self._threads.names(self._tree.set_xattr, inode, known, None, ctx.uid)
+        except errors.NotFound:
+            raise FUSEError(pyfuse3.ENOATTR) from None
+
+
+def _catalog_name(name: bytes) -> str:
+    known = attributes.catalog_name(name.decode(errors="replace"))
+    if known is None:
+        raise FUSEError(errno.EOPNOTSUPP)
+    return known
+
+
+def _refuse_acl(name: bytes) -> None:
+    # "No such ACL" would let cp and ls believe that ACLs could be set.
+    if name.startswith(b"system.posix_acl_"):
+        raise FUSEError(errno.EOPNOTSUPP)

@@ -1,0 +1,204 @@
+"""Names, attributes and extended attributes: inodes in, `catalog.vfs` underneath.
+
+Users: `operations`, which calls everything here from a thread.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import replace
+
+import pyfuse3
+
+from catalog.access import (
+    Principal,
+    admin_uids,
+    check_read_data,
+    may_read,
+    principal_of_uid,
+)
+from catalog.catalog import Place
+from catalog.errors import Forbidden, InvalidName, InvalidValue, NotFound
+from catalog.image import Entry, Folder, Image
+from catalog.vfs import Link, Node, Vfs
+from imagefs import attributes, inodes
+from imagefs.inodes import InodeKind
+
+PAGE = 512
+"""Members fetched at once for a listing."""
+
+
+class Tree:
+    """The virtual tree by inode numbers."""
+
+    def __init__(self, vfs: Vfs) -> None:
+        self.vfs = vfs
+        self._admins = admin_uids(vfs.catalog.settings.url) | {os.geteuid()}
+
+    def principal(self, uid: int) -> Principal:
+        """Who a request comes from; whoever runs the mount is its administrator."""
+        return principal_of_uid(uid, self._admins)
+
+    # -- looking -----------------------------------------------------------------------
+
+    def lookup(self, parent: int, name: bytes) -> pyfuse3.EntryAttributes:
+        """The attributes of a name.  Raises NotFound."""
+        try:
+            text = name.decode()
+        except UnicodeDecodeError:
+            raise NotFound(ascii(name)) from None
+        return self._attributes(self.vfs.lookup(_folder(parent), text))
+
+    def dot(self, inode: int, name: bytes) -> pyfuse3.EntryAttributes:
+        """The attributes of `.` or `..` (an export over NFS asks for them)."""
+        if name == b".":
+            return self.getattr(inode)
+        return attributes.of_folder(self.vfs.folder(self.vfs.folder(_folder(inode)).parent))
+
+    def getattr(self, inode: int) -> pyfuse3.EntryAttributes:
+        """The attributes of an inode.  Raises NotFound."""
+        kind, number = inodes.kind_of(inode)
+        match kind:
+            case InodeKind.FOLDER:
+                return attributes.of_folder(self.vfs.folder(number))
+            case InodeKind.IMAGE:
+                return self._image_attributes(self.vfs.catalog.image(number))
+            case InodeKind.LINK:
+                return attributes.of_link(self._link(number))
+            case InodeKind.FRESH:
+                return attributes.of_fresh(self.vfs.catalog.image(number), b"")
+
+    def readlink(self, inode: int) -> bytes:
+        """Where a link in /.by-id points to."""
+        return self._link(inodes.kind_of(inode)[1]).target.encode()
+
+    def _link(self, number: int) -> Link:
+        node = self.vfs.lookup(self.vfs.by_id.number, self.vfs.catalog.image(number).id)
+        assert isinstance(node, Link)
+        return node
+
+    def page(self, inode: int, after: int) -> list[tuple[int, bytes, pyfuse3.EntryAttributes]]:
+        """Members of a folder behind a cookie: cookie, name, attributes."""
+        members = self.vfs.page(_folder(inode), after=after, limit=PAGE)
+        return [(cookie, node.name.encode(), self._attributes(node)) for cookie, node in members]
+
+    def statfs(self) -> pyfuse3.StatvfsData:
+        """The room of the default store, where images go that name none."""
+        usage = self.vfs.usage("")
+        size = attributes.BLOCK
+        data = pyfuse3.StatvfsData()
+        data.f_bsize = data.f_frsize = size
+        # A store without a limit: more than anybody has.
+        data.f_blocks = (usage.total if usage.total is not None else 1 << 60) // size
+        free = (usage.free if usage.free is not None else 1 << 60) // size
+        data.f_bfree = data.f_bavail = free
+        data.f_files = data.f_ffree = data.f_favail = 1 << 40
+        data.f_namemax = 255
+        return data
+
+    def _attributes(self, node: Node) -> pyfuse3.EntryAttributes:
+        match node:
+            case Folder():
+                return attributes.of_folder(node)
+            case Link():
+                return attributes.of_link(node)
+            case Entry():
+                return self._image_attributes(node.image)
+
+    def _image_attributes(self, image: Image) -> pyfuse3.EntryAttributes:
+        return attributes.of_image(image, self.vfs.uploads.get(image.number))
+
+    # -- changing names ----------------------------------------------------------------
+
+    def create(self, parent: int, name: bytes, uid: int) -> tuple[Image, pyfuse3.EntryAttributes]:
+        """Make a queued image."""
+        entry = self.vfs.create(_place(parent, name), self.principal(uid))
+        return entry.image, self._attributes(entry)
+
+    def make_node(
+        self, parent: int, name: bytes, mode: int, uid: int
+    ) -> tuple[Image, pyfuse3.EntryAttributes]:
+        """mknod(2): only regular files."""
+        if not stat.S_ISREG(mode):
+            raise Forbidden(ascii(name), "only images and folders are here")
+        return self.create(parent, name, uid)
+
+    def make_folder(self, parent: int, name: bytes, uid: int) -> pyfuse3.EntryAttributes:
+        """mkdir(2)."""
+        return attributes.of_folder(self.vfs.make_folder(_place(parent, name), self.principal(uid)))
+
+    def remove_folder(self, parent: int, name: bytes, uid: int) -> None:
+        """rmdir(2)."""
+        self.vfs.remove_folder(_place(parent, name), self.principal(uid))
+
+    def remove(self, parent: int, name: bytes, uid: int) -> None:
+        """unlink(2)."""
+        self.vfs.remove(_place(parent, name), self.principal(uid))
+
+    def rename(
+        self, source: tuple[int, bytes], target: tuple[int, bytes], uid: int, replaces: bool
+    ) -> None:
+        """renameat2(2), without RENAME_EXCHANGE."""
+        self.vfs.rename(_place(*source), _place(*target), self.principal(uid), replace=replaces)
+
+    def link(self, inode: int, parent: int, name: bytes, uid: int) -> pyfuse3.EntryAttributes:
+        """Replicate an image to another store, as ln does."""
+        kind, number = inodes.kind_of(inode)
+        if kind is not InodeKind.IMAGE:
+            raise Forbidden(ascii(name), "only images can be linked")
+        return self._attributes(self.vfs.link(number, _place(parent, name), self.principal(uid)))
+
+    def symlink(self, parent: int, name: bytes, target: bytes, uid: int) -> pyfuse3.EntryAttributes:
+        """Register what lies at a URL, as ln -s does."""
+        try:
+            url = target.decode()
+        except UnicodeDecodeError:
+            raise InvalidName(ascii(target), "is not a URL") from None
+        entry = self.vfs.register(_place(parent, name), url, self.principal(uid))
+        return attributes.of_fresh(entry.image, target)
+
+    def set_mtime(self, number: int, mtime: int, uid: int) -> None:
+        """Keep the modification time a tool sets, in nanoseconds."""
+        upload = self.vfs.uploads.get(number)
+        if upload is not None:
+            upload.mtime = mtime
+        else:
+            self.vfs.catalog.set_mtime(number, mtime, self.principal(uid))
+
+    # -- extended attributes -----------------------------------------------------------
+
+    def xattrs(self, inode: int, uid: int) -> dict[str, str]:
+        """All extended attributes of an image; none of anything else."""
+        kind, number = inodes.kind_of(inode)
+        if kind is not InodeKind.IMAGE:
+            return {}
+        details = self.vfs.catalog.details(number)
+        if not may_read(self.principal(uid), details.image):
+            check_read_data(self.principal(uid), details.image)
+        upload = self.vfs.uploads.get(number)
+        if upload is not None:
+            details = replace(details, image=replace(details.image, size=upload.size))
+        return attributes.extended(details)
+
+    def set_xattr(self, inode: int, name: str, value: bytes | None, uid: int) -> None:
+        """setxattr(2); None is removexattr(2)."""
+        kind, number = inodes.kind_of(inode)
+        if kind is not InodeKind.IMAGE:
+            raise Forbidden(name, "only images have attributes")
+        try:
+            text = None if value is None else value.decode()
+        except UnicodeDecodeError:
+            raise InvalidValue(name, "is not UTF-8") from None
+        self.vfs.catalog.set_attributes(number, {name: text}, self.principal(uid))
+
+
+def _folder(inode: int) -> int:
+    return inodes.kind_of(inode)[1]
+
+
+def _place(parent: int, name: bytes) -> Place:
+    try:
+        return Place(_folder(parent), name.decode())
+    except UnicodeDecodeError:
+        raise InvalidName(ascii(name), "a name is UTF-8") from None
