@@ -19,6 +19,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import Enum, auto
 from pathlib import Path
 from secrets import token_hex
@@ -225,7 +226,9 @@ class Upload:
                 self.finish()
                 assert self._data is not None and self._saved is not None
                 url = self._data.commit()
-                self._catalog.finish_upload(self.image.number, url, self._saved, publish)
+                # rsync sets the time after it has closed the file, which finished it.
+                saved = replace(self._saved, mtime=self.mtime)
+                self._catalog.finish_upload(self.image.number, url, saved, publish)
             except CatalogError as error:
                 self.cancel(str(error))
                 raise
@@ -287,7 +290,6 @@ class Upload:
             os_hash_value=digests.os_hash_value,
             checksum=digests.checksum,
             chunks=digests.chunks,
-            mtime=self.mtime,
         )
 
     def _stop_following(self) -> None:
