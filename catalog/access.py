@@ -6,6 +6,8 @@ know nothing of either.
 
 from __future__ import annotations
 
+import os
+import pwd
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -36,6 +38,31 @@ class Principal:
 
 ADMIN = Principal("root", Role.ADMIN)
 """The operator on the host itself."""
+
+
+def admin_uids(database: str) -> frozenset[int]:
+    """The uids that administer the catalog whose database is at this url.
+
+    Root, and the owner of a SQLite file: who can write the file can do everything anyway.
+    """
+    scheme, _, path = database.partition("://")
+    if scheme.partition("+")[0] == "sqlite":
+        try:
+            return frozenset({0, os.stat(path.removeprefix("/").partition("?")[0]).st_uid})
+        except OSError:
+            pass  # no database yet: nobody but root
+    return frozenset({0})
+
+
+def principal_of_uid(uid: int, admins: frozenset[int] = frozenset({0})) -> Principal:
+    """Who a user of this host is.  Asks the user database, which may take time (LDAP)."""
+    if uid == 0:
+        return ADMIN
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = str(uid)
+    return Principal(name, Role.ADMIN if uid in admins else Role.MEMBER)
 
 
 def owns(principal: Principal, owner: str) -> bool:

@@ -96,9 +96,7 @@ def _expect(repository: Repository, image: Image, name: str, text: str) -> None:
         repository.set_image(image.number, expected_hash=text.lower())
 
 
-def _set_properties(
-    repository: Repository, number: int, values: Mapping[str, str | None]
-) -> None:
+def _set_properties(repository: Repository, number: int, values: Mapping[str, str | None]) -> None:
     present = repository.properties(number)
     for name, value in values.items():
         if value is not None:
@@ -107,7 +105,5 @@ def _set_properties(
             raise NotFound(name)
     wanted = {name: value for name, value in {**present, **values}.items() if value is not None}
     if len(wanted) > MAX_PROPERTIES:
-        raise QuotaExceeded(
-            f"image {number}", f"an image has at most {MAX_PROPERTIES} properties"
-        )
+        raise QuotaExceeded(f"image {number}", f"an image has at most {MAX_PROPERTIES} properties")
     repository.set_properties(number, values)

@@ -7,44 +7,34 @@ store's I/O.  Threading: any thread; every call opens its own transaction.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from time import time_ns
-from typing import Any
 
 from sqlalchemy import Engine
 
-from catalog import access, attributes, names
+from catalog import access, attributes, names, rules
 from catalog.access import Principal
 from catalog.database import WRITE, catalog_errors
 from catalog.errors import (
-    AlreadyExists,
     Conflict,
-    FolderNotEmpty,
-    Forbidden,
-    InvalidName,
-    IsAFolder,
-    NotAFolder,
     NotFound,
-    NotSupported,
-    Protected,
     ReadOnlyStore,
 )
 from catalog.fields import Details
 from catalog.image import (
     Entry,
+    External,
     Folder,
     FolderKind,
     Image,
     Location,
     LocationState,
+    Place,
     Process,
     Saved,
     UploadRecord,
-    Visibility,
     now,
 )
 from catalog.process import this_process
@@ -52,24 +42,6 @@ from catalog.repository import Repository
 from catalog.settings import CatalogSettings
 from catalog.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.stores.base import Capability, Store
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where an entry is to be: a name in a folder."""
-
-    folder: int
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class External:
-    """Data that lies elsewhere and is only referred to."""
-
-    url: str
-    size: int
-    disk_format: str
-    virtual_size: int
 
 
 class Catalog:
@@ -138,8 +110,8 @@ class Catalog:
         access.check_create(principal)
         names.check(place.name)
         with self.write() as repository:
-            parent = _writable_folder(repository, place)
-            _check_free(repository, place)
+            parent = rules.writable_folder(repository, place)
+            rules.check_free(repository, place)
             temporary = parent.temporary or names.is_temporary(place.name)
             return repository.add_folder(
                 parent.number,
@@ -153,10 +125,7 @@ class Catalog:
     def remove_folder(self, place: Place, principal: Principal) -> None:
         """Remove an empty folder.  Raises NotFound, NotAFolder, FolderNotEmpty, Forbidden."""
         with self.write() as repository:
-            folder = _own_folder(repository, place, principal)
-            if not repository.is_empty(folder.number):
-                raise FolderNotEmpty(place.name)
-            repository.drop_folder(folder)
+            rules.remove_folder(repository, place, principal)
 
     def move_folder(self, source: Place, target: Place, principal: Principal) -> None:
         """Rename a folder within its store; an empty folder at `target` gives way.
@@ -166,24 +135,7 @@ class Catalog:
         """
         names.check(target.name)
         with self.write() as repository:
-            folder = _own_folder(repository, source, principal)
-            parent = _writable_folder(repository, target)
-            if parent.store != folder.store:
-                raise NotSupported(source.name, "a folder cannot move to another store")
-            _check_not_inside(repository, folder, parent)
-            present = repository.folder_at(target.folder, target.name)
-            if present is not None and present.number == folder.number:
-                return
-            if present is not None:
-                if not repository.is_empty(present.number):
-                    raise FolderNotEmpty(target.name)
-                repository.drop_folder(_own_folder(repository, target, principal))
-            elif repository.entry_at(target.folder, target.name) is not None:
-                raise NotAFolder(target.name)
-            temporary = parent.temporary or names.is_temporary(target.name)
-            if temporary and not folder.temporary and not repository.is_empty(folder.number):
-                raise InvalidName(target.name, "a temporary name cannot hold images")
-            repository.move_folder(folder, parent.number, target.name, temporary)
+            rules.move_folder(repository, source, target, principal)
 
     # -- entries -----------------------------------------------------------------------
 
@@ -195,21 +147,21 @@ class Catalog:
         access.check_create(principal)
         names.check(place.name)
         with self.write() as repository:
-            folder = _writable_folder(repository, place)
+            folder = rules.writable_folder(repository, place)
             self._check_takes_data(folder.store)
-            _check_free(repository, place)
-            number = _add_image(repository, place.name, principal, image_id)
+            rules.check_free(repository, place)
+            number = rules.add_image(repository, place.name, principal, image_id)
             repository.add_location(number, folder.store, folder.number, place.name)
-            return _entry(repository, place)
+            return rules.entry_at(repository, place)
 
     def register(self, place: Place, external: External, principal: Principal) -> Entry:
         """Make an active image of data that lies at a URL (`ln -s URL`)."""
         access.check_create(principal)
         names.check(place.name)
         with self.write() as repository:
-            folder = _writable_folder(repository, place)
-            _check_free(repository, place)
-            number = _add_image(repository, place.name, principal, None)
+            folder = rules.writable_folder(repository, place)
+            rules.check_free(repository, place)
+            number = rules.add_image(repository, place.name, principal, None)
             repository.change_status(
                 number,
                 Status.ACTIVE,
@@ -221,7 +173,7 @@ class Catalog:
             repository.add_location(
                 number, folder.store, folder.number, place.name, url=external.url
             )
-            return _entry(repository, place)
+            return rules.entry_at(repository, place)
 
     def rename(
         self, source: Place, target: Place, principal: Principal, *, replace: bool = True
@@ -234,68 +186,18 @@ class Catalog:
         """
         names.check(target.name)
         with self.write() as repository:
-            entry = _entry(repository, source)
+            entry = rules.entry_at(repository, source)
             access.check_change(principal, entry.image)
-            self._move(repository, entry, target, principal, replace)
+            rules.move(repository, entry, target, principal, replace=replace)
 
     def check_rename(
         self, source: Place, target: Place, principal: Principal, *, replace: bool
     ) -> None:
         """Raise what `rename` would raise, and change nothing."""
         with self.read() as repository:
-            entry = _entry(repository, source)
+            entry = rules.entry_at(repository, source)
             access.check_change(principal, entry.image)
-            self._check_move(repository, entry, target, principal, replace)
-
-    def _check_move(
-        self,
-        repository: Repository,
-        entry: Entry,
-        target: Place,
-        principal: Principal,
-        replace: bool,
-    ) -> Entry | None:
-        """Return what has the name `target` now and would have to give way."""
-        names.check(target.name)
-        folder = _writable_folder(repository, target)
-        status = entry.image.status_before_delete or entry.image.status
-        if status in HAS_DATA and (folder.temporary or names.is_temporary(target.name)):
-            raise InvalidName(target.name, "a temporary name cannot hold an image")
-        if repository.folder_at(target.folder, target.name) is not None:
-            raise IsAFolder(target.name)
-        present = repository.entry_at(target.folder, target.name)
-        if present is None or present.location.number == entry.location.number:
-            return None
-        if not replace:
-            raise AlreadyExists(target.name)
-        access.check_change(principal, present.image)
-        _check_deletable(repository, present)
-        return present
-
-    def _move(
-        self,
-        repository: Repository,
-        entry: Entry,
-        target: Place,
-        principal: Principal,
-        replace: bool,
-    ) -> None:
-        present = self._check_move(repository, entry, target, principal, replace)
-        if repository.folder(target.folder).store != entry.store:
-            raise Conflict(entry.name, "moving to another store takes a copy of the data")
-        if present is not None:
-            _to_trash(repository, present)
-        repository.move_entry(entry.location, target.folder, target.name)
-        if entry.image.status is Status.PENDING_DELETE:
-            assert entry.image.status_before_delete is not None
-            repository.change_status(
-                entry.image.number,
-                entry.image.status_before_delete,
-                only_from=(Status.PENDING_DELETE,),
-                deleted_at=None,
-                status_before_delete=None,
-            )
-        repository.set_image(entry.image.number, name=target.name)
+            rules.check_move(repository, entry, target, principal, replace=replace)
 
     def to_trash(self, place: Place, principal: Principal) -> None:
         """Delete the image that has no other entry: it goes to its store's trash.
@@ -304,9 +206,9 @@ class Catalog:
         Protected, Conflict (an upload goes on), Forbidden.
         """
         with self.write() as repository:
-            entry = _entry(repository, place)
+            entry = rules.entry_at(repository, place)
             access.check_change(principal, entry.image)
-            _to_trash(repository, entry)
+            rules.to_trash(repository, entry)
 
     def mark_deleted(self, number: int) -> list[Location]:
         """Take an image out of the tree for good; its data goes next.
@@ -359,15 +261,15 @@ class Catalog:
             access.check_change(principal, image)
             repository.set_location(location.number, LocationState.ACTIVE, url)
             entry = Entry(location, image)
-            present = self._check_move(repository, entry, place, principal, replace)
+            present = rules.check_move(repository, entry, place, principal, replace=replace)
             if present is not None:
-                _to_trash(repository, present)
+                rules.to_trash(repository, present)
             repository.move_entry(location, place.folder, place.name)
             repository.drop_upload(location.image)
             repository.set_image(location.image, name=place.name)
             if instead_of is None:
                 return None
-            old = _entry(repository, instead_of).location
+            old = rules.entry_at(repository, instead_of).location
             repository.detach_location(old)
             return old
 
@@ -383,7 +285,7 @@ class Catalog:
         Raises NotFound, Forbidden, Conflict when it is the only complete one.
         """
         with self.write() as repository:
-            entry = _entry(repository, place)
+            entry = rules.entry_at(repository, place)
             access.check_change(principal, entry.image)
             if not any(
                 other.state is LocationState.ACTIVE and other.number != entry.location.number
@@ -403,9 +305,7 @@ class Catalog:
         """active -> saving, for the writer that committed it (DESIGN §6.3)."""
         self._note_upload(number, process, staged, Status.ACTIVE)
 
-    def _note_upload(
-        self, number: int, process: Process, staged: str, only_from: Status
-    ) -> None:
+    def _note_upload(self, number: int, process: Process, staged: str, only_from: Status) -> None:
         at = now()
         with self.write() as repository:
             repository.change_status(number, Status.SAVING, only_from=(only_from,), message="")
@@ -446,7 +346,9 @@ class Catalog:
             repository.drop_upload(number)
             if publish is not None:
                 source, target, principal = publish
-                self._move(repository, _entry(repository, source), target, principal, True)
+                rules.move(
+                    repository, rules.entry_at(repository, source), target, principal, replace=True
+                )
 
     def fail_upload(self, number: int, message: str) -> None:
         """saving -> killed, with the reason.  Does nothing to an upload that has ended."""
@@ -459,12 +361,12 @@ class Catalog:
         """Let a new queued image take the name of a killed one (O_TRUNC on it)."""
         access.check_create(principal)
         with self.write() as repository:
-            entry = _entry(repository, place)
+            entry = rules.entry_at(repository, place)
             access.check_change(principal, entry.image)
-            _to_trash(repository, entry)
-            number = _add_image(repository, place.name, principal, None)
+            rules.to_trash(repository, entry)
+            number = rules.add_image(repository, place.name, principal, None)
             repository.add_location(number, entry.store, place.folder, place.name)
-            return _entry(repository, place)
+            return rules.entry_at(repository, place)
 
     # -- fields ------------------------------------------------------------------------
 
@@ -508,115 +410,3 @@ class Catalog:
     def _check_takes_data(self, store: str) -> None:
         if Capability.WRITE not in self.store(store).capabilities:
             raise ReadOnlyStore(store)
-
-
-def _add_image(
-    repository: Repository, name: str, principal: Principal, image_id: str | None
-) -> int:
-    at = now()
-    columns: dict[str, Any] = {
-        "id": image_id or str(uuid.uuid4()),
-        "name": name,
-        "status": Status.QUEUED,
-        "owner": principal.name,
-        "visibility": Visibility.PUBLIC,
-        "container_format": "bare",
-        "size": 0,
-        "min_disk": 0,
-        "min_ram": 0,
-        "protected": False,
-        "os_hidden": False,
-        "message": "",
-        "mtime": time_ns(),
-        "created_at": at,
-        "updated_at": at,
-    }
-    return repository.add_image(**columns)
-
-
-def _entry(repository: Repository, place: Place) -> Entry:
-    entry = repository.entry_at(place.folder, place.name)
-    if entry is not None:
-        return entry
-    if repository.folder_at(place.folder, place.name) is not None:
-        raise IsAFolder(place.name)
-    raise NotFound(place.name)
-
-
-def _check_deletable(repository: Repository, entry: Entry) -> None:
-    if entry.image.protected:
-        raise Protected(entry.name)
-    if entry.image.status in IN_PROGRESS:
-        raise Conflict(entry.name, "is being uploaded")
-    if len(repository.locations_of(entry.image.number)) > 1:
-        raise Conflict(entry.name, "has copies in other stores: delete those first")
-
-
-def _to_trash(repository: Repository, entry: Entry) -> None:
-    _check_deletable(repository, entry)
-    image = entry.image
-    repository.change_status(
-        image.number,
-        Status.PENDING_DELETE,
-        deleted_at=now(),
-        status_before_delete=image.status,
-    )
-    if names.is_temporary(entry.name) and image.status not in HAS_DATA:
-        # It never was an image and has no data: nothing anybody would restore.
-        repository.change_status(image.number, Status.DELETED)
-        repository.drop_location(entry.location)
-        return
-    trash = _trash(repository, entry.store)
-    name = entry.name
-    if repository.entry_at(trash.number, name) is not None:
-        name = names.in_trash(name, image.id)
-    repository.move_entry(entry.location, trash.number, name, trashed_from=entry.folder)
-
-
-def _trash(repository: Repository, store: str) -> Folder:
-    root = repository.root()
-    assert root is not None
-    top = repository.folder_at(root.number, store)
-    assert top is not None
-    trash = repository.folder_at(top.number, names.TRASH)
-    assert trash is not None
-    return trash
-
-
-def _writable_folder(repository: Repository, place: Place) -> Folder:
-    folder = repository.lock_folder(place.folder)
-    match folder.kind:
-        case FolderKind.ROOT:
-            raise Forbidden(place.name, "only the configured stores are here")
-        case FolderKind.TRASH:
-            raise Forbidden(place.name, "only deleted images are in the trash")
-    if folder.kind is FolderKind.STORE and place.name == names.TRASH:
-        raise InvalidName(place.name, "is the trash's own")
-    return folder
-
-
-def _check_free(repository: Repository, place: Place) -> None:
-    if repository.entry_at(place.folder, place.name) or repository.folder_at(
-        place.folder, place.name
-    ):
-        raise AlreadyExists(place.name)
-
-
-def _own_folder(repository: Repository, place: Place, principal: Principal) -> Folder:
-    folder = repository.folder_at(place.folder, place.name)
-    if folder is None:
-        if repository.entry_at(place.folder, place.name) is not None:
-            raise NotAFolder(place.name)
-        raise NotFound(place.name)
-    if folder.kind is not FolderKind.PLAIN:
-        raise Forbidden(place.name, "is a fixed part of the tree")
-    if not access.owns(principal, folder.owner):
-        raise Forbidden(place.name, f"belongs to {folder.owner}")
-    return folder
-
-
-def _check_not_inside(repository: Repository, folder: Folder, parent: Folder) -> None:
-    while parent.kind is not FolderKind.ROOT:
-        if parent.number == folder.number:
-            raise InvalidName(folder.name, "a folder cannot move into itself")
-        parent = repository.folder(parent.parent)

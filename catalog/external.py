@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 
 from catalog import formats
-from catalog.catalog import External
 from catalog.errors import InvalidImage
+from catalog.image import External
 from catalog.stores.base import Store
 
 _HEAD = 4 * 1024 * 1024

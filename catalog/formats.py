@@ -7,6 +7,7 @@ an extension is never believed.
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,12 @@ logging.getLogger(format_inspector.__name__).setLevel(logging.CRITICAL)
 
 # A partition table lies inside a raw disk: to a hypervisor it is raw all the same.
 _SAME_AS = {"gpt": "raw"}
+
+# What qemu takes for a VMDK descriptor, which names other files.  The inspectors know
+# only pure text, and qemu-img pads a short one with zeros.
+_DESCRIPTOR = re.compile(rb"(?: *(?:#[^\n]*)?\r?\n)*version=[123]\r?\n")
+_PROBED = 4096
+"""Bytes of which more than qemu looks at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +48,33 @@ def inspect(path: Path, declared: str | None) -> Detected:
     """
     found = _detect(path)
     detected = str(found)
+    if detected == "raw" and _is_descriptor(path):
+        raise InvalidImage("", "the vmdk image is refused: it names other files")
     try:
-        found.safety_check()
+        # What a partition table says concerns only the guest.
+        if detected != "gpt":
+            found.safety_check()
     except format_inspector.SafetyCheckFailed as error:
         reasons = "; ".join(str(failure) for failure in error.failures.values())
         raise InvalidImage("", f"the {detected} image is refused: {reasons}") from error
     disk_format = _SAME_AS.get(detected, detected)
-    if declared is not None and declared not in (disk_format, detected) and not (
-        disk_format == "raw" and declared in ("ami", "ari", "aki", "ploop")
+    if (
+        declared is not None
+        and declared not in (disk_format, detected)
+        and not (disk_format == "raw" and declared in ("ami", "ari", "aki", "ploop"))
     ):
         raise InvalidImage("", f"declared {declared}, but the content is {disk_format}")
     size = path.stat().st_size
     virtual_size = size if disk_format in ("raw", "iso") else found.virtual_size
+    if disk_format == "luks":
+        # Everything behind the header, and the inspector has not seen the end.
+        virtual_size += size - found.actual_size
     return Detected(disk_format, virtual_size)
+
+
+def _is_descriptor(path: Path) -> bool:
+    with path.open("rb") as file:
+        return _DESCRIPTOR.match(file.read(_PROBED)) is not None
 
 
 def _detect(path: Path) -> format_inspector.FileInspector:

@@ -122,6 +122,24 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where an entry is to be: a name in a folder."""
+
+    folder: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class External:
+    """Data that lies elsewhere and is only referred to."""
+
+    url: str
+    size: int
+    disk_format: str
+    virtual_size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Folder:
     """A folder: the root, a store, its trash, or one that somebody made."""
 

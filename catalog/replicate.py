@@ -10,10 +10,10 @@ import hashlib
 from collections.abc import Callable
 
 from catalog.access import ADMIN, Principal
-from catalog.catalog import Catalog, Place
+from catalog.catalog import Catalog
 from catalog.deletion import delete_data
 from catalog.errors import CatalogError, DataDamaged
-from catalog.image import CHUNK_SIZE, ChunkDigests, Image
+from catalog.image import CHUNK_SIZE, ChunkDigests, Image, Place
 from catalog.process import this_process
 from catalog.reader import open_image
 from catalog.stores.base import DataReader, DataWriter, Store

@@ -27,7 +27,7 @@ from secrets import token_hex
 from catalog import formats
 from catalog.access import ADMIN, Principal
 from catalog.attributes import hash_algorithm
-from catalog.catalog import Catalog, Place
+from catalog.catalog import Catalog
 from catalog.digest import Digester, Digests
 from catalog.errors import (
     CatalogError,
@@ -40,7 +40,7 @@ from catalog.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from catalog.image import CHUNK_SIZE, Image, Saved
+from catalog.image import CHUNK_SIZE, Image, Place, Saved
 from catalog.process import this_process
 from catalog.reader import open_image
 from catalog.stores.base import DataWriter, Store
@@ -224,7 +224,8 @@ class Upload:
                 raise ImageKilled(self.image.name, "the upload has been cancelled")
             try:
                 self.finish()
-                assert self._data is not None and self._saved is not None
+                assert self._data is not None
+                assert self._saved is not None
                 url = self._data.commit()
                 # rsync sets the time after it has closed the file, which finished it.
                 saved = replace(self._saved, mtime=self.mtime)

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 
 from catalog import access, external, names
 from catalog.access import Principal
-from catalog.catalog import Catalog, Place
+from catalog.catalog import Catalog
 from catalog.deletion import delete_data, purge
 from catalog.errors import (
     AlreadyExists,
@@ -32,7 +32,7 @@ from catalog.errors import (
     NotFound,
     NotSupported,
 )
-from catalog.image import Entry, Folder, FolderKind, Image
+from catalog.image import Entry, Folder, FolderKind, Image, Place
 from catalog.reader import open_image
 from catalog.replicate import Progress, no_progress, replicate
 from catalog.repository import Repository
@@ -198,7 +198,7 @@ class Vfs:
     # -- changing names ----------------------------------------------------------------
 
     def create(self, place: Place, principal: Principal) -> Entry:
-        """Make a queued image.  Raises AlreadyExists, InvalidName, ReadOnlyStore, …"""
+        """Make a queued image.  Raises AlreadyExists, InvalidName, ReadOnlyStore."""
         self._check_real(place)
         return self.catalog.create(place, principal)
 
@@ -361,7 +361,7 @@ class Vfs:
     # -- data --------------------------------------------------------------------------
 
     def open(self, number: int, principal: Principal) -> DataReader:
-        """Open an image's data to read.  Raises Forbidden, Deactivated, ImageKilled, …"""
+        """Open an image's data to read.  Raises Forbidden, Deactivated, ImageKilled."""
         return open_image(self.catalog, number, principal)
 
     def is_temporary(self, entry: Entry) -> bool:

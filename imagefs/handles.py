@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import pyfuse3
 
 from catalog.access import Principal, check_change, check_read_data
-from catalog.catalog import Place
 from catalog.errors import (
     CatalogError,
     Conflict,
@@ -24,7 +23,7 @@ from catalog.errors import (
     Immutable,
     IncompleteUpload,
 )
-from catalog.image import Image
+from catalog.image import Image, Place
 from catalog.status import HAS_DATA, Status
 from catalog.stores.base import DataReader
 from catalog.upload import Upload, UploadState

@@ -12,7 +12,7 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import pyfuse3
 from pyfuse3 import (
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
-_Handler = Callable[Concatenate["Operations", Parameters], Coroutine[Any, Any, Result]]
+_Handler = Callable[Parameters, Coroutine[Any, Any, Result]]
 
 # What an operator wants to hear of; the rest is a program's everyday life.
 _WORTH_A_WARNING = (
@@ -63,11 +63,9 @@ def handler(function: _Handler[Parameters, Result]) -> _Handler[Parameters, Resu
     """Let nothing but a FUSEError leave a handler: anything else would end the mount."""
 
     @functools.wraps(function)
-    async def guarded(
-        self: Operations, *args: Parameters.args, **kwargs: Parameters.kwargs
-    ) -> Result:
+    async def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         try:
-            return await function(self, *args, **kwargs)
+            return await function(*args, **kwargs)
         except FUSEError:
             raise
         except CatalogError as error:

@@ -18,9 +18,8 @@ from catalog.access import (
     may_read,
     principal_of_uid,
 )
-from catalog.catalog import Place
 from catalog.errors import Forbidden, InvalidName, InvalidValue, NotFound
-from catalog.image import Entry, Folder, Image
+from catalog.image import Entry, Folder, Image, Place
 from catalog.vfs import Link, Node, Vfs
 from imagefs import attributes, inodes
 from imagefs.inodes import InodeKind

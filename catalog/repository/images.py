@@ -137,7 +137,7 @@ class ImageRows(Rows):
             .where(properties.c.image == number)
             .order_by(properties.c.name)
         )
-        return {name: value for name, value in rows}
+        return {row.name: row.value for row in rows}
 
     def set_properties(self, number: int, values: Mapping[str, str | None]) -> None:
         """Set custom properties; None removes one."""

@@ -1,0 +1,42 @@
+"""The command `imagefs`, and the commands that need only the catalog.
+
+Users: people and scripts.  Scope: arguments in, lines and exit codes out; what a command
+does is in `catalog`.  Threading: one thread.
+
+A command imports the catalog's own modules only when it runs: they take half a second,
+and `imagefs --help` and the shell's completion need none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from catalog.cli import admin, changing, checking, doctor, listing, transfer
+from catalog.cli.program import main
+
+__all__ = ["commands", "main"]
+
+commands: Sequence[click.Command] = (
+    admin.init,
+    listing.list_images,
+    listing.show,
+    transfer.add,
+    transfer.export,
+    transfer.replicate,
+    changing.set_fields,
+    changing.unset,
+    changing.tag,
+    changing.deactivate,
+    changing.reactivate,
+    changing.delete,
+    changing.restore,
+    checking.verify,
+    checking.scrub,
+    checking.fsck,
+    admin.store,
+    admin.config,
+    doctor.doctor,
+)
+"""What this package contributes to the entry-point group `imagefs.commands`."""

@@ -1,0 +1,110 @@
+"""`imagefs init`, `store` and `config`: what is where."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from catalog.cli.output import human_size, json_array, json_document, json_option, line, printable
+from catalog.cli.session import Session, pass_session
+from catalog.errors import CatalogError
+from catalog.stores.base import Store
+
+
+@click.command()
+@pass_session
+def init(session: Session) -> None:
+    """Make the catalog: its database and the stores' folders.  What is there stays."""
+    from catalog.bootstrap import make_catalog
+    from catalog.settings import describe
+
+    make_catalog(session.settings).close()
+    line(f"the catalog is ready: {describe(session.settings)['catalog']['url']}")
+
+
+@click.group(no_args_is_help=False)
+def store() -> None:
+    """The configured stores."""
+
+
+@store.command("list")
+@json_option
+@pass_session
+def list_stores(session: Session, as_json: bool) -> None:
+    """List the stores, with their room and whether they answer."""
+    stores = [_describe(session, each) for each in session.catalog.stores.values()]
+    if as_json:
+        json_array(stores)
+        return
+    layout = "{:16}  {:12}  {:>9}  {:>10}  {:>10}  {}"
+    line(layout.format("STORE", "TYPE", "IMAGES", "FREE", "TOTAL", "STATE"))
+    for found in stores:
+        state = printable(found["message"]) or "ok"
+        line(
+            layout.format(
+                found["name"],
+                found["type"],
+                found["images"],
+                human_size(found["free"]),
+                human_size(found["total"]),
+                f"{state} (default)" if found["default"] else state,
+            )
+        )
+
+
+def _describe(session: Session, store: Store) -> dict[str, Any]:
+    """What there is to tell of a store; `message` is why it does not answer, or empty."""
+    with session.catalog.read() as repository:
+        images = repository.count_locations(store.name)
+    message, total, free = "", None, None
+    try:
+        store.check()
+        usage = store.usage()
+        total, free = usage.total, usage.free
+    except CatalogError as error:
+        message = error.reason or error.summary
+    return {
+        "name": store.name,
+        "type": getattr(session.settings.stores[store.name], "type", ""),
+        "default": store.name == session.settings.catalog.default_store,
+        "images": images,
+        "free": free,
+        "total": total,
+        "message": message,
+    }
+
+
+@click.group(no_args_is_help=False)
+def config() -> None:
+    """The configuration."""
+
+
+@config.command("show")
+@json_option
+@pass_session
+def show_config(session: Session, as_json: bool) -> None:
+    """Show the configuration that is used, with all defaults and without secrets."""
+    from catalog.settings import describe
+
+    described = describe(session.settings)
+    if as_json:
+        json_document(described)
+        return
+    line(f"# {described.pop('source')}")
+    stores = described.pop("stores")
+    sections = described | {f"stores.{name}": section for name, section in stores.items()}
+    for name, section in sections.items():
+        line(f"[{name}]")
+        for key, value in section.items():
+            # JSON writes numbers, texts, truth values and lists as TOML does.
+            text = "# unset" if value is None else json.dumps(value, ensure_ascii=False)
+            line(f"# {key} is unset" if value is None else f"{key} = {text}")
+
+
+@config.command("check")
+@pass_session
+def check_config(session: Session) -> None:
+    """Tell whether the configuration is valid."""
+    line(f"{session.settings.source}: ok")

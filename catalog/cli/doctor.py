@@ -1,0 +1,191 @@
+"""`imagefs doctor`: whether this host and this catalog are fit to work, and what to do."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from enum import StrEnum
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from catalog.cli.exit_codes import FAILURE, OK
+from catalog.cli.output import human_size, json_array, json_option, line
+from catalog.cli.session import Session, pass_session
+from catalog.errors import CatalogError
+from catalog.image import now
+
+if TYPE_CHECKING:
+    from catalog.catalog import Catalog
+
+_LITTLE = 0.05
+"""The part of a store that should stay free."""
+
+_PATIENCE = 5
+"""Seconds a mount may take to answer."""
+
+
+class Level(StrEnum):
+    """How much a check found wrong."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one check found."""
+
+    level: Level
+    subject: str
+    detail: str
+    """And what to do about it."""
+
+
+@click.command()
+@json_option
+@pass_session
+def doctor(session: Session, as_json: bool) -> int:
+    """Check the host, the configuration, the catalog and the stores."""
+    checks = [*_host(), *_mounts(), *_catalog(session)]
+    if as_json:
+        json_array(asdict(check) for check in checks)
+    else:
+        for check in checks:
+            line(f"{check.level:4}  {check.subject}: {check.detail}")
+    return FAILURE if any(check.level is Level.FAIL for check in checks) else OK
+
+
+def _check(passed: bool, subject: str, fine: str, otherwise: str) -> Check:
+    return Check(Level.OK, subject, fine) if passed else Check(Level.FAIL, subject, otherwise)
+
+
+def _host() -> Iterator[Check]:
+    yield _check(
+        find_spec("pyfuse3") is not None, "pyfuse3", "installed", "missing: pip install pyfuse3"
+    )
+    yield _check(_has_libfuse(), "libfuse3", "found", "missing: apt install libfuse3-3")
+    yield _check(
+        os.access("/dev/fuse", os.R_OK | os.W_OK),
+        "/dev/fuse",
+        "can be opened",
+        "cannot be opened: modprobe fuse; in a container add --device /dev/fuse",
+    )
+    yield _check(
+        shutil.which("fusermount3") is not None,
+        "fusermount3",
+        "found",
+        "missing: apt install fuse3",
+    )
+    if os.geteuid() != 0 and not _allows_other():
+        yield Check(
+            Level.WARN,
+            "/etc/fuse.conf",
+            "holds no user_allow_other: other users, such as qemu's, cannot enter your mounts",
+        )
+
+
+def _has_libfuse() -> bool:
+    for name in ("libfuse3.so.3", "libfuse3.so.4"):
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def _allows_other() -> bool:
+    try:
+        text = Path("/etc/fuse.conf").read_text(errors="replace")
+    except OSError:
+        return False
+    return re.search(r"^\s*user_allow_other\s*$", text, re.MULTILINE) is not None
+
+
+def _mounts() -> Iterator[Check]:
+    for point in mount_points(Path("/proc/self/mountinfo").read_text(errors="surrogateescape")):
+        # By another process: stat(2) on a hung mount never returns.
+        try:
+            answers = subprocess.run(
+                ["stat", "--", point], capture_output=True, timeout=_PATIENCE, check=False
+            )
+            alive = answers.returncode == 0
+        except subprocess.TimeoutExpired:
+            alive = False
+        yield _check(alive, point, "is mounted", f"does not answer: umount -l {point}")
+
+
+def mount_points(mountinfo: str) -> list[str]:
+    """Where imagefs is mounted, from the text of /proc/PID/mountinfo (proc(5))."""
+    found = []
+    for entry in mountinfo.splitlines():
+        fields, _, rest = entry.partition(" - ")
+        if rest.split()[:1] == ["fuse.imagefs"]:
+            octal = fields.split()[4]
+            found.append(re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), octal))
+    return found
+
+
+def _catalog(session: Session) -> Iterator[Check]:
+    try:
+        settings = session.settings
+        yield Check(Level.OK, "configuration", settings.source)
+        catalog = session.catalog
+    except CatalogError as error:
+        yield Check(Level.FAIL, error.subject, error.reason or error.summary)
+        return
+    yield Check(Level.OK, "catalog", "opens, and its schema is this program's")
+    yield from _stores(catalog)
+    yield from _uploads(catalog)
+    yield from _clock(catalog)
+
+
+def _stores(catalog: Catalog) -> Iterator[Check]:
+    for store in catalog.stores.values():
+        subject = f"store {store.name}"
+        try:
+            store.check()
+            usage = store.usage()
+        except CatalogError as error:
+            yield Check(Level.FAIL, subject, error.reason or error.summary)
+            continue
+        room = "answers" if usage.free is None else f"{human_size(usage.free)} free"
+        little = usage.free is not None and usage.free < _LITTLE * (usage.total or 0)
+        if little:
+            yield Check(Level.WARN, subject, f"only {room}: delete images, imagefs scrub")
+        else:
+            yield Check(Level.OK, subject, room)
+
+
+def _uploads(catalog: Catalog) -> Iterator[Check]:
+    from catalog.process import is_gone
+
+    with catalog.read() as repository:
+        records = repository.uploads()
+    gone = sum(is_gone(record.process) for record in records)
+    if gone:
+        yield Check(Level.WARN, "uploads", f"{gone} left by processes that are gone: imagefs scrub")
+    else:
+        yield Check(Level.OK, "uploads", f"{len(records)} in progress")
+
+
+def _clock(catalog: Catalog) -> Iterator[Check]:
+    with catalog.read() as repository:
+        newest = repository.changes(repository.last_change() - 1, 1)
+    ahead = newest[0].at - now() if newest else timedelta(0)
+    yield _check(
+        ahead < timedelta(minutes=1),
+        "clock",
+        "agrees with the catalog's",
+        f"the newest change is {ahead} in the future: synchronise this host's clock",
+    )

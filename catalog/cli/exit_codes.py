@@ -1,0 +1,71 @@
+"""What each failure of a command is to the shell: one table (docs/commands.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from catalog import errors
+from catalog.errors import CatalogError
+
+OK = 0
+FAILURE = 1
+USAGE = 2
+PARTLY = 3
+NOT_FOUND = 4
+TRY_AGAIN = 5
+NO_CATALOG = 10
+LOCKED = 11
+NOT_ALLOWED = 12
+SCHEMA_TOO_NEW = 13
+INTERRUPTED = 130
+
+EXIT_CODES: Mapping[type[CatalogError], int] = {
+    errors.CatalogError: FAILURE,
+    errors.NotFound: NOT_FOUND,
+    errors.AlreadyExists: FAILURE,
+    errors.NotAFolder: FAILURE,
+    errors.IsAFolder: FAILURE,
+    errors.FolderNotEmpty: FAILURE,
+    errors.Conflict: TRY_AGAIN,
+    # A status does not change by waiting: the same command would fail again.
+    errors.InvalidTransition: FAILURE,
+    errors.Immutable: NOT_ALLOWED,
+    errors.Protected: NOT_ALLOWED,
+    errors.Forbidden: NOT_ALLOWED,
+    errors.Deactivated: NOT_ALLOWED,
+    errors.ReadOnlyStore: NOT_ALLOWED,
+    errors.InvalidImage: FAILURE,
+    errors.InvalidName: USAGE,
+    errors.InvalidValue: USAGE,
+    errors.ImageTooLarge: FAILURE,
+    errors.QuotaExceeded: FAILURE,
+    errors.StoreFull: TRY_AGAIN,
+    errors.IncompleteUpload: FAILURE,
+    errors.DigestMismatch: FAILURE,
+    errors.DataDamaged: FAILURE,
+    errors.ImageKilled: FAILURE,
+    errors.StoreUnavailable: TRY_AGAIN,
+    errors.NotSupported: FAILURE,
+    errors.CatalogUnavailable: TRY_AGAIN,
+    errors.NoCatalog: NO_CATALOG,
+    errors.SchemaTooNew: SCHEMA_TOO_NEW,
+    errors.CatalogLocked: LOCKED,
+    errors.InvalidSettings: USAGE,
+}
+"""Every class of the tree; a test demands that none is missing."""
+
+
+def exit_code(error: CatalogError) -> int:
+    """The exit code of a command that ended with this error."""
+    return EXIT_CODES[type(error)]
+
+
+def combined(codes: Iterable[int]) -> int:
+    """The exit code of a command over several arguments, from that of each."""
+    all_codes = list(codes)
+    failed = {code for code in all_codes if code != OK}
+    if not failed:
+        return OK
+    if OK in all_codes:
+        return PARTLY
+    return failed.pop() if len(failed) == 1 else FAILURE

@@ -1,0 +1,183 @@
+"""`imagefs list` and `imagefs show`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from catalog import access, names
+from catalog.cli.assignments import property_option
+from catalog.cli.output import (
+    all_fields,
+    human_size,
+    image_fields,
+    json_array,
+    json_document,
+    json_option,
+    line,
+    printable,
+)
+from catalog.cli.session import Session, pass_session
+from catalog.cli.targets import absolute, find, paths_of
+from catalog.errors import Forbidden
+from catalog.fields import FIELDS
+from catalog.image import Entry, Folder, FolderKind
+from catalog.status import Status
+
+if TYPE_CHECKING:
+    from catalog.vfs import Node, Vfs
+
+Listed = tuple[str, Entry]
+"""A path and what it stands for."""
+
+_SHORT = "{:14}  {:7}  {:>15}  {}"
+_SHORT_HEADER = ("STATUS", "FORMAT", "SIZE", "PATH")
+_LONG = "{:36}  {:14}  {:7}  {:>10}  {:>10}  {:12}  {:16}  {}"
+_LONG_HEADER = ("ID", "STATUS", "FORMAT", "SIZE", "VIRTUAL", "OWNER", "CREATED", "PATH")
+
+_SORTABLE = [name for name in FIELDS if name not in ("tags", "stores")]
+
+
+@click.command("list")
+@click.argument("path", default="/")
+@click.option("--status", type=click.Choice([*Status]), multiple=True, help="Only of this status.")
+@property_option("Only with this property.")
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only with this tag.")
+@click.option("--deleted", is_flag=True, help="The images in the trash instead.")
+@click.option("--sort", metavar="FIELD[:desc]", help="Sort by a field; else as they were added.")
+@click.option("--long", "is_long", is_flag=True, help="More columns, and sizes for people.")
+@json_option
+@pass_session
+def list_images(
+    session: Session,
+    path: str,
+    status: tuple[str, ...],
+    properties: dict[str, str],
+    tags: tuple[str, ...],
+    deleted: bool,
+    sort: str | None,
+    is_long: bool,
+    as_json: bool,
+) -> None:
+    """List the images in PATH and in all folders below it.
+
+    An image with copies in two stores is listed twice.
+    """
+    wanted = _matching(session.vfs, properties, tags)
+    listed: Iterable[Listed] = (
+        (found, entry)
+        for found, entry in _images(session.vfs, absolute(path), deleted)
+        if (not status or entry.image.status in status)
+        and (wanted is None or entry.image.number in wanted)
+        and access.may_read(session.principal, entry.image)
+    )
+    if sort is not None:
+        listed = _sorted(listed, sort)
+    if as_json:
+        json_array({"path": found, **image_fields(entry.image)} for found, entry in listed)
+    else:
+        _print_table(listed, is_long)
+
+
+@click.command()
+@click.argument("image")
+@json_option
+@pass_session
+def show(session: Session, image: str, as_json: bool) -> None:
+    """Show all there is to tell of IMAGE: a path, an id or the beginning of an id."""
+    found = find(session.vfs, image).image
+    if not access.may_read(session.principal, found):
+        raise Forbidden(image, f"is private to {found.owner}")
+    details = session.catalog.details(found.number)
+    paths = paths_of(session.vfs, found)
+    if as_json:
+        json_document(all_fields(details, paths))
+        return
+    rows = [("path", path) for path in paths]
+    rows += [(name, field.render(details) or "") for name, field in FIELDS.items()]
+    rows += [(f"property.{name}", value) for name, value in details.properties.items()]
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        line(f"{printable(name):{width}}  {printable(value)}".rstrip())
+
+
+def _images(vfs: Vfs, path: str, deleted: bool) -> Iterator[Listed]:
+    """Every image at and below `path`, in the order of the folders' own listing."""
+    node = vfs.resolve(path)
+    if isinstance(node, Entry):
+        yield path, node
+    elif isinstance(node, Folder):
+        for top in _trashes(vfs, node) if deleted else [node]:
+            yield from _walk(vfs, top, vfs.path(top).rstrip("/"))
+
+
+def _trashes(vfs: Vfs, folder: Folder) -> Iterator[Folder]:
+    """The trash of the folder's store; of every store for the root."""
+    for store in [folder.store] if folder.store else sorted(vfs.catalog.stores):
+        trash = vfs.resolve(f"/{store}/{names.TRASH}")
+        if isinstance(trash, Folder):
+            yield trash
+
+
+def _walk(vfs: Vfs, folder: Folder, path: str) -> Iterator[Listed]:
+    members: Iterable[Node] = vfs.members(folder.number)
+    for member in members:
+        below = f"{path}/{member.name}"
+        if isinstance(member, Entry):
+            yield below, member
+        elif isinstance(member, Folder) and member.kind in (FolderKind.STORE, FolderKind.PLAIN):
+            yield from _walk(vfs, member, below)
+
+
+def _matching(vfs: Vfs, properties: dict[str, str], tags: tuple[str, ...]) -> frozenset[int] | None:
+    """The numbers of the images with those properties and tags; None for all images."""
+    from catalog.deletion import all_images
+    from catalog.repository.images import ImageFilter
+
+    if not properties and not tags:
+        return None
+    wanted = ImageFilter(properties=tuple(properties.items()), tags=tags)
+    return frozenset(image.number for image in all_images(vfs.catalog, wanted))
+
+
+def _sorted(listed: Iterable[Listed], sort: str) -> list[Listed]:
+    name, _, order = sort.partition(":")
+    if name not in _SORTABLE or order not in ("", "asc", "desc"):
+        allowed = f"is one of {', '.join(_SORTABLE)}, perhaps with :desc"
+        raise click.BadParameter(allowed, param_hint="--sort")
+
+    def key(item: Listed) -> tuple[bool, Any]:
+        value = getattr(item[1].image, name)
+        return value is not None, value
+
+    return sorted(listed, key=key, reverse=order == "desc")
+
+
+def _print_table(listed: Iterable[Listed], is_long: bool) -> None:
+    """The path comes last: all other columns then have a known width."""
+    layout = _LONG if is_long else _SHORT
+    line(layout.format(*(_LONG_HEADER if is_long else _SHORT_HEADER)))
+    for path, entry in listed:
+        row = _long_row(path, entry) if is_long else _short_row(path, entry)
+        line(layout.format(*row))
+
+
+def _short_row(path: str, entry: Entry) -> tuple[str, ...]:
+    image = entry.image
+    return image.status, image.disk_format or "-", str(image.size), printable(path)
+
+
+def _long_row(path: str, entry: Entry) -> tuple[str, ...]:
+    image = entry.image
+    return (
+        image.id,
+        image.status,
+        image.disk_format or "-",
+        human_size(image.size),
+        human_size(image.virtual_size),
+        printable(image.owner),
+        f"{image.created_at:%Y-%m-%d %H:%M}",
+        printable(path),
+    )

@@ -1,0 +1,113 @@
+"""What commands print: tables and JSON on stdout, errors and progress on stderr.
+
+JSON is for programs: its keys are the field names of `catalog.fields` and stay, its
+sizes are bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from catalog.cli.exit_codes import OK, combined, exit_code
+from catalog.errors import CatalogError
+from catalog.fields import FIELDS, Details
+from catalog.image import Image
+
+_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def line(text: str = "") -> None:
+    """Print one line.  Unlike click.echo it does not flush: a listing is long."""
+    sys.stdout.write(text + "\n")
+
+
+def report(error: object) -> None:
+    """Tell a failure in one line on stderr."""
+    text = " ".join(str(error).split())
+    sys.stdout.flush()
+    click.echo(f"imagefs: {text}", err=True)
+
+
+def each(arguments: Iterable[str], act: Callable[[str], object]) -> int:
+    """Act on every argument, telling each failure; return the exit code."""
+    codes = []
+    for argument in arguments:
+        try:
+            act(argument)
+            codes.append(OK)
+        except CatalogError as error:
+            report(error)
+            codes.append(exit_code(error))
+    return combined(codes)
+
+
+def json_document(value: Any) -> None:
+    """Print one JSON value."""
+    line(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def json_array(values: Iterable[Any]) -> None:
+    """Print a JSON array, one element a line, each as soon as it comes."""
+    separator = "["
+    for value in values:
+        sys.stdout.write(f"{separator}\n{json.dumps(value, ensure_ascii=False)}")
+        separator = ","
+    line("[]" if separator == "[" else "\n]")
+
+
+def image_fields(image: Image) -> dict[str, Any]:
+    """An image's own fields for JSON; without tags and stores, which are not its own."""
+    details = Details(image, {}, (), ())
+    return {
+        name: _json_value(getattr(image, name), field.render(details))
+        for name, field in FIELDS.items()
+        if name not in ("tags", "stores")
+    }
+
+
+def _json_value(value: Any, rendered: str | None) -> Any:
+    return value if isinstance(value, int | str | None) else rendered
+
+
+def all_fields(details: Details, paths: list[str]) -> dict[str, Any]:
+    """Everything there is to tell of an image, for JSON."""
+    return {
+        "paths": paths,
+        **image_fields(details.image),
+        "tags": list(details.tags),
+        "stores": list(details.stores),
+        "properties": dict(details.properties),
+    }
+
+
+def printable(text: str) -> str:
+    """Text that leaves the terminal alone: what is not printable is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def human_size(size: int | None) -> str:
+    """A size for people: 1.5 GiB."""
+    if size is None:
+        return "-"
+    if size < 1024:
+        return f"{size} B"
+    power = min((size.bit_length() - 1) // 10, len(_UNITS))
+    return f"{size / 1024**power:.1f} {_UNITS[power - 1]}"
+
+
+@contextmanager
+def progress_bar(label: str, size: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr if that is a terminal; call what comes with the bytes just done."""
+    if size is None or not sys.stderr.isatty():
+        yield lambda _size: None
+        return
+    with click.progressbar(length=size, label=label, file=sys.stderr) as bar:
+        yield bar.update

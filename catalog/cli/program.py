@@ -1,0 +1,132 @@
+"""The `imagefs` command itself: its parts, its options, and how it ends.
+
+Each package contributes commands through the entry-point group `imagefs.commands`: a
+sequence of click commands.  A command returns its exit code, None for 0, and raises
+`catalog.errors` for what goes wrong; here that becomes one line and an exit code.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+import sys
+from functools import cached_property
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from catalog.cli.exit_codes import (
+    FAILURE,
+    INTERRUPTED,
+    NOT_ALLOWED,
+    NOT_FOUND,
+    OK,
+    TRY_AGAIN,
+    exit_code,
+)
+from catalog.cli.output import report
+from catalog.cli.session import Session
+from catalog.errors import CatalogError
+
+_LOCAL_ERRORS = {
+    errno.ENOENT: NOT_FOUND,
+    errno.EACCES: NOT_ALLOWED,
+    errno.EPERM: NOT_ALLOWED,
+    errno.EROFS: NOT_ALLOWED,
+    errno.ENOSPC: TRY_AGAIN,
+    errno.EDQUOT: TRY_AGAIN,
+}
+"""What goes wrong with the local file that is added from or exported to."""
+
+
+class Program(click.Group):
+    """A group of the contributed commands that ends the process as docs/commands.md says."""
+
+    @cached_property
+    def _contributed(self) -> dict[str, click.Command]:
+        found: dict[str, click.Command] = {}
+        for point in entry_points(group="imagefs.commands"):
+            try:
+                found |= {str(command.name): command for command in point.load()}
+            except Exception as error:  # noqa: BLE001 - whatever breaks it, the others work
+                package = point.value.partition(":")[0]
+                report(f"the commands of {package} are missing: {error}")
+        return found
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands, for the help."""
+        return sorted(self._contributed)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name."""
+        return self._contributed.get(cmd_name)
+
+    def main(self, *args: Any, **extra: Any) -> NoReturn:
+        """Run one command and exit."""
+        extra["standalone_mode"] = False
+        try:
+            code = super().main(*args, **extra)
+            sys.stdout.flush()
+        except CatalogError as error:
+            report(error)
+            code = exit_code(error)
+        except click.ClickException as error:
+            report(_usage(error))
+            code = error.exit_code
+        except click.Abort:
+            report("interrupted")
+            code = INTERRUPTED
+        except BrokenPipeError:
+            # Whoever read has enough (head).  The interpreter must not flush into it again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = FAILURE
+        except OSError as error:
+            report(f"{error.filename}: {error.strerror}" if error.filename else error)
+            code = _LOCAL_ERRORS.get(error.errno or 0, FAILURE)
+        sys.exit(code or OK)
+
+
+@click.group(
+    cls=Program,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Read this configuration.",
+)
+@click.option("-v", "--verbose", count=True, help="Tell more; -vv everything.")
+@click.version_option(package_name="imagefs")
+@click.pass_context
+def imagefs(context: click.Context, config: Path | None, verbose: int) -> None:
+    """A catalog of virtual-machine images, used as a file system."""
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    logging.basicConfig(level=level, format="imagefs: %(message)s")
+    context.obj = Session(config)
+    context.call_on_close(context.obj.close)
+
+
+def _usage(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return error.format_message()
+    return f"{error.format_message().rstrip('.')} (see '{context.command_path} --help')"
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    # As an exception it passes through every `finally`: uploads are given up cleanly.
+    raise SystemExit(128 + number)
+
+
+def main() -> NoReturn:
+    """Run the command of this process."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _end)
+    imagefs.main(prog_name="imagefs")

@@ -1,0 +1,68 @@
+"""What one run of the command works with, each part opened when first asked for.
+
+Users: every command, as its first argument (`pass_session`).  Threading: one thread.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from catalog import access
+from catalog.access import Principal
+from catalog.errors import Forbidden
+
+if TYPE_CHECKING:
+    from catalog.catalog import Catalog
+    from catalog.settings import Settings
+    from catalog.vfs import Vfs
+
+
+class Session:
+    """The settings, the catalog and who asks."""
+
+    def __init__(self, config: Path | None = None) -> None:
+        """`config` is the file of `--config`."""
+        self._config = config
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The configuration.  Raises InvalidSettings."""
+        from catalog.settings import load
+
+        return load(self._config)
+
+    @cached_property
+    def vfs(self) -> Vfs:
+        """The tree over the open catalog.  Raises as `bootstrap.open_catalog`."""
+        from catalog.bootstrap import open_catalog
+        from catalog.vfs import Vfs
+
+        return Vfs(open_catalog(self.settings))
+
+    @property
+    def catalog(self) -> Catalog:
+        """The open catalog.  Raises as `vfs`."""
+        return self.vfs.catalog
+
+    @cached_property
+    def principal(self) -> Principal:
+        """The user who runs the command."""
+        return access.principal_of_uid(os.geteuid(), access.admin_uids(self.settings.catalog.url))
+
+    def require_admin(self, what: str) -> None:
+        """Raise Forbidden unless an administrator runs the command."""
+        if not self.principal.is_admin:
+            raise Forbidden(what, "needs root or the owner of the catalog's database")
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if "vfs" in self.__dict__:
+            self.vfs.close()
+
+
+pass_session = click.make_pass_decorator(Session)

@@ -1,0 +1,106 @@
+"""Where `imagefs add` reads an image from: a file, a device, a pipe, a web server."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from io import RawIOBase
+from pathlib import PurePosixPath
+from typing import IO, TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from catalog.errors import IncompleteUpload
+from catalog.stores.base import Capability, DataReader, Store
+
+if TYPE_CHECKING:
+    from catalog.catalog import Catalog
+
+_BLOCK = 1 << 20
+"""Bytes read at once."""
+
+_REQUEST = 16 << 20
+"""Bytes asked of a web server at once: each request costs a round trip."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Data that can be read once."""
+
+    size: int | None
+    """Bytes; None if only reading tells."""
+    blocks: Iterator[tuple[int, bytes]]
+    """Offset and bytes, in order; what lies between two is zeros."""
+
+
+def is_url(source: str) -> bool:
+    """Whether the argument of `add` is a URL rather than a file."""
+    return source.lower().startswith(("http://", "https://"))
+
+
+def name_of(source: str) -> str | None:
+    """The name an image gets when none is given; None if there is none to take."""
+    if source == "-":
+        return None
+    path = unquote(urlsplit(source).path) if is_url(source) else source
+    return PurePosixPath(path).name or None
+
+
+@contextmanager
+def opened(catalog: Catalog, source: str) -> Iterator[Source]:
+    """Open what `add` was given.  Raises OSError, and the errors of `Store.open`."""
+    if source == "-":
+        yield Source(None, _of_stream(sys.stdin.buffer))
+    elif is_url(source):
+        with _web_store(catalog) as store, closing(store.open(source)) as reader:
+            yield Source(reader.size, _of_reader(reader))
+    else:
+        with open(source, "rb", buffering=0) as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if stat.S_ISREG(mode) or stat.S_ISBLK(mode):
+                # st_size of a block device is 0.
+                size = os.lseek(file.fileno(), 0, os.SEEK_END)
+                yield Source(size, _of_file(file.fileno(), size, source))
+            else:
+                yield Source(None, _of_stream(file))
+
+
+@contextmanager
+def _web_store(catalog: Catalog) -> Iterator[Store]:
+    """The configured web store, whose address filter holds here too; else a default one."""
+    from catalog.stores.http import HttpStore, HttpStoreSettings
+
+    for store in catalog.stores.values():
+        if Capability.EXTERNAL in store.capabilities:
+            yield store
+            return
+    with closing(HttpStore("http", HttpStoreSettings())) as default:
+        yield default
+
+
+def _of_stream(stream: IO[bytes] | RawIOBase) -> Iterator[tuple[int, bytes]]:
+    offset = 0
+    while data := stream.read(_BLOCK):
+        yield offset, data
+        offset += len(data)
+
+
+def _of_reader(reader: DataReader) -> Iterator[tuple[int, bytes]]:
+    for offset in range(0, reader.size, _REQUEST):
+        yield offset, reader.read_at(offset, _REQUEST)
+
+
+def _of_file(fd: int, size: int, name: str) -> Iterator[tuple[int, bytes]]:
+    from catalog.stores.sparse import data_ranges
+
+    for start, end in data_ranges(fd, size):
+        offset = start
+        while offset < end:
+            data = os.pread(fd, min(_BLOCK, end - offset), offset)
+            if not data:
+                raise IncompleteUpload(name, "the file was cut off while it was read")
+            yield offset, data
+            offset += len(data)

@@ -1,0 +1,78 @@
+"""Which image an argument means: a path, an id, or the beginning of an id."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from catalog.errors import InvalidName, InvalidValue, IsAFolder, NotFound
+from catalog.image import Entry, Folder, Image
+from catalog.status import Status
+
+if TYPE_CHECKING:
+    from catalog.vfs import Vfs
+
+_CANDIDATES = 100
+"""Ids looked at for one prefix; far more than anybody reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The image that was meant."""
+
+    image: Image
+    entry: Entry | None
+    """The one entry that was named by its path; None if the image was named by its id."""
+
+
+def find(vfs: Vfs, argument: str) -> Target:
+    """The image an argument means.
+
+    What holds a '/' is a path, with or without its first '/'; the rest are ids.  Raises
+    NotFound, IsAFolder, InvalidName, and InvalidValue when several ids begin so.
+    """
+    if "/" not in argument:
+        return Target(_by_id(vfs, argument), None)
+    node = vfs.resolve(absolute(argument))
+    match node:
+        case Folder():
+            raise IsAFolder(argument)
+        case Entry():
+            return Target(node.image, node)
+        case _:
+            return Target(node.image, None)
+
+
+def absolute(path: str) -> str:
+    """A path of the tree with its first '/'.  Raises InvalidName for what is not UTF-8."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise InvalidName(ascii(path), "a path is UTF-8") from None
+    return "/" + path.strip("/")
+
+
+def paths_of(vfs: Vfs, image: Image) -> list[str]:
+    """Every path of an image, oldest first."""
+    return [vfs.path(entry) for entry in vfs.entries_of(image.number)]
+
+
+def _by_id(vfs: Vfs, prefix: str) -> Image:
+    if not prefix:
+        # As of an unset variable in a script: it must not mean the only image there is.
+        raise InvalidValue("IMAGE", "is empty")
+    if not prefix.isascii():
+        raise NotFound(ascii(prefix), _HINT)
+    with vfs.catalog.read() as repository:
+        found = repository.images_by_prefix(prefix.lower(), _CANDIDATES)
+    present = [image for image in found if image.status is not Status.DELETED]
+    if not present:
+        raise NotFound(prefix, _HINT)
+    if len(present) > 1:
+        candidates = ", ".join(f"{image.id} ({image.name})" for image in present[:5])
+        more = f" and {len(present) - 5} more" if len(present) > 5 else ""
+        raise InvalidValue(prefix, f"is ambiguous: {candidates}{more}")
+    return present[0]
+
+
+_HINT = "no image has this id; a path begins with '/', such as /file/NAME"

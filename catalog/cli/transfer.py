@@ -1,0 +1,263 @@
+"""`imagefs add`, `export` and `replicate`: the commands that carry an image's data."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from secrets import token_hex
+from typing import TYPE_CHECKING
+
+import click
+
+from catalog import names
+from catalog.cli import sources
+from catalog.cli.assignments import property_option
+from catalog.cli.output import json_document, json_option, line, progress_bar, report
+from catalog.cli.session import Session, pass_session
+from catalog.cli.sources import Source
+from catalog.cli.targets import find
+from catalog.errors import (
+    AlreadyExists,
+    CatalogError,
+    InvalidImage,
+    InvalidName,
+    InvalidValue,
+    IsAFolder,
+    NotFound,
+)
+from catalog.image import Folder, Image
+
+if TYPE_CHECKING:
+    from catalog.access import Principal
+    from catalog.image import Place
+    from catalog.replicate import Progress
+    from catalog.vfs import Vfs
+
+_HOLE = bytes(64 * 1024)
+"""Zeros that are not written to an exported file: they become a hole."""
+
+
+@click.command()
+@click.argument("source", metavar="FILE|URL|-")
+@click.option("--store", help="The store to put it in; else the default store.")
+@click.option("--name", help="Its name, perhaps with a folder; else the file's own.")
+@property_option("Set a property.")
+@click.option("--sha256", metavar="HEX", help="Refuse data with another digest.")
+@click.option("--replace", is_flag=True, help="The image of that name goes to the trash.")
+@json_option
+@pass_session
+def add(
+    session: Session,
+    source: str,
+    store: str | None,
+    name: str | None,
+    properties: dict[str, str],
+    sha256: str | None,
+    replace: bool,
+    as_json: bool,
+) -> None:
+    """Add an image from a file, an http or https URL, or standard input (-).
+
+    It has its name only once all of it is there: what fails leaves nothing behind.
+    """
+    vfs = session.vfs
+    path = _new_path(session, source, store, name)
+    place = vfs.place(path)
+    _check_name(vfs, place, path, replace)
+    attributes = {f"property.{key}": value for key, value in properties.items()}
+    if sha256 is not None:
+        attributes["image.os_hash_value"] = _checked_sha256(sha256)
+    with (
+        sources.opened(vfs.catalog, source) as data,
+        progress_bar(place.name, data.size) as progress,
+    ):
+        image = _upload(vfs, data, place, attributes, session.principal, replace, progress)
+    _tell(image, path, as_json)
+
+
+@click.command()
+@click.argument("image")
+@click.argument("file", metavar="FILE|-", type=click.Path(dir_okay=False))
+@pass_session
+def export(session: Session, image: str, file: str) -> None:
+    """Write IMAGE's data to FILE or standard output, verified while it is read.
+
+    FILE appears, or is replaced, only once all of it is right.
+    """
+    from catalog.verify import read_verified
+
+    found = find(session.vfs, image).image
+    data = read_verified(session.catalog, found, session.principal)
+    with progress_bar(found.name, found.size) as progress:
+        if file == "-":
+            _to_stdout(data, progress)
+        else:
+            _to_file(data, Path(file), progress)
+    if found.os_hash_value is None:
+        report(f"{found.name}: written, but not verified: the image has no digest")
+
+
+@click.command()
+@click.argument("image")
+@click.argument("store")
+@json_option
+@pass_session
+def replicate(session: Session, image: str, store: str, as_json: bool) -> None:
+    """Copy IMAGE to another STORE as well, verified while it is copied."""
+    from catalog.image import Place
+
+    vfs = session.vfs
+    vfs.catalog.store(store)
+    found = find(vfs, image).image
+    folder = vfs.resolve(f"/{store}")
+    assert isinstance(folder, Folder)
+    place = Place(folder.number, found.name)
+    with progress_bar(found.name, found.size) as progress:
+        entry = vfs.link(found.number, place, session.principal, progress=progress)
+    _tell(entry.image, vfs.path(entry), as_json)
+
+
+def _tell(image: Image, path: str, as_json: bool) -> None:
+    if as_json:
+        json_document({"path": path, "id": image.id})
+    else:
+        line(f"{image.id}  {path}")
+
+
+def _new_path(session: Session, source: str, store: str | None, name: str | None) -> str:
+    store = store or session.settings.catalog.default_store
+    session.catalog.store(store)
+    name = name or sources.name_of(source)
+    if name is None:
+        raise click.UsageError("what is added this way needs --name")
+    return f"/{store}/{name.strip('/')}"
+
+
+def _check_name(vfs: Vfs, place: Place, path: str, replace: bool) -> None:
+    """Refuse a name before any data is carried; the publishing rename checks it again."""
+    if names.is_temporary(place.name):
+        raise InvalidName(place.name, "is a temporary name, never an image's: give --name")
+    with suppress(NotFound):
+        present = vfs.lookup(place.folder, place.name)
+        if isinstance(present, Folder):
+            raise IsAFolder(path)
+        if not replace:
+            raise AlreadyExists(path, "already exists: give --name or --replace")
+
+
+def _checked_sha256(value: str) -> str:
+    from catalog.attributes import hash_algorithm
+
+    if hash_algorithm(value) != "sha256":
+        raise InvalidValue("--sha256", "is 64 hexadecimal digits")
+    return value
+
+
+def _upload(
+    vfs: Vfs,
+    source: Source,
+    place: Place,
+    attributes: Mapping[str, str],
+    principal: Principal,
+    replace: bool,
+    progress: Progress,
+) -> Image:
+    """Upload under a temporary name and publish by a rename; on failure nothing is left."""
+    from catalog.image import Place
+
+    temporary = Place(place.folder, _temporary_name(place.name))
+    image = vfs.create(temporary, principal).image
+    try:
+        vfs.catalog.set_attributes(image.number, attributes, principal)
+        _write(vfs, image, source, progress)
+        with _uninterrupted():
+            vfs.rename(temporary, place, principal, replace=replace)
+    except BaseException as error:
+        _give_up(vfs, image, temporary, principal, error)
+        if isinstance(error, CatalogError) and error.subject == temporary.name:
+            error.subject = place.name
+        raise
+    return image
+
+
+def _temporary_name(name: str) -> str:
+    """Names what it will be, for whoever finds it after a crash; at most 255 bytes."""
+    return f".{name.encode()[:200].decode(errors='ignore')}.{token_hex(4)}"
+
+
+def _write(vfs: Vfs, image: Image, source: Source, progress: Progress) -> None:
+    upload = vfs.uploads.start(image.number)
+    for offset, data in source.blocks:
+        upload.write(offset, data)
+        progress(len(data))
+    if source.size is not None and upload.size < source.size:
+        upload.truncate(source.size)  # it ends with a hole
+    if upload.size == 0:
+        raise InvalidImage(image.name, "there is no data")
+    upload.finish()
+
+
+def _give_up(
+    vfs: Vfs, image: Image, temporary: Place, principal: Principal, error: BaseException
+) -> None:
+    reason = str(error) if isinstance(error, CatalogError | OSError) else "it was interrupted"
+    with suppress(CatalogError):
+        upload = vfs.uploads.get(image.number)
+        if upload is not None:
+            upload.cancel(reason)
+        vfs.remove(temporary, principal)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold signals back: a commit is short, and half of one must not be taken back."""
+    ending = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ending)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _to_stdout(data: Iterator[bytes], progress: Progress) -> None:
+    if sys.stdout.isatty():
+        raise click.UsageError("standard output is a terminal: redirect it, or give a FILE")
+    out = sys.stdout.buffer
+    for chunk in data:
+        out.write(chunk)
+        progress(len(chunk))
+    out.flush()
+
+
+def _to_file(data: Iterator[bytes], file: Path, progress: Progress) -> None:
+    if file.exists() and not file.is_file():
+        # Renaming over /dev/null or a disk would replace it by a file.
+        raise click.UsageError(f"{file} is not a regular file: give - and redirect")
+    part = file.with_name(f"{file.name}.{token_hex(4)}.part")
+    try:
+        with part.open("xb", buffering=0) as out:
+            for chunk in data:
+                _write_sparse(out.fileno(), chunk)
+                progress(len(chunk))
+            out.truncate()
+            os.fsync(out.fileno())
+        part.replace(file)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _write_sparse(fd: int, chunk: bytes) -> None:
+    """Write at the file's position, and only move it over zeros."""
+    view = memoryview(chunk)
+    for start in range(0, len(chunk), len(_HOLE)):
+        block = view[start : start + len(_HOLE)]
+        if block == _HOLE[: len(block)]:
+            os.lseek(fd, len(block), os.SEEK_CUR)
+        else:
+            while block:
+                block = block[os.write(fd, block) :]

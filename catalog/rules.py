@@ -1,0 +1,231 @@
+"""What the tree allows: where entries may be, and what gives way to what.
+
+Users: `catalog.catalog`, inside a transaction it began.  Scope: rules over the rows of
+folders, locations and images; nothing here begins or ends a transaction.
+"""
+
+from __future__ import annotations
+
+import uuid
+from time import time_ns
+
+from catalog import access, names
+from catalog.access import Principal
+from catalog.errors import (
+    AlreadyExists,
+    Conflict,
+    FolderNotEmpty,
+    Forbidden,
+    InvalidName,
+    IsAFolder,
+    NotAFolder,
+    NotFound,
+    NotSupported,
+    Protected,
+)
+from catalog.image import Entry, Folder, FolderKind, Place, Visibility, now
+from catalog.repository import Repository
+from catalog.status import HAS_DATA, IN_PROGRESS, Status
+
+# -- folders ---------------------------------------------------------------------------
+
+
+def writable_folder(repository: Repository, place: Place) -> Folder:
+    """The folder of `place`, if an entry may be put there.  Raises Forbidden, InvalidName."""
+    folder = repository.lock_folder(place.folder)
+    match folder.kind:
+        case FolderKind.ROOT:
+            raise Forbidden(place.name, "only the configured stores are here")
+        case FolderKind.TRASH:
+            raise Forbidden(place.name, "only deleted images are in the trash")
+        case FolderKind.STORE if place.name == names.TRASH:
+            raise InvalidName(place.name, "is the trash's own")
+    return folder
+
+
+def own_folder(repository: Repository, place: Place, principal: Principal) -> Folder:
+    """The folder called `place`, if the principal may move or remove it."""
+    folder = repository.folder_at(place.folder, place.name)
+    if folder is None:
+        if repository.entry_at(place.folder, place.name) is not None:
+            raise NotAFolder(place.name)
+        raise NotFound(place.name)
+    if folder.kind is not FolderKind.PLAIN:
+        raise Forbidden(place.name, "is a fixed part of the tree")
+    if not access.owns(principal, folder.owner):
+        raise Forbidden(place.name, f"belongs to {folder.owner}")
+    return folder
+
+
+def remove_folder(repository: Repository, place: Place, principal: Principal) -> None:
+    """Remove a folder that is empty.  Raises FolderNotEmpty and as `own_folder`."""
+    folder = own_folder(repository, place, principal)
+    if not repository.is_empty(folder.number):
+        raise FolderNotEmpty(place.name)
+    repository.drop_folder(folder)
+
+
+def move_folder(repository: Repository, source: Place, target: Place, principal: Principal) -> None:
+    """Rename a folder within its store; an empty folder at `target` gives way."""
+    folder = own_folder(repository, source, principal)
+    parent = writable_folder(repository, target)
+    if parent.store != folder.store:
+        raise NotSupported(source.name, "a folder cannot move to another store")
+    _check_not_inside(repository, folder, parent)
+    present = repository.folder_at(target.folder, target.name)
+    if present is not None and present.number == folder.number:
+        return
+    if present is not None:
+        remove_folder(repository, target, principal)
+    elif repository.entry_at(target.folder, target.name) is not None:
+        raise NotAFolder(target.name)
+    temporary = parent.temporary or names.is_temporary(target.name)
+    if temporary != folder.temporary and not repository.is_empty(folder.number):
+        # What is inside would become, or stop being, what is never published.
+        raise InvalidName(target.name, "only an empty folder changes to or from a temporary name")
+    repository.move_folder(folder, parent.number, target.name, temporary)
+
+
+def _check_not_inside(repository: Repository, folder: Folder, parent: Folder) -> None:
+    while parent.kind is not FolderKind.ROOT:
+        if parent.number == folder.number:
+            raise InvalidName(folder.name, "a folder cannot move into itself")
+        parent = repository.folder(parent.parent)
+
+
+# -- entries ---------------------------------------------------------------------------
+
+
+def entry_at(repository: Repository, place: Place) -> Entry:
+    """The entry called `place`.  Raises NotFound, IsAFolder."""
+    entry = repository.entry_at(place.folder, place.name)
+    if entry is not None:
+        return entry
+    if repository.folder_at(place.folder, place.name) is not None:
+        raise IsAFolder(place.name)
+    raise NotFound(place.name)
+
+
+def check_free(repository: Repository, place: Place) -> None:
+    """Raise AlreadyExists unless nothing is called `place`."""
+    if repository.entry_at(place.folder, place.name) or repository.folder_at(
+        place.folder, place.name
+    ):
+        raise AlreadyExists(place.name)
+
+
+def add_image(
+    repository: Repository, name: str, principal: Principal, image_id: str | None = None
+) -> int:
+    """Make a queued image with Glance's defaults and return its number."""
+    at = now()
+    return repository.add_image(
+        id=image_id or str(uuid.uuid4()),
+        name=name,
+        status=Status.QUEUED,
+        owner=principal.name,
+        # A hypervisor's own images are for all its guests: private is a choice.
+        visibility=Visibility.PUBLIC,
+        container_format="bare",
+        size=0,
+        min_disk=0,
+        min_ram=0,
+        protected=False,
+        os_hidden=False,
+        message="",
+        mtime=time_ns(),
+        created_at=at,
+        updated_at=at,
+    )
+
+
+def check_move(
+    repository: Repository, entry: Entry, target: Place, principal: Principal, *, replace: bool
+) -> Entry | None:
+    """Return what has the name `target` now and would have to give way, if anything.
+
+    Raises AlreadyExists (unless `replace`), IsAFolder, Protected, Conflict, Forbidden,
+    InvalidName.
+    """
+    names.check(target.name)
+    folder = writable_folder(repository, target)
+    status = entry.image.status_before_delete or entry.image.status
+    if status in HAS_DATA and (folder.temporary or names.is_temporary(target.name)):
+        raise InvalidName(target.name, "a temporary name cannot hold an image")
+    if repository.folder_at(target.folder, target.name) is not None:
+        raise IsAFolder(target.name)
+    present = repository.entry_at(target.folder, target.name)
+    if present is None or present.location.number == entry.location.number:
+        return None
+    if not replace:
+        raise AlreadyExists(target.name)
+    access.check_change(principal, present.image)
+    check_deletable(repository, present)
+    return present
+
+
+def move(
+    repository: Repository, entry: Entry, target: Place, principal: Principal, *, replace: bool
+) -> None:
+    """Rename an entry within its store; from the trash it is restored to what it was."""
+    present = check_move(repository, entry, target, principal, replace=replace)
+    if repository.folder(target.folder).store != entry.store:
+        raise Conflict(entry.name, "moving to another store takes a copy of the data")
+    if present is not None:
+        to_trash(repository, present)
+    repository.move_entry(entry.location, target.folder, target.name)
+    if entry.image.status is Status.PENDING_DELETE:
+        assert entry.image.status_before_delete is not None
+        repository.change_status(
+            entry.image.number,
+            entry.image.status_before_delete,
+            only_from=(Status.PENDING_DELETE,),
+            deleted_at=None,
+            status_before_delete=None,
+        )
+    repository.set_image(entry.image.number, name=target.name)
+
+
+# -- deletion --------------------------------------------------------------------------
+
+
+def check_deletable(repository: Repository, entry: Entry) -> None:
+    """Raise Protected or Conflict unless the image may go to the trash now."""
+    if entry.image.protected:
+        raise Protected(entry.name)
+    if entry.image.status in IN_PROGRESS:
+        raise Conflict(entry.name, "is being uploaded")
+    if len(repository.locations_of(entry.image.number)) > 1:
+        raise Conflict(entry.name, "has copies in other stores: delete those first")
+
+
+def to_trash(repository: Repository, entry: Entry) -> None:
+    """Delete an image: its entry goes to the trash of its store."""
+    check_deletable(repository, entry)
+    image = entry.image
+    repository.change_status(
+        image.number,
+        Status.PENDING_DELETE,
+        deleted_at=now(),
+        status_before_delete=image.status,
+    )
+    if names.is_temporary(entry.name) and image.status not in HAS_DATA:
+        # It never was an image and has no data: nothing anybody would restore.
+        repository.change_status(image.number, Status.DELETED)
+        repository.drop_location(entry.location)
+        return
+    trash = _trash(repository, entry.store)
+    name = entry.name
+    if repository.entry_at(trash.number, name) is not None:
+        name = names.in_trash(name, image.id)
+    repository.move_entry(entry.location, trash.number, name, trashed_from=entry.folder)
+
+
+def _trash(repository: Repository, store: str) -> Folder:
+    root = repository.root()
+    assert root is not None
+    top = repository.folder_at(root.number, store)
+    assert top is not None
+    trash = repository.folder_at(top.number, names.TRASH)
+    assert trash is not None
+    return trash

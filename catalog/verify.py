@@ -1,0 +1,160 @@
+"""Reading an image's data and comparing it with the digests recorded at upload.
+
+Users: the commands `verify` and `export`.  Scope: finds out, changes nothing.  Threading:
+any thread; memory is one chunk, whatever the size of the image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from catalog import access
+from catalog.access import Principal
+from catalog.catalog import Catalog
+from catalog.errors import CatalogError, DataDamaged, DigestMismatch
+from catalog.image import CHUNK_SIZE, ChunkDigests, Image, Location, LocationState
+from catalog.reader import open_image
+from catalog.replicate import Progress, no_progress
+from catalog.stores.base import DataReader
+
+
+class Verdict(StrEnum):
+    """What became of one copy's verification."""
+
+    INTACT = "intact"
+    DAMAGED = "damaged"
+    UNVERIFIED = "unverified"
+    """It can be read, but there is no digest to compare it with (an external location)."""
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class BadChunk:
+    """The bytes `[offset, offset + size)` are not what their digest says."""
+
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """One copy of an image, read back."""
+
+    image: Image
+    store: str
+    verdict: Verdict
+    detail: str = ""
+    """Why it is not intact."""
+    bad_chunks: tuple[BadChunk, ...] = ()
+
+    @property
+    def is_bad(self) -> bool:
+        return self.verdict in (Verdict.DAMAGED, Verdict.UNREADABLE)
+
+
+def verify(
+    catalog: Catalog, image: Image, principal: Principal, *, progress: Progress = no_progress
+) -> Iterator[Verified]:
+    """Read every copy of an image back and compare every chunk and the whole digest.
+
+    Copies that are not complete are left out.  Raises Forbidden, Deactivated.
+    """
+    access.check_read_data(principal, image)
+    with catalog.read() as repository:
+        chunks = repository.chunk_digests(image.number)
+        locations = repository.locations_of(image.number)
+    for location in locations:
+        if location.state is LocationState.ACTIVE and location.url is not None:
+            try:
+                yield _verify_copy(catalog, image, location, chunks, progress)
+            except CatalogError as error:
+                yield Verified(image, location.store, Verdict.UNREADABLE, str(error))
+
+
+def read_verified(catalog: Catalog, image: Image, principal: Principal) -> Iterator[bytes]:
+    """An image's data in order, each part verified before it is handed out.
+
+    An image without digests is read all the same.  Raises DataDamaged, DigestMismatch
+    (at the end), and as `reader.open_image`.
+    """
+    with catalog.read() as repository:
+        chunks = repository.chunk_digests(image.number)
+    reader = open_image(catalog, image.number, principal)
+    try:
+        whole = _Whole(image)
+        for offset, data, good in _read_chunks(reader, chunks):
+            if not good:
+                raise DataDamaged(image.name, offset)
+            whole.update(data)
+            yield data
+        if problem := whole.problem(reader.size):
+            raise DigestMismatch(image.name, problem)
+    finally:
+        reader.close()
+
+
+def _verify_copy(
+    catalog: Catalog,
+    image: Image,
+    location: Location,
+    chunks: ChunkDigests | None,
+    progress: Progress,
+) -> Verified:
+    assert location.url is not None
+    reader = catalog.store(location.store).open(location.url)
+    try:
+        whole = _Whole(image)
+        bad = []
+        for offset, data, good in _read_chunks(reader, chunks):
+            if not good:
+                bad.append(BadChunk(offset, len(data)))
+            whole.update(data)
+            progress(len(data))
+        problem = whole.problem(reader.size)
+    finally:
+        reader.close()
+    if bad or problem:
+        return Verified(image, location.store, Verdict.DAMAGED, problem, tuple(bad))
+    if image.os_hash_value is None and chunks is None:
+        return Verified(image, location.store, Verdict.UNVERIFIED, "it has no digest")
+    return Verified(image, location.store, Verdict.INTACT)
+
+
+def _read_chunks(
+    reader: DataReader, chunks: ChunkDigests | None
+) -> Iterator[tuple[int, bytes, bool]]:
+    """Each chunk's offset, its bytes, and whether they are what their digest says."""
+    step = chunks.chunk_size if chunks else CHUNK_SIZE
+    for index, offset in enumerate(range(0, reader.size, step)):
+        data = reader.read_at(offset, step)
+        yield offset, data, chunks is None or _is_good(chunks, index, data)
+
+
+def _is_good(chunks: ChunkDigests, index: int, data: bytes) -> bool:
+    digest = hashlib.new(chunks.algo, data, usedforsecurity=False).digest()
+    return chunks.digests[index : index + 1] == (digest,)
+
+
+class _Whole:
+    """The size and the digest of all of an image's bytes."""
+
+    def __init__(self, image: Image) -> None:
+        self._image = image
+        self._hash = (
+            hashlib.new(image.os_hash_algo, usedforsecurity=False) if image.os_hash_algo else None
+        )
+
+    def update(self, data: bytes) -> None:
+        if self._hash is not None:
+            self._hash.update(data)
+
+    def problem(self, size: int) -> str:
+        """What is wrong after all bytes; empty if nothing is."""
+        if size != self._image.size:
+            return f"has {size} bytes instead of {self._image.size}"
+        if self._hash is not None and self._hash.hexdigest() != self._image.os_hash_value:
+            return f"the {self._image.os_hash_algo} of the whole image is another"
+        return ""
