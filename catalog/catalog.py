@@ -260,11 +260,7 @@ class Catalog:
             image = repository.image(location.image)
             access.check_change(principal, image)
             repository.set_location(location.number, LocationState.ACTIVE, url)
-            entry = Entry(location, image)
-            present = rules.check_move(repository, entry, place, principal, replace=replace)
-            if present is not None:
-                rules.to_trash(repository, present)
-            repository.move_entry(location, place.folder, place.name)
+            rules.move(repository, Entry(location, image), place, principal, replace=replace)
             repository.drop_upload(location.image)
             repository.set_image(location.image, name=place.name)
             if instead_of is None:
