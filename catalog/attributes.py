@@ -59,7 +59,7 @@ def _set_field(
     repository: Repository, number: int, field: Field, text: str, principal: Principal
 ) -> None:
     image = repository.image(number)
-    if image.status in _WITHOUT_DATA and field.name in ("size", "os_hash_value"):
+    if _may_expect(image, field):
         _expect(repository, image, field.name, text)
         return
     fixed = field.parse is None or (field.only_before_data and image.status in HAS_DATA)
@@ -78,6 +78,14 @@ def _set_field(
             raise Forbidden("owner", "only an administrator gives an image away")
         case _:
             repository.set_image(number, **{field.name: value})
+
+
+def _may_expect(image: Image, field: Field) -> bool:
+    """Whether setting the field announces what the data will turn out to be."""
+    if image.status in _WITHOUT_DATA:
+        return field.name in ("size", "os_hash_value")
+    # An external location has no digest until `verify` has read it.
+    return field.name == "os_hash_value" and image.os_hash_value is None
 
 
 def _present(repository: Repository, image: Image, field: Field) -> str | None:

@@ -24,6 +24,7 @@ from catalog.errors import (
 )
 from catalog.fields import Details
 from catalog.image import (
+    ChunkDigests,
     Entry,
     External,
     Folder,
@@ -169,6 +170,7 @@ class Catalog:
                 size=external.size,
                 disk_format=external.disk_format,
                 virtual_size=external.virtual_size,
+                expected_hash=external.expected_hash,
             )
             repository.add_location(
                 number, folder.store, folder.number, place.name, url=external.url
@@ -266,6 +268,8 @@ class Catalog:
             if instead_of is None:
                 return None
             old = rules.entry_at(repository, instead_of).location
+            if old.image != location.image:
+                raise Conflict(instead_of.name, "is another image since")
             repository.detach_location(old)
             return old
 
@@ -273,7 +277,8 @@ class Catalog:
         """Forget a copy that was not completed, or whose data is gone."""
         with self.write() as repository:
             repository.drop_location(location)
-            repository.drop_upload(location.image)
+            if location.state is LocationState.PENDING:
+                repository.drop_upload(location.image)
 
     def detach_copy(self, place: Place, principal: Principal) -> Location:
         """Take one of several copies out of the tree (`rm` of one link).
@@ -363,6 +368,17 @@ class Catalog:
             number = rules.add_image(repository, place.name, principal, None)
             repository.add_location(number, entry.store, place.folder, place.name)
             return rules.entry_at(repository, place)
+
+    def record_digests(self, number: int, os_hash_value: str, chunks: ChunkDigests) -> None:
+        """Record the digests of an active image that came without any."""
+        with self.write() as repository:
+            repository.set_image(
+                number,
+                os_hash_algo=chunks.algo,
+                os_hash_value=os_hash_value,
+                expected_hash=None,
+            )
+            repository.set_chunk_digests(number, chunks)
 
     # -- fields ------------------------------------------------------------------------
 

@@ -6,7 +6,8 @@ import tempfile
 from pathlib import Path
 
 from catalog import formats
-from catalog.errors import InvalidImage
+from catalog.attributes import hash_algorithm
+from catalog.errors import InvalidImage, InvalidValue
 from catalog.image import External
 from catalog.stores.base import Store
 
@@ -14,11 +15,14 @@ _HEAD = 4 * 1024 * 1024
 """Bytes that are enough to tell any format that can be told without the end."""
 
 
-def examine(store: Store, url: str) -> External:
-    """Size and format of the data at `url`; the format gate holds for it as well.
+def examine(store: Store, target: str) -> External:
+    """Size and format of the data at a URL; the format gate holds for it as well.
 
-    Raises NotFound, StoreUnavailable, Forbidden (address filter), InvalidImage.
+    A fragment `#sha256=HEX` announces the digest.  Raises NotFound, StoreUnavailable,
+    Forbidden (address filter), InvalidImage, InvalidValue.
     """
+    url, _, fragment = target.partition("#")
+    expected_hash = _announced(url, fragment)
     reader = store.open(url)
     try:
         head = reader.read_at(0, _HEAD)
@@ -35,4 +39,13 @@ def examine(store: Store, url: str) -> External:
         except InvalidImage as error:
             raise InvalidImage(url, error.reason) from error
     virtual_size = size if detected.disk_format in ("raw", "iso") else detected.virtual_size
-    return External(url, size, detected.disk_format, virtual_size)
+    return External(url, size, detected.disk_format, virtual_size, expected_hash)
+
+
+def _announced(url: str, fragment: str) -> str | None:
+    if not fragment:
+        return None
+    algo, _, value = fragment.partition("=")
+    if hash_algorithm(value) != algo:
+        raise InvalidValue(url, "behind '#' stands the digest: sha256=HEX, sha384=, sha512=")
+    return value.lower()

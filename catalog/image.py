@@ -137,6 +137,8 @@ class External:
     size: int
     disk_format: str
     virtual_size: int
+    expected_hash: str | None
+    """What the user says its digest is; `verify` checks it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from catalog.access import ADMIN, Principal
 from catalog.catalog import Catalog
 from catalog.deletion import delete_data
-from catalog.errors import CatalogError, DataDamaged
+from catalog.errors import DataDamaged
 from catalog.image import CHUNK_SIZE, ChunkDigests, Image, Place
 from catalog.process import this_process
 from catalog.reader import open_image
@@ -73,9 +73,8 @@ def _copy(
         try:
             _transfer(image, reader, writer, chunks, progress)
             return writer.commit()
-        except CatalogError:
+        finally:
             writer.cancel()
-            raise
     finally:
         reader.close()
 

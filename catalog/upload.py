@@ -45,6 +45,9 @@ from catalog.process import this_process
 from catalog.reader import open_image
 from catalog.stores.base import DataWriter, Store
 
+Announced = tuple[int | None, str | None, str | None]
+"""What an uploader may say of the data beforehand: size, digest, format."""
+
 
 class UploadState(Enum):
     """Where an upload is."""
@@ -82,6 +85,7 @@ class Upload:
         self._digester: Digester | None = None
         self._data: DataWriter | None = None
         self._saved: Saved | None = None
+        self._checked: Announced | None = None
         self._check_room = check_room
         self._worked_at = time.monotonic()
         # Readers may still have the file when the upload ends: it closes with the object.
@@ -120,12 +124,9 @@ class Upload:
             self._check_room(len(data))
             digester = self._follow()
             digester.before_write(offset)
-            view = memoryview(data)
-            done = 0
-            while done < len(view):
-                done += os.pwrite(self._fd, view[done:], offset + done)
-            digester.after_write(offset + done)
-            return done
+            _write_all(self._fd, data, offset)
+            digester.after_write(offset + len(data))
+            return len(data)
 
     def truncate(self, size: int) -> None:
         """Make the data `size` bytes long; what is added reads as zeros."""
@@ -205,6 +206,7 @@ class Upload:
                 digests = self._follow().finish(size)
                 self._stop_following()
             image = self._catalog.image(self.image.number)
+            self._checked = _announced(image)
             self._check_expected(image, size, digests)
             self._saved = self._inspect(image, size, digests)
             self._data = self._store.writer(image.id, size)
@@ -226,6 +228,7 @@ class Upload:
                 self.finish()
                 assert self._data is not None
                 assert self._saved is not None
+                self._check_again(self._saved)
                 url = self._data.commit()
                 # rsync sets the time after it has closed the file, which finished it.
                 saved = replace(self._saved, mtime=self.mtime)
@@ -260,7 +263,14 @@ class Upload:
         self._data = self._saved = None
         self.state = UploadState.OPEN
 
-    def _check_expected(self, image: Image, size: int, digests: Digests) -> None:
+    def _check_again(self, saved: Saved) -> None:
+        """Hold finished data to what has been announced of it since."""
+        image = self._catalog.image(self.image.number)
+        if _announced(image) != self._checked:
+            self._check_expected(image, saved.size, saved)
+            self._detect(image)
+
+    def _check_expected(self, image: Image, size: int, digests: Digests | Saved) -> None:
         if image.expected_size is not None and image.expected_size != size:
             raise IncompleteUpload(
                 image.name, f"has {size} bytes, but {image.expected_size} were announced"
@@ -277,12 +287,15 @@ class Upload:
                 image.name, f"the {algo} is {value}, but {image.expected_hash} was announced"
             )
 
-    def _inspect(self, image: Image, size: int, digests: Digests) -> Saved:
+    def _detect(self, image: Image) -> formats.Detected:
         with self._foreign_errors():
             try:
-                detected = formats.inspect(self._staged, image.disk_format)
+                return formats.inspect(self._staged, image.disk_format)
             except InvalidImage as error:
                 raise InvalidImage(image.name, error.reason) from error
+
+    def _inspect(self, image: Image, size: int, digests: Digests) -> Saved:
+        detected = self._detect(image)
         return Saved(
             size=size,
             disk_format=detected.disk_format,
@@ -345,16 +358,18 @@ class Uploads:
         with self._lock:
             image, store = self._image_and_store(number)
             staged = self._staging_path(image, store)
+            fd = -1
             try:
                 fd = _create(staged)
                 _copy_data(self._catalog, number, fd)
                 self._catalog.reopen_upload(number, this_process(), str(staged))
-            except OSError as error:
+            except (OSError, CatalogError) as error:
+                if fd >= 0:
+                    os.close(fd)
                 staged.unlink(missing_ok=True)
+                if isinstance(error, CatalogError):
+                    raise
                 raise StoreUnavailable(image.name, f"staging failed: {error}") from error
-            except CatalogError:
-                staged.unlink(missing_ok=True)
-                raise
             return self._add(image, store, staged, fd)
 
     def _image_and_store(self, number: int) -> tuple[Image, Store]:
@@ -394,11 +409,21 @@ def _create(staged: Path) -> int:
     return os.open(staged, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
+def _announced(image: Image) -> Announced:
+    return image.expected_size, image.expected_hash, image.disk_format
+
+
+def _write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        done = os.pwrite(fd, view, offset)
+        view, offset = view[done:], offset + done
+
+
 def _copy_data(catalog: Catalog, number: int, fd: int) -> None:
     reader = open_image(catalog, number, ADMIN)
     try:
         for offset in range(0, reader.size, CHUNK_SIZE):
-            data = reader.read_at(offset, CHUNK_SIZE)
-            os.pwrite(fd, data, offset)
+            _write_all(fd, reader.read_at(offset, CHUNK_SIZE), offset)
     finally:
         reader.close()

@@ -1,7 +1,8 @@
 """Reading an image's data and comparing it with the digests recorded at upload.
 
-Users: the commands `verify` and `export`.  Scope: finds out, changes nothing.  Threading:
-any thread; memory is one chunk, whatever the size of the image.
+Users: the commands `verify` and `export`.  Scope: finds out; the only thing it changes is
+to record digests for an image that has none yet (an external location).  Threading: any
+thread; memory is one chunk, whatever the size of the image.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from enum import StrEnum
 
 from catalog import access
 from catalog.access import Principal
+from catalog.attributes import hash_algorithm
 from catalog.catalog import Catalog
 from catalog.errors import CatalogError, DataDamaged, DigestMismatch
 from catalog.image import CHUNK_SIZE, ChunkDigests, Image, Location, LocationState
@@ -26,8 +28,8 @@ class Verdict(StrEnum):
 
     INTACT = "intact"
     DAMAGED = "damaged"
-    UNVERIFIED = "unverified"
-    """It can be read, but there is no digest to compare it with (an external location)."""
+    RECORDED = "recorded"
+    """It had no digests (an external location); it has those of the data as it is now."""
     UNREADABLE = "unreadable"
 
 
@@ -69,7 +71,10 @@ def verify(
     for location in locations:
         if location.state is LocationState.ACTIVE and location.url is not None:
             try:
-                yield _verify_copy(catalog, image, location, chunks, progress)
+                if image.os_hash_value is None:
+                    yield _record_digests(catalog, image, location, progress)
+                else:
+                    yield _verify_copy(catalog, image, location, chunks, progress)
             except CatalogError as error:
                 yield Verified(image, location.store, Verdict.UNREADABLE, str(error))
 
@@ -118,9 +123,32 @@ def _verify_copy(
         reader.close()
     if bad or problem:
         return Verified(image, location.store, Verdict.DAMAGED, problem, tuple(bad))
-    if image.os_hash_value is None and chunks is None:
-        return Verified(image, location.store, Verdict.UNVERIFIED, "it has no digest")
     return Verified(image, location.store, Verdict.INTACT)
+
+
+def _record_digests(
+    catalog: Catalog, image: Image, location: Location, progress: Progress
+) -> Verified:
+    assert location.url is not None
+    algo: str = catalog.settings.os_hash_algo
+    if image.expected_hash is not None:
+        algo = hash_algorithm(image.expected_hash)
+    whole = hashlib.new(algo)
+    parts = []
+    reader = catalog.store(location.store).open(location.url)
+    try:
+        for _offset, data, _good in _read_chunks(reader, None):
+            whole.update(data)
+            parts.append(hashlib.new(algo, data).digest())
+            progress(len(data))
+    finally:
+        reader.close()
+    value = whole.hexdigest()
+    if image.expected_hash not in (None, value):
+        detail = f"the {algo} is {value}, but {image.expected_hash} was announced"
+        return Verified(image, location.store, Verdict.DAMAGED, detail)
+    catalog.record_digests(image.number, value, ChunkDigests(algo, CHUNK_SIZE, tuple(parts)))
+    return Verified(image, location.store, Verdict.RECORDED, f"{algo} {value}")
 
 
 def _read_chunks(

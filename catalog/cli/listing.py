@@ -42,7 +42,12 @@ _SORTABLE = [name for name in FIELDS if name not in ("tags", "stores")]
 
 @click.command("list")
 @click.argument("path", default="/")
-@click.option("--status", type=click.Choice([*Status]), multiple=True, help="Only of this status.")
+@click.option(
+    "--status",
+    type=click.Choice([str(status) for status in Status]),
+    multiple=True,
+    help="Only of this status.",
+)
 @property_option("Only with this property.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only with this tag.")
 @click.option("--deleted", is_flag=True, help="The images in the trash instead.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -178,7 +179,7 @@ class ImageRows(Rows):
         if row is None:
             return None
         _image, algo, chunk_size, data = row
-        width = 32 if algo == "sha256" else 64
+        width = hashlib.new(algo).digest_size
         parts = tuple(data[at : at + width] for at in range(0, len(data), width))
         return ChunkDigests(algo, chunk_size, parts)
 
