@@ -5,7 +5,7 @@ Users: `catalog.catalog`, inside its transaction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from catalog.access import Principal
 from catalog.errors import Forbidden, Immutable, InvalidValue, NotFound, QuotaExceeded
@@ -102,6 +102,21 @@ def _expect(repository: Repository, image: Image, name: str, text: str) -> None:
     else:
         hash_algorithm(text)
         repository.set_image(image.number, expected_hash=text.lower())
+
+
+def change_tags(
+    repository: Repository, number: int, add: Collection[str], remove: Collection[str]
+) -> None:
+    """Add some tags and remove others, so that two who tag at once both succeed.
+
+    Raises InvalidValue, and NotFound for a tag to remove that is not there.
+    """
+    present = repository.tags(number)
+    for tag in remove:
+        if tag not in present:
+            raise NotFound(tag, "the image has no such tag")
+    wanted = (set(present) | set(add)) - set(remove)
+    repository.set_tags(number, parse(FIELDS["tags"], ",".join(wanted)))
 
 
 def _set_properties(repository: Repository, number: int, values: Mapping[str, str | None]) -> None:

@@ -7,8 +7,9 @@ store's I/O.  Threading: any thread; every call opens its own transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from time import time_ns
 
@@ -43,6 +44,16 @@ from catalog.repository import Repository
 from catalog.settings import CatalogSettings
 from catalog.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.stores.base import Capability, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """A change of an entry's name that goes with another change, in the same step."""
+
+    source: Place
+    target: Place
+    principal: Principal
+    replace: bool
 
 
 class Catalog:
@@ -319,11 +330,11 @@ class Catalog:
         number: int,
         url: str,
         saved: Saved,
-        publish: tuple[Place, Place, Principal] | None = None,
+        publish: Rename | None = None,
     ) -> None:
         """saving -> active, with everything the upload found out, in one step.
 
-        `publish` renames the entry in the same step: source, target, who asks.
+        `publish` renames the entry in the same step.
         """
         with self.write() as repository:
             repository.change_status(
@@ -346,17 +357,23 @@ class Catalog:
             repository.set_location(location.number, LocationState.ACTIVE, url)
             repository.drop_upload(number)
             if publish is not None:
-                source, target, principal = publish
+                entry = rules.entry_at(repository, publish.source)
                 rules.move(
-                    repository, rules.entry_at(repository, source), target, principal, replace=True
+                    repository,
+                    entry,
+                    publish.target,
+                    publish.principal,
+                    replace=publish.replace,
                 )
 
-    def fail_upload(self, number: int, message: str) -> None:
-        """saving -> killed, with the reason.  Does nothing to an upload that has ended."""
+    def fail_upload(self, number: int, message: str) -> bool:
+        """saving -> killed, with the reason; False, and nothing done, if it had ended."""
         with self.write() as repository:
             repository.drop_upload(number)
-            if repository.image(number).status in IN_PROGRESS:
-                repository.change_status(number, Status.KILLED, size=0, message=message)
+            if repository.image(number).status not in IN_PROGRESS:
+                return False
+            repository.change_status(number, Status.KILLED, size=0, message=message)
+            return True
 
     def renew(self, place: Place, principal: Principal) -> Entry:
         """Let a new queued image take the name of a killed one (O_TRUNC on it)."""
@@ -393,6 +410,14 @@ class Catalog:
         with self.write() as repository:
             access.check_change(principal, repository.image(number))
             attributes.apply(repository, number, values, principal)
+
+    def change_tags(
+        self, number: int, principal: Principal, *, add: Collection[str], remove: Collection[str]
+    ) -> None:
+        """Add some tags and remove others.  Raises InvalidValue, Forbidden, NotFound."""
+        with self.write() as repository:
+            access.check_change(principal, repository.image(number))
+            attributes.change_tags(repository, number, add, remove)
 
     def set_mtime(self, number: int, mtime: int, principal: Principal) -> None:
         """Keep the modification time a tool sets; nanoseconds since 1970."""

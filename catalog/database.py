@@ -50,10 +50,13 @@ def open_engine(url: str, *, create: bool = False) -> Engine:
     path = Path(parsed.database or "")
     if not path.is_absolute():
         raise InvalidSettings("catalog.url", "needs an absolute path: sqlite:////var/lib/…")
-    if create:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    elif not path.exists():
-        raise NoCatalog(str(path))
+    try:
+        if create:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        elif not path.exists():
+            raise NoCatalog(str(path))
+    except OSError as error:
+        raise CatalogUnavailable(str(path), error.strerror or str(error)) from error
     engine = create_engine(
         parsed, pool_size=8, max_overflow=-1, connect_args={"timeout": BUSY_TIMEOUT}
     )

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from catalog import names
+from catalog.access import ADMIN
 from catalog.catalog import Catalog
-from catalog.errors import CatalogError, Conflict, StoreUnavailable
-from catalog.image import Image, Location, LocationState, UploadRecord, now
+from catalog.errors import CatalogError, Conflict
+from catalog.image import Image, Location, LocationState, Place, UploadRecord, now
 from catalog.process import is_gone, this_process
 from catalog.repository.images import ImageFilter
 from catalog.status import IN_PROGRESS, Status
-from catalog.stores.base import Capability
+from catalog.stores.base import Capability, Store
 
 LEASE_TIME = timedelta(minutes=10)
 """How long a lease of another host holds without a heartbeat."""
@@ -115,12 +117,21 @@ def finish_deletions(catalog: Catalog) -> None:
 
 
 def give_up_abandoned(catalog: Catalog) -> None:
-    """Kill uploads nobody has worked on for a day, on whichever host they were."""
+    """Kill uploads nobody has worked on for a day, and drop what they leave behind.
+
+    That is what has a temporary name: an image's own name keeps its killed image, which
+    tells why.
+    """
     with catalog.read() as repository:
         records = repository.uploads()
     for record in records:
         if now() - record.heartbeat_at > ABANDONED_AFTER:
             _give_up(catalog, record, "the upload was abandoned")
+    for image in all_images(catalog, ImageFilter(statuses=frozenset({Status.KILLED}))):
+        if names.is_temporary(image.name) and now() - image.updated_at > ABANDONED_AFTER:
+            with catalog.read() as repository:
+                (entry,) = repository.entries_of(image.number)
+            catalog.to_trash(Place(entry.folder, entry.name), ADMIN)
 
 
 def recover(catalog: Catalog) -> list[Image]:
@@ -136,10 +147,7 @@ def recover(catalog: Catalog) -> list[Image]:
     for record in records:
         if is_gone(record.process):
             who = f"pid {record.process.pid} on {record.process.host}"
-            try:
-                killed += _give_up(catalog, record, f"the process that uploaded it ({who}) is gone")
-            except StoreUnavailable:
-                continue  # its record stays, for the next start
+            killed += _give_up(catalog, record, f"the process that uploaded it ({who}) is gone")
     for process, _heartbeat_at in holders:
         if is_gone(process):
             catalog.drop_leases(process)
@@ -148,19 +156,31 @@ def recover(catalog: Catalog) -> list[Image]:
 
 
 def _give_up(catalog: Catalog, record: UploadRecord, reason: str) -> list[Image]:
+    """Clean up after one upload or copy; return the image if that killed it."""
     with catalog.read() as repository:
         image = repository.image(record.image)
         locations = repository.locations_of(record.image)
     pending = [place for place in locations if place.state is LocationState.PENDING]
-    if image.status not in IN_PROGRESS:
+    killed = image.status in IN_PROGRESS
+    try:
+        if record.staged:
+            Path(record.staged).unlink(missing_ok=True)
         for location in pending:
-            delete_data(catalog, location)
-        return []
+            store = catalog.store(location.store)
+            _clear_staging(store, image.id)
+            if killed:
+                store.delete(store.url_of(image.id))
+            else:
+                delete_data(catalog, location)
+    except (CatalogError, OSError):
+        return []  # its record stays, for the next time
     # The record goes last: a crash in between leaves it to be found again.
-    if record.staged:
-        Path(record.staged).unlink(missing_ok=True)
-    for location in pending:
-        store = catalog.store(location.store)
-        store.delete(store.url_of(image.id))
     catalog.fail_upload(image.number, reason)
-    return [image]
+    return [image] if killed else []
+
+
+def _clear_staging(store: Store, image_id: str) -> None:
+    """Remove what a store's writer had staged: an image has one upload at a time."""
+    folder = store.staging_folder()
+    for file in folder.glob(f"{image_id}.*") if folder is not None else ():
+        file.unlink(missing_ok=True)

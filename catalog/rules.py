@@ -23,7 +23,7 @@ from catalog.errors import (
     NotSupported,
     Protected,
 )
-from catalog.image import Entry, Folder, FolderKind, Place, Visibility, now
+from catalog.image import Entry, Folder, FolderKind, LocationState, Place, Visibility, now
 from catalog.repository import Repository
 from catalog.status import HAS_DATA, IN_PROGRESS, Status
 
@@ -195,7 +195,11 @@ def check_deletable(repository: Repository, entry: Entry) -> None:
         raise Protected(entry.name)
     if entry.image.status in IN_PROGRESS:
         raise Conflict(entry.name, "is being uploaded")
-    if len(repository.locations_of(entry.image.number)) > 1:
+    copies = repository.locations_of(entry.image.number)
+    if any(
+        copy.number != entry.location.number and copy.state is not LocationState.DELETING
+        for copy in copies
+    ):
         raise Conflict(entry.name, "has copies in other stores: delete those first")
 
 

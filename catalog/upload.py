@@ -25,9 +25,9 @@ from pathlib import Path
 from secrets import token_hex
 
 from catalog import formats
-from catalog.access import ADMIN, Principal
+from catalog.access import ADMIN
 from catalog.attributes import hash_algorithm
-from catalog.catalog import Catalog
+from catalog.catalog import Catalog, Rename
 from catalog.digest import Digester, Digests
 from catalog.errors import (
     CatalogError,
@@ -40,7 +40,7 @@ from catalog.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from catalog.image import CHUNK_SIZE, Image, Place, Saved
+from catalog.image import CHUNK_SIZE, Image, Saved
 from catalog.process import this_process
 from catalog.reader import open_image
 from catalog.stores.base import DataWriter, Store
@@ -213,7 +213,7 @@ class Upload:
             self._data.take(self._staged)
             self.state = UploadState.FINISHED
 
-    def commit(self, publish: tuple[Place, Place, Principal] | None = None) -> None:
+    def commit(self, publish: Rename | None = None) -> None:
         """Make the image active; `publish` renames its entry in the same step.  Idempotent.
 
         On any failure the image is killed, its message tells why, and the error is
@@ -246,16 +246,13 @@ class Upload:
                 return
             self.state = UploadState.CANCELLED
             self._stop_following()
-            try:
-                if self._data is not None:
-                    self._data.cancel()
-                # Frees the room now: a handle may keep the file itself for long.
-                os.ftruncate(self._fd, 0)
-                self._staged.unlink(missing_ok=True)
-                # A writer that reopened what it had committed leaves that behind.
+            if self._data is not None:
+                self._data.cancel()
+            self._drop_staged()
+            # Only what is killed now has no right to data any more: an exception between
+            # the catalog's commit and ours must not cost an image.
+            if self._catalog.fail_upload(self.image.number, reason):
                 self._store.delete(self._store.url_of(self.image.id))
-            finally:
-                self._catalog.fail_upload(self.image.number, reason)
 
     def _unfinish(self) -> None:
         if self._data is not None:
@@ -305,6 +302,12 @@ class Upload:
             checksum=digests.checksum,
             chunks=digests.chunks,
         )
+
+    def _drop_staged(self) -> None:
+        if self._staged.exists():
+            # Frees the room now: a handle may keep the file itself for long.
+            os.ftruncate(self._fd, 0)
+            self._staged.unlink(missing_ok=True)
 
     def _stop_following(self) -> None:
         if self._digester is not None:

@@ -28,6 +28,8 @@ class Verdict(StrEnum):
 
     INTACT = "intact"
     DAMAGED = "damaged"
+    UNVERIFIED = "unverified"
+    """It has no digests yet, and they are not the reader's to record."""
     RECORDED = "recorded"
     """It had no digests (an external location); it has those of the data as it is now."""
     UNREADABLE = "unreadable"
@@ -71,10 +73,13 @@ def verify(
     for location in locations:
         if location.state is LocationState.ACTIVE and location.url is not None:
             try:
-                if image.os_hash_value is None:
+                if image.os_hash_value is not None:
+                    yield _verify_copy(catalog, image, location, chunks, progress)
+                elif access.owns(principal, image.owner):
                     yield _record_digests(catalog, image, location, progress)
                 else:
-                    yield _verify_copy(catalog, image, location, chunks, progress)
+                    detail = "it has no digests: its owner's verify records them"
+                    yield Verified(image, location.store, Verdict.UNVERIFIED, detail)
             except CatalogError as error:
                 yield Verified(image, location.store, Verdict.UNREADABLE, str(error))
 
@@ -137,6 +142,9 @@ def _record_digests(
     parts = []
     reader = catalog.store(location.store).open(location.url)
     try:
+        if reader.size != image.size:
+            detail = f"has {reader.size} bytes instead of {image.size}"
+            return Verified(image, location.store, Verdict.DAMAGED, detail)
         for _offset, data, _good in _read_chunks(reader, None):
             whole.update(data)
             parts.append(hashlib.new(algo, data).digest())

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 
 from catalog import access, external, names
 from catalog.access import Principal
-from catalog.catalog import Catalog
+from catalog.catalog import Catalog, Rename
 from catalog.deletion import delete_data, purge
 from catalog.errors import (
     AlreadyExists,
@@ -331,7 +331,7 @@ class Vfs:
             raise IncompleteUpload(entry.name, "rsync was interrupted: the file is not whole")
         # Checked before anything is committed: a refused name must not cost the upload.
         self.catalog.check_rename(source, target, principal, replace=replace)
-        upload.commit(publish=(source, target, principal))
+        upload.commit(publish=Rename(source, target, principal, replace))
 
     def link(
         self,

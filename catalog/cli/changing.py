@@ -57,13 +57,11 @@ def unset(session: Session, image: str, properties: tuple[str, ...]) -> None:
 @pass_session
 def tag(session: Session, image: str, tags: tuple[str, ...], remove: bool) -> None:
     """Add tags to IMAGE."""
-    from catalog.tags import change_tags
-
     number = find(session.vfs, image).image.number
     if remove:
-        change_tags(session.catalog, number, session.principal, remove=tags)
+        session.catalog.change_tags(number, session.principal, add=(), remove=tags)
     else:
-        change_tags(session.catalog, number, session.principal, add=tags)
+        session.catalog.change_tags(number, session.principal, add=tags, remove=())
 
 
 @click.command()

@@ -145,6 +145,7 @@ class Store(Protocol):
     def delete(self, url: str) -> None:
         """Remove the object.  Idempotent: a missing object is no error.
 
+        MUST also remove what a writer of this key has left that died with its process.
         Raises Conflict when the store says it is in use, ReadOnlyStore,
         StoreUnavailable.
         """

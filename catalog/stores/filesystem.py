@@ -96,14 +96,18 @@ class FilesystemStore:
         return FilesystemWriter(self._folder, key, self.url_of(key))
 
     def delete(self, url: str) -> None:
-        """Remove the object durably; a missing one is no error.
+        """Remove the object durably, and what writers of it that died have left.
 
-        Raises ReadOnlyStore, StoreUnavailable.
+        A missing one is no error.  Raises ReadOnlyStore, StoreUnavailable.
         """
         key = self._key_of(url)
         with self._folder.opened() as folder, os_errors(url):
             with suppress(FileNotFoundError):
                 os.unlink(key, dir_fd=folder)
+            with suppress(FileNotFoundError):
+                for name in os.listdir(self._folder.path / STAGING):
+                    if name.rpartition(".")[0] == key:
+                        os.unlink(f"{STAGING}/{name}", dir_fd=folder)
             os.fsync(folder)
 
     def copy(self, url: str, key: str) -> str:
