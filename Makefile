@@ -13,17 +13,24 @@ BIN := .venv/bin
 .DELETE_ON_ERROR:
 .PHONY: run test check bench clean lock install run-packages test-packages
 
+# Anybody on this machine may write: an example, not a way to serve.
 run: export IMAGEFS_STATE := $(CURDIR)/state
 # An empty file is the built-in defaults, whatever is configured on this machine.
 run: export IMAGEFS_CONFIG := /dev/null
 run: run-packages .venv/installed
 	@mkdir -p mnt
 	@test -e state/catalog.db || $(BIN)/imagefs init
-	@echo 'The catalog is mounted at ./mnt until Ctrl-C; what you add stays in ./state.  Try:'
+	@$(BIN)/imagefs mount mnt
+	@echo 'The catalog is mounted at ./mnt, and served at http://127.0.0.1:8080/, until Ctrl-C;'
+	@echo 'what you add stays in ./state.  Try, in another shell:'
 	@echo '  cp IMAGE.qcow2 mnt/file/'
 	@echo '  getfattr -d mnt/file/IMAGE.qcow2'
 	@echo '  qemu-img create -b $(CURDIR)/mnt/file/IMAGE.qcow2 -F qcow2 -f qcow2 /tmp/overlay.qcow2'
-	@$(BIN)/imagefs mount mnt --foreground
+	@echo '  curl -T OTHER.qcow2 http://127.0.0.1:8080/file/'
+	@echo '  IMAGEFS_CONFIG=/dev/null IMAGEFS_STATE=$(CURDIR)/state $(BIN)/imagefs list'
+	@trap '$(BIN)/imagefs umount mnt' EXIT; \
+	trap 'exit 0' INT TERM; \
+	$(BIN)/imagefs dav --listen 127.0.0.1:8080 --anonymous write
 
 test: test-packages check
 	$(BIN)/pytest -n 2 --dist loadscope

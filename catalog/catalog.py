@@ -8,7 +8,7 @@ store's I/O.  Threading: any thread; every call opens its own transaction.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from time import time_ns
@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 
 from catalog import access, attributes, names, rules
 from catalog.access import Principal
-from catalog.database import WRITE, catalog_errors
+from catalog.database import WRITE, catalog_errors, turn_to_write
 from catalog.errors import (
     Conflict,
     NotFound,
@@ -56,6 +56,10 @@ class Rename:
     replace: bool
 
 
+class _Undo(Exception):
+    """Rolls a transaction back that was only a trial."""
+
+
 class Catalog:
     """Images and where they are, over one database and the configured stores."""
 
@@ -80,6 +84,7 @@ class Catalog:
         """A transaction that writes: committed at the end, rolled back by an exception."""
         with (
             catalog_errors(self._engine),
+            turn_to_write(self._engine),
             self._engine.connect().execution_options(**WRITE) as connection,
             connection.begin(),
         ):
@@ -115,6 +120,13 @@ class Catalog:
                 tuple(sorted(place.store for place in repository.locations_of(number))),
             )
 
+    def extra(
+        self, numbers: Collection[int]
+    ) -> dict[int, tuple[dict[str, str], tuple[str, ...], tuple[str, ...]]]:
+        """Custom properties, tags and stores of several images, by number."""
+        with self.read() as repository:
+            return repository.extra(numbers)
+
     # -- folders -----------------------------------------------------------------------
 
     def make_folder(self, place: Place, principal: Principal) -> Folder:
@@ -130,7 +142,7 @@ class Catalog:
                 parent.store,
                 place.name,
                 FolderKind.PLAIN,
-                principal.name,
+                principal.owner,
                 temporary,
             )
 
@@ -410,6 +422,15 @@ class Catalog:
         with self.write() as repository:
             access.check_change(principal, repository.image(number))
             attributes.apply(repository, number, values, principal)
+
+    def check_attributes(
+        self, number: int, values: Mapping[str, str | None], principal: Principal
+    ) -> None:
+        """Raise what `set_attributes` would raise, and change nothing."""
+        with suppress(_Undo), self.write() as repository:
+            access.check_change(principal, repository.image(number))
+            attributes.apply(repository, number, values, principal)
+            raise _Undo
 
     def change_tags(
         self, number: int, principal: Principal, *, add: Collection[str], remove: Collection[str]

@@ -69,6 +69,19 @@ class InvalidTransition(Conflict):
         self.wanted = wanted
 
 
+class Locked(Conflict):
+    """A client holds a lock that does not allow this (RFC 4918 §7).
+
+    `paths` are the roots of the locks that stand in the way.
+    """
+
+    summary = "is locked"
+
+    def __init__(self, subject: str, paths: tuple[str, ...], reason: str = "") -> None:
+        super().__init__(subject, reason)
+        self.paths = paths
+
+
 class Immutable(CatalogError):
     """An active image's data, or a read-only field, never changes."""
 
@@ -91,6 +104,23 @@ class Deactivated(Forbidden):
     """The image is deactivated: only an administrator reads it."""
 
     summary = "is deactivated"
+
+
+class NotAuthenticated(CatalogError):
+    """Who asks is not known: no name, no such user, or another password.
+
+    Which of them it was is never told.
+    """
+
+    summary = "wrong name or password"
+
+
+class TooManyAttempts(NotAuthenticated):
+    """Wrong passwords came too fast; `retry_after` is in seconds, 1 or more."""
+
+    def __init__(self, subject: str, retry_after: int) -> None:
+        super().__init__(subject, f"too many failed attempts: wait {retry_after} s")
+        self.retry_after = retry_after
 
 
 class ReadOnlyStore(CatalogError):

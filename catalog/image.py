@@ -1,4 +1,4 @@
-"""The catalog's values: images, their places, folders.  Frozen; safe to share."""
+"""The catalog's values: images, their places, folders, locks.  Frozen; safe to share."""
 
 from __future__ import annotations
 
@@ -209,6 +209,37 @@ class UploadRecord:
     """The staging file's path on `process.host`."""
     started_at: datetime
     heartbeat_at: datetime
+
+
+class LockScope(StrEnum):
+    """Whether others may hold a lock beside this one (RFC 4918 §6.2)."""
+
+    EXCLUSIVE = "exclusive"
+    SHARED = "shared"
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """A promise to one client that others do not write (RFC 4918 §6)."""
+
+    token: str
+    path: str
+    """Absolute in the tree, without a `/` at its end; the root is `/`."""
+    scope: LockScope
+    deep: bool
+    """Also over everything below the path (`Depth: infinity`)."""
+    owner_xml: str
+    """What the client says of itself: an element `DAV:owner`, or empty."""
+    principal: str
+    timeout: int
+    """Seconds, as granted."""
+    expires_at: datetime
+    created_at: datetime
+
+    def covers(self, path: str) -> bool:
+        """Whether what is at `path` is under this lock."""
+        above = self.path.rstrip("/") + "/"
+        return path == self.path or (self.deep and path.startswith(above))
 
 
 class ChangeKind(StrEnum):

@@ -55,6 +55,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 Number = BigInteger().with_variant(Integer, "sqlite")
 # Names compare by byte: MariaDB's default collation would fold case.
 Name = String(255).with_variant(mysql.VARCHAR(255, collation="utf8mb4_bin"), "mysql", "mariadb")
+Path = Text().with_variant(mysql.TEXT(collation="utf8mb4_bin"), "mysql", "mariadb")
 # A digest of 32 bytes per 4 MiB: 8 MiB for an image of 1 TiB.
 Blob = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
 
@@ -188,3 +189,40 @@ changes = Table(
     Column("at", UtcDateTime, nullable=False),
     sqlite_autoincrement=True,
 )
+
+# Who may log in over the network; the users of the host are the host's own.
+users = Table(
+    "users",
+    metadata,
+    Column("name", Name, primary_key=True),
+    Column("password_hash", String(255), nullable=False),  # argon2, with its parameters
+    Column("role", String(16), nullable=False),
+    Column("project", Name, nullable=False),  # empty for none
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+
+# Who reads a shared image besides its owner.
+members = Table(
+    "members",
+    metadata,
+    Column("image", Number, ForeignKey("images.number", ondelete="CASCADE"), primary_key=True),
+    Column("member", Name, primary_key=True),  # a project, or a user by its name
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+locks = Table(
+    "locks",
+    metadata,
+    Column("token", String(64), primary_key=True),
+    Column("path", Path, nullable=False),  # absolute in the tree; it need not exist
+    Column("scope", String(16), nullable=False),
+    Column("deep", Boolean, nullable=False),  # also over everything below the path
+    Column("owner_xml", Text, nullable=False),  # what the client says of itself
+    Column("principal", Name, nullable=False),
+    Column("timeout", Integer, nullable=False),  # seconds
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+# MySQL indexes only the beginning of a text.
+Index("ix_locks_path", locks.c.path, mysql_length=255, mariadb_length=255)

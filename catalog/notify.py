@@ -1,6 +1,7 @@
 """Telling systemd how the service is (sd_notify(3)).
 
-Users: `mount`.  Does nothing when there is no $NOTIFY_SOCKET.
+Users: the programs that keep running (`imagefs mount`, `imagefs dav`).  Does nothing when
+there is no $NOTIFY_SOCKET.
 """
 
 from __future__ import annotations

@@ -47,4 +47,13 @@ def is_gone(process: Process) -> bool:
     this_boot, _, this_namespace = boot_id().partition("/")
     if boot != this_boot:
         return True
-    return namespace == this_namespace and start_time(process.pid) != process.started
+    if namespace != this_namespace:
+        return False
+    # /proc may hide other users' processes (hidepid=, ProtectProc=); kill(2) does not.
+    try:
+        os.kill(process.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return start_time(process.pid) not in (None, process.started)

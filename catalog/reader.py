@@ -23,7 +23,8 @@ def open_image(catalog: Catalog, number: int, principal: Principal) -> DataReade
     with catalog.read() as repository:
         image = repository.image(number)
         locations = repository.locations_of(number)
-    access.check_read_data(principal, image)
+        members = repository.members_of(image)
+    access.check_read_data(principal, image, members)
     _check_has_data(image)
     failure: Exception | None = None
     for location in locations:

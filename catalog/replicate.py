@@ -47,7 +47,7 @@ def replicate(
     location = catalog.start_copy(image.number, store, this_process())
     url = None
     try:
-        url = _copy(catalog, image, catalog.store(store), chunks, progress)
+        url = transfer(catalog, image, catalog.store(store), image.id, chunks, progress)
         old = catalog.finish_copy(
             location, url, place, principal, replace=replace, instead_of=instead_of
         )
@@ -60,16 +60,18 @@ def replicate(
         delete_data(catalog, old)
 
 
-def _copy(
+def transfer(
     catalog: Catalog,
     image: Image,
     target: Store,
+    key: str,
     chunks: ChunkDigests | None,
-    progress: Progress,
+    progress: Progress = no_progress,
 ) -> str:
+    """Copy an image's data to a store under a key, verified; return its url there."""
     reader = open_image(catalog, image.number, ADMIN)
     try:
-        writer = target.writer(image.id, reader.size)
+        writer = target.writer(key, reader.size)
         try:
             _transfer(image, reader, writer, chunks, progress)
             return writer.commit()

@@ -123,7 +123,7 @@ def add_image(
         id=image_id or str(uuid.uuid4()),
         name=name,
         status=Status.QUEUED,
-        owner=principal.name,
+        owner=principal.owner,
         # A hypervisor's own images are for all its guests: private is a choice.
         visibility=Visibility.PUBLIC,
         container_format="bare",

@@ -122,6 +122,8 @@ class Upload:
         with self._lock, self._changing():
             self._check_size(offset + len(data))
             self._check_room(len(data))
+            if not data:
+                return 0  # a write(2) of nothing does not make the file longer
             digester = self._follow()
             digester.before_write(offset)
             _write_all(self._fd, data, offset)

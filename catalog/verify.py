@@ -66,8 +66,8 @@ def verify(
 
     Copies that are not complete are left out.  Raises Forbidden, Deactivated.
     """
-    access.check_read_data(principal, image)
     with catalog.read() as repository:
+        access.check_read_data(principal, image, repository.members_of(image))
         chunks = repository.chunk_digests(image.number)
         locations = repository.locations_of(image.number)
     for location in locations:

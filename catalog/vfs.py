@@ -7,7 +7,7 @@ Threading: any thread.
 
     /                       one folder per configured store
     /<store>/[folders/]NAME an image
-    /<store>/.trash/NAME    a deleted image
+    /<store>/.trash/NAME    a deleted image; .trash itself is not listed
     /.by-id/<id>            a link to the image's path
 """
 
@@ -21,6 +21,7 @@ from catalog import access, external, names
 from catalog.access import Principal
 from catalog.catalog import Catalog, Rename
 from catalog.deletion import delete_data, purge
+from catalog.duplicate import duplicate
 from catalog.errors import (
     AlreadyExists,
     CatalogError,
@@ -33,6 +34,7 @@ from catalog.errors import (
     NotSupported,
 )
 from catalog.image import Entry, Folder, FolderKind, Image, Place
+from catalog.members import members_of
 from catalog.reader import open_image
 from catalog.replicate import Progress, no_progress, replicate
 from catalog.repository import Repository
@@ -99,7 +101,10 @@ class Vfs:
 
     def _lookup(self, repository: Repository, folder: int, name: str) -> Node:
         if folder == BY_ID:
-            return self._link(repository, repository.image_by_id(name))
+            link = self._link(repository, repository.image_by_id(name))
+            if link is None:
+                raise NotFound(name)
+            return link
         entry = repository.entry_at(folder, name)
         if entry is not None:
             return entry
@@ -117,7 +122,8 @@ class Vfs:
         with self.catalog.read() as repository:
             if folder == BY_ID:
                 images = repository.images(_WITH_ENTRY, after=after, limit=limit)
-                return [(image.number, self._link(repository, image)) for image in images]
+                links = [(image.number, self._link(repository, image)) for image in images]
+                return [(cookie, link) for cookie, link in links if link is not None]
             return self._members(repository, folder, after, limit)
 
     def _members(
@@ -128,9 +134,16 @@ class Vfs:
             if folder == self.root.number and after < 1:
                 members.append((1, self.by_id))
             found = repository.folders_in(folder, after=after, limit=limit)
-            members += [(child.number, child) for child in found if self._is_shown(child)]
+            # The trash is found by its name alone: a tool that makes a folder like another
+            # one (rsync --delete, rclone sync) must not empty it.
+            members += [
+                (child.number, child)
+                for child in found
+                if self._is_shown(child) and child.kind is not FolderKind.TRASH
+            ]
             if len(found) == limit:
-                return members
+                # An empty page would end the listing: go on behind what is not shown.
+                return members or self._members(repository, folder, found[-1].number, limit)
         first = max(after - _ENTRIES, 0)
         entries = repository.entries_in(folder, after=first, limit=limit - len(members))
         return members + [(_ENTRIES + entry.location.number, entry) for entry in entries]
@@ -189,17 +202,24 @@ class Vfs:
         # A store that is no longer configured keeps its rows but is not in the tree.
         return folder.kind is not FolderKind.STORE or folder.name in self.catalog.stores
 
-    def _link(self, repository: Repository, image: Image) -> Link:
+    def _link(self, repository: Repository, image: Image) -> Link | None:
         for entry in repository.entries_of(image.number):
             above = _folder_path(repository, repository.folder(entry.folder))
             return Link(image, f"..{above}/{entry.name}")
-        raise NotFound(image.id)
+        return None
 
     # -- changing names ----------------------------------------------------------------
 
     def create(self, place: Place, principal: Principal) -> Entry:
-        """Make a queued image.  Raises AlreadyExists, InvalidName, ReadOnlyStore."""
+        """Make a queued image.
+
+        Raises AlreadyExists, InvalidName, ReadOnlyStore, and StoreUnavailable: rather no
+        image than one that can never get its data.
+        """
         self._check_real(place)
+        store = self.folder(place.folder).store
+        if store:
+            self.catalog.store(store).check()
         return self.catalog.create(place, principal)
 
     def make_folder(self, place: Place, principal: Principal) -> Folder:
@@ -357,6 +377,17 @@ class Vfs:
             replicate(self.catalog, image, store, place, principal, progress=progress)
             return self._entry(place)
         raise AlreadyExists(place.name)
+
+    def copy(self, source: Entry, target: Place, principal: Principal, *, replace: bool) -> None:
+        """Make a new image of an image, in the same store or another (WebDAV's COPY)."""
+        self._check_real(target)
+        access.check_read_data(principal, source.image, members_of(self.catalog, source.image))
+        store = self.folder(target.folder).store
+        if store == source.store:
+            duplicate(self.catalog, source, target, principal, replace=replace)
+        else:
+            access.check_change(principal, source.image)
+            replicate(self.catalog, source.image, store, target, principal, replace=replace)
 
     # -- data --------------------------------------------------------------------------
 

@@ -113,14 +113,23 @@ def _detach() -> None:
     root = logging.getLogger()
     for present in list(root.handlers):
         root.removeHandler(present)
-    target: logging.Handler
-    if os.path.exists("/dev/log"):
-        target = logging.handlers.SysLogHandler("/dev/log")
-        target.setFormatter(logging.Formatter("imagefs[%(process)d]: %(message)s"))
-    else:
-        target = logging.FileHandler(state_folder() / "mount.log", delay=True)
-        target.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    root.addHandler(target)
+    root.addHandler(_log_handler())
+
+
+def _log_handler() -> logging.Handler:
+    """The host's log, or else a file: opened now, since later it would fail a request."""
+    try:
+        if os.path.exists("/dev/log"):
+            system = logging.handlers.SysLogHandler("/dev/log")
+            system.setFormatter(logging.Formatter("imagefs[%(process)d]: %(message)s"))
+            return system
+        folder = state_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(folder / "mount.log")
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        return file
+    except OSError:
+        return logging.NullHandler()
 
 
 def _in_background(session: Session, place: Path, options: tuple[str, ...]) -> int:

@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NoReturn
 
 import pyfuse3
 
@@ -24,6 +25,7 @@ from catalog.errors import (
     IncompleteUpload,
 )
 from catalog.image import Image, Place
+from catalog.members import members_of
 from catalog.status import HAS_DATA, Status
 from catalog.stores.base import DataReader
 from catalog.upload import Upload, UploadState
@@ -40,6 +42,8 @@ class Handle:
     opener: Writer
     principal: Principal
     writable: bool
+    handlers: int | None = None
+    """Signal handlers of the opener at the first write (`writers`)."""
     reader: DataReader | None = None
     fd: int | None = None
     """Of `reader`, where the data is a local file."""
@@ -51,6 +55,8 @@ class Handles:
     def __init__(self, vfs: Vfs) -> None:
         self.draining = False
         """Set when the mount is being stopped: nothing new is written."""
+        self.device: str | None = None
+        """`major:minor` of the mount, once it answers."""
         self._vfs = vfs
         self._lock = threading.Lock()
         self._open: dict[int, Handle] = {}
@@ -75,8 +81,8 @@ class Handles:
     # -- opening -----------------------------------------------------------------------
 
     def open_created(self, image: Image, principal: Principal, thread: int) -> int:
-        """Open an image that has just been made, to write it."""
-        return self._add(Handle(image.number, writers.of_thread(thread), principal, True))
+        """Open an image that has just been made, to write it.  Raises Conflict."""
+        return self._add(image, Handle(image.number, writers.of_thread(thread), principal, True))
 
     def open(self, number: int, flags: int, principal: Principal, thread: int) -> tuple[int, bool]:
         """Open an image; return the handle's number and whether pages may stay cached.
@@ -91,27 +97,37 @@ class Handles:
             check_change(principal, image)
             self._check_open_to_write(image, handle, flags)
         else:
-            check_read_data(principal, image)
+            check_read_data(principal, image, members_of(self._vfs.catalog, image))
         with self._lock:
             committer = self._committers.get(number)
             if committer is not None and not _same(committer, opener):
                 del self._committers[number]
-        if flags & os.O_TRUNC and writable:
+        fh = self._add(image, handle)
+        try:
+            self._begin(image, handle, flags)
+        except BaseException:
+            self._drop(fh)
+            raise
+        return fh, not writable and image.status is Status.ACTIVE
+
+    def _begin(self, image: Image, handle: Handle, flags: int) -> None:
+        if handle.writable and flags & os.O_TRUNC:
             self._truncate(image, handle, 0)
-        elif not writable and image.status not in (Status.QUEUED, Status.SAVING):
+        elif handle.writable and image.status is Status.ACTIVE:
+            # Now, not at the first write: killed before it, nothing may stay published.
+            self._upload(handle)
+        elif not handle.writable and image.status not in (Status.QUEUED, Status.SAVING):
             self._open_reader(handle)
-        return self._add(handle), not writable and image.status is Status.ACTIVE
 
     def _check_open_to_write(self, image: Image, handle: Handle, flags: int) -> None:
         if self.draining:
             raise Conflict(image.name, "the mount is being stopped")
         match image.status:
             case Status.QUEUED:
-                self._check_no_other_writer(image, handle.opener)
+                pass
             case Status.SAVING:
                 if self._vfs.uploads.get(image.number) is None:
                     raise Conflict(image.name, "is being uploaded by another process")
-                self._check_no_other_writer(image, handle.opener)
             case Status.ACTIVE if self._may_reopen(handle):
                 pass
             case Status.KILLED if flags & os.O_TRUNC:
@@ -123,11 +139,6 @@ class Handles:
                 raise ImageKilled(image.name, image.message)
             case _:
                 raise Immutable(image.name, f"is {image.status}: its data never changes")
-
-    def _check_no_other_writer(self, image: Image, opener: Writer) -> None:
-        for other in self._handles_of(image.number):
-            if other.writable and not _same(other.opener, opener):
-                raise Conflict(image.name, f"is being written by {other.opener}")
 
     def _may_reopen(self, handle: Handle) -> bool:
         committer = self._committers.get(handle.image)
@@ -141,12 +152,21 @@ class Handles:
         with self._lock:
             return [handle for handle in self._open.values() if handle.image == number]
 
-    def _add(self, handle: Handle) -> int:
+    def _add(self, image: Image, handle: Handle) -> int:
+        """Note an open file.  Raises Conflict while another process has it open to write."""
         with self._lock:
+            for other in self._open.values():
+                both_write = other.image == handle.image and other.writable and handle.writable
+                if both_write and not _same(other.opener, handle.opener):
+                    raise Conflict(image.name, f"is being written by {other.opener}")
             number = self._next
             self._next += 1
             self._open[number] = handle
             return number
+
+    def _drop(self, fh: int) -> Handle:
+        with self._lock:
+            return self._open.pop(fh)
 
     # -- reading and writing -----------------------------------------------------------
 
@@ -168,6 +188,8 @@ class Handles:
 
     def write(self, handle: Handle, offset: int, data: bytes) -> int:
         """Write to the image's upload, which the first write begins."""
+        if handle.handlers is None:
+            handle.handlers = handle.opener.handlers
         return self._upload(handle).write(offset, data)
 
     def sync(self, handle: Handle) -> None:
@@ -177,19 +199,23 @@ class Handles:
             upload.sync()
 
     def truncate(
-        self, number: int, fh: int | None, size: int, principal: Principal, thread: int
+        self, number: int, open_fh: int | None, size: int, principal: Principal, thread: int
     ) -> None:
-        """Set an image's size; by its name (no `fh`) it is an upload of its own."""
+        """Set an image's size; by its name (no `open_fh`) it is an upload of its own."""
         image = self._vfs.catalog.image(number)
-        if fh is not None:
-            self._truncate(image, self._open[fh], size)
+        if open_fh is not None:
+            self._truncate(image, self._open[open_fh], size)
             return
         check_change(principal, image)
         handle = Handle(number, writers.of_thread(thread), principal, True)
         if self._is_now(image, size):
             return
         self._check_open_to_write(image, handle, 0)
-        self._truncate(image, handle, size)
+        fh = self._add(image, handle)
+        try:
+            self._truncate(image, handle, size)
+        finally:
+            self._drop(fh)
         if not self._handles_of(number):
             self._end(handle)
 
@@ -235,13 +261,12 @@ class Handles:
         if upload is None or upload.state is not UploadState.OPEN:
             return
         self._check_writer(upload, handle)
-        if not writers.is_held(inodes.of_image(handle.image), handle.opener):
+        if not writers.is_held(inodes.of_image(handle.image), self.device, handle.opener):
             self._end(handle)
 
     def release(self, fh: int) -> None:
         """The file is closed for good: what no close(2) has committed is decided now."""
-        with self._lock:
-            handle = self._open.pop(fh)
+        handle = self._drop(fh)
         if handle.reader is not None:
             handle.reader.close()
         if not handle.writable or any(h.writable for h in self._handles_of(handle.image)):
@@ -256,8 +281,7 @@ class Handles:
     def _check_writer(self, upload: Upload, handle: Handle) -> None:
         failure = handle.opener.failure()
         if failure is not None:
-            upload.cancel(failure)
-            raise IncompleteUpload(upload.image.name, failure)
+            _refuse(upload, failure)
 
     def _end(self, handle: Handle) -> None:
         upload = self._vfs.uploads.get(handle.image)
@@ -272,6 +296,8 @@ class Handles:
                 upload.cancel(str(error))
                 raise
             return
+        if handle.opener.is_stopping(handle.handlers or 0):
+            _refuse(upload, f"writer {handle.opener} was interrupted")
         upload.commit()
         with self._lock:
             self._committers[handle.image] = handle.opener
@@ -292,6 +318,11 @@ class Handles:
             gone = [n for n, committer in self._committers.items() if not committer.lives]
             for number in gone:
                 del self._committers[number]
+
+
+def _refuse(upload: Upload, reason: str) -> NoReturn:
+    upload.cancel(reason)
+    raise IncompleteUpload(upload.image.name, reason)
 
 
 def _same(one: Writer, other: Writer) -> bool:

@@ -18,12 +18,12 @@ import trio
 
 from catalog.deletion import ABANDONED_AFTER, recover
 from catalog.errors import CatalogError
+from catalog.notify import notify, watchdog_interval
 from catalog.process import this_process
 from catalog.vfs import Vfs
 from imagefs.feed import Feed
 from imagefs.handles import Handles
 from imagefs.mountpoint import is_mounted
-from imagefs.notify import notify, watchdog_interval
 from imagefs.operations import Operations
 from imagefs.threads import Threads
 
@@ -69,7 +69,7 @@ class Mount:
     async def _serve(self, operations: Operations, ready: Callable[[], None]) -> None:
         feed = Feed(self._vfs, operations.inodes, self._threads)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._announce, ready)
+            nursery.start_soon(self._announce, operations.handles, ready)
             nursery.start_soon(self._on_signal, operations.handles)
             nursery.start_soon(_guarded, feed.run)
             nursery.start_soon(_guarded, self._keep_house, operations.handles)
@@ -77,9 +77,10 @@ class Mount:
             await pyfuse3.main(max_tasks=_MAX_TASKS)
             nursery.cancel_scope.cancel()
 
-    async def _announce(self, ready: Callable[[], None]) -> None:
+    async def _announce(self, handles: Handles, ready: Callable[[], None]) -> None:
         # From a thread: these calls go through the kernel to this very loop.
         device = (await trio.to_thread.run_sync(os.stat, self._mountpoint)).st_dev
+        handles.device = f"{os.major(device)}:{os.minor(device)}"
         await trio.to_thread.run_sync(_tune, device)
         notify("READY=1\nSTATUS=mounted at " + str(self._mountpoint))
         log.info("mounted at %s", self._mountpoint)

@@ -42,7 +42,8 @@ def is_mounted(path: Path) -> bool:
 def is_dead(path: Path) -> bool:
     """Whether what is mounted there has lost its process."""
     try:
-        os.stat(path)
+        # Not stat(2): the kernel goes on answering that from its cache for a second.
+        os.statvfs(path)
     except OSError as error:
         return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     return False

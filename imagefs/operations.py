@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+import mmap
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, ParamSpec, TypeVar, cast
@@ -33,6 +34,7 @@ from pyfuse3 import (
 
 from catalog import errors
 from catalog.errors import CatalogError
+from catalog.names import MAX_BYTES
 from catalog.vfs import Vfs
 from imagefs import attributes
 from imagefs.errors import to_errno
@@ -94,7 +96,7 @@ class Operations(pyfuse3.Operations):
         self._threads = threads
         self._listings = Listings(self._tree, threads)
         # Filled and sent without a checkpoint in between: one block serves all reads.
-        self._block = memoryview(bytearray(attributes.BLOCK))
+        self._block = memoryview(_huge_page())
 
     # -- names -------------------------------------------------------------------------
 
@@ -102,6 +104,9 @@ class Operations(pyfuse3.Operations):
     async def lookup(
         self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext
     ) -> EntryAttributes:
+        if len(name) > MAX_BYTES:
+            # Every handler that takes a name comes after a lookup of it.
+            raise FUSEError(errno.ENAMETOOLONG)
         if name in (b".", b".."):
             found = await self._threads.names(self._tree.dot, parent_inode, name)
         else:
@@ -183,13 +188,17 @@ class Operations(pyfuse3.Operations):
     ) -> None:
         if flags & ~pyfuse3.RENAME_NOREPLACE:
             raise FUSEError(errno.EINVAL)
-        await self._threads.commits(
-            self._tree.rename,
-            (parent_inode_old, name_old),
-            (parent_inode_new, name_new),
-            ctx.uid,
-            not flags & pyfuse3.RENAME_NOREPLACE,
-        )
+        try:
+            await self._threads.commits(
+                self._tree.rename,
+                (parent_inode_old, name_old),
+                (parent_inode_new, name_new),
+                ctx.uid,
+                not flags & pyfuse3.RENAME_NOREPLACE,
+            )
+        except errors.NotSupported:
+            # mv then copies and deletes, as between two file systems.
+            raise FUSEError(errno.EXDEV) from None
 
     @handler
     async def link(
@@ -307,10 +316,10 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
-        # The kernel asks for security.capability at every write(2).
         if not name.startswith(b"user."):
-            _refuse_acl(name)
-            raise FUSEError(pyfuse3.ENOATTR)
+            # Answered at once: the kernel asks for security.capability at every write(2).
+            # "Not supported" rather than "none", so that ls asks for only one file's.
+            raise FUSEError(errno.EOPNOTSUPP)
         found = await self._threads.names(self._tree.xattrs, inode, ctx.uid)
         value = found.get(name.decode(errors="replace"))
         if value is None:
@@ -338,14 +347,15 @@ class Operations(pyfuse3.Operations):
             raise FUSEError(pyfuse3.ENOATTR) from None
 
 
+def _huge_page() -> mmap.mmap:
+    """2 MiB of memory: as one page where there are such, which the kernel copies faster."""
+    memory = mmap.mmap(-1, 2 * attributes.BLOCK, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
+
+
 def _catalog_name(name: bytes) -> str:
     known = attributes.catalog_name(name.decode(errors="replace"))
     if known is None:
         raise FUSEError(errno.EOPNOTSUPP)
     return known
-
-
-def _refuse_acl(name: bytes) -> None:
-    # "No such ACL" would let cp and ls believe that ACLs could be set.
-    if name.startswith(b"system.posix_acl_"):
-        raise FUSEError(errno.EOPNOTSUPP)

@@ -11,15 +11,10 @@ from dataclasses import replace
 
 import pyfuse3
 
-from catalog.access import (
-    Principal,
-    admin_uids,
-    check_read_data,
-    may_read,
-    principal_of_uid,
-)
-from catalog.errors import Forbidden, InvalidName, InvalidValue, NotFound
+from catalog.access import Principal, admin_uids, check_see, principal_of_uid
+from catalog.errors import Forbidden, InvalidName, InvalidValue, NotFound, NotSupported
 from catalog.image import Entry, Folder, Image, Place
+from catalog.members import members_of
 from catalog.vfs import Link, Node, Vfs
 from imagefs import attributes, inodes
 from imagefs.inodes import InodeKind
@@ -106,7 +101,10 @@ class Tree:
                 return self._image_attributes(node.image)
 
     def _image_attributes(self, image: Image) -> pyfuse3.EntryAttributes:
-        return attributes.of_image(image, self.vfs.uploads.get(image.number))
+        # With one store, nothing has a second link: a listing need not ask for each image.
+        several = len(self.vfs.catalog.stores) > 1
+        links = len(self.vfs.entries_of(image.number)) if several else 1
+        return attributes.of_image(image, self.vfs.uploads.get(image.number), links=links)
 
     # -- changing names ----------------------------------------------------------------
 
@@ -120,7 +118,7 @@ class Tree:
     ) -> tuple[Image, pyfuse3.EntryAttributes]:
         """mknod(2): only regular files."""
         if not stat.S_ISREG(mode):
-            raise Forbidden(ascii(name), "only images and folders are here")
+            raise NotSupported(ascii(name), "only images and folders are here")
         return self.create(parent, name, uid)
 
     def make_folder(self, parent: int, name: bytes, uid: int) -> pyfuse3.EntryAttributes:
@@ -173,8 +171,8 @@ class Tree:
         if kind is not InodeKind.IMAGE:
             return {}
         details = self.vfs.catalog.details(number)
-        if not may_read(self.principal(uid), details.image):
-            check_read_data(self.principal(uid), details.image)
+        members = members_of(self.vfs.catalog, details.image)
+        check_see(self.principal(uid), details.image, members)
         upload = self.vfs.uploads.get(number)
         if upload is not None:
             details = replace(details, image=replace(details.image, size=upload.size))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import click
 
-from catalog.cli import admin, changing, checking, doctor, listing, transfer
+from catalog.cli import admin, changing, checking, doctor, listing, transfer, users
 from catalog.cli.program import main
 
 __all__ = ["commands", "main"]
@@ -37,6 +37,8 @@ commands: Sequence[click.Command] = (
     checking.fsck,
     admin.store,
     admin.config,
+    users.user,
+    users.member,
     doctor.doctor,
 )
 """What this package contributes to the entry-point group `imagefs.commands`."""

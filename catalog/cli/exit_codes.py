@@ -29,10 +29,13 @@ EXIT_CODES: Mapping[type[CatalogError], int] = {
     errors.Conflict: TRY_AGAIN,
     # A status does not change by waiting: the same command would fail again.
     errors.InvalidTransition: FAILURE,
+    errors.Locked: TRY_AGAIN,
     errors.Immutable: NOT_ALLOWED,
     errors.Protected: NOT_ALLOWED,
     errors.Forbidden: NOT_ALLOWED,
     errors.Deactivated: NOT_ALLOWED,
+    errors.NotAuthenticated: NOT_ALLOWED,
+    errors.TooManyAttempts: TRY_AGAIN,
     errors.ReadOnlyStore: NOT_ALLOWED,
     errors.InvalidImage: FAILURE,
     errors.InvalidName: USAGE,

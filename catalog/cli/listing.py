@@ -21,9 +21,8 @@ from catalog.cli.output import (
 )
 from catalog.cli.session import Session, pass_session
 from catalog.cli.targets import absolute, find, paths_of
-from catalog.errors import Forbidden
 from catalog.fields import FIELDS
-from catalog.image import Entry, Folder, FolderKind
+from catalog.image import Entry, Folder, FolderKind, Image
 from catalog.status import Status
 
 if TYPE_CHECKING:
@@ -70,13 +69,18 @@ def list_images(
 
     An image with copies in two stores is listed twice.
     """
+    from catalog.members import members_of
+
+    def is_visible(image: Image) -> bool:
+        return access.may_see(session.principal, image, members_of(session.catalog, image))
+
     wanted = _matching(session.vfs, properties, tags)
     listed: Iterable[Listed] = (
         (found, entry)
         for found, entry in _images(session.vfs, absolute(path), deleted)
         if (not status or entry.image.status in status)
         and (wanted is None or entry.image.number in wanted)
-        and access.may_read(session.principal, entry.image)
+        and is_visible(entry.image)
     )
     if sort is not None:
         listed = _sorted(listed, sort)
@@ -92,9 +96,10 @@ def list_images(
 @pass_session
 def show(session: Session, image: str, as_json: bool) -> None:
     """Show all there is to tell of IMAGE: a path, an id or the beginning of an id."""
+    from catalog.members import members_of
+
     found = find(session.vfs, image).image
-    if not access.may_read(session.principal, found):
-        raise Forbidden(image, f"is private to {found.owner}")
+    access.check_see(session.principal, found, members_of(session.catalog, found))
     details = session.catalog.details(found.number)
     paths = paths_of(session.vfs, found)
     if as_json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from catalog.errors import AlreadyExists, Conflict, NotFound
@@ -29,13 +29,34 @@ _ENTRY = select(images, locations).join(locations, locations.c.image == images.c
 _LOCATION = select(locations)
 _FOLDER = select(folders)
 
+# Made once: SQLAlchemy takes longer to build these than SQLite to answer them.
+_ENTRY_AT = _ENTRY.where(
+    locations.c.folder == bindparam("folder"), locations.c.name == bindparam("name")
+)
+_ENTRIES_IN = (
+    _ENTRY.where(locations.c.folder == bindparam("folder"), locations.c.number > bindparam("after"))
+    .order_by(locations.c.number)
+    .limit(bindparam("limit"))
+)
+_ENTRIES_OF = _ENTRY.where(
+    images.c.number == bindparam("image"), locations.c.folder.is_not(None)
+).order_by(locations.c.number)
+_LOCATIONS_OF = _LOCATION.where(locations.c.image == bindparam("image")).order_by(
+    locations.c.number
+)
+_FOLDER_BY_NUMBER = _FOLDER.where(folders.c.number == bindparam("number"))
+_FOLDER_AT = _FOLDER.where(
+    folders.c.parent == bindparam("parent"), folders.c.name == bindparam("name")
+)
+
 
 def _make_location(row: Any) -> Location:
     number, image, store, url, state, folder, name, trashed_from = row
     return Location(number, image, store, url, LocationState(state), folder, name, trashed_from)
 
 
-def _make_entry(row: Any) -> Entry:
+def make_entry(row: Any) -> Entry:
+    """An Entry of a row of the columns of `images` and then of `locations`."""
     return Entry(_make_location(row[_IMAGE_WIDTH:]), make_image(row))
 
 
@@ -53,7 +74,7 @@ class TreeRows(Rows):
 
     def folder(self, number: int) -> Folder:
         """The folder of that number.  Raises NotFound."""
-        row = self.connection.execute(_FOLDER.where(folders.c.number == number)).one_or_none()
+        row = self.connection.execute(_FOLDER_BY_NUMBER, {"number": number}).one_or_none()
         if row is None:
             raise NotFound(f"folder {number}")
         return _make_folder(row)
@@ -95,8 +116,8 @@ class TreeRows(Rows):
 
     def folder_at(self, parent: int, name: str) -> Folder | None:
         """The folder of that name, or None."""
-        statement = _FOLDER.where(folders.c.parent == parent, folders.c.name == name)
-        row = self.connection.execute(statement).one_or_none()
+        values = {"parent": parent, "name": name}
+        row = self.connection.execute(_FOLDER_AT, values).one_or_none()
         return None if row is None else _make_folder(row)
 
     def folders_in(self, parent: int, *, after: int = 0, limit: int = 1000) -> list[Folder]:
@@ -167,24 +188,19 @@ class TreeRows(Rows):
 
     def entry_at(self, folder: int, name: str) -> Entry | None:
         """The entry of that name, or None."""
-        statement = _ENTRY.where(locations.c.folder == folder, locations.c.name == name)
-        row = self.connection.execute(statement).one_or_none()
-        return None if row is None else _make_entry(row)
+        values = {"folder": folder, "name": name}
+        row = self.connection.execute(_ENTRY_AT, values).one_or_none()
+        return None if row is None else make_entry(row)
 
     def entries_in(self, folder: int, *, after: int = 0, limit: int = 1000) -> list[Entry]:
         """Up to `limit` entries with a location number above `after`, by that number."""
-        statement = (
-            _ENTRY.where(locations.c.folder == folder, locations.c.number > after)
-            .order_by(locations.c.number)
-            .limit(limit)
-        )
-        return [_make_entry(row) for row in self.connection.execute(statement)]
+        values = {"folder": folder, "after": after, "limit": limit}
+        return [make_entry(row) for row in self.connection.execute(_ENTRIES_IN, values)]
 
     def entries_of(self, image: int) -> list[Entry]:
         """The image's entries, oldest first; without locations that are no entry any more."""
-        statement = _ENTRY.where(images.c.number == image, locations.c.folder.is_not(None))
-        rows = self.connection.execute(statement.order_by(locations.c.number))
-        return [_make_entry(row) for row in rows]
+        rows = self.connection.execute(_ENTRIES_OF, {"image": image})
+        return [make_entry(row) for row in rows]
 
     def move_entry(
         self, location: Location, folder: int, name: str, *, trashed_from: int | None = None
@@ -206,8 +222,8 @@ class TreeRows(Rows):
 
     def locations_of(self, image: int) -> list[Location]:
         """All of the image's locations, oldest first."""
-        statement = _LOCATION.where(locations.c.image == image).order_by(locations.c.number)
-        return [_make_location(row) for row in self.connection.execute(statement)]
+        rows = self.connection.execute(_LOCATIONS_OF, {"image": image})
+        return [_make_location(row) for row in rows]
 
     def locations_in_state(self, state: LocationState) -> list[Location]:
         """Every location in that state."""

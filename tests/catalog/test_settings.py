@@ -160,7 +160,7 @@ def test_everything_set(tmp_path: Path) -> None:
     [
         (
             "[catalogue]",
-            "catalogue: unknown section; allowed: catalog, mount, stores",
+            "catalogue: unknown section; allowed: catalog, dav, mount, stores",
         ),
         (
             '[stores.file]\ntype = "filesystem"\npath = "/i"\nsize = 1',

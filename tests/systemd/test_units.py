@@ -43,9 +43,16 @@ def test_units_verify(tmp_path: Path) -> None:
         name = unit.name.replace("@.", "@srv-vm\\x20images.")
         (tmp_path / name).write_text(text)
         names.append(str(tmp_path / name))
-    assert len(names) == 3
+    assert len(names) == 4
     done = run("systemd-analyze", "verify", "--man=no", "--recursive-errors=one", *names)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_dav_is_confined() -> None:
+    """The exposure that systemd computes for the server is below 3 of 10."""
+    unit = FOLDER / "imagefs-dav.service"
+    done = run("systemd-analyze", "security", "--offline=true", "--threshold=30", unit)
+    assert done.returncode == 0, done.stdout[-300:]
 
 
 def test_mount_stays_visible_to_the_host() -> None:

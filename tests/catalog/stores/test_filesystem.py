@@ -193,6 +193,14 @@ def test_read_only_disk(disk: Path) -> None:
         store.delete(url)
 
 
+def test_delete_removes_what_a_dead_writer_has_left(store: FilesystemStore, path: Path) -> None:
+    """The file of a writer that was never ended goes with the object; others' stay."""
+    for key in ("a", "b"):
+        store.writer(key).write(DATA)
+    store.delete(store.url_of("a"))
+    assert [left.name.partition(".")[0] for left in (path / ".staging").iterdir()] == ["b"]
+
+
 # Names
 
 

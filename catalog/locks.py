@@ -1,0 +1,160 @@
+"""Locks on paths of the tree: a client's promise from us that others do not write.
+
+Users: `dav`; nothing else asks for locks or obeys them (RFC 4918 §6, §7).  A lock is on a
+path, not on an image: it goes with DELETE and does not follow MOVE.  They are rows, so
+that every process sees them and a restart keeps them.  Threading: any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from itertools import groupby
+from uuid import uuid4
+
+from catalog.catalog import Catalog
+from catalog.errors import InvalidValue, Locked, NotFound, QuotaExceeded
+from catalog.image import Lock, LockScope, now
+from catalog.repository import Repository
+from catalog.repository.tree import ROOT
+
+DEFAULT_TIMEOUT = 3600
+"""Seconds."""
+MAX_TIMEOUT = 86400
+"""Seconds; a longer one, also `Infinite`, is cut: clients that vanish never unlock."""
+MAX_OWNER_XML = 8192
+"""Characters."""
+MAX_LOCKS = 1000
+"""Of one principal."""
+
+
+@dataclass(frozen=True, slots=True)
+class LockRequest:
+    """The lock a client wants."""
+
+    path: str
+    principal: str
+    scope: LockScope = LockScope.EXCLUSIVE
+    deep: bool = False
+    owner_xml: str = ""
+    timeout: int | None = None
+    """Seconds; None for the default."""
+
+
+def create(catalog: Catalog, wanted: LockRequest) -> Lock:
+    """Lock a path, which need not exist.
+
+    Raises Locked, QuotaExceeded, and InvalidValue for too long an `owner_xml`.
+    """
+    if len(wanted.owner_xml) > MAX_OWNER_XML:
+        raise InvalidValue("owner", f"is at most {MAX_OWNER_XML} characters")
+    lock = _granted(wanted)
+    with catalog.write() as repository:
+        # Two who lock at once are one after the other, also where writers run side by side.
+        repository.lock_folder(ROOT)
+        repository.forget_expired_locks()
+        _check_no_conflict(repository, lock)
+        if repository.count_locks(lock.principal) >= MAX_LOCKS:
+            raise QuotaExceeded(lock.principal, f"holds {MAX_LOCKS} locks already")
+        repository.add_lock(lock)
+    return lock
+
+
+def refresh(catalog: Catalog, token: str, timeout: int | None = None) -> Lock:
+    """Let a lock live for another `timeout` seconds from now.  Raises NotFound."""
+    with catalog.write() as repository:
+        lock = repository.lock(token)
+        if lock is None:
+            raise NotFound(token, "there is no such lock, or it has expired")
+        seconds = _allowed(timeout)
+        renewed = replace(lock, timeout=seconds, expires_at=now() + timedelta(seconds=seconds))
+        repository.renew_lock(token, renewed.timeout, renewed.expires_at)
+    return renewed
+
+
+def release(catalog: Catalog, token: str) -> None:
+    """Give a lock up, if it is still there."""
+    with catalog.write() as repository:
+        repository.drop_lock(token)
+
+
+def drop_tree(catalog: Catalog, path: str) -> None:
+    """Forget the locks on a path and on all below: it was deleted, or is elsewhere now."""
+    with catalog.write() as repository:
+        repository.drop_locks(path)
+
+
+def find(catalog: Catalog, token: str) -> Lock | None:
+    """The lock of that token; None if there is none, or it has expired."""
+    with catalog.read() as repository:
+        return repository.lock(token)
+
+
+def at(catalog: Catalog, path: str, *, below: bool = False) -> list[Lock]:
+    """The locks on `path` itself, and with `below` on everything under it."""
+    with catalog.read() as repository:
+        found = repository.locks_at(path)
+        return found + repository.locks_below(path) if below else found
+
+
+def over(catalog: Catalog, path: str) -> list[Lock]:
+    """The locks that cover what is at `path`: its own, and deep ones above."""
+    with catalog.read() as repository:
+        return repository.locks_over(path)
+
+
+def check_write(
+    catalog: Catalog, path: str, principal: str, tokens: Collection[str], *, below: bool = False
+) -> None:
+    """Raise Locked unless the principal may write at `path`; with `below`, under it too.
+
+    Under a lock writes who holds one there and shows its token (RFC 4918 §6.4, §7).
+    """
+
+    def is_in_the_way(held: list[Lock]) -> bool:
+        return not any(lock.principal == principal and lock.token in tokens for lock in held)
+
+    with catalog.read() as repository:
+        groups = [repository.locks_over(path)]
+        if below:
+            # By path, which they are in the order of: several locks on one path are shared.
+            inside = groupby(repository.locks_below(path), key=lambda lock: lock.path)
+            groups += [list(group) for _path, group in inside]
+    blocking = [lock for held in groups if held and is_in_the_way(held) for lock in held]
+    if blocking:
+        raise Locked(path, _paths(blocking))
+
+
+def _granted(wanted: LockRequest) -> Lock:
+    at, seconds = now(), _allowed(wanted.timeout)
+    return Lock(
+        # The scheme every WebDAV client knows (RFC 4918 appendix C).
+        token=f"opaquelocktoken:{uuid4()}",
+        path=wanted.path,
+        scope=wanted.scope,
+        deep=wanted.deep,
+        owner_xml=wanted.owner_xml,
+        principal=wanted.principal,
+        timeout=seconds,
+        expires_at=at + timedelta(seconds=seconds),
+        created_at=at,
+    )
+
+
+def _allowed(timeout: int | None) -> int:
+    return DEFAULT_TIMEOUT if timeout is None else max(1, min(timeout, MAX_TIMEOUT))
+
+
+def _check_no_conflict(repository: Repository, lock: Lock) -> None:
+    """Raise Locked unless both the lock and all it meets are shared."""
+    others = repository.locks_over(lock.path)
+    if lock.deep:
+        others += repository.locks_below(lock.path)
+    conflicting = [other for other in others if LockScope.EXCLUSIVE in (lock.scope, other.scope)]
+    if conflicting:
+        raise Locked(lock.path, _paths(conflicting))
+
+
+def _paths(locks: list[Lock]) -> tuple[str, ...]:
+    return tuple(sorted({lock.path for lock in locks}))

@@ -1,0 +1,62 @@
+"""Members of a shared image: who reads it besides its owner (Glance's image members).
+
+Users: the frontends, the command `member`.  Glance's members accept an image before they
+see it in their list; here adding them is all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from catalog import access
+from catalog.access import Principal
+from catalog.catalog import Catalog
+from catalog.errors import NotSupported, QuotaExceeded
+from catalog.image import Image, Visibility
+
+MAX_MEMBERS = 128
+"""As Glance's image_member_quota."""
+
+
+def members_of(catalog: Catalog, image: Image) -> frozenset[str]:
+    """The members of a shared image; none of any other, without asking the database."""
+    if image.visibility is not Visibility.SHARED:
+        return frozenset()
+    with catalog.read() as repository:
+        return repository.members_of(image)
+
+
+def visible(catalog: Catalog, images: Collection[Image], principal: Principal) -> frozenset[int]:
+    """The numbers of those images the principal may see; at most one query."""
+    with catalog.read() as repository:
+        members = repository.members_of_all(images)
+    return frozenset(
+        image.number
+        for image in images
+        if access.may_see(principal, image, members.get(image.number, frozenset()))
+    )
+
+
+def add_member(catalog: Catalog, number: int, member: str, principal: Principal) -> None:
+    """Let a project, or a user by its name, read a shared image.
+
+    Raises NotFound, Forbidden, AlreadyExists, InvalidValue, QuotaExceeded, and
+    NotSupported for an image that is not shared.
+    """
+    access.check_name(member)
+    with catalog.write() as repository:
+        image = repository.image(number)
+        access.check_change(principal, image)
+        if image.visibility is not Visibility.SHARED:
+            reason = f"is {image.visibility}: only a shared image has members"
+            raise NotSupported(image.name, reason)
+        if len(repository.members_of(image)) >= MAX_MEMBERS:
+            raise QuotaExceeded(image.name, f"an image has at most {MAX_MEMBERS} members")
+        repository.add_member(number, member)
+
+
+def remove_member(catalog: Catalog, number: int, member: str, principal: Principal) -> None:
+    """Take that right away; what is open stays open.  Raises NotFound, Forbidden."""
+    with catalog.write() as repository:
+        access.check_change(principal, repository.image(number))
+        repository.drop_member(number, member)

@@ -1,0 +1,217 @@
+"""One screen of a folder, its digests, and what a store holds in all.
+
+A folder may hold 100,000 images: the database sorts, and only one page leaves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, case, func, select
+
+from catalog.access import Principal
+from catalog.image import Entry, FolderKind
+from catalog.models import folders, images, locations, properties
+from catalog.repository.people import visible_to
+from catalog.repository.rows import Rows
+from catalog.repository.tree import make_entry
+from catalog.status import IN_PROGRESS, Status
+
+
+class Sort(StrEnum):
+    """What a folder can be sorted by: a field, or the operating system's properties."""
+
+    NAME = "name"
+    OS = "os"
+    DISK_FORMAT = "disk_format"
+    SIZE = "size"
+    VIRTUAL_SIZE = "virtual_size"
+    STATUS = "status"
+    VISIBILITY = "visibility"
+    UPDATED_AT = "updated_at"
+    DELETED_AT = "deleted_at"
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An entry with the properties a table shows beside it."""
+
+    entry: Entry
+    os_distro: str | None
+    os_version: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FolderPage:
+    """Some of a folder's entries, and how many the filter lets through in all."""
+
+    listed: tuple[Listed, ...]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreTotals:
+    """What one store holds."""
+
+    images: int
+    """Entries outside the trash."""
+    size: int
+    """Bytes of their data."""
+    in_progress: int
+    trashed: int
+
+
+_DISTRO = properties.alias("distro")
+_VERSION = properties.alias("version")
+_OS = ("os_distro", "os_version")
+_OF_IMAGE = frozenset(Sort) - {Sort.NAME, Sort.OS}
+
+
+class BrowseRows(Rows):
+    """Statements that read whole folders and stores."""
+
+    def folder_page(
+        self,
+        folder: int,
+        principal: Principal,
+        *,
+        sort: Sort = Sort.NAME,
+        descending: bool = False,
+        filter_text: str = "",
+        status: Status | None = None,
+        offset: int = 0,
+        limit: int = 100,
+    ) -> FolderPage:
+        """Entries [offset, offset + limit) of a folder in the order of `sort`.
+
+        Only those that the principal may see.  `filter_text` is part of the name, in any
+        case; `status` is the image's.
+        """
+        wanted = _conditions(folder, filter_text, status)
+        if not principal.is_admin:
+            wanted.append(visible_to(principal))
+        # An index alone tells name and number: images are joined only when they matter.
+        of_image = status is not None or not principal.is_admin
+        # Rows are fetched only for the page: what is sorted is as narrow as it can be.
+        statement = _from(select(locations.c.number), with_image=of_image or sort in _OF_IMAGE)
+        if sort is Sort.OS:
+            statement = _with_property(statement, _DISTRO, _OS[0])
+            statement = _with_property(statement, _VERSION, _OS[1])
+        order = [key.desc() if descending else key.asc() for key in _keys(sort)]
+        page = statement.where(*wanted).order_by(*order).offset(offset).limit(limit)
+        numbers = list(self.connection.execute(page).scalars())
+        entries = self._entries(numbers)
+        os = self._properties_of([entry.image.number for entry in entries], _OS)
+        total = self.connection.execute(
+            _from(select(func.count()), with_image=of_image).where(*wanted)
+        ).scalar_one()
+        return FolderPage(tuple(_listed(entry, os) for entry in entries), total)
+
+    def _entries(self, numbers: list[int]) -> list[Entry]:
+        """The entries of those location numbers, in the same order."""
+        rows = self.connection.execute(
+            select(images, locations)
+            .join(locations, locations.c.image == images.c.number)
+            .where(locations.c.number.in_(numbers))
+        )
+        found = {entry.location.number: entry for entry in map(make_entry, rows)}
+        return [found[number] for number in numbers]
+
+    def _properties_of(
+        self, numbers: list[int], names: Iterable[str]
+    ) -> Mapping[tuple[int, str], str]:
+        rows = self.connection.execute(
+            select(properties).where(
+                properties.c.image.in_(numbers), properties.c.name.in_(list(names))
+            )
+        )
+        return {(row.image, row.name): row.value for row in rows}
+
+    def folder_digests(
+        self, folder: int, principal: Principal, algo: str, *, after: int = 0, limit: int = 1000
+    ) -> list[tuple[int, str, str]]:
+        """Cookie, digest and name of the active images in a folder that have that digest.
+
+        Only those that the principal may see, up to `limit` behind the cookie `after`.
+        """
+        rows = self.connection.execute(
+            select(locations.c.number, images.c.os_hash_value, locations.c.name)
+            .join(images, images.c.number == locations.c.image)
+            .where(
+                locations.c.folder == folder,
+                locations.c.number > after,
+                images.c.status == Status.ACTIVE,
+                images.c.os_hash_algo == algo,
+                images.c.os_hash_value.is_not(None),
+                visible_to(principal),
+            )
+            .order_by(locations.c.number)
+            .limit(limit)
+        )
+        return [(number, value, name) for number, value, name in rows]
+
+    def store_totals(self) -> Mapping[str, StoreTotals]:
+        """What each store holds, by its name; a store without entries is not there."""
+        trashed = folders.c.kind == FolderKind.TRASH
+        rows = self.connection.execute(
+            select(
+                locations.c.store,
+                _count(~trashed),
+                _sum(images.c.size, ~trashed),
+                _count(images.c.status.in_(sorted(IN_PROGRESS))),
+                _count(trashed),
+            )
+            .join(images, images.c.number == locations.c.image)
+            .join(folders, folders.c.number == locations.c.folder)
+            .group_by(locations.c.store)
+        )
+        return {store: StoreTotals(*map(int, numbers)) for store, *numbers in rows}
+
+
+def _listed(entry: Entry, os: Mapping[tuple[int, str], str]) -> Listed:
+    distro, version = (os.get((entry.image.number, name)) for name in _OS)
+    return Listed(entry, distro, version)
+
+
+def _conditions(folder: int, text: str, status: Status | None) -> list[ColumnElement[bool]]:
+    conditions = [locations.c.folder == folder]
+    if text:
+        conditions.append(locations.c.name.icontains(text, autoescape=True))
+    if status is not None:
+        conditions.append(images.c.status == status)
+    return conditions
+
+
+def _from(statement: Select[Any], *, with_image: bool) -> Select[Any]:
+    if with_image:
+        return statement.select_from(
+            locations.join(images, images.c.number == locations.c.image),
+        )
+    return statement.select_from(locations)
+
+
+def _keys(sort: Sort) -> tuple[ColumnElement[Any], ...]:
+    match sort:
+        case Sort.NAME:
+            # Unique in its folder, and an index: nothing is sorted.
+            return (locations.c.name,)
+        case Sort.OS:
+            return (_DISTRO.c.value, _VERSION.c.value, locations.c.name)
+        case _:
+            return (images.c[sort.value], locations.c.name)
+
+
+def _with_property(statement: Select[Any], table: Any, name: str) -> Select[Any]:
+    of_image = and_(table.c.image == locations.c.image, table.c.name == name)
+    return statement.outerjoin(table, of_image)
+
+
+def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.sum(case((condition, 1), else_=0))
+
+
+def _sum(column: ColumnElement[int], condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.sum(case((condition, column), else_=0))

@@ -1,0 +1,125 @@
+"""Users, and the members of shared images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import ColumnElement, delete, exists, or_, select, true, update
+from sqlalchemy.exc import IntegrityError
+
+from catalog.access import Principal, Role, User
+from catalog.errors import AlreadyExists, NotFound
+from catalog.image import ChangeKind, Image, Visibility, now
+from catalog.models import images, members, users
+from catalog.repository.rows import Rows
+
+
+def _make_user(row: Any) -> User:
+    name, password_hash, role, project, created_at, updated_at = row
+    return User(name, Role(role), project, password_hash, created_at, updated_at)
+
+
+def visible_to(principal: Principal) -> ColumnElement[bool]:
+    """`access.may_see` on rows of `images`, for statements that count or sort them.
+
+    A test holds it to that function.
+    """
+    if principal.is_admin:
+        return true()
+    names = sorted(principal.names)
+    of_image = (members.c.image == images.c.number, members.c.member.in_(names))
+    return or_(
+        images.c.visibility.in_([Visibility.PUBLIC, Visibility.COMMUNITY]),
+        images.c.owner.in_(names),
+        (images.c.visibility == Visibility.SHARED) & exists().where(*of_image),
+    )
+
+
+class PeopleRows(Rows):
+    """Statements on `users` and `members`."""
+
+    # -- users ---------------------------------------------------------------------------
+
+    def user(self, name: str) -> User | None:
+        """The user of that name, or None."""
+        row = self.connection.execute(select(users).where(users.c.name == name)).one_or_none()
+        return None if row is None else _make_user(row)
+
+    def users(self) -> list[User]:
+        """Every user, by name."""
+        return [_make_user(row) for row in self.connection.execute(_ALL_USERS)]
+
+    def add_user(self, name: str, password_hash: str, role: Role, project: str) -> None:
+        """Add a user.  Raises AlreadyExists."""
+        at = now()
+        try:
+            self.connection.execute(
+                users.insert().values(
+                    name=name,
+                    password_hash=password_hash,
+                    role=role,
+                    project=project,
+                    created_at=at,
+                    updated_at=at,
+                )
+            )
+        except IntegrityError as error:
+            raise AlreadyExists(name, "there is a user of this name already") from error
+
+    def set_password_hash(self, name: str, password_hash: str) -> None:
+        """Give a user another password.  Raises NotFound."""
+        result = self.connection.execute(
+            update(users)
+            .where(users.c.name == name)
+            .values(password_hash=password_hash, updated_at=now())
+        )
+        if result.rowcount == 0:
+            raise NotFound(name, _NO_USER)
+
+    def drop_user(self, name: str) -> None:
+        """Remove a user.  Raises NotFound."""
+        if self.connection.execute(delete(users).where(users.c.name == name)).rowcount == 0:
+            raise NotFound(name, _NO_USER)
+
+    # -- members -------------------------------------------------------------------------
+
+    def members_of(self, image: Image) -> frozenset[str]:
+        """Who reads a shared image besides its owner; of any other nobody, unasked."""
+        return self.members_of_all([image]).get(image.number, frozenset())
+
+    def members_of_all(self, wanted: Iterable[Image]) -> Mapping[int, frozenset[str]]:
+        """The members of each shared image among `wanted`, by its number; one query."""
+        shared = [image.number for image in wanted if image.visibility is Visibility.SHARED]
+        if not shared:
+            return {}
+        rows = self.connection.execute(
+            select(members.c.image, members.c.member).where(members.c.image.in_(shared))
+        )
+        found: dict[int, set[str]] = {}
+        for number, member in rows:
+            found.setdefault(number, set()).add(member)
+        return {number: frozenset(names) for number, names in found.items()}
+
+    def add_member(self, image: int, member: str) -> None:
+        """Add a member.  Raises AlreadyExists."""
+        try:
+            self.connection.execute(
+                members.insert().values(image=image, member=member, created_at=now())
+            )
+        except IntegrityError as error:
+            raise AlreadyExists(member, "is a member already") from error
+        self.tell(ChangeKind.IMAGE, image=image)
+
+    def drop_member(self, image: int, member: str) -> None:
+        """Remove a member.  Raises NotFound."""
+        result = self.connection.execute(
+            delete(members).where(members.c.image == image, members.c.member == member)
+        )
+        if result.rowcount == 0:
+            raise NotFound(member, "is not a member of this image")
+        self.tell(ChangeKind.IMAGE, image=image)
+
+
+_ALL_USERS = select(users).order_by(users.c.name)
+_NO_USER = "there is no user of this name"

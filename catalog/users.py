@@ -1,0 +1,69 @@
+"""Users: who may log in over the network, with what password and in which role.
+
+Users of this module: the command `user`, `authentication`.  Passwords are kept only as
+argon2id hashes; what is weak about a password is for its owner to judge.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from catalog.access import ANONYMOUS, Role, check_name
+from catalog.catalog import Catalog
+from catalog.errors import InvalidValue
+
+# About 50 ms and 19 MiB for each check (OWASP Password Storage Cheat Sheet, argon2id).
+_HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+
+_MAX_PASSWORD = 1024
+"""Characters; more is a mistake."""
+
+
+def add_user(
+    catalog: Catalog, name: str, password: str, *, role: Role = Role.MEMBER, project: str = ""
+) -> None:
+    """Add a user.  Raises AlreadyExists, InvalidValue."""
+    check_name(name)
+    if name == ANONYMOUS:
+        raise InvalidValue(name, "is whoever gives no name")
+    if project:
+        check_name(project)
+    hashed = hash_password(password)
+    with catalog.write() as repository:
+        repository.add_user(name, hashed, role, project)
+
+
+def set_password(catalog: Catalog, name: str, password: str) -> None:
+    """Give a user another password, which holds at once.  Raises NotFound, InvalidValue."""
+    hashed = hash_password(password)
+    with catalog.write() as repository:
+        repository.set_password_hash(name, hashed)
+
+
+def remove_user(catalog: Catalog, name: str) -> None:
+    """Remove a user; images stay with the name as their owner.  Raises NotFound."""
+    with catalog.write() as repository:
+        repository.drop_user(name)
+
+
+def hash_password(password: str) -> str:
+    """The password's hash, with its parameters and salt.  Raises InvalidValue."""
+    if not password or len(password) > _MAX_PASSWORD:
+        raise InvalidValue("password", f"is 1 to {_MAX_PASSWORD} characters")
+    return _HASHER.hash(_normal(password))
+
+
+def is_password(password_hash: str, password: str) -> bool:
+    """Whether it is the password of that hash; takes as long either way."""
+    try:
+        return _HASHER.verify(password_hash, _normal(password))
+    except (VerificationError, InvalidHashError):
+        return False
+
+
+def _normal(password: str) -> str:
+    # One keyboard sends é as one character, another as two (RFC 8265 §4.2).
+    return unicodedata.normalize("NFC", password)

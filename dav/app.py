@@ -1,0 +1,162 @@
+"""The WSGI application: one request in, one response and one log line out.
+
+Users: `server`.  GET, HEAD, PUT, PROPFIND and POST are ours from here on, because wsgidav's
+are too slow or wrong for images (DESIGN §11); the other methods are wsgidav's.
+Threading: one thread a request.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import Any
+from uuid import uuid4
+
+from wsgidav.dav_error import DAVError
+
+from catalog.access import Principal
+from catalog.errors import CatalogError, NotFound
+from catalog.image import Folder
+from catalog.vfs import Vfs
+from dav import browse, conditions, get, propfind, put, representation
+from dav.errors import HttpError, to_status
+from dav.locks import LockManager
+from dav.provider import CatalogProvider
+from dav.response import Response, empty
+
+log = logging.getLogger(__name__)
+access_log = logging.getLogger("dav.access")
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+
+
+class App:
+    """The tree of one catalog over HTTP."""
+
+    def __init__(self, vfs: Vfs) -> None:
+        self._vfs = vfs
+        self._provider = CatalogProvider(vfs, LockManager(vfs.catalog))
+        self._methods: dict[str, Callable[[str, Environ], Response | None]] = {
+            "GET": self._get,
+            "HEAD": self._get,
+            "POST": self._page,
+            "PUT": self._put,
+            "PROPFIND": self._propfind,
+        }
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request (PEP 3333)."""
+        started = time.monotonic()
+        request_id = environ["imagefs.request_id"] = uuid4().hex[:12]
+        self._provider.prepare(environ)
+        path = environ["PATH_INFO"].encode("latin-1").decode(errors="surrogateescape")
+        environ["PATH_INFO"] = path
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            _log(environ, path, status, started)
+            return start_response(status, [*headers, ("X-Request-Id", request_id)], exc_info)
+
+        try:
+            handler = self._methods.get(environ["REQUEST_METHOD"])
+            response = handler(path, environ) if handler else None
+            if response is None:
+                # It is for GET and HEAD (RFC 9110 §13.1.3); wsgidav answers 304 to any method.
+                environ.pop("HTTP_IF_MODIFIED_SINCE", None)
+                return self._provider.handle(environ, start)
+        except Exception as error:  # noqa: BLE001 - every failure is answered, once
+            response = self._failed(environ, error)
+        if response.send is not None:
+            environ["imagefs.send"] = response.send
+        status = f"{int(response.status)} {response.status.phrase}"
+        start(status, [*response.headers, ("Date", representation.http_date_now())])
+        return response.body
+
+    # -- methods -----------------------------------------------------------------------
+
+    def _get(self, path: str, environ: Environ) -> Response | None:
+        page = self._page(path, environ)
+        if page is not None:
+            return page
+        node = self._provider.resolve(path)
+        if isinstance(node, Folder):
+            raise HttpError(HTTPStatus.NOT_ACCEPTABLE, "a folder is HTML, JSON or PROPFIND")
+        return get.serve(self._vfs, node, _principal(environ), environ)
+
+    def _page(self, path: str, environ: Environ) -> Response | None:
+        """The page for people and programs (`browse`), where it answers."""
+        answer = browse.respond(browse.request_of(environ, path, self._vfs))
+        if answer is None:
+            if environ["REQUEST_METHOD"] == "POST":
+                raise HttpError(HTTPStatus.METHOD_NOT_ALLOWED)
+            return None
+        body = [answer.body] if isinstance(answer.body, bytes) else answer.body
+        return Response(HTTPStatus(answer.status), list(answer.headers), body)
+
+    def _put(self, path: str, environ: Environ) -> Response:
+        if path.endswith("/"):
+            raise HttpError(HTTPStatus.METHOD_NOT_ALLOWED, "MKCOL makes a folder")
+        self._provider.check_locks(path, environ)
+        try:
+            place = self._vfs.place(path)
+        except NotFound as error:
+            raise HttpError(HTTPStatus.CONFLICT, f"the folder is missing: {error}") from None
+        return put.receive(self._vfs, place, _principal(environ), environ)
+
+    def _propfind(self, path: str, environ: Environ) -> Response:
+        node = self._provider.resolve(path)
+        conditions.check(environ, representation.validators(node))
+        return propfind.respond(self._vfs, node, _principal(environ), environ)
+
+    # -- failures ----------------------------------------------------------------------
+
+    def _failed(self, environ: Environ, error: Exception) -> Response:
+        headers: list[tuple[str, str]] = []
+        match error:
+            case HttpError():
+                status, headers = error.status, list(error.headers)
+            case CatalogError():
+                status = to_status(error)
+            case DAVError():
+                status = HTTPStatus(error.value)
+            case _:
+                log.error("%s: failed unexpectedly", environ["imagefs.request_id"], exc_info=error)
+                status = HTTPStatus.INTERNAL_SERVER_ERROR
+        message = str(error) if status is not HTTPStatus.INTERNAL_SERVER_ERROR else ""
+        if isinstance(error, DAVError):
+            if error.err_condition is not None:
+                return _condition(status, error)
+            message = error.context_info or status.phrase
+        if status in (HTTPStatus.NOT_MODIFIED, HTTPStatus.NO_CONTENT):
+            return empty(status, *headers)
+        page = browse.error_page(
+            status, message, environ["imagefs.request_id"], environ.get("HTTP_ACCEPT", "")
+        )
+        body = page.body if isinstance(page.body, bytes) else b"".join(page.body)
+        return Response(status, [*headers, *page.headers], [body])
+
+
+def _principal(environ: Environ) -> Principal:
+    principal: Principal = environ["imagefs.principal"]
+    return principal
+
+
+def _condition(status: HTTPStatus, error: DAVError) -> Response:
+    """A precondition that failed, as XML that names it (RFC 4918 §16)."""
+    kind, body = error.get_response_page()
+    return Response(status, [("Content-Type", kind), ("Content-Length", str(len(body)))], [body])
+
+
+def _log(environ: Environ, path: str, status: str, started: float) -> None:
+    access_log.info(
+        "%s %s %s %s %s %s %.0fms",
+        environ["imagefs.request_id"],
+        environ.get("REMOTE_ADDR", "-"),
+        environ["imagefs.principal"].name,
+        environ["REQUEST_METHOD"],
+        ascii(path)[1:-1],
+        status[:3],
+        (time.monotonic() - started) * 1000,
+    )

@@ -1,0 +1,109 @@
+"""Who asks: HTTP Basic authentication (RFC 7617) in front of everything else.
+
+Users: `server`, around `app`.  Scope: a request's `Authorization` becomes a principal, or
+the request is answered here, without a look at its body.  Passwords and their pace are
+`catalog.authentication`'s.  No Digest: it would need the passwords themselves.
+Threading: one thread a request.
+"""
+
+from __future__ import annotations
+
+import logging
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import Any
+from uuid import uuid4
+
+from catalog.access import ANONYMOUS, Principal, Role
+from catalog.authentication import Authenticator
+from catalog.catalog import Catalog
+from catalog.errors import CatalogError, NotAuthenticated, TooManyAttempts
+from dav import browse
+from dav.errors import to_status
+from dav.settings import DavSettings
+
+access_log = logging.getLogger("dav.access")
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+Application = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+CHALLENGE = 'Basic realm="imagefs", charset="UTF-8"'
+
+_READING = frozenset({"GET", "HEAD", "OPTIONS", "PROPFIND"})
+_ANONYMOUS = {
+    "read": Principal(ANONYMOUS, Role.READER),
+    "write": Principal(ANONYMOUS, Role.MEMBER),
+}
+
+
+class Authentication:
+    """A WSGI application that lets in whom it knows, as `environ["imagefs.principal"]`."""
+
+    def __init__(self, app: Application, catalog: Catalog, settings: DavSettings) -> None:
+        self._app = app
+        self._anonymous = _ANONYMOUS.get(settings.anonymous)
+        self._authenticator = Authenticator(catalog)
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request (PEP 3333)."""
+        try:
+            principal = self._principal(environ)
+        except CatalogError as error:
+            return _refuse(environ, start_response, error)
+        environ["imagefs.principal"] = principal
+        environ["wsgidav.auth.user_name"] = principal.name
+        return self._app(environ, start_response)
+
+    def _principal(self, environ: Environ) -> Principal:
+        authorization = environ.get("HTTP_AUTHORIZATION", "")
+        if authorization:
+            name, password = _credentials(authorization)
+            return self._authenticator.authenticate(name, password, environ["REMOTE_ADDR"])
+        principal = self._anonymous
+        # Who may only read without a name is asked for one before a change: most clients
+        # send it no earlier.
+        if principal is None or (
+            principal.role is Role.READER and environ["REQUEST_METHOD"] not in _READING
+        ):
+            raise NotAuthenticated("", "a name and a password are needed")
+        return principal
+
+
+def _credentials(authorization: str) -> tuple[str, str]:
+    """Name and password (RFC 7617 §2).  Raises NotAuthenticated."""
+    scheme, _, token = authorization.partition(" ")
+    try:
+        text = b64decode(token.strip(), validate=True).decode()
+    except (Base64Error, ValueError):
+        text = ""
+    name, colon, password = text.partition(":")
+    if scheme.lower() != "basic" or not colon or not name.isprintable():
+        raise NotAuthenticated("", "this is not Basic authentication in UTF-8")
+    return name, password
+
+
+def _refuse(
+    environ: Environ, start_response: StartResponse, error: CatalogError
+) -> Iterable[bytes]:
+    status, request_id = to_status(error), uuid4().hex[:12]
+    headers = [("X-Request-Id", request_id)]
+    if status is HTTPStatus.UNAUTHORIZED:
+        headers.append(("WWW-Authenticate", CHALLENGE))
+    if isinstance(error, TooManyAttempts):
+        headers.append(("Retry-After", str(error.retry_after)))
+    access_log.info(
+        "%s %s - %s %s %d %s",
+        request_id,
+        environ["REMOTE_ADDR"],
+        environ["REQUEST_METHOD"],
+        ascii(environ["PATH_INFO"])[1:-1],
+        status,
+        ascii(str(error))[1:-1],
+    )
+    message = error.reason or error.summary
+    page = browse.error_page(status, message, request_id, environ.get("HTTP_ACCEPT", ""))
+    start_response(f"{int(status)} {status.phrase}", [*page.headers, *headers])
+    return [page.body] if isinstance(page.body, bytes) else page.body

@@ -1,0 +1,15 @@
+"""The page for people: the tree's own URLs, as HTML and as JSON.
+
+Users: `dav.app`, which asks `respond` before it treats a request as WebDAV.
+Scope: folders, an image's page (`?page`), changing it (`?properties`), `SHA256SUMS`,
+and the page's own assets below `/.assets/`.  The data of an image is never served here.
+Threading: any thread; everything it keeps is read-only.
+"""
+
+from __future__ import annotations
+
+from dav.browse.exchange import Request, Response, request_of
+from dav.browse.pages import error_page
+from dav.browse.routes import respond
+
+__all__ = ["Request", "Response", "error_page", "request_of", "respond"]

@@ -1,0 +1,70 @@
+"""Setting an image's fields and properties from the page: POST to `<image>?properties`.
+
+The body is a JSON object of `image.<field>` and `property.<name>` to a text, or to null,
+which removes a property; all of it is done or nothing.  No other site can make a browser
+send it: it needs a header of its own, which takes a permission that is never given (Fetch
+Standard, "CORS-preflight request"), and its `Origin` must be this server.
+"""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import urlsplit
+
+from catalog.errors import Forbidden, InvalidValue
+from catalog.image import Entry
+from dav.browse.exchange import Request
+
+QUERY = "properties"
+HEADER = "x-imagefs"
+
+
+def set_attributes(request: Request, entry: Entry) -> None:
+    """Do what the request asks.
+
+    Raises Forbidden, InvalidValue, and what `Catalog.set_attributes` raises.
+    """
+    _check_own_page(request)
+    values = _values(request)
+    request.vfs.catalog.set_attributes(entry.image.number, values, request.principal)
+
+
+def _check_own_page(request: Request) -> None:
+    origin = request.headers.get("origin")
+    # A proxy may speak TLS for us: the scheme of the page is then not ours.
+    ours = urlsplit(request.base_url).netloc
+    if origin is not None and urlsplit(origin).netloc != ours:
+        raise Forbidden(request.path, "the request comes from another site's page")
+    if request.headers.get(HEADER) != "1":
+        raise Forbidden(request.path, "the header 'X-Imagefs: 1' is missing")
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise InvalidValue("Content-Type", "must be application/json")
+
+
+def _values(request: Request) -> dict[str, str | None]:
+    try:
+        values = json.loads(request.read())
+    except (ValueError, RecursionError):
+        raise InvalidValue("body", "is not JSON") from None
+    if not isinstance(values, dict) or not all(
+        value is None or isinstance(value, str) for value in values.values()
+    ):
+        raise InvalidValue("body", "must be a JSON object of texts and nulls")
+    for text in (*values, *values.values()):
+        _check_text(text)
+    return values
+
+
+def _check_text(text: str | None) -> None:
+    # JSON can spell what UTF-8 cannot (a lone surrogate) and what SQL takes for an end.
+    if text is not None and ("\0" in text or not _is_utf8(text)):
+        raise InvalidValue("body", "holds text that is not UTF-8, or a NUL")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,130 @@
+"""Commands a person copies into a shell to use an image.
+
+A name is hostile: each is quoted, and none can be read as an option.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+
+from catalog.access import ANONYMOUS, Principal
+from catalog.fields import Details
+from dav.browse import sums
+from dav.browse.exchange import url_of
+from dav.browse.wording import printable
+
+MOUNT_POINT = "/mnt/images"
+
+_MEMORY = 2048
+"""MiB for a guest whose image does not say what it needs."""
+_DISK = 20
+"""GiB for a guest that is installed from a CD."""
+
+_CHECKERS = {"sha256": "sha256sum", "sha384": "sha384sum", "sha512": "sha512sum"}
+# What `--property KEY=VALUE` takes for sure; other properties are left out.
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9._-]{1,60}")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command, and what it is for."""
+
+    title: str
+    text: str
+
+
+def commands(
+    details: Details, name: str, path: str, base_url: str, principal: Principal
+) -> tuple[Command, ...]:
+    """What can be done with the image that is called `name` at `path` of the tree."""
+    mounted = MOUNT_POINT + path
+    return (
+        Command("Download, resume and check", _download(details, name, path, base_url, principal)),
+        Command("Mount on this host", f"imagefs mount {MOUNT_POINT}"),
+        Command("Mount over the network (davfs2)", _davfs(base_url)),
+        Command("Disk on top of it (qemu-img)", _overlay(details, mounted)),
+        Command("New guest (virt-install)", _guest(details, mounted)),
+        Command("Copy to an OpenStack cloud", _openstack(details, name, mounted)),
+    )
+
+
+def _download(details: Details, name: str, path: str, base_url: str, principal: Principal) -> str:
+    user = "" if principal.name == ANONYMOUS else f" --user {quote(principal.name)}"
+    url = quote(base_url + url_of(path))
+    target = quote(f"./{name}" if name.startswith("-") else name)
+    fetch = f"curl --fail --location{user} --continue-at - \\\n  --output {target} \\\n  {url}"
+    checker = _CHECKERS.get(details.image.os_hash_algo or "")
+    if checker is None or details.image.os_hash_value is None:
+        return fetch
+    line = quote(sums.line(details.image.os_hash_value, name))
+    return f"{fetch} &&\nprintf '%s\\n' \\\n  {line} |\n  {checker} --check -"
+
+
+def quote(text: str) -> str:
+    """One word of a shell.
+
+    What does not show, such as a change of the writing direction, is spelled out as bash
+    and zsh do, so that the command is what it looks like.
+    """
+    if text.isprintable():
+        return shlex.quote(text)
+    spelled = printable(text.replace("\\", "\\\\").replace("'", "\\'"))
+    return f"$'{spelled}'"
+
+
+def _davfs(base_url: str) -> str:
+    return f"mount -t davfs -o ro {quote(base_url + '/')} {MOUNT_POINT}"
+
+
+def _format(details: Details) -> str:
+    return details.image.disk_format or "raw"
+
+
+def _overlay(details: Details, mounted: str) -> str:
+    return (
+        f"qemu-img create -f qcow2 -F {quote(_format(details))} \\\n"
+        f"  -b {quote(mounted)} guest.qcow2"
+    )
+
+
+def _guest(details: Details, mounted: str) -> str:
+    memory = details.image.min_ram or _MEMORY
+    if details.image.disk_format == "iso":
+        disk = f"--disk size={details.image.min_disk or _DISK} --cdrom {quote(mounted)}"
+    else:
+        # virt-install separates options by commas and reads two as one.
+        backing = quote(mounted.replace(",", ",,"))
+        disk = (
+            f"--import --disk size={_disk_size(details)},backing_format={_format(details)},"
+            f"backing_store={backing}"
+        )
+    return (
+        f"virt-install --name guest --memory {memory} --vcpus 2 \\\n"
+        f"  --osinfo detect=on,require=off \\\n  {disk}"
+    )
+
+
+def _disk_size(details: Details) -> int:
+    """GiB of a disk that holds the image."""
+    return max(details.image.min_disk, -(-(details.image.virtual_size or 0) // 2**30), 1)
+
+
+def _openstack(details: Details, name: str, mounted: str) -> str:
+    image = details.image
+    options = [
+        f"--disk-format {quote(_format(details))}",
+        f"--container-format {quote(image.container_format)}",
+    ]
+    if image.min_disk:
+        options.append(f"--min-disk {image.min_disk}")
+    if image.min_ram:
+        options.append(f"--min-ram {image.min_ram}")
+    options += [
+        f"--property {quote(f'{key}={value}')}"
+        for key, value in details.properties.items()
+        if _PLAIN_KEY.fullmatch(key) and value.isprintable()
+    ]
+    options += [f"--file {quote(mounted)}", f"-- {quote(name)}"]
+    return "openstack image create \\\n  " + " \\\n  ".join(options)

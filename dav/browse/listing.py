@@ -1,0 +1,204 @@
+"""What a person sees of a folder: one page of it, sorted and filtered by the URL's query."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from catalog.access import Principal, check_create, owns
+from catalog.errors import CatalogError, Forbidden, NotFound
+from catalog.image import Entry, Folder, FolderKind
+from catalog.repository.browse import FolderPage, Listed, Sort
+from catalog.status import IN_PROGRESS, Status
+from catalog.stores.base import Capability, Usage
+from catalog.vfs import Vfs
+from dav.browse.exchange import number_of
+
+PAGE_SIZE = 100
+MAX_FOLDERS = 1000
+"""Folders shown above the images; more than that nobody reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How the person wants to see the folder."""
+
+    sort: Sort
+    descending: bool
+    text: str
+    status: Status | None
+    offset: int
+
+    def url(self, *, sort: Sort | None = None, offset: int = 0) -> str:
+        """The query of the same folder in another order, or further on."""
+        descending = self.descending
+        if sort is not None:
+            descending = sort is self.sort and not descending
+        fields = {
+            "q": self.text,
+            "status": self.status or "",
+            "sort": sort or self.sort,
+            "dir": "desc" if descending else "asc",
+            "offset": str(offset or ""),
+        }
+        return "?" + urlencode({name: value for name, value in fields.items() if value})
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One image of the table."""
+
+    entry: Entry
+    path: str
+    os: str
+    size: int
+    """Bytes; of an upload that goes on, those that have arrived."""
+    owned: bool
+    restore_to: str | None
+    """In the trash: the path it goes back to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A folder's page."""
+
+    folder: Folder
+    path: str
+    """Absolute, without a slash at its end; empty for the root."""
+    view: View
+    folders: tuple[Folder, ...]
+    rows: tuple[Row, ...]
+    total: int
+    usage: Usage | None
+    """The store's room; None when it does not answer."""
+    writable: bool
+
+    @property
+    def busy(self) -> bool:
+        """Whether an upload on this page is still going on."""
+        return any(row.entry.image.status in IN_PROGRESS for row in self.rows)
+
+    @property
+    def is_trash(self) -> bool:
+        return self.folder.kind is FolderKind.TRASH
+
+
+def view_of(query: Mapping[str, str], folder: Folder) -> View:
+    """Read the query; what it does not say, or says wrongly, is as by default."""
+    in_trash = folder.kind is FolderKind.TRASH
+    default = Sort.DELETED_AT if in_trash else Sort.NAME
+    wanted = query.get("sort", "")
+    status = query.get("status", "")
+    return View(
+        sort=Sort(wanted) if wanted in set(Sort) else default,
+        descending=query.get("dir") == "desc" if wanted else in_trash,
+        text=query.get("q", "").replace("\0", "")[:255],
+        status=Status(status) if status in set(Status) else None,
+        offset=number_of(query.get("offset", "")),
+    )
+
+
+def read_listing(
+    vfs: Vfs, folder: Folder, path: str, query: Mapping[str, str], principal: Principal
+) -> Listing:
+    """One page of a store, its trash, or a folder in it."""
+    view = view_of(query, folder)
+    folders, page = _read(vfs, folder, view, principal)
+    restore = _Restore(vfs) if folder.kind is FolderKind.TRASH else None
+    return Listing(
+        folder,
+        path,
+        view,
+        folders,
+        tuple(_row(vfs, listed, path, principal, restore) for listed in page.listed),
+        page.total,
+        _usage(vfs, folder.store),
+        _is_writable(vfs, folder, principal),
+    )
+
+
+def _read(
+    vfs: Vfs, folder: Folder, view: View, principal: Principal
+) -> tuple[tuple[Folder, ...], FolderPage]:
+    with vfs.catalog.read() as repository:
+        page = repository.folder_page(
+            folder.number,
+            principal,
+            sort=view.sort,
+            descending=view.descending,
+            filter_text=view.text,
+            status=view.status,
+            offset=view.offset,
+            limit=PAGE_SIZE,
+        )
+        if view.offset or view.status is not None:
+            return (), page
+        found = repository.folders_in(folder.number, limit=MAX_FOLDERS)
+    text = view.text.casefold()
+    folders = (child for child in found if child.kind is FolderKind.PLAIN)
+    shown = (child for child in folders if text in child.name.casefold())
+    return tuple(sorted(shown, key=lambda child: child.name)), page
+
+
+def _row(
+    vfs: Vfs, listed: Listed, path: str, principal: Principal, restore: _Restore | None
+) -> Row:
+    entry = listed.entry
+    return Row(
+        entry,
+        f"{path}/{entry.name}",
+        " ".join(part for part in (listed.os_distro, listed.os_version) if part),
+        arrived(vfs, entry),
+        owns(principal, entry.image.owner),
+        None if restore is None else restore.path(entry),
+    )
+
+
+def arrived(vfs: Vfs, entry: Entry) -> int:
+    """The image's size in bytes, or what this process has received of it so far."""
+    if entry.image.status in IN_PROGRESS:
+        upload = vfs.uploads.get(entry.image.number)
+        if upload is not None:
+            return upload.size
+    return entry.image.size
+
+
+class _Restore:
+    """Where deleted images were; each folder is looked up once."""
+
+    def __init__(self, vfs: Vfs) -> None:
+        self._vfs = vfs
+        self._paths: dict[int | None, str] = {}
+
+    def path(self, entry: Entry) -> str:
+        number = entry.location.trashed_from
+        if number not in self._paths:
+            self._paths[number] = self._folder_path(number, entry.store)
+        return f"{self._paths[number]}/{entry.image.name}"
+
+    def _folder_path(self, number: int | None, store: str) -> str:
+        # The folder may have been removed since: then the store itself takes it.
+        if number is not None:
+            try:
+                return self._vfs.path(self._vfs.folder(number))
+            except NotFound:
+                pass
+        return f"/{store}"
+
+
+def _usage(vfs: Vfs, store: str) -> Usage | None:
+    try:
+        return vfs.usage(store)
+    except CatalogError:
+        return None
+
+
+def _is_writable(vfs: Vfs, folder: Folder, principal: Principal) -> bool:
+    if folder.kind not in (FolderKind.STORE, FolderKind.PLAIN):
+        return False
+    try:
+        check_create(principal)
+    except Forbidden:
+        return False
+    return Capability.WRITE in vfs.catalog.store(folder.store).capabilities

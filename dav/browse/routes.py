@@ -1,0 +1,163 @@
+"""Which page a request is for."""
+
+from __future__ import annotations
+
+from catalog import names
+from catalog.access import check_read_data, check_see
+from catalog.errors import CatalogError, NotFound
+from catalog.image import Entry, Folder, FolderKind
+from catalog.members import members_of, visible
+from catalog.vfs import BY_ID, Link, Node
+from dav.browse import assets, attributes, documents, pages, sums
+from dav.browse.exchange import (
+    Kind,
+    Request,
+    Response,
+    answer,
+    kind_for,
+    number_of,
+    redirect,
+    url_of,
+)
+from dav.browse.listing import PAGE_SIZE, arrived, read_listing
+from dav.browse.stores import store_cards
+
+PAGE_QUERY = "page"
+
+
+def respond(request: Request) -> Response | None:
+    """Answer a request that is for the page; None for one that is WebDAV's.
+
+    GET and HEAD of a folder, of `<image>?page`, of an absent `SHA256SUMS` and of the
+    assets; POST to `<image>?properties`.  Raises catalog.errors.
+    """
+    match request.method:
+        case "GET":
+            return _get(request)
+        case "HEAD":
+            response = _get(request)
+            return None if response is None else _without_body(response)
+        case "POST" if attributes.QUERY in request.query:
+            return _post(request)
+    return None
+
+
+def _without_body(response: Response) -> Response:
+    return Response(response.status, response.headers, b"")
+
+
+def _get(request: Request) -> Response | None:
+    if request.path.startswith(assets.FOLDER + "/"):
+        return assets.asset(request.path)
+    path = _without_slash(request.path)
+    try:
+        node = request.vfs.resolve(path)
+    except NotFound:
+        return _sums(request, path)
+    match node:
+        case Folder():
+            return _folder(request, node, path)
+        case Entry() | Link() if PAGE_QUERY in request.query:
+            return _image(request, node, path)
+    return None
+
+
+def _without_slash(path: str) -> str:
+    return "".join(f"/{part}" for part in path.split("/") if part)
+
+
+def _sums(request: Request, path: str) -> Response | None:
+    above, _, name = path.rpartition("/")
+    if name != sums.NAME:
+        return None
+    folder = request.vfs.resolve(above)
+    if not isinstance(folder, Folder) or folder.kind not in (FolderKind.STORE, FolderKind.PLAIN):
+        return None
+    return answer(sums.sums(request.vfs, folder, request.principal), Kind.TEXT)
+
+
+# -- folders ---------------------------------------------------------------------------
+
+
+def _folder(request: Request, folder: Folder, path: str) -> Response:
+    kind = kind_for(request.accept, otherwise=Kind.HTML)
+    if folder.kind is FolderKind.ROOT:
+        cards = store_cards(request.vfs)
+        if kind is Kind.JSON:
+            return answer(documents.root_document(cards), kind)
+        return answer(pages.root_page(request, cards), kind)
+    if folder.number == BY_ID:
+        return _by_id(request, kind)
+    listing = read_listing(request.vfs, folder, path, request.query, request.principal)
+    if kind is Kind.JSON:
+        return answer(documents.listing_document(listing), kind)
+    return answer(pages.listing_page(request, listing), kind)
+
+
+def _by_id(request: Request, kind: Kind) -> Response:
+    """Ids in pages: `after` is the cookie of the last one seen."""
+    after = number_of(request.query.get("after", ""))
+    page = request.vfs.page(BY_ID, after=after, limit=PAGE_SIZE)
+    found = [node for _cookie, node in page if isinstance(node, Link)]
+    seen = visible(request.vfs.catalog, [link.image for link in found], request.principal)
+    links = [
+        (link.name, link.target.removeprefix("..")) for link in found if link.image.number in seen
+    ]
+    if kind is Kind.JSON:
+        return answer(documents.links_document(links), kind)
+    last = page[-1][0] if page else 0
+    following = last if request.vfs.page(BY_ID, after=last, limit=1) else None
+    return answer(pages.by_id_page(request, links, following), kind)
+
+
+# -- images ----------------------------------------------------------------------------
+
+
+def _image(request: Request, node: Entry | Link, path: str) -> Response:
+    if isinstance(node, Link):
+        return redirect(f"{url_of(node.target.removeprefix('..'))}?{PAGE_QUERY}")
+    _check_see(request, node)
+    return _show(request, node, path)
+
+
+def _show(request: Request, entry: Entry, path: str) -> Response:
+    vfs = request.vfs
+    details = vfs.catalog.details(entry.image.number)
+    paths = tuple(vfs.path(other) for other in vfs.entries_of(entry.image.number))
+    kind = kind_for(request.accept, otherwise=Kind.HTML)
+    size = arrived(vfs, entry)
+    if kind is Kind.JSON:
+        return answer(documents.image_document(details, path, paths, size), kind)
+    shown = pages.Shown(entry, details, path, paths, size, _may_download(request, entry))
+    return answer(pages.image_page(request, shown), kind)
+
+
+def _check_see(request: Request, entry: Entry) -> None:
+    members = members_of(request.vfs.catalog, entry.image)
+    check_see(request.principal, entry.image, members)
+
+
+def _may_download(request: Request, entry: Entry) -> bool:
+    try:
+        members = members_of(request.vfs.catalog, entry.image)
+        check_read_data(request.principal, entry.image, members)
+    except CatalogError:
+        return False
+    return True
+
+
+def _post(request: Request) -> Response:
+    path = _without_slash(request.path)
+    entry = _entry(request.vfs.resolve(path), path)
+    _check_see(request, entry)
+    attributes.set_attributes(request, entry)
+    entry = _entry(request.vfs.resolve(path), path)
+    details = request.vfs.catalog.details(entry.image.number)
+    body = documents.image_document(details, path, (path,), arrived(request.vfs, entry))
+    return answer(body, Kind.JSON)
+
+
+def _entry(node: Node, path: str) -> Entry:
+    if isinstance(node, Entry):
+        return node
+    raise NotFound(path, f"is not an image below a store (ids: /{names.BY_ID})")

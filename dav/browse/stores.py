@@ -1,0 +1,57 @@
+"""The overview: every store, its room and what it holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from catalog.errors import CatalogError
+from catalog.repository.browse import StoreTotals
+from catalog.stores.base import Capability, Store, Usage
+from catalog.vfs import Vfs
+
+_NOTHING = StoreTotals(0, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCard:
+    """One store of the overview."""
+
+    name: str
+    is_default: bool
+    takes: str
+    """What can be put there, in a word."""
+    totals: StoreTotals
+    usage: Usage
+    problem: str
+    """Why it does not answer, or empty."""
+
+    @property
+    def used(self) -> int | None:
+        """Bytes that are not free on whatever the store lies on."""
+        if self.usage.total is None or self.usage.free is None:
+            return None
+        return self.usage.total - self.usage.free
+
+
+def store_cards(vfs: Vfs) -> tuple[StoreCard, ...]:
+    """All configured stores, by name."""
+    with vfs.catalog.read() as repository:
+        totals = repository.store_totals()
+    stores = sorted(vfs.catalog.stores.items())
+    return tuple(_card(vfs, name, store, totals.get(name, _NOTHING)) for name, store in stores)
+
+
+def _card(vfs: Vfs, name: str, store: Store, totals: StoreTotals) -> StoreCard:
+    problem, usage = "", Usage(None, None)
+    try:
+        usage = store.usage()
+    except CatalogError as error:
+        problem = str(error)
+    is_default = name == vfs.catalog.settings.default_store
+    return StoreCard(name, is_default, _takes(store), totals, usage, problem)
+
+
+def _takes(store: Store) -> str:
+    if Capability.EXTERNAL in store.capabilities:
+        return "links"
+    return "uploads" if Capability.WRITE in store.capabilities else "read-only"

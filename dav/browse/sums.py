@@ -1,0 +1,33 @@
+"""`SHA256SUMS`: every folder's digests, as sha256sum(1) writes and checks them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from catalog.access import Principal
+from catalog.image import Folder
+from catalog.vfs import Vfs
+
+NAME = "SHA256SUMS"
+
+
+def line(os_hash_value: str, name: str) -> str:
+    """One line without its end; a name with a backslash is escaped, which the line tells.
+
+    GNU coreutils, "md5sum invocation"; names hold no line ends (DESIGN §4).
+    """
+    escaped = name.replace("\\", "\\\\")
+    mark = "\\" if escaped != name else ""
+    return f"{mark}{os_hash_value}  {escaped}"
+
+
+def sums(vfs: Vfs, folder: Folder, principal: Principal) -> Iterator[bytes]:
+    """The lines of a folder's active images that have a sha256, in blocks."""
+    after = 0
+    while True:
+        with vfs.catalog.read() as repository:
+            found = repository.folder_digests(folder.number, principal, "sha256", after=after)
+        if not found:
+            return
+        yield "".join(f"{line(value, name)}\n" for _cookie, value, name in found).encode()
+        after = found[-1][0]

@@ -1,0 +1,89 @@
+"""`imagefs dav`: serve the catalog over WebDAV.
+
+Users: the `imagefs` command, through the entry-point group `imagefs.commands`.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from types import FrameType
+
+import click
+from pydantic import ValidationError
+
+from catalog.cli.session import Session, pass_session
+from catalog.deletion import recover
+from catalog.errors import InvalidSettings
+from catalog.notify import notify, watchdog_interval
+from catalog.process import this_process
+from dav.settings import DavSettings
+
+log = logging.getLogger(__name__)
+
+_DRAIN = 30.0
+"""Seconds that running requests have to end at a stop."""
+_HEARTBEAT = 60.0
+
+
+@click.command()
+@click.option("--listen", metavar="HOST:PORT", help="Listen there instead of [dav] listen.")
+@click.option(
+    "--anonymous",
+    type=click.Choice(["none", "read", "write"]),
+    help="What those may who give no name, instead of [dav] anonymous.",
+)
+@pass_session
+def dav(session: Session, listen: str | None, anonymous: str | None) -> None:
+    """Serve the catalog over WebDAV and to browsers, until it is stopped."""
+    # Imported here: the server's libraries take longer to load than other commands run.
+    from dav.app import App
+    from dav.auth import Authentication
+    from dav.server import Server, TlsFiles
+
+    settings = _settings(session, listen=listen, anonymous=anonymous)
+    logging.getLogger().setLevel(min(logging.INFO, logging.getLogger().level))
+    for image in recover(session.catalog):
+        log.warning("%s (%s): killed: its upload was cut off", image.name, image.id)
+    app = Authentication(App(session.vfs), session.catalog, settings)
+    tls = None
+    if settings.tls_certificate is not None and settings.tls_key is not None:
+        tls = TlsFiles(settings.tls_certificate, settings.tls_key)
+    server = Server(app, settings.address, tls=tls)
+    server.start()
+    scheme = "https" if tls else "http"
+    log.info("serving at %s://%s:%d/", scheme, settings.address[0], server.port)
+    notify("READY=1")
+    _until_stopped(session)
+    notify("STOPPING=1")
+    server.stop(_DRAIN)
+
+
+def _settings(session: Session, **given: str | None) -> DavSettings:
+    """The `[dav]` section with what the command line says instead.  Raises InvalidSettings."""
+    configured: DavSettings = session.settings.section("dav")
+    wanted = {name: value for name, value in given.items() if value is not None}
+    try:
+        return DavSettings.model_validate({**configured.model_dump(), **wanted})
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise InvalidSettings("--" + " --".join(wanted), reason) from None
+
+
+def _until_stopped(session: Session) -> None:
+    stopped = threading.Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        stopped.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stop)
+    interval = min(watchdog_interval() or _HEARTBEAT, _HEARTBEAT)
+    while not stopped.wait(interval):
+        notify("WATCHDOG=1")
+        session.catalog.beat(this_process(), [])
+
+
+commands = (dav,)
+"""What this package adds to the `imagefs` command."""

@@ -1,0 +1,77 @@
+"""What an HTTP status means here: one table from the catalog's errors.
+
+A test walks the whole tree of `catalog.errors` and demands an entry for each class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from wsgidav.dav_error import DAVError
+
+from catalog import errors
+from catalog.errors import CatalogError
+
+_S = HTTPStatus
+
+STATUS: Mapping[type[CatalogError], HTTPStatus] = {
+    errors.CatalogError: _S.INTERNAL_SERVER_ERROR,
+    errors.NotFound: _S.NOT_FOUND,
+    errors.AlreadyExists: _S.CONFLICT,
+    errors.NotAFolder: _S.CONFLICT,
+    errors.IsAFolder: _S.METHOD_NOT_ALLOWED,
+    errors.FolderNotEmpty: _S.CONFLICT,
+    errors.Conflict: _S.CONFLICT,
+    errors.InvalidTransition: _S.CONFLICT,
+    errors.Locked: _S.LOCKED,
+    errors.Immutable: _S.FORBIDDEN,
+    errors.Protected: _S.FORBIDDEN,
+    errors.Forbidden: _S.FORBIDDEN,
+    errors.Deactivated: _S.FORBIDDEN,
+    errors.NotAuthenticated: _S.UNAUTHORIZED,
+    errors.TooManyAttempts: _S.TOO_MANY_REQUESTS,
+    errors.ReadOnlyStore: _S.FORBIDDEN,
+    errors.InvalidImage: _S.UNSUPPORTED_MEDIA_TYPE,
+    errors.InvalidName: _S.BAD_REQUEST,
+    errors.InvalidValue: _S.BAD_REQUEST,
+    errors.ImageTooLarge: _S.REQUEST_ENTITY_TOO_LARGE,
+    errors.QuotaExceeded: _S.INSUFFICIENT_STORAGE,
+    errors.StoreFull: _S.INSUFFICIENT_STORAGE,
+    errors.IncompleteUpload: _S.BAD_REQUEST,
+    errors.DigestMismatch: _S.BAD_REQUEST,
+    # On a read: what lies behind this server is broken, not the request.
+    errors.DataDamaged: _S.BAD_GATEWAY,
+    errors.ImageKilled: _S.NOT_FOUND,
+    errors.StoreUnavailable: _S.SERVICE_UNAVAILABLE,
+    errors.NotSupported: _S.FORBIDDEN,
+    errors.CatalogUnavailable: _S.SERVICE_UNAVAILABLE,
+    errors.NoCatalog: _S.SERVICE_UNAVAILABLE,
+    errors.SchemaTooNew: _S.SERVICE_UNAVAILABLE,
+    errors.CatalogLocked: _S.SERVICE_UNAVAILABLE,
+    errors.InvalidSettings: _S.INTERNAL_SERVER_ERROR,
+}
+
+
+class HttpError(Exception):
+    """A refusal that only HTTP knows: a failed precondition, a range out of bounds."""
+
+    def __init__(
+        self, status: HTTPStatus, reason: str = "", headers: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        super().__init__(reason or status.phrase)
+        self.status = status
+        self.headers = headers
+
+
+def to_status(error: CatalogError) -> HTTPStatus:
+    """The status of a catalog error: its own entry, or its nearest ancestor's."""
+    for kind in type(error).__mro__:
+        if kind in STATUS:
+            return STATUS[kind]
+    return HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def to_dav_error(error: CatalogError) -> DAVError:
+    """The same failure as wsgidav passes it on, in a multi-status for example."""
+    return DAVError(int(to_status(error)), context_info=str(error))

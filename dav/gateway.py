@@ -1,0 +1,83 @@
+"""Between a request and the WSGI application (PEP 3333).
+
+Used by server, which makes one per request; one thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any
+
+from cheroot.wsgi import Gateway_10
+
+from dav.body import FileRange
+from dav.request import Request
+
+SEND = "imagefs.send"
+"""The environment's key under which a handler leaves a FileRange as the response's body."""
+
+_ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
+
+
+class Gateway(Gateway_10):
+    """cheroot's WSGI environment; the answer is sent by Request."""
+
+    req: Request
+    env: dict[str, Any]
+
+    def get_environ(self) -> dict[str, Any]:  # type: ignore[override]  # cheroot's stub says None
+        """Make the environment; `wsgi.input` is a dav.body.Body."""
+        environ: dict[str, Any] = super().get_environ()  # type: ignore[no-untyped-call]
+        environ["wsgi.input_terminated"] = True
+        return environ
+
+    def respond(self) -> None:
+        """Call the application and send what it answers; raises Disconnected."""
+        response: Iterable[bytes] = ()
+        try:
+            response = self.req.server.wsgi_app(self.env, self.start_response)
+            for block in response:
+                if block:
+                    self.write(block)
+            # Looked up late: an application written as a generator has only now run to its end.
+            if isinstance(file := self.env.get(SEND), FileRange):
+                self.req.write_file(file)
+            self.req.end()
+        finally:
+            self._close(response)
+
+    def start_response(
+        self,
+        status: str,
+        headers: list[tuple[str, str]],
+        exc_info: _ExcInfo | None = None,
+    ) -> Callable[[bytes], None]:
+        """Note status and headers; they go out with the body's first block (PEP 3333)."""
+        if exc_info and exc_info[1] and self.req.sent_headers:
+            raise exc_info[1]
+        if self.started_response and not exc_info:
+            raise RuntimeError("start_response was called twice")
+        if any(set("\r\n\0") & set(text) for text in (status, *sum(headers, ()))):
+            raise ValueError("a response header has a line break in it")
+        self.started_response = True
+        self.req.status = status.encode("latin-1")
+        self.req.outheaders = [
+            (name.encode("latin-1"), value.encode("latin-1")) for name, value in headers
+        ]
+        return self.write
+
+    def write(self, chunk: bytes) -> None:
+        """Send a block of the body."""
+        if not self.started_response:
+            raise RuntimeError("the body begins before start_response was called")
+        self.req.write(chunk)
+
+    def _close(self, response: Iterable[bytes]) -> None:
+        file = self.env.pop(SEND, None)
+        try:
+            if isinstance(file, FileRange):
+                file.close()
+        finally:
+            if close := getattr(response, "close", None):
+                close()

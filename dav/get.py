@@ -1,0 +1,172 @@
+"""GET and HEAD of an image's data (RFC 9110 §9.3.1, §14).
+
+Users: `app`.  Data of a local file goes out by sendfile (`dav.body.FileRange`), any other
+in blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from http import HTTPStatus
+from secrets import token_hex
+from typing import Any
+
+from catalog import access
+from catalog.access import Principal
+from catalog.errors import Conflict
+from catalog.image import Entry, Image
+from catalog.members import members_of
+from catalog.status import Status
+from catalog.stores.base import DataReader
+from catalog.upload import Upload, UploadState
+from catalog.vfs import Vfs
+from dav import conditions, representation
+from dav.body import FileRange
+from dav.response import Response
+
+_BLOCK = 1024 * 1024
+
+
+def serve(vfs: Vfs, entry: Entry, principal: Principal, environ: dict[str, Any]) -> Response:
+    """Answer a GET or HEAD of an image.
+
+    Raises HttpError (304, 412, 416), Forbidden, Deactivated, ImageKilled, Conflict while
+    it is being uploaded, StoreUnavailable.
+    """
+    image = entry.image
+    headers = [
+        ("Accept-Ranges", "bytes"),
+        ("ETag", representation.etag(image)),
+        ("Last-Modified", representation.http_date(representation.modified_at(image))),
+        ("Content-Type", representation.content_type(image)),
+        # Names are anybody's: no browser shall ever show an image's bytes as a page.
+        ("X-Content-Type-Options", "nosniff"),
+        *representation.digest_headers(image),
+    ]
+    current = representation.validators(entry)
+    head = environ["REQUEST_METHOD"] == "HEAD"
+    reader = _open(vfs, image, principal, headers, head=head)
+    try:
+        conditions.check(environ, current)
+        # Range has a meaning for GET alone (RFC 9110 §14.2).
+        wanted = None if head else conditions.ranges(environ, current, reader.size)
+        return _respond(reader, wanted, headers, head=head)
+    except BaseException:
+        reader.close()
+        raise
+
+
+def _open(
+    vfs: Vfs, image: Image, principal: Principal, headers: list[tuple[str, str]], *, head: bool
+) -> DataReader:
+    """The image's data; none of a queued one; of a temporary name what has been uploaded."""
+    if image.status not in (Status.QUEUED, Status.SAVING):
+        return vfs.open(image.number, principal)
+    access.check_read_data(principal, image, members_of(vfs.catalog, image))
+    upload = vfs.uploads.get(image.number)
+    if upload is not None and upload.state is UploadState.FINISHED:
+        return _Staged(upload)
+    if upload is not None:
+        headers.append(("Upload-Offset", str(upload.size)))
+    if image.status is Status.SAVING and not head:
+        raise Conflict(image.name, "is still being uploaded")
+    return _Staged(None)
+
+
+class _Staged(DataReader):
+    """What an upload has staged; nothing when there is none."""
+
+    def __init__(self, upload: Upload | None) -> None:
+        self._upload = upload
+        self.size = upload.size if upload is not None else 0
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        return self._upload.read_at(offset, size) if self._upload is not None else b""
+
+    def fileno(self) -> None:
+        return None
+
+    def close(self) -> None:
+        self._upload = None
+
+
+def _respond(
+    reader: DataReader,
+    wanted: list[tuple[int, int]] | None,
+    headers: list[tuple[str, str]],
+    *,
+    head: bool,
+) -> Response:
+    if wanted is None:
+        return _send(HTTPStatus.OK, reader, (0, reader.size), headers, head=head)
+    if len(wanted) == 1:
+        start, end = wanted[0]
+        content_range = f"bytes {start}-{end - 1}/{reader.size}"
+        headers.append(("Content-Range", content_range))
+        return _send(HTTPStatus.PARTIAL_CONTENT, reader, wanted[0], headers, head=head)
+    return _multipart(reader, wanted, headers)
+
+
+def _send(
+    status: HTTPStatus,
+    reader: DataReader,
+    span: tuple[int, int],
+    headers: list[tuple[str, str]],
+    *,
+    head: bool,
+) -> Response:
+    start, end = span
+    headers.append(("Content-Length", str(end - start)))
+    if head:
+        reader.close()
+        return Response(status, headers, [])
+    fd = reader.fileno()
+    if fd is not None:
+        return Response(status, headers, [], FileRange(fd, start, end - start, reader.close))
+    return Response(status, headers, _Blocks(reader, [(b"", span)], b""))
+
+
+def _multipart(
+    reader: DataReader, wanted: list[tuple[int, int]], headers: list[tuple[str, str]]
+) -> Response:
+    """Several ranges as multipart/byteranges (RFC 9110 §14.6)."""
+    boundary = token_hex(16)
+    kind = dict(headers)["Content-Type"]
+    headers = [pair for pair in headers if pair[0] != "Content-Type"]
+    parts = []
+    for start, end in wanted:
+        lead = (
+            f"\r\n--{boundary}\r\nContent-Type: {kind}\r\n"
+            f"Content-Range: bytes {start}-{end - 1}/{reader.size}\r\n\r\n"
+        )
+        parts.append((lead.encode(), (start, end)))
+    tail = f"\r\n--{boundary}--\r\n".encode()
+    length = sum(len(lead) + end - start for lead, (start, end) in parts) + len(tail)
+    headers += [
+        ("Content-Type", f"multipart/byteranges; boundary={boundary}"),
+        ("Content-Length", str(length)),
+    ]
+    return Response(HTTPStatus.PARTIAL_CONTENT, headers, _Blocks(reader, parts, tail))
+
+
+class _Blocks(Iterable[bytes]):
+    """Parts of an image in blocks; closes the reader, also when nobody has read it all."""
+
+    def __init__(
+        self, reader: DataReader, parts: list[tuple[bytes, tuple[int, int]]], tail: bytes
+    ) -> None:
+        self._reader = reader
+        self._parts = parts
+        self._tail = tail
+
+    def __iter__(self) -> Iterator[bytes]:
+        for lead, (start, end) in self._parts:
+            if lead:
+                yield lead
+            for offset in range(start, end, _BLOCK):
+                yield self._reader.read_at(offset, min(_BLOCK, end - offset))
+        if self._tail:
+            yield self._tail
+
+    def close(self) -> None:
+        self._reader.close()

@@ -1,0 +1,43 @@
+"""The `lockdiscovery` of many members at once (RFC 4918 §15.8).
+
+Users: `propfind`.  One look at the locks serves a whole answer: there are few locks and
+perhaps many members.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from urllib.parse import quote
+
+from catalog import locks
+from catalog.catalog import Catalog
+from catalog.image import Lock, now
+
+
+class Locks:
+    """All locks of the tree, as they are at the first question."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    @cached_property
+    def _all(self) -> list[Lock]:
+        return locks.at(self._catalog, "/", below=True)
+
+    def discovery(self, path: str) -> str:
+        """The content of the property for what is at `path`."""
+        return "".join(_active(lock) for lock in self._all if lock.covers(path))
+
+
+def _active(lock: Lock) -> str:
+    left = max(int((lock.expires_at - now()).total_seconds()), 0)
+    return (
+        "<D:activelock><D:locktype><D:write/></D:locktype>"
+        f"<D:lockscope><D:{lock.scope}/></D:lockscope>"
+        f"<D:depth>{'infinity' if lock.deep else '0'}</D:depth>"
+        f"{lock.owner_xml}"
+        f"<D:timeout>Second-{left}</D:timeout>"
+        f"<D:locktoken><D:href>{lock.token}</D:href></D:locktoken>"
+        f"<D:lockroot><D:href>{quote(lock.path)}</D:href></D:lockroot>"
+        "</D:activelock>"
+    )

@@ -1,0 +1,195 @@
+"""The catalog's locks as wsgidav's lock manager (its `wsgidav.lock_man.lock_manager`).
+
+Users: `app`, `provider`; wsgidav, which names all of this.  Scope: names and values are
+translated, `catalog.locks` decides.  What wsgidav calls a url is a quoted path.
+Threading: any thread.
+
+A LOCK may be granted while somebody's PUT goes on, by this process or another: whoever
+takes long to write asks `check_write_permission` once more before publishing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote, unquote
+from xml.etree import ElementTree
+
+from wsgidav.dav_error import (
+    DAVError,
+    DAVErrorCondition,
+    PRECONDITION_CODE_LockConflict,
+    PRECONDITION_CODE_LockTokenMismatch,
+    PRECONDITION_CODE_MissingLockToken,
+)
+
+from catalog import locks
+from catalog.catalog import Catalog
+from catalog.errors import CatalogError, Locked, NotFound
+from catalog.image import Lock, LockScope
+from catalog.locks import LockRequest
+from dav.errors import to_dav_error
+
+Described = dict[str, Any]
+"""A lock as wsgidav knows it."""
+
+_DECLARATION = re.compile(r"^<\?xml[^>]*\?>\s*")
+
+
+class LockManager:
+    """What wsgidav asks of its `LockManager`."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    # -- locking -----------------------------------------------------------------------
+
+    def acquire(
+        self,
+        *,
+        url: str,
+        lock_type: str,
+        lock_scope: str,
+        lock_depth: str,
+        lock_owner: bytes,
+        timeout: int | None,
+        principal: str,
+        token_list: Collection[str],
+    ) -> Described:
+        """Lock a path.  Raises DAVError 423, 507, 400."""
+        wanted = LockRequest(
+            path=_path(url),
+            principal=principal,
+            scope=LockScope(lock_scope),
+            deep=lock_depth == "infinity",
+            owner_xml=_element(lock_owner),
+            timeout=_seconds(timeout),
+        )
+        try:
+            return _described(locks.create(self._catalog, wanted))
+        except Locked as error:
+            raise _locked(error, PRECONDITION_CODE_LockConflict) from error
+        except CatalogError as error:
+            raise to_dav_error(error) from error
+
+    def refresh(self, token: str, *, timeout: int | None = None) -> Described:
+        """Let a lock live longer.  Raises DAVError 412 for one that is gone."""
+        try:
+            return _described(locks.refresh(self._catalog, token, _seconds(timeout)))
+        except NotFound as error:
+            raise DAVError(
+                HTTPStatus.PRECONDITION_FAILED,
+                str(error),
+                err_condition=PRECONDITION_CODE_LockTokenMismatch,
+            ) from error
+
+    def release(self, token: str) -> None:
+        """Give a lock up."""
+        locks.release(self._catalog, token)
+
+    def remove_all_locks_from_url(self, url: str, *, recursive: bool = False) -> None:
+        """Forget the locks on what was deleted; a folder goes with all below it."""
+        self.drop_tree(_path(url))
+
+    def drop_tree(self, path: str) -> None:
+        """Forget the locks on a path, not quoted, and on all below."""
+        locks.drop_tree(self._catalog, _normal(path))
+
+    # -- writing under locks -----------------------------------------------------------
+
+    def check_write_permission(
+        self, *, url: str, depth: str, token_list: Collection[str], principal: str
+    ) -> None:
+        """Raise DAVError 423 unless the locks let the principal write there."""
+        below = depth == "infinity"
+        try:
+            locks.check_write(self._catalog, _path(url), principal, token_list, below=below)
+        except Locked as error:
+            raise _locked(error, PRECONDITION_CODE_MissingLockToken) from error
+
+    @contextmanager
+    def write_transaction(
+        self, *, url: str, token_list: Collection[str], principal: str, depth: str = "0"
+    ) -> Iterator[None]:
+        """Check before a short write, that of PROPPATCH."""
+        self.check_write_permission(
+            url=url, depth=depth, token_list=token_list, principal=principal
+        )
+        yield
+
+    # -- looking -----------------------------------------------------------------------
+
+    def is_url_locked(self, url: str) -> bool:
+        """Whether the path itself is locked."""
+        return bool(locks.at(self._catalog, _path(url)))
+
+    def is_url_locked_by_token(self, url: str, lock_token: str) -> bool:
+        """Whether the path is under the lock of that token."""
+        lock = locks.find(self._catalog, lock_token)
+        return lock is not None and lock.covers(_path(url))
+
+    def is_token_locked_by_user(self, token: str, principal: str) -> bool:
+        """Whether the principal holds the lock of that token."""
+        lock = locks.find(self._catalog, token)
+        return lock is not None and lock.principal == principal
+
+    def get_url_lock_list(self, url: str, *, recursive: bool = False) -> list[Described]:
+        """The locks on the path itself, and perhaps on all below."""
+        found = locks.at(self._catalog, _path(url), below=recursive)
+        return [_described(lock) for lock in found]
+
+    def get_indirect_url_lock_list(
+        self, url: str, *, principal: str | None = None
+    ) -> list[Described]:
+        """The locks that cover the path; only those of a principal, if one is named."""
+        found = locks.over(self._catalog, _path(url))
+        return [_described(lock) for lock in found if principal in (None, lock.principal)]
+
+
+def _element(document: bytes) -> str:
+    """The element without the XML declaration: it becomes part of other documents."""
+    text = _DECLARATION.sub("", document.decode())
+    try:
+        if text:
+            # What refers to an entity was well-formed only where it came from.
+            ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise DAVError(HTTPStatus.BAD_REQUEST, f"the lock's owner: {error}") from error
+    return text
+
+
+def _path(url: str) -> str:
+    return _normal(unquote(url))
+
+
+def _normal(path: str) -> str:
+    return "/" + path.strip("/")
+
+
+def _seconds(timeout: int | None) -> int | None:
+    """The time-out wsgidav has read: None if there was none, -1 for `Infinite`."""
+    return locks.MAX_TIMEOUT if timeout is not None and timeout < 0 else timeout
+
+
+def _described(lock: Lock) -> Described:
+    return {
+        "token": lock.token,
+        "root": quote(lock.path),
+        "type": "write",
+        "scope": str(lock.scope),
+        "depth": "infinity" if lock.deep else "0",
+        "owner": lock.owner_xml.encode(),
+        "principal": lock.principal,
+        "timeout": lock.timeout,
+        "expire": lock.expires_at.timestamp(),
+    }
+
+
+def _locked(error: Locked, code: str) -> DAVError:
+    condition = DAVErrorCondition(code)
+    for path in error.paths:
+        condition.add_href(quote(path))
+    return DAVError(HTTPStatus.LOCKED, str(error), err_condition=condition)

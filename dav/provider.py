@@ -1,0 +1,116 @@
+"""The virtual tree as wsgidav's provider.
+
+Users: `app`.  Scope: finding resources and checking locks and `If` headers for the methods
+that `app` takes over.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from wsgidav.dav_provider import DAVProvider
+from wsgidav.request_server import RequestServer
+
+from catalog.errors import CatalogError, NotAFolder, NotFound
+from catalog.image import Entry, Folder
+from catalog.vfs import Link, Node, Vfs
+from dav.locks import LockManager
+from dav.resources import CREATED, Collection, Member
+
+# RFC 9110's conditions are `conditions.check`'s; wsgidav's own know only half of them.
+_CONDITIONS = frozenset(
+    f"HTTP_IF_{name}"
+    for name in ("MATCH", "NONE_MATCH", "MODIFIED_SINCE", "UNMODIFIED_SINCE", "RANGE")
+)
+
+
+class CatalogProvider(DAVProvider):  # type: ignore[misc]
+    """The tree of one catalog, at the root of the server."""
+
+    def __init__(self, vfs: Vfs, locks: LockManager) -> None:
+        super().__init__()
+        self.vfs = vfs
+        self._locks = locks
+        self.set_share_path("/")
+        self.set_lock_manager(locks)
+        self._requests = RequestServer(self)
+
+    def handle(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        """Let wsgidav answer a request; its answers are small.  Raises DAVError."""
+        return list(self._requests(environ, start_response))
+
+    def prepare(self, environ: dict[str, Any]) -> None:
+        """Add what wsgidav's own application would, for its handlers and resources."""
+        environ["wsgidav.user_name"] = environ["wsgidav.auth.user_name"]
+        environ["wsgidav.provider"] = self
+        environ["wsgidav.config"] = {}
+        environ["wsgidav.verbose"] = 0
+        environ["wsgidav.app"] = self
+
+    def resolve_provider(self, _path: str) -> tuple[str, CatalogProvider]:
+        """Where a Destination leads: there is but one tree."""
+        return "/", self
+
+    def get_resource_inst(
+        self, path: str | None, environ: dict[str, Any]
+    ) -> Collection | Member | None:
+        """The folder or image of that path; None if there is none."""
+        # wsgidav asks for the parent of the root.
+        if path is None:
+            return None
+        try:
+            node = self.resolve(path)
+        except (NotFound, NotAFolder):
+            return None
+        if isinstance(node, Folder):
+            return Collection(path, environ, node)
+        return Member(path, environ, node)
+
+    def resolve(self, path: str) -> Folder | Entry:
+        """What a URL path stands for; a link in /.by-id is followed.  Raises NotFound."""
+        node: Node = self.vfs.resolve(path)
+        if isinstance(node, Link):
+            node = self.vfs.entries_of(node.image.number)[0]
+        return node
+
+    def custom_request_handler(
+        self, environ: dict[str, Any], start_response: Any, default_handler: Any
+    ) -> Any:
+        """Let wsgidav handle a request, and put its status right after a COPY or MOVE."""
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            if environ.get(CREATED) and status.startswith("204"):
+                status = "201 Created"
+            return start_response(status, headers, exc_info)
+
+        return default_handler(environ, start)
+
+    def check_locks(self, path: str, environ: dict[str, Any]) -> None:
+        """Raise DAVError 412 or 423 unless `If` and the locks let the request write there."""
+        relevant = {key: value for key, value in environ.items() if key not in _CONDITIONS}
+        resource = self.get_resource_inst(path, environ)
+        self._requests._evaluate_if_headers(resource, relevant)
+        if resource is None:
+            above = path.rstrip("/").rpartition("/")[0] or "/"
+            resource = self.get_resource_inst(above, environ)
+            # The name itself may be locked, by whom made and lost it.
+            self._locks.check_write_permission(
+                url=self.ref_url(path),
+                depth="0",
+                token_list=relevant["wsgidav.ifLockTokenList"],
+                principal=environ["wsgidav.user_name"],
+            )
+        self._requests._check_write_permission(resource, "0", relevant)
+
+    def ref_url(self, path: str) -> str:
+        """What wsgidav calls a path in front of its lock manager."""
+        return quote(path)
+
+    def drop_locks(self, path: str) -> None:
+        """Forget the locks on what has gone from `path`, and below it."""
+        try:
+            self._locks.drop_tree(path)
+        except CatalogError:
+            # They expire; the deletion itself is done and must not be told as a failure.
+            return

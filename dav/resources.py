@@ -1,0 +1,236 @@
+"""Folders and images as wsgidav's resources: what it needs for DELETE, COPY, MOVE, MKCOL,
+LOCK and PROPPATCH.  GET, PUT and PROPFIND never come here (see `app`).
+
+Users: `provider`.  Each operation is the virtual tree's own, in one step: wsgidav's own
+recursion would delete a target before its replacement is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any, NoReturn
+from xml.etree.ElementTree import Element
+
+from wsgidav.dav_error import DAVError
+from wsgidav.dav_provider import DAVCollection, DAVNonCollection
+from wsgidav.xml_tools import xml_to_bytes
+
+from catalog.access import Principal, check_change
+from catalog.errors import CatalogError, NotFound
+from catalog.image import Entry, Folder, FolderKind, Place
+from catalog.vfs import Node, Vfs
+from dav import properties, representation
+from dav.errors import to_dav_error
+
+CREATED = "imagefs.created"
+"""Set in the environ when a COPY or MOVE made a new member: wsgidav answers 204 to both."""
+
+# What Windows Explorer sets after each upload and nobody reads (DESIGN §11).
+_IGNORED = "{urn:schemas-microsoft-com:}"
+
+
+@contextmanager
+def _dav_errors() -> Iterator[None]:
+    try:
+        yield
+    except CatalogError as error:
+        raise to_dav_error(error) from error
+
+
+class _Resource:
+    """What folders and images have in common."""
+
+    path: str
+    environ: dict[str, Any]
+    provider: Any
+    node: Node
+
+    @property
+    def _vfs(self) -> Vfs:
+        vfs: Vfs = self.provider.vfs
+        return vfs
+
+    @property
+    def _principal(self) -> Principal:
+        principal: Principal = self.environ["imagefs.principal"]
+        return principal
+
+    @property
+    def _place(self) -> Place:
+        return self._vfs.place(self.path)
+
+    def support_ranges(self) -> bool:
+        return True
+
+    def get_last_modified(self) -> float:
+        node = self.node
+        if isinstance(node, Folder):
+            return node.updated_at.timestamp()
+        return representation.modified_at(node.image).timestamp()
+
+    def get_display_name(self) -> str:
+        return self.path.rstrip("/").rpartition("/")[2]
+
+    def handle_delete(self) -> bool:
+        # wsgidav itself asks only for the parent's locks before it comes here.
+        self.provider.lock_manager.check_write_permission(
+            url=self.provider.ref_url(self.path),
+            depth="infinity",
+            token_list=self.environ["wsgidav.ifLockTokenList"],
+            principal=self.environ["wsgidav.user_name"],
+        )
+        with _dav_errors():
+            _remove(self._vfs, self.node, self._place, self._principal)
+        self.provider.drop_locks(self.path)
+        return True
+
+    def handle_move(self, dest_path: str) -> bool:
+        with _dav_errors():
+            target = self._vfs.place(dest_path)
+            present = _find(self._vfs, target)
+            if isinstance(present, Folder) or (present and isinstance(self.node, Folder)):
+                _remove(self._vfs, present, target, self._principal)
+            self._vfs.rename(self._place, target, self._principal)
+        self.environ[CREATED] = present is None
+        self.provider.drop_locks(self.path)
+        return True
+
+    def handle_copy(self, dest_path: str, *, depth_infinity: bool) -> bool:
+        with _dav_errors():
+            target = self._vfs.place(dest_path)
+            present = _find(self._vfs, target)
+            if isinstance(present, Folder) or (present and isinstance(self.node, Folder)):
+                _remove(self._vfs, present, target, self._principal)
+            _copy(self._vfs, self.node, target, self._principal, members=depth_infinity)
+        self.environ[CREATED] = present is None
+        return True
+
+
+class Collection(_Resource, DAVCollection):  # type: ignore[misc]
+    """A folder."""
+
+    def __init__(self, path: str, environ: dict[str, Any], folder: Folder) -> None:
+        super().__init__(path, environ)
+        self.node = self.folder = folder
+
+    def get_etag(self) -> None:
+        return None
+
+    def support_etag(self) -> bool:
+        return False
+
+    def get_creation_date(self) -> float:
+        return self.folder.created_at.timestamp()
+
+    def get_member_names(self) -> list[str]:
+        return [member.name for member in self._vfs.members(self.folder.number)]
+
+    def create_collection(self, name: str) -> None:
+        with _dav_errors():
+            self._vfs.make_folder(Place(self.folder.number, name), self._principal)
+
+    def create_empty_resource(self, name: str) -> Member:
+        """Make the queued image that a LOCK on a free name is for (RFC 4918 §7.3)."""
+        with _dav_errors():
+            entry = self._vfs.create(Place(self.folder.number, name), self._principal)
+        return Member(f"{self.path.rstrip('/')}/{name}", self.environ, entry)
+
+    def set_property_value(self, name: str, value: Element | None, *, dry_run: bool) -> None:
+        if not name.startswith(_IGNORED):
+            raise DAVError(HTTPStatus.FORBIDDEN, "a folder keeps no properties")
+
+
+class Member(_Resource, DAVNonCollection):  # type: ignore[misc]
+    """An image."""
+
+    def __init__(self, path: str, environ: dict[str, Any], entry: Entry) -> None:
+        super().__init__(path, environ)
+        self.node = entry
+        self.image = entry.image
+
+    def get_content(self) -> NoReturn:
+        raise NotImplementedError("`get` serves the data")
+
+    def get_content_length(self) -> int:
+        return self.image.size
+
+    def get_content_type(self) -> str:
+        return representation.content_type(self.image)
+
+    def get_creation_date(self) -> float:
+        return self.image.created_at.timestamp()
+
+    def get_etag(self) -> str:
+        # wsgidav puts the quotes itself.
+        return representation.etag(self.image).strip('"')
+
+    def support_etag(self) -> bool:
+        return True
+
+    def set_property_value(self, name: str, value: Element | None, *, dry_run: bool) -> None:
+        """Set or remove (None) one property; a dry run only checks."""
+        if name.startswith(_IGNORED):
+            return
+        namespace, local = properties.split(name)
+        if namespace == "DAV:" or name in properties.LIVE:
+            raise DAVError(HTTPStatus.FORBIDDEN, f"{name} is the server's own")
+        number = self.image.number
+        change = {_catalog_name(name, namespace, local): _text(namespace, value)}
+        with _dav_errors():
+            check_change(self._principal, self.image)
+            if value is None and not _has(self._vfs, number, next(iter(change))):
+                return  # removing what is not there is no error (RFC 4918 §14.23)
+            if dry_run:
+                self._vfs.catalog.check_attributes(number, change, self._principal)
+            else:
+                self._vfs.catalog.set_attributes(number, change, self._principal)
+
+
+def _catalog_name(name: str, namespace: str, local: str) -> str:
+    if namespace == properties.IMAGE:
+        return f"image.{local}"
+    return f"property.{local if namespace == properties.PROPERTY else name}"
+
+
+def _text(namespace: str, value: Element | None) -> str | None:
+    if value is None:
+        return None
+    if namespace in (properties.IMAGE, properties.PROPERTY):
+        return value.text or ""
+    # Any client's own: kept as it was sent, markup and all.
+    return xml_to_bytes(value, pretty=False).decode().partition("?>\n")[2] or ""
+
+
+def _has(vfs: Vfs, number: int, name: str) -> bool:
+    key = name.removeprefix("property.")
+    return name.startswith("image.") or key in vfs.catalog.details(number).properties
+
+
+def _find(vfs: Vfs, place: Place) -> Node | None:
+    try:
+        return vfs.lookup(place.folder, place.name)
+    except NotFound:
+        return None
+
+
+def _remove(vfs: Vfs, node: Node, place: Place, principal: Principal) -> None:
+    """Delete an image, or a folder with all that is in it."""
+    if not isinstance(node, Folder):
+        vfs.remove(place, principal)
+        return
+    if node.kind is not FolderKind.TRASH:
+        for member in list(vfs.members(node.number)):
+            _remove(vfs, member, Place(node.number, member.name), principal)
+    vfs.remove_folder(place, principal)
+
+
+def _copy(vfs: Vfs, node: Node, target: Place, principal: Principal, *, members: bool) -> None:
+    """Copy an image, or a folder and, if wanted, its members (RFC 4918 §9.8.3)."""
+    if isinstance(node, Entry):
+        vfs.copy(node, target, principal, replace=True)
+    elif isinstance(node, Folder):
+        made = vfs.make_folder(target, principal)
+        for member in list(vfs.members(node.number)) if members else ():
+            _copy(vfs, member, Place(made.number, member.name), principal, members=True)

@@ -1,0 +1,233 @@
+"""The HTTP server: listens, keeps waiting connections, gives those with work to a worker.
+
+Users: cli.  One process: one thread accepts and watches all connections that wait for their
+client, `workers` serve requests.  Hence a client that is slow with its handshake, its headers or
+its next request costs a socket; one that stalls in the middle of a body costs a thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import selectors
+import socket
+import ssl
+import threading
+import time
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from wsgiref.types import WSGIApplication
+
+from cheroot.connections import ConnectionManager
+from cheroot.server import HTTPServer
+from cheroot.ssl.builtin import BuiltinSSLAdapter
+
+from catalog.errors import InvalidSettings
+from dav.connection import Connection
+from dav.gateway import Gateway
+from dav.limits import DEFAULT_LIMITS, Limits
+from dav.request import plain_response
+from dav.workers import Workers
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 1024
+_SYSTEMD_FD = 3
+_OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_ABORT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Paths of PEM files: the certificate, with its chain, and its private key."""
+
+    certificate: Path
+    key: Path
+
+
+class Server(HTTPServer):
+    """Serves one WSGI application on one address."""
+
+    expiration_interval = 0.25
+    software = "imagefs"
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        listen: tuple[str, int],
+        *,
+        tls: TlsFiles | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        """`listen` is host and port, 0 for any; a socket from systemd takes its place."""
+        super().__init__(listen, Gateway, server_name=listen[0])
+        self.wsgi_app = app
+        self.limits = limits
+        self.ssl_adapter = _tls(tls) if tls else None
+        self.requests = Workers(self._serve_connection, limits.workers)
+        self.open_connections: set[Connection] = set()
+        self._ended = threading.Event()
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on, once started."""
+        return int(self.bind_addr[1])
+
+    def start(self) -> None:
+        """Listen, and serve from threads of its own; raises InvalidSettings."""
+        self.socket = _systemd_socket() or _listen(*self.bind_addr)
+        self.socket.setblocking(False)
+        self.bind_addr = self.socket.getsockname()[:2]
+        self._connections = WaitingConnections(self)
+        self.ready = True
+        threading.Thread(target=self.serve, name="dav-accept", daemon=True).start()
+
+    def serve_forever(self) -> None:
+        """Start, and return when another thread has called `stop`."""
+        self.start()
+        self._ended.wait()
+
+    def serve(self) -> None:
+        """Watch all waiting connections until the server is stopped."""
+        while self.ready:
+            try:
+                self._connections.run(self.expiration_interval)
+            except Exception:
+                log.exception("the server's loop failed; it goes on")
+
+    def stop(self, drain: float = 0) -> None:
+        """Stop listening, give running requests `drain` seconds to end, then cut them off."""
+        if not self.ready:
+            return
+        self.ready = False
+        self._connections.stop()
+        self.socket.close()
+        self._connections.close()
+        self.requests.stop()
+        if not self.requests.join(drain):
+            for connection in list(self.open_connections):
+                connection.abort()
+            self.requests.join(_ABORT_SECONDS)
+        self._ended.set()
+
+    def put_conn(self, conn: Connection) -> None:
+        """Let a connection wait for its client; close it when the server is stopping."""
+        if self.ready:
+            self._connections.put(conn)
+        else:
+            conn.close()
+
+    def process_conn(self, conn: Connection) -> None:
+        """Give a connection to a worker, as its client has sent something."""
+        self.requests.put(conn)
+
+    def _serve_connection(self, conn: Connection) -> None:
+        try:
+            waits = conn.communicate()
+        except Exception:
+            log.exception("%s: the connection failed", conn.remote_addr)
+            waits = False
+        if waits:
+            self.put_conn(conn)
+        else:
+            conn.close()
+
+
+class WaitingConnections(ConnectionManager):
+    """The listening socket, and the connections that wait for their client.
+
+    `put` is called by workers, everything else by the accepting thread.
+    """
+
+    server: Server
+    _selector: Any
+
+    def put(self, conn: Connection) -> None:
+        """Watch a connection until its client sends something or its deadline has passed."""
+        try:
+            self._selector.register(conn.socket.fileno(), selectors.EVENT_READ, data=conn)
+        except ValueError:  # The selector was closed meanwhile: the server is stopping.
+            conn.close()
+
+    def _expire(self, threshold: float) -> None:
+        """Cheroot's hook: `threshold` is for its one time-out, we have deadlines."""
+        now = time.monotonic()
+        waiting = [(fd, conn) for fd, conn in self._selector.connections if conn is not self.server]
+        for fd, conn in waiting:
+            if conn.deadline < now:
+                self._selector.unregister(fd)
+                conn.expire()
+
+    def _from_server_socket(self, server_socket: socket.socket) -> Connection | None:
+        """Cheroot's hook: accept a connection."""
+        try:
+            accepted, address = server_socket.accept()
+        except OSError as error:
+            if error.errno in _OUT_OF_FILES:
+                log.warning("cannot accept a connection: %s", error.strerror)
+                time.sleep(self.server.expiration_interval)
+            return None
+        try:
+            return self._admit(accepted, address[:2])
+        except OSError as error:
+            log.debug("%s: %s", address[0], error)
+            accepted.close()
+            return None
+
+    def _admit(self, sock: socket.socket, address: tuple[str, int]) -> Connection | None:
+        sock.setblocking(False)
+        if len(self.server.open_connections) >= self.server.limits.connections:
+            if self.server.ssl_adapter is None:
+                reason = "too many connections: try again later"
+                sock.send(plain_response(HTTPStatus.SERVICE_UNAVAILABLE, reason))
+            sock.close()
+            return None
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.server.ssl_adapter is not None:
+            # Not the adapter's wrap(), which would wait for the client's handshake right here.
+            sock = self.server.ssl_adapter.context.wrap_socket(
+                sock, server_side=True, do_handshake_on_connect=False
+            )
+        connection = Connection(self.server, sock, address)
+        self.server.open_connections.add(connection)
+        return connection
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        both = host == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server(
+            address[:2], family=family, backlog=_BACKLOG, dualstack_ipv6=both
+        )
+    except OSError as error:
+        raise InvalidSettings(f"{host}:{port}", f"cannot listen: {error.strerror}") from error
+
+
+def _systemd_socket() -> socket.socket | None:
+    """Take the socket systemd has opened for this process, if any (sd_listen_fds(3))."""
+    mine = os.environ.pop("LISTEN_PID", "") == str(os.getpid())
+    count = os.environ.pop("LISTEN_FDS", "0")
+    if not mine or count == "0":
+        return None
+    if count != "1":
+        raise InvalidSettings("LISTEN_FDS", "only one socket is served")
+    os.set_inheritable(_SYSTEMD_FD, False)
+    return socket.socket(fileno=_SYSTEMD_FD)
+
+
+def _tls(files: TlsFiles) -> BuiltinSSLAdapter:
+    try:
+        adapter = BuiltinSSLAdapter(str(files.certificate), str(files.key))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InvalidSettings(
+            str(files.certificate), f"cannot be used for TLS: {reason}"
+        ) from error
+    adapter.context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return adapter

@@ -1,0 +1,82 @@
+"""The `[dav]` section of the configuration.
+
+Users: `imagefs dav`.  Scope: where it listens, and whom it lets in; what is not safe to
+serve is refused here, before anything is served.  Threading: immutable.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+
+_LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]/\s]+):(\d{1,5})")
+
+
+class DavSettings(BaseModel):
+    """How this host serves the catalog over WebDAV."""
+
+    model_config = ConfigDict(frozen=True)
+
+    listen: str = "127.0.0.1:8080"
+    """HOST:PORT, with an IPv6 address in brackets; port 0 is any that is free."""
+
+    anonymous: Literal["none", "read", "write"] = "none"
+    """What those may who give no name; `write` only on this host itself."""
+
+    tls_certificate: Path | None = None
+    """PEM, with the chain; HTTPS when set."""
+
+    tls_key: Path | None = None
+    """PEM; the certificate's private key."""
+
+    allow_plain_http: bool = False
+    """Whether passwords may cross the network in the clear, as behind a TLS proxy."""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host, without brackets, and port."""
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this host can connect."""
+        host, _port = self.address
+        try:
+            return ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
+
+    @field_validator("listen")
+    @classmethod
+    def _is_host_and_port(cls, listen: str) -> str:
+        found = _LISTEN.fullmatch(listen)
+        if found is None or int(found[2]) > 65535:
+            raise ValueError("should be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080")
+        return listen
+
+    @field_validator("tls_certificate", "tls_key")
+    @classmethod
+    def _is_absolute(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_absolute():
+            raise ValueError("should be an absolute path")
+        return path
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> DavSettings:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key should be set together")
+        if self.is_loopback:
+            return self
+        if self.anonymous == "write":
+            raise ValueError(f'anonymous = "write" needs a loopback address, not {self.listen}')
+        if self.tls_certificate is None and not self.allow_plain_http:
+            raise ValueError(
+                f"on {self.listen} passwords would cross the network in the clear:"
+                " set tls_certificate and tls_key, or allow_plain_http"
+            )
+        return self

@@ -1,0 +1,118 @@
+"""What the catalog's tests do again and again, in the words of the tree."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from catalog.access import ADMIN, Principal, Role
+from catalog.image import Entry, Folder, Image
+from catalog.settings import CatalogSettings, Settings
+from catalog.stores.filesystem import FilesystemStoreSettings
+from catalog.stores.memory import MemoryStoreSettings
+from catalog.upload import Upload
+from catalog.vfs import Vfs
+
+ALICE = Principal("alice")
+BOB = Principal("bob")
+READER = Principal("alice", Role.READER)
+
+FILE_STORES = ("file", "other")
+
+
+def settings_at(path: Path, **catalog: object) -> Settings:
+    """Two folders and a memory store, over SQLite, all below `path`."""
+    values: dict[str, object] = {
+        "url": f"sqlite:///{path / 'catalog.db'}",
+        "staging": path / "staging",
+        **catalog,
+    }
+    stores = {name: FilesystemStoreSettings(path=path / name) for name in FILE_STORES}
+    memory = MemoryStoreSettings(capacity=1 << 24)
+    return Settings("test", CatalogSettings.model_validate(values), {**stores, "memory": memory})
+
+
+def some_bytes(size: int, seed: int = 0) -> bytes:
+    """Random bytes, the same for each `seed`."""
+    return random.Random(seed).randbytes(size)
+
+
+def begin(vfs: Vfs, path: str, data: bytes = b"", who: Principal = ALICE) -> Upload:
+    """Create an image and write to it; it stays `saving`."""
+    entry = vfs.create(vfs.place(path), who)
+    upload = vfs.uploads.start(entry.image.number)
+    if data:
+        upload.write(0, data)
+    return upload
+
+
+def put(vfs: Vfs, path: str, data: bytes = b"some data", who: Principal = ALICE) -> Image:
+    """Create an image, write it and commit."""
+    upload = begin(vfs, path, data, who)
+    upload.commit()
+    return vfs.catalog.image(upload.image.number)
+
+
+def read(vfs: Vfs, path: str, who: Principal = ADMIN) -> bytes:
+    """All data of the image at `path`."""
+    return read_image(vfs, entry(vfs, path).image.number, who)
+
+
+def read_image(vfs: Vfs, number: int, who: Principal = ADMIN) -> bytes:
+    """All data of an image."""
+    reader = vfs.open(number, who)
+    try:
+        return reader.read_at(0, reader.size)
+    finally:
+        reader.close()
+
+
+def entry(vfs: Vfs, path: str) -> Entry:
+    """The entry at `path`."""
+    node = vfs.resolve(path)
+    assert isinstance(node, Entry)
+    return node
+
+
+def image_at(vfs: Vfs, path: str) -> Image:
+    """The image at `path`."""
+    return entry(vfs, path).image
+
+
+def names_in(vfs: Vfs, path: str) -> set[str]:
+    """What a listing of the folder at `path` shows."""
+    folder = vfs.resolve(path)
+    assert isinstance(folder, Folder)
+    return {node.name for node in vfs.members(folder.number)}
+
+
+def rename(vfs: Vfs, source: str, target: str, who: Principal = ALICE, **options: bool) -> None:
+    """mv(1)."""
+    vfs.rename(vfs.place(source), vfs.place(target), who, **options)
+
+
+def remove(vfs: Vfs, path: str, who: Principal = ALICE) -> None:
+    """rm(1)."""
+    vfs.remove(vfs.place(path), who)
+
+
+def make_folder(vfs: Vfs, path: str, who: Principal = ALICE) -> Folder:
+    """mkdir(1)."""
+    return vfs.make_folder(vfs.place(path), who)
+
+
+def link(vfs: Vfs, source: str, target: str, who: Principal = ALICE) -> Entry:
+    """ln(1)."""
+    return vfs.link(entry(vfs, source).image.number, vfs.place(target), who)
+
+
+def set_fields(vfs: Vfs, path: str, who: Principal = ALICE, /, **values: str) -> None:
+    """Set image fields."""
+    named = {f"image.{name}": value for name, value in values.items()}
+    vfs.catalog.set_attributes(entry(vfs, path).image.number, named, who)
+
+
+def staged_files(path: Path) -> list[str]:
+    """Everything that is staged anywhere below `path`."""
+    folders = [path / "staging", *(path / name / ".staging" for name in FILE_STORES)]
+    return [file.name for folder in folders if folder.is_dir() for file in folder.iterdir()]

@@ -1,0 +1,146 @@
+"""Opening the database: what is refused, and how SQLite is set up."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from catalog import database
+from catalog.access import ADMIN
+from catalog.bootstrap import make_catalog, open_catalog
+from catalog.catalog import Catalog
+from catalog.errors import (
+    CatalogLocked,
+    CatalogUnavailable,
+    InvalidSettings,
+    NoCatalog,
+    SchemaTooNew,
+)
+from catalog.settings import Settings
+from catalog.vfs import Vfs
+from tests.catalog.actions import put, read
+
+
+def test_no_catalog_is_told_as_such(settings: Settings, tmp_path: Path) -> None:
+    """A SQLite file that is not there is NoCatalog, and is not made by looking."""
+    with pytest.raises(NoCatalog, match="imagefs init"):
+        open_catalog(settings)
+    assert not (tmp_path / "catalog.db").exists()
+
+
+def test_an_empty_database_is_no_catalog(settings: Settings, tmp_path: Path) -> None:
+    """A SQLite file without our tables is NoCatalog."""
+    sqlite3.connect(tmp_path / "catalog.db").close()
+    (tmp_path / "catalog.db").touch()
+    with pytest.raises(NoCatalog):
+        open_catalog(settings)
+
+
+def test_a_newer_schema_is_refused(catalog: Catalog, settings: Settings) -> None:
+    """A version this program does not know is SchemaTooNew, and stays as it is."""
+    with catalog.write() as repository:
+        repository.connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(SchemaTooNew, match="9999"):
+        open_catalog(settings)
+    with catalog.read() as repository:
+        query = text("SELECT version_num FROM alembic_version")
+        assert repository.connection.execute(query).scalar_one() == "9999"
+
+
+@pytest.mark.parametrize("url", ["nonsense", "sqlite:///relative.db", "nosuchsql://host/db"])
+def test_a_bad_url_is_a_setting_s_fault(url: str) -> None:
+    """A url that names no database is InvalidSettings."""
+    with pytest.raises(InvalidSettings, match=r"catalog\.url"):
+        database.open_engine(url)
+
+
+def test_a_file_that_is_no_database(settings: Settings, tmp_path: Path) -> None:
+    """Any other file in the database's place is CatalogUnavailable, not a traceback."""
+    (tmp_path / "catalog.db").write_bytes(b"this is no database" * 100)
+    with pytest.raises(CatalogUnavailable):
+        open_catalog(settings)
+
+
+@pytest.mark.parametrize(
+    ("pragma", "value"), [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)]
+)
+def test_sqlite_is_set_up(catalog: Catalog, pragma: str, value: object) -> None:
+    """Each connection is in WAL mode, durable, with foreign keys."""
+    with catalog.read() as repository:
+        result = repository.connection.execute(text(f"PRAGMA {pragma}")).scalar_one()
+    assert result == value
+
+
+def test_an_exception_rolls_back(vfs: Vfs) -> None:
+    """A transaction that an exception leaves has changed nothing."""
+    image = put(vfs, "/file/a")
+
+    def change_and_fail() -> None:
+        with vfs.catalog.write() as repository:
+            repository.set_image(image.number, message="half done")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        change_and_fail()
+    assert vfs.catalog.image(image.number).message == ""
+
+
+def test_a_reader_sees_one_moment_and_waits_for_nobody(vfs: Vfs) -> None:
+    """While another writes, a read transaction goes on with what it saw first."""
+    image = put(vfs, "/file/a")
+    with vfs.catalog.read() as reading:
+        assert reading.image(image.number).min_disk == 0
+        with vfs.catalog.write() as writing:
+            writing.set_image(image.number, min_disk=7)
+            assert reading.image(image.number).min_disk == 0
+        assert reading.image(image.number).min_disk == 0
+    assert vfs.catalog.image(image.number).min_disk == 7
+
+
+def test_a_writer_waits_for_the_writer_before_it(vfs: Vfs) -> None:
+    """Two writers take turns: neither fails, and no change is lost."""
+    image = put(vfs, "/file/a")
+
+    def count() -> None:
+        for _ in range(50):
+            with vfs.catalog.write() as repository:
+                seen = repository.image(image.number).min_disk
+                repository.set_image(image.number, min_disk=seen + 1)
+
+    threads = [threading.Thread(target=count) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert vfs.catalog.image(image.number).min_disk == 100
+
+
+def test_waiting_too_long_is_catalog_locked(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Past the busy time-out a writer is told that the catalog is locked."""
+    monkeypatch.setattr(database, "BUSY_TIMEOUT", 0)
+    impatient = make_catalog(settings)
+    other = sqlite3.connect(tmp_path / "catalog.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(CatalogLocked, match="try again"), impatient.write():
+        pass
+    other.execute("ROLLBACK")
+    other.close()
+    with impatient.write() as repository:
+        assert repository.root() is not None
+    impatient.close()
+
+
+def test_opening_again_finds_everything(settings: Settings) -> None:
+    """What was committed is there after closing and opening; making it again keeps it."""
+    first = make_catalog(settings)
+    put(Vfs(first), "/file/a", b"kept")
+    first.close()
+    second = make_catalog(settings)
+    assert read(Vfs(second), "/file/a", ADMIN) == b"kept"
+    second.close()

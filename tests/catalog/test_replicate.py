@@ -1,0 +1,257 @@
+"""Copies in other stores: `ln`, `mv` across stores, `rm` of one link."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from catalog.access import ADMIN
+from catalog.catalog import Catalog
+from catalog.errors import (
+    AlreadyExists,
+    CatalogError,
+    Conflict,
+    DataDamaged,
+    NotSupported,
+    Protected,
+    StoreFull,
+)
+from catalog.image import CHUNK_SIZE, Place
+from catalog.replicate import replicate
+from catalog.vfs import Vfs
+from tests.catalog.actions import (
+    ALICE,
+    begin,
+    entry,
+    image_at,
+    link,
+    make_folder,
+    names_in,
+    put,
+    read,
+    remove,
+    rename,
+    set_fields,
+    some_bytes,
+    staged_files,
+)
+
+DATA = some_bytes(2 * CHUNK_SIZE + 77)
+
+
+def keys(catalog: Catalog, store: str) -> list[str]:
+    """What a store holds."""
+    return list(catalog.store(store).keys())
+
+
+@pytest.mark.parametrize(
+    ("source", "target"), [("file", "other"), ("file", "memory"), ("memory", "file")]
+)
+def test_a_link_in_another_store_is_a_copy_there(vfs: Vfs, source: str, target: str) -> None:
+    """One image with two entries, each with its own data."""
+    image = put(vfs, f"/{source}/a", DATA)
+    done: list[int] = []
+    vfs.link(image.number, vfs.place(f"/{target}/b"), ALICE, progress=done.append)
+    assert sum(done) == len(DATA)
+    assert image_at(vfs, f"/{target}/b").id == image.id
+    assert keys(vfs.catalog, source) == keys(vfs.catalog, target) == [image.id]
+    assert read(vfs, f"/{target}/b") == DATA
+    assert vfs.catalog.details(image.number).stores == tuple(sorted((source, target)))
+
+
+def test_rm_of_one_link_drops_that_copy_only(vfs: Vfs) -> None:
+    """The image stays active with the other; the last link then goes to the trash."""
+    image = put(vfs, "/file/a", DATA)
+    link(vfs, "/file/a", "/other/a")
+    remove(vfs, "/file/a")
+    assert keys(vfs.catalog, "file") == []
+    assert names_in(vfs, "/file/.trash") == set()
+    assert image_at(vfs, "/other/a").status == "active"
+    assert read(vfs, "/other/a") == DATA
+    remove(vfs, "/other/a")
+    assert image_at(vfs, "/other/.trash/a").id == image.id
+
+
+def test_a_dropped_copy_can_be_made_again(vfs: Vfs) -> None:
+    """Nothing of the first one stands in the way."""
+    put(vfs, "/file/a", DATA)
+    for _ in range(2):
+        link(vfs, "/file/a", "/other/a")
+        remove(vfs, "/other/a")
+    assert keys(vfs.catalog, "other") == []
+
+
+def test_a_move_across_stores_keeps_the_image(vfs: Vfs) -> None:
+    """The same id and properties, with its data there and no longer here."""
+    image = put(vfs, "/file/a", DATA)
+    vfs.catalog.set_attributes(image.number, {"property.os_distro": "debian"}, ALICE)
+    make_folder(vfs, "/other/d")
+    rename(vfs, "/file/a", "/other/d/b")
+    after = image_at(vfs, "/other/d/b")
+    assert (after.id, after.name, after.status) == (image.id, "b", "active")
+    assert vfs.catalog.details(image.number).properties == {"os_distro": "debian"}
+    assert (keys(vfs.catalog, "file"), keys(vfs.catalog, "other")) == ([], [image.id])
+    assert read(vfs, "/other/d/b") == DATA
+    assert names_in(vfs, "/file") == set()
+
+
+def test_a_move_across_stores_replaces(vfs: Vfs) -> None:
+    """What had the name goes to its own store's trash."""
+    put(vfs, "/file/a", b"new")
+    old = put(vfs, "/other/a", b"old")
+    with pytest.raises(AlreadyExists):
+        rename(vfs, "/file/a", "/other/a", replace=False)
+    rename(vfs, "/file/a", "/other/a")
+    assert read(vfs, "/other/a") == b"new"
+    assert image_at(vfs, "/other/.trash/a").id == old.id
+
+
+def test_a_damaged_image_is_not_copied(vfs: Vfs, tmp_path: Path) -> None:
+    """The bad chunk is named by its offset, and the target stays as it was."""
+    image = put(vfs, "/file/a", DATA)
+    stored = tmp_path / "file" / image.id
+    stored.chmod(0o600)
+    with stored.open("r+b") as file:
+        file.seek(CHUNK_SIZE + 5)
+        file.write(b"\0\1\2")
+    with pytest.raises(DataDamaged) as caught:
+        link(vfs, "/file/a", "/other/a")
+    assert caught.value.offset == CHUNK_SIZE
+    assert names_in(vfs, "/other") == set()
+    assert (keys(vfs.catalog, "other"), staged_files(tmp_path)) == ([], [])
+
+
+def test_a_full_store_takes_no_half_of_a_copy(vfs: Vfs) -> None:
+    """The image keeps what it had, and can be copied elsewhere."""
+    image = put(vfs, "/file/a", bytes((1 << 24) + 1))
+    with pytest.raises(StoreFull):
+        rename(vfs, "/file/a", "/memory/a")
+    assert vfs.catalog.details(image.number).stores == ("file",)
+    link(vfs, "/file/a", "/other/a")
+
+
+def test_an_interrupted_copy_leaves_nothing(vfs: Vfs, tmp_path: Path) -> None:
+    """Ctrl-C in the middle: no data, no staging file, no row."""
+    image = put(vfs, "/file/a", DATA)
+
+    def interrupt(_size: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        vfs.link(image.number, vfs.place("/other/a"), ALICE, progress=interrupt)
+    assert (keys(vfs.catalog, "other"), staged_files(tmp_path)) == ([], [])
+    with vfs.catalog.read() as repository:
+        assert len(repository.locations_of(image.number)) == 1
+        assert repository.uploads() == []
+    link(vfs, "/file/a", "/other/a")
+
+
+def test_what_cannot_be_linked(vfs: Vfs) -> None:
+    """Within one store, onto a name that is taken, without data."""
+    image = put(vfs, "/file/a", DATA)
+    with pytest.raises(NotSupported):
+        link(vfs, "/file/a", "/file/b")
+    put(vfs, "/other/taken")
+    with pytest.raises(AlreadyExists):
+        link(vfs, "/file/a", "/other/taken")
+    link(vfs, "/file/a", "/other/a")
+    with pytest.raises(NotSupported):
+        link(vfs, "/file/a", "/other/b")
+    saving = begin(vfs, "/file/saving", b"x")
+    with pytest.raises(Conflict):
+        vfs.link(saving.image.number, vfs.place("/other/saving"), ALICE)
+    queued = vfs.create(vfs.place("/file/queued"), ALICE).image
+    with pytest.raises(Conflict):
+        vfs.link(queued.number, vfs.place("/other/queued"), ALICE)
+    assert len(keys(vfs.catalog, "other")) == 2
+    assert image.id in keys(vfs.catalog, "other")
+
+
+def test_a_protected_target_refuses_a_move(vfs: Vfs) -> None:
+    """And the moved image stays where it was, complete."""
+    image = put(vfs, "/file/a", DATA)
+    put(vfs, "/other/a", b"protected")
+    set_fields(vfs, "/other/a", protected="true")
+    with pytest.raises(Protected):
+        rename(vfs, "/file/a", "/other/a")
+    assert read(vfs, "/other/a") == b"protected"
+    assert read(vfs, "/file/a") == DATA
+    assert image.id not in keys(vfs.catalog, "other")
+
+
+def test_an_image_is_copied_by_one_at_a_time(vfs: Vfs) -> None:
+    """A second copy while one goes on is Conflict, and does the first no harm."""
+    image = put(vfs, "/file/a", DATA)
+    refused: list[CatalogError] = []
+
+    def link_meanwhile(_size: int) -> None:
+        try:
+            vfs.link(image.number, vfs.place("/memory/a"), ALICE)
+        except Conflict as error:
+            refused.append(error)
+
+    vfs.link(image.number, vfs.place("/other/a"), ALICE, progress=link_meanwhile)
+    assert refused
+    assert read(vfs, "/other/a") == DATA
+
+
+def test_dropping_one_copy_leaves_another_s_note(vfs: Vfs) -> None:
+    """While a copy is being made, removing another does not make it look finished."""
+    image = put(vfs, "/file/a", DATA)
+    link(vfs, "/file/a", "/other/a")
+    noted: list[bool] = []
+
+    def drop_other(_size: int) -> None:
+        if not noted:
+            remove(vfs, "/other/a")
+            with vfs.catalog.read() as repository:
+                noted.append(repository.upload(image.number) is not None)
+
+    vfs.link(image.number, vfs.place("/memory/a"), ALICE, progress=drop_other)
+    assert noted == [True]
+    assert vfs.catalog.details(image.number).stores == ("file", "memory")
+
+
+def test_a_move_never_drops_another_image(vfs: Vfs) -> None:
+    """The source's name is given to another image while the data is copied: that one stays."""
+    image = put(vfs, "/file/a", DATA)
+    put(vfs, "/file/b", b"another")
+    source, target = vfs.place("/file/a"), vfs.place("/other/a")
+    swapped: list[bool] = []
+
+    def swap(_size: int) -> None:
+        if not swapped:
+            swapped.append(True)
+            rename(vfs, "/file/a", "/file/c")
+            rename(vfs, "/file/b", "/file/a")
+
+    with pytest.raises(Conflict):
+        replicate(vfs.catalog, image, "other", target, ALICE, progress=swap, instead_of=source)
+    assert read(vfs, "/file/a") == b"another"
+    assert read(vfs, "/file/c") == DATA
+    assert (keys(vfs.catalog, "other"), names_in(vfs, "/other")) == ([], set())
+
+
+def test_a_deactivated_image_is_copied_as_such(vfs: Vfs) -> None:
+    """Its status is the image's, not the copy's."""
+    put(vfs, "/file/a", DATA)
+    set_fields(vfs, "/file/a", status="deactivated")
+    link(vfs, "/file/a", "/other/a")
+    assert image_at(vfs, "/other/a").status == "deactivated"
+    assert read(vfs, "/other/a", ADMIN) == DATA
+
+
+def test_a_copy_cannot_go_into_the_trash(vfs: Vfs) -> None:
+    """Only deleted images are there."""
+    put(vfs, "/file/a", DATA)
+    trash = entry_folder(vfs, "/other/.trash")
+    with pytest.raises(CatalogError):
+        vfs.link(image_at(vfs, "/file/a").number, Place(trash, "a"), ALICE)
+    assert keys(vfs.catalog, "other") == []
+    assert entry(vfs, "/file/a").store == "file"
+
+
+def entry_folder(vfs: Vfs, path: str) -> int:
+    """The number of the folder at `path`."""
+    return vfs.place(f"{path}/x").folder

@@ -1,0 +1,402 @@
+"""Users and their passwords: rows, the check and its pace, members, the commands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy import text
+
+from catalog import authentication, members, users
+from catalog.access import ADMIN, Principal, Role
+from catalog.authentication import Authenticator
+from catalog.bootstrap import open_catalog
+from catalog.catalog import Catalog
+from catalog.cli.program import imagefs as program
+from catalog.database import SCHEMA, schema_version
+from catalog.errors import (
+    AlreadyExists,
+    Forbidden,
+    InvalidValue,
+    NotAuthenticated,
+    NotFound,
+    NotSupported,
+    QuotaExceeded,
+    TooManyAttempts,
+)
+from catalog.members import add_member, members_of, remove_member
+from catalog.settings import Settings
+from catalog.users import add_user, is_password, remove_user, set_password
+from catalog.vfs import Vfs
+from tests.catalog.actions import ALICE, BOB, image_at, put, set_fields
+
+HERE, THERE = "192.0.2.1", "192.0.2.2"
+
+
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that stands still."""
+    return Clock()
+
+
+@pytest.fixture
+def login(catalog: Catalog, clock: Clock) -> Authenticator:
+    """Checks passwords; there is the user alice, password `right`."""
+    add_user(catalog, "alice", "right", project="web")
+    return Authenticator(catalog, clock=clock)
+
+
+@pytest.fixture
+def checks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The passwords that were hashed to be checked."""
+    seen: list[str] = []
+
+    def recorded(password_hash: str, password: str) -> bool:
+        seen.append(password)
+        return is_password(password_hash, password)
+
+    monkeypatch.setattr(authentication, "is_password", recorded)
+    return seen
+
+
+def refusals(login: Authenticator, name: str, count: int, address: str = HERE) -> list[int]:
+    """What so many wrong passwords, one right after the other, are told to wait; 0: nothing."""
+    waits = []
+    for number in range(count):
+        with pytest.raises(NotAuthenticated) as caught:
+            login.authenticate(name, f"wrong {number}", address)
+        waits.append(getattr(caught.value, "retry_after", 0))
+    return waits
+
+
+# -- rows ------------------------------------------------------------------------------
+
+
+def test_passwords_are_kept_as_argon2_hashes(catalog: Catalog) -> None:
+    """The same password has another hash for each user, and is in none."""
+    add_user(catalog, "alice", "s3cret")
+    add_user(catalog, "bob", "s3cret", role=Role.ADMIN, project="web")
+    with catalog.read() as repository:
+        alice, bob = repository.users()
+    assert alice.password_hash.startswith("$argon2id$")
+    assert alice.password_hash != bob.password_hash
+    assert "s3cret" not in alice.password_hash
+    assert alice.password_hash not in repr(alice)
+    assert (alice.principal, bob.principal) == (
+        Principal("alice"),
+        Principal("bob", Role.ADMIN, "web"),
+    )
+
+
+def test_a_user_is_added_once_and_removed(catalog: Catalog) -> None:
+    """What is there already, or is not there, is told."""
+    add_user(catalog, "alice", "one")
+    with pytest.raises(AlreadyExists):
+        add_user(catalog, "alice", "two")
+    remove_user(catalog, "alice")
+    with pytest.raises(NotFound):
+        remove_user(catalog, "alice")
+    with pytest.raises(NotFound):
+        set_password(catalog, "alice", "three")
+
+
+@pytest.mark.parametrize("name", ["", "a:b", "a\nb", " a", "a ", "a\0", "x" * 256, "anonymous"])
+def test_names_nobody_can_have(catalog: Catalog, name: str) -> None:
+    """A colon ends the name in HTTP; `anonymous` is whoever gives none."""
+    with pytest.raises(InvalidValue):
+        add_user(catalog, name, "password")
+
+
+@pytest.mark.parametrize("password", ["", "x" * 1025])
+def test_passwords_nobody_can_have(catalog: Catalog, password: str) -> None:
+    """An empty one is always a mistake, and so is a whole file."""
+    with pytest.raises(InvalidValue):
+        add_user(catalog, "alice", password)
+
+
+def test_an_accent_is_the_same_however_it_is_typed() -> None:
+    """Composed or not, the characters are one password (RFC 8265)."""
+    assert is_password(users.hash_password("caf\u00e9"), "cafe\u0301")
+
+
+def test_what_is_no_hash_matches_nothing() -> None:
+    """A row somebody wrote by hand lets nobody in."""
+    assert not is_password("plain", "plain")
+
+
+def test_a_catalog_of_the_first_schema_is_brought_up_to_date(
+    catalog: Catalog, settings: Settings
+) -> None:
+    """Its images stay, and users can be added."""
+    put(Vfs(catalog), "/file/a")
+    with catalog.write() as repository:
+        for table in ("users", "members", "locks"):
+            repository.connection.execute(text(f"DROP TABLE {table}"))
+        repository.connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    upgraded = open_catalog(settings)
+    assert schema_version(upgraded._engine) == SCHEMA
+    add_user(upgraded, "alice", "right")
+    assert image_at(Vfs(upgraded), "/file/a").status == "active"
+    upgraded.close()
+
+
+# -- who is it ---------------------------------------------------------------------------
+
+
+def test_the_right_password(login: Authenticator) -> None:
+    """It becomes the principal with role and project."""
+    found = login.authenticate("alice", "right", HERE)
+    assert found == Principal("alice", Role.MEMBER, "web")
+
+
+@pytest.mark.parametrize(
+    ("name", "password"),
+    [("alice", "wrong"), ("alice", ""), ("alice", "right "), ("Alice", "right"), ("", "")],
+)
+def test_anything_else(login: Authenticator, name: str, password: str) -> None:
+    """All are refused in the same words: what was wrong is not told."""
+    with pytest.raises(NotAuthenticated) as caught:
+        login.authenticate(name, password, HERE)
+    assert caught.value.reason == ""
+
+
+def test_an_unknown_user_costs_as_much_as_a_wrong_password(
+    login: Authenticator, checks: list[str]
+) -> None:
+    """Each is hashed once: time does not tell which names there are."""
+    for name in ("alice", "nobody"):
+        with pytest.raises(NotAuthenticated):
+            login.authenticate(name, "wrong", HERE)
+    assert checks == ["wrong", "wrong"]
+
+
+def test_a_right_password_is_hashed_once(
+    login: Authenticator, clock: Clock, checks: list[str]
+) -> None:
+    """The following requests are quick, for a while."""
+    for _ in range(3):
+        login.authenticate("alice", "right", HERE)
+    assert checks == ["right"]
+    clock.now += authentication.REMEMBERED + 1
+    login.authenticate("alice", "right", HERE)
+    assert checks == ["right", "right"]
+
+
+def test_requests_that_begin_together_are_hashed_once(
+    login: Authenticator, checks: list[str]
+) -> None:
+    """A client that opens many connections at once is let in with all of them."""
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: login.authenticate("alice", "right", HERE), range(16)))
+    assert {principal.name for principal in found} == {"alice"}
+    assert checks == ["right"]
+
+
+def test_another_password_holds_at_once(login: Authenticator, catalog: Catalog) -> None:
+    """What was remembered of the old one is worth nothing."""
+    login.authenticate("alice", "right", HERE)
+    set_password(catalog, "alice", "new")
+    with pytest.raises(NotAuthenticated):
+        login.authenticate("alice", "right", HERE)
+    assert login.authenticate("alice", "new", HERE).name == "alice"
+
+
+def test_a_removed_user_is_out_at_once(login: Authenticator, catalog: Catalog) -> None:
+    """And one added anew under the name has the new role."""
+    login.authenticate("alice", "right", HERE)
+    remove_user(catalog, "alice")
+    with pytest.raises(NotAuthenticated):
+        login.authenticate("alice", "right", HERE)
+    add_user(catalog, "alice", "right", role=Role.READER)
+    assert login.authenticate("alice", "right", HERE).role is Role.READER
+
+
+def test_delays_grow(login: Authenticator, clock: Clock, checks: list[str]) -> None:
+    """A few mistakes are free, then each doubles the wait; refused ones are not hashed."""
+    assert refusals(login, "alice", 4) == [0, 0, 0, 1]
+    assert len(checks) == 3
+    waits = []
+    for _ in range(8):
+        clock.now += authentication.LONGEST_DELAY
+        waits += refusals(login, "alice", 2)
+    assert waits == [0, 2, 0, 4, 0, 8, 0, 16, 0, 32, 0, 60, 0, 60, 0, 60]
+
+
+def test_a_delay_holds_for_the_right_password_too(login: Authenticator, clock: Clock) -> None:
+    """Else guessing would go on during it.  What was let in before stays in."""
+    refusals(login, "alice", 3)
+    with pytest.raises(TooManyAttempts):
+        login.authenticate("alice", "right", HERE)
+    clock.now += 1
+    login.authenticate("alice", "right", HERE)
+    refusals(login, "alice", 4)
+    assert login.authenticate("alice", "right", HERE).name == "alice"
+
+
+def test_a_delay_is_for_one_user_at_one_address(login: Authenticator, catalog: Catalog) -> None:
+    """Nobody can lock out somebody who is elsewhere, nor a neighbour."""
+    add_user(catalog, "bob", "right")
+    refusals(login, "alice", 4)
+    assert login.authenticate("bob", "right", HERE).name == "bob"
+    assert login.authenticate("alice", "right", THERE).name == "alice"
+    with pytest.raises(TooManyAttempts):
+        login.authenticate("alice", "wrong", HERE)
+
+
+def test_failures_are_forgotten(login: Authenticator, clock: Clock) -> None:
+    """By the right password, and by time."""
+    refusals(login, "alice", 2)
+    login.authenticate("alice", "right", HERE)
+    assert refusals(login, "alice", 4) == [0, 0, 0, 1]
+    clock.now += authentication.FORGIVEN_AFTER + 1
+    assert refusals(login, "alice", 4) == [0, 0, 0, 1]
+
+
+def test_an_unknown_user_is_delayed_alike(login: Authenticator) -> None:
+    """Delays do not tell either which names there are."""
+    assert refusals(login, "nobody", 4) == refusals(login, "alice", 4)
+
+
+def test_what_is_remembered_is_bounded(
+    login: Authenticator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names made up without end push the oldest out."""
+    monkeypatch.setattr(authentication, "_ENTRIES", 3)
+    refusals(login, "alice", 3)
+    for number in range(5):
+        refusals(login, f"nobody {number}", 1)
+    assert len(login._failures) == 3
+    assert refusals(login, "alice", 1) == [0]
+
+
+# -- members of shared images ------------------------------------------------------------
+
+
+def test_members_are_the_owner_s_to_choose(vfs: Vfs) -> None:
+    """They are listed, added once, removed; neither is for others."""
+    number = put(vfs, "/file/a").number
+    set_fields(vfs, "/file/a", visibility="shared")
+    add_member(vfs.catalog, number, "web", ALICE)
+    add_member(vfs.catalog, number, "bob", ADMIN)
+    with pytest.raises(AlreadyExists):
+        add_member(vfs.catalog, number, "bob", ALICE)
+    assert members_of(vfs.catalog, image_at(vfs, "/file/a")) == {"web", "bob"}
+    for change in (add_member, remove_member):
+        with pytest.raises(Forbidden):
+            change(vfs.catalog, number, "bob", BOB)
+    remove_member(vfs.catalog, number, "bob", ALICE)
+    with pytest.raises(NotFound):
+        remove_member(vfs.catalog, number, "bob", ALICE)
+    assert members_of(vfs.catalog, image_at(vfs, "/file/a")) == {"web"}
+
+
+def test_only_a_shared_image_has_members(vfs: Vfs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others say what to do about it; and members have names, and are not too many."""
+    number = put(vfs, "/file/a").number
+    with pytest.raises(NotSupported, match="only a shared image"):
+        add_member(vfs.catalog, number, "web", ALICE)
+    set_fields(vfs, "/file/a", visibility="shared")
+    with pytest.raises(InvalidValue):
+        add_member(vfs.catalog, number, "", ALICE)
+    monkeypatch.setattr(members, "MAX_MEMBERS", 1)
+    add_member(vfs.catalog, number, "web", ALICE)
+    with pytest.raises(QuotaExceeded):
+        add_member(vfs.catalog, number, "desk", ALICE)
+
+
+def test_members_are_told_to_other_processes(vfs: Vfs) -> None:
+    """The change feed has it: a frontend may remember who sees an image."""
+    number = put(vfs, "/file/a").number
+    set_fields(vfs, "/file/a", visibility="shared")
+    with vfs.catalog.read() as repository:
+        before = repository.last_change()
+    add_member(vfs.catalog, number, "web", ALICE)
+    with vfs.catalog.read() as repository:
+        assert [change.image for change in repository.changes(before, 9)] == [number]
+
+
+def test_members_of_a_page_are_asked_for_once(vfs: Vfs) -> None:
+    """One query tells which of many images a principal sees."""
+    found = []
+    for name in "abc":
+        put(vfs, f"/file/{name}")
+        set_fields(vfs, f"/file/{name}", visibility="shared" if name < "c" else "private")
+        found.append(image_at(vfs, f"/file/{name}"))
+    add_member(vfs.catalog, found[1].number, "bob", ALICE)
+    assert members.visible(vfs.catalog, found, BOB) == {found[1].number}
+    assert len(members.visible(vfs.catalog, found, ALICE)) == 3
+
+
+# -- commands ----------------------------------------------------------------------------
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(catalog: Catalog, tmp_path: Path) -> Run:
+    """Runs the command on the test's catalog."""
+    config = tmp_path / "imagefs.toml"
+    config.write_text(
+        f'[catalog]\nurl = "sqlite:///{tmp_path}/catalog.db"\nstaging = "{tmp_path}/staging"\n'
+        f'[stores.file]\ntype = "filesystem"\npath = "{tmp_path}/file"\n'
+    )
+
+    def run(*arguments: str, stdin: str = "", code: int = 0) -> Result:
+        result = CliRunner().invoke(program, ["--config", str(config), *arguments], input=stdin)
+        assert result.exit_code == code, result.output
+        return result
+
+    return run
+
+
+def test_user_commands(run: Run, catalog: Catalog) -> None:
+    """Add, list, change the password, remove; the password is a line of standard input."""
+    run("user", "add", "alice", "--role", "reader", "--project", "web", stdin="first\n")
+    run("user", "add", "bob", stdin="pass word")
+    assert json.loads(run("user", "list", "--json").stdout) == [
+        {"name": "alice", "role": "reader", "project": "web"},
+        {"name": "bob", "role": "member", "project": None},
+    ]
+    assert "alice" in run("user", "list").stdout
+    run("user", "password", "alice", stdin="second\n")
+    login = Authenticator(catalog)
+    assert login.authenticate("alice", "second", HERE).role is Role.READER
+    assert login.authenticate("bob", "pass word", HERE).name == "bob"
+    run("user", "remove", "alice")
+    assert [user["name"] for user in json.loads(run("user", "list", "--json").stdout)] == ["bob"]
+
+
+def test_user_commands_refuse(run: Run) -> None:
+    """No password, a name that is taken or unknown: one line and its code."""
+    assert "password" in run("user", "add", "alice", code=2).stderr
+    run("user", "add", "alice", stdin="x\n")
+    assert "already" in run("user", "add", "alice", stdin="x\n", code=1).stderr
+    assert "no user" in run("user", "password", "bob", stdin="x\n", code=4).stderr
+    run("user", "remove", "bob", code=4)
+
+
+def test_member_commands(run: Run, vfs: Vfs) -> None:
+    """Add, list, remove; a public image is refused."""
+    put(vfs, "/file/a")
+    assert "only a shared" in run("member", "add", "/file/a", "web", code=1).stderr
+    run("set", "/file/a", "visibility=shared")
+    run("member", "add", "/file/a", "web")
+    run("member", "add", "/file/a", "desk")
+    assert run("member", "list", "/file/a").stdout == "desk\nweb\n"
+    run("member", "remove", "/file/a", "web")
+    assert json.loads(run("member", "list", "--json", "/file/a").stdout) == ["desk"]
+    run("member", "remove", "/file/a", "web", code=4)
