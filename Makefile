@@ -5,7 +5,8 @@
 RUN_PACKAGES := attr fuse3 gcc libfuse3-dev pkg-config python3 python3-dev python3-venv
 
 # The real tools and servers the tests put beside imagefs.
-TEST_PACKAGES := bindfs curl nginx-light qemu-system-x86 qemu-utils rclone rsync shellcheck systemd
+TEST_PACKAGES := bindfs cadaver chromium chromium-driver curl davfs2 litmus nginx-light \
+	openssl qemu-system-x86 qemu-utils rclone rsync shellcheck systemd
 
 PYTHON ?= python3
 BIN := .venv/bin

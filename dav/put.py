@@ -7,15 +7,16 @@ in one step at the end; the old one goes to the trash.
 Resuming: a PUT with `Content-Range: bytes FIRST-LAST/TOTAL` that is cut off keeps what has
 arrived.  HEAD tells `Upload-Offset`; the next PUT goes on there (`curl -C`), and the one
 that brings the last byte commits.
+
+Threading: one request at a time writes to an image; a second one is a Conflict.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
-import re
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from secrets import token_hex
 from typing import Any
@@ -30,39 +31,22 @@ from catalog.errors import (
     IsAFolder,
     NotFound,
 )
-from catalog.image import Entry, Place
+from catalog.image import Entry, Image, Place
 from catalog.names import is_temporary
 from catalog.status import Status
 from catalog.upload import Upload
 from catalog.vfs import Vfs
-from dav import conditions, representation
+from dav import announced, conditions, representation
+from dav.announced import Announced, Digests, Part
 from dav.body import Body
 from dav.errors import HttpError
 from dav.response import Response, empty
 
 _BLOCK = 1024 * 1024
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-_ALGORITHMS = {"sha-256": "sha256", "sha-384": "sha384", "sha-512": "sha512", "md5": "md5"}
 
-
-@dataclass(frozen=True, slots=True)
-class _Expected:
-    """What the client says of the whole of the data."""
-
-    size: int | None
-    digests: tuple[tuple[str, str], ...]
-    """Algorithm as hashlib calls it, and the value in hexadecimal."""
-    mtime: int | None
-    """Nanoseconds since 1970."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """The bytes `[first, last + 1)` of `total`."""
-
-    first: int
-    last: int
-    total: int
+_writing: set[str] = set()
+"""The ids of the images that requests of this process are writing to."""
+_writing_lock = threading.Lock()
 
 
 def receive(vfs: Vfs, place: Place, principal: Principal, environ: dict[str, Any]) -> Response:
@@ -74,27 +58,47 @@ def receive(vfs: Vfs, place: Place, principal: Principal, environ: dict[str, Any
     present = _present(vfs, place)
     conditions.check(environ, representation.validators(present))
     body: Body = environ["wsgi.input"]
-    expected = _expected(environ, body)
-    part = _part(environ, body)
-    if part is not None:
-        return _receive_part(vfs, place, present, part, expected, principal, body)
+    expected = announced.read(environ, body.length)
+    if expected.part is not None:
+        return _receive_part(vfs, place, present, expected.part, expected, principal, body)
     target = _begin(vfs, place, present, principal)
-    if body.length == 0:
-        return _finish(vfs, place, present, target, principal)
-    upload = vfs.uploads.start(target.image.number)
+    with _only_writer(target.image):
+        _upload(vfs, place, target, expected, principal, body)
+    return _finish(vfs, place, present, target, expected, principal)
+
+
+def _upload(
+    vfs: Vfs, place: Place, target: Entry, expected: Announced, principal: Principal, body: Body
+) -> None:
+    """The request's body into `target`, which stays queued when there is none."""
+    upload: Upload | None = None
     try:
-        _announce(vfs, target, expected, principal)
-        _copy(body, upload, 0, expected)
-        upload.mtime = expected.mtime
-        upload.finish()
-        if not is_temporary(target.name):
-            upload.commit()
+        digests = expected.body + _announce(vfs, target, expected.image, principal)
+        for offset, block in _blocks(body, 0, expected.size, digests):
+            upload = upload or vfs.uploads.start(target.image.number)
+            upload.write(offset, block)
+        if upload is not None:
+            _end(upload, place if target.name == place.name else None, expected)
     except BaseException as error:
+        # Killed, so that it is in nobody's way and tells why.
+        upload = upload or vfs.uploads.start(target.image.number)
         upload.cancel(_reason(error))
         if target.name != place.name:
             vfs.remove(Place(target.folder, target.name), principal)
         raise
-    return _finish(vfs, place, present, target, principal)
+
+
+@contextmanager
+def _only_writer(image: Image) -> Iterator[None]:
+    with _writing_lock:
+        if image.id in _writing:
+            raise Conflict(image.name, "is being uploaded")
+        _writing.add(image.id)
+    try:
+        yield
+    finally:
+        with _writing_lock:
+            _writing.discard(image.id)
 
 
 def _present(vfs: Vfs, place: Place) -> Entry | None:
@@ -117,10 +121,10 @@ def _begin(vfs: Vfs, place: Place, present: Entry | None, principal: Principal) 
             return present
         case Status.KILLED:
             return vfs.catalog.renew(place, principal)
-        case Status.SAVING if not is_temporary(place.name):
-            raise Conflict(place.name, "is being uploaded")
+        case Status.SAVING:
+            return _begin_again(vfs, place, present, principal)
     # Refused names are refused before the data comes.
-    replacement = Place(place.folder, f".{place.name[:200]}.{token_hex(4)}")
+    replacement = Place(place.folder, f".{token_hex(8)}.put")
     entry = vfs.create(replacement, principal)
     try:
         vfs.catalog.check_rename(replacement, place, principal, replace=True)
@@ -130,8 +134,23 @@ def _begin(vfs: Vfs, place: Place, present: Entry | None, principal: Principal) 
     return entry
 
 
+def _begin_again(vfs: Vfs, place: Place, present: Entry, principal: Principal) -> Entry:
+    """A new image instead of an upload that waits: for its other parts, or for its name."""
+    upload = vfs.uploads.get(present.image.number)
+    if upload is None:
+        raise Conflict(place.name, "is being uploaded by another process")
+    with _only_writer(present.image):
+        upload.cancel("another upload took its place")
+    return vfs.catalog.renew(place, principal)
+
+
 def _finish(
-    vfs: Vfs, place: Place, present: Entry | None, target: Entry, principal: Principal
+    vfs: Vfs,
+    place: Place,
+    present: Entry | None,
+    target: Entry,
+    expected: Announced,
+    principal: Principal,
 ) -> Response:
     if target.name != place.name:
         vfs.rename(Place(target.folder, target.name), place, principal)
@@ -139,15 +158,18 @@ def _finish(
     existed = present is not None and representation.exists(present.image)
     status = HTTPStatus.NO_CONTENT if existed else HTTPStatus.CREATED
     # Nothing was added to the data: its tag, as RFC 9110 §9.3.4 allows.
-    return empty(status, ("ETag", representation.etag(image)), ("X-OC-Mtime", "accepted"))
+    headers = [("ETag", representation.etag(image))]
+    if expected.mtime is not None:
+        headers.append(("X-OC-Mtime", "accepted"))
+    return empty(status, *headers)
 
 
 def _receive_part(
     vfs: Vfs,
     place: Place,
     present: Entry | None,
-    part: _Part,
-    expected: _Expected,
+    part: Part,
+    expected: Announced,
     principal: Principal,
     body: Body,
 ) -> Response:
@@ -155,6 +177,18 @@ def _receive_part(
     if present is None or present.image.status is Status.KILLED:
         present = _begin(vfs, place, present, principal)
     access.check_change(principal, present.image)
+    with _only_writer(present.image):
+        upload = _resume(vfs, place, present, part)
+        _append(upload, part, expected, body)
+        if upload.size < part.total:
+            return empty(HTTPStatus.ACCEPTED, ("Upload-Offset", str(upload.size)))
+        _verify(upload, _announce(vfs, present, expected.image, principal))
+        _end(upload, place, expected)
+    return _finish(vfs, place, None, present, expected, principal)
+
+
+def _resume(vfs: Vfs, place: Place, present: Entry, part: Part) -> Upload:
+    """The upload that the part belongs to.  Raises HttpError 409 when it begins elsewhere."""
     upload = vfs.uploads.get(present.image.number)
     if upload is None and present.image.status is not Status.QUEUED:
         raise Conflict(place.name, "no upload of it can be resumed here")
@@ -165,40 +199,67 @@ def _receive_part(
             f"{arrived} bytes have arrived: go on there",
             (("Upload-Offset", str(arrived)),),
         )
-    upload = upload or vfs.uploads.start(present.image.number)
-    _copy(body, upload, part.first, _Expected(None, (), None))
-    if upload.size < part.total:
-        return empty(HTTPStatus.ACCEPTED, ("Upload-Offset", str(upload.size)))
-    _announce(vfs, present, expected, principal)
+    return upload or vfs.uploads.start(present.image.number)
+
+
+def _append(upload: Upload, part: Part, expected: Announced, body: Body) -> None:
+    try:
+        for offset, block in _blocks(body, part.first, expected.size, expected.body):
+            upload.write(offset, block)
+    except DigestMismatch:
+        # What has arrived is not what was sent: it has to be sent again.
+        upload.truncate(part.first)
+        raise
+
+
+def _verify(upload: Upload, digests: Digests) -> None:
+    """Compare digests that the catalog does not, of what came in several requests."""
+    for algorithm, value in digests:
+        digest = hashlib.new(algorithm, usedforsecurity=False)
+        for offset in range(0, upload.size, _BLOCK):
+            digest.update(upload.read_at(offset, _BLOCK))
+        if digest.hexdigest() != value:
+            error = _mismatch(algorithm)
+            upload.cancel(str(error))
+            raise error
+
+
+def _end(upload: Upload, place: Place | None, expected: Announced) -> None:
+    """Commit, unless the name is temporary; None is a replacement's, which is renamed next."""
     upload.mtime = expected.mtime
-    if is_temporary(place.name):
+    if place is None or is_temporary(place.name):
         upload.finish()
     else:
         upload.commit()
-    image = vfs.catalog.image(present.image.number)
-    return empty(HTTPStatus.CREATED, ("ETag", representation.etag(image)))
 
 
-def _copy(body: Body, upload: Upload, offset: int, expected: _Expected) -> None:
-    """The request's body into the upload; compares what only this request announces."""
-    hashes = {
-        algorithm: hashlib.new(algorithm, usedforsecurity=False)
-        for algorithm, _value in expected.digests
-        if algorithm in ("md5", "sha1")
-    }
+def _blocks(
+    body: Body, offset: int, size: int | None, digests: Digests
+) -> Iterator[tuple[int, memoryview]]:
+    """The body in blocks, each with its offset; at its end compares what was announced.
+
+    Raises IncompleteUpload, DigestMismatch.
+    """
+    hashes = [(hashlib.new(name, usedforsecurity=False), value) for name, value in digests]
     block = memoryview(bytearray(_BLOCK))
     start = offset
-    while size := _fill(body, block):
-        upload.write(offset, block[:size])
-        for digest in hashes.values():
-            digest.update(block[:size])
-        offset += size
-    name = upload.image.name
-    if expected.size is not None and offset - start != expected.size:
-        raise IncompleteUpload(name, f"{expected.size} bytes were announced, {offset} came")
-    for algorithm, value in expected.digests:
-        if algorithm in hashes and hashes[algorithm].hexdigest() != value:
-            raise DigestMismatch(name, f"the {algorithm} is not what was announced")
+    # The first bytes at once: they make a queued image a `saving` one, for others to see.
+    count = body.readinto(block)
+    while count:
+        yield offset, block[:count]
+        for digest, _value in hashes:
+            digest.update(block[:count])
+        offset += count
+        count = _fill(body, block)
+    if size is not None and offset - start != size:
+        raise IncompleteUpload("", f"{size} bytes were announced, {offset - start} came")
+    for digest, value in hashes:
+        if digest.hexdigest() != value:
+            raise _mismatch(digest.name)
+
+
+def _mismatch(algorithm: str) -> DigestMismatch:
+    return DigestMismatch("", f"the {algorithm} is not what was announced")
 
 
 def _fill(body: Body, block: memoryview) -> int:
@@ -212,64 +273,16 @@ def _fill(body: Body, block: memoryview) -> int:
     return done
 
 
-def _announce(vfs: Vfs, target: Entry, expected: _Expected, principal: Principal) -> None:
-    """Tell the catalog what the commit must find; it verifies sha2 digests and the size."""
-    for algorithm, value in expected.digests:
-        if algorithm.startswith("sha") and algorithm != "sha1":
+def _announce(vfs: Vfs, target: Entry, digests: Digests, principal: Principal) -> Digests:
+    """Have the catalog verify a sha2 digest, which it computes anyway; return the others."""
+    for digest in digests:
+        algorithm, value = digest
+        if algorithm in ("sha256", "sha384", "sha512"):
             vfs.catalog.set_attributes(
                 target.image.number, {"image.os_hash_value": value}, principal
             )
-
-
-def _expected(environ: dict[str, Any], body: Body) -> _Expected:
-    digests = []
-    if checksum := environ.get("HTTP_OC_CHECKSUM"):
-        algorithm, _, value = checksum.partition(":")
-        digests.append((algorithm.lower().replace("-", ""), value.strip().lower()))
-    for header in ("HTTP_REPR_DIGEST", "HTTP_CONTENT_DIGEST"):
-        digests += _parse_digests(environ.get(header, ""))
-    size = body.length
-    announced = environ.get("HTTP_X_EXPECTED_ENTITY_LENGTH", "")
-    if announced.isdecimal():
-        size = int(announced)
-    return _Expected(size, tuple(digests), _mtime(environ.get("HTTP_X_OC_MTIME")))
-
-
-def _parse_digests(header: str) -> list[tuple[str, str]]:
-    """`sha-256=:BASE64:, …` (RFC 9530); algorithms we do not know are ignored, as it says."""
-    found = []
-    for part in header.split(","):
-        name, _, value = part.strip().partition("=")
-        algorithm = _ALGORITHMS.get(name.lower())
-        if algorithm is None:
-            continue
-        try:
-            found.append((algorithm, base64.b64decode(value.strip(":"), validate=True).hex()))
-        except binascii.Error:
-            raise HttpError(HTTPStatus.BAD_REQUEST, f"{name}: is not base64") from None
-    return found
-
-
-def _mtime(header: str | None) -> int | None:
-    try:
-        return None if header is None else int(float(header) * 10**9)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _part(environ: dict[str, Any], body: Body) -> _Part | None:
-    header = environ.get("HTTP_CONTENT_RANGE")
-    if header is None:
-        return None
-    match = _CONTENT_RANGE.fullmatch(header.strip())
-    if match is None:
-        raise HttpError(HTTPStatus.BAD_REQUEST, "Content-Range: bytes FIRST-LAST/TOTAL")
-    part = _Part(*(int(group) for group in match.groups()))
-    if not part.first <= part.last < part.total:
-        raise HttpError(HTTPStatus.BAD_REQUEST, "Content-Range: out of order")
-    if body.length is not None and body.length != part.last + 1 - part.first:
-        raise HttpError(HTTPStatus.BAD_REQUEST, "Content-Range and Content-Length disagree")
-    return part
+            return tuple(other for other in digests if other is not digest)
+    return digests
 
 
 def _reason(error: BaseException) -> str:
