@@ -1,0 +1,293 @@
+"""`imagefs dav` against Apache's mod_dav, nginx with TLS and `rclone serve webdav`.
+
+The client is the same for all of them, a process of its own, and does next to nothing: it
+sends from the page cache and throws away what it receives.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from catalog.access import Principal
+from catalog.vfs import Vfs
+from dav.server import TlsFiles
+from tests.bench import measure
+from tests.bench.bench_folder import _fill as fill
+from tests.bench.conftest import Table
+from tests.bench.measure import GIB, MIB
+from tests.dav import peers
+from tests.dav.server import Program, program
+from tests.dav.wire import make_certificate
+
+SIZE = 2 * GIB
+PUT_SIZE = GIB
+RANGES = 64
+EACH = 16
+"""Ranges that each of the parallel clients asks for, one after the other."""
+MEMBERS = 10_000
+MEMORY_LIMIT = 200 * MIB
+
+OURS = "imagefs"
+_LISTING = (
+    b'<?xml version="1.0"?><D:propfind xmlns:D="DAV:"><D:prop><D:resourcetype/>'
+    b"<D:getcontentlength/><D:getlastmodified/><D:getetag/></D:prop></D:propfind>"
+)
+
+
+class Client:
+    """A connection; receives into one buffer."""
+
+    def __init__(self, url: str, path: str, tls: TlsFiles | None = None) -> None:
+        parts = urlsplit(url)
+        self._path = path
+        self._host = parts.hostname
+        self._buffer = memoryview(bytearray(MIB))
+        self._socket = socket.create_connection(("127.0.0.1", parts.port or 0))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls:
+            context = ssl.create_default_context(cafile=str(tls.certificate))
+            self._socket = context.wrap_socket(self._socket, server_hostname="images.test")
+
+    def get(self, first: int = 0, size: int = SIZE) -> None:
+        """Receive a range of the image."""
+        self._send("GET", f"Range: bytes={first}-{first + size - 1}")
+        assert self._receive(b"206") == size
+
+    def put(self, source: Path, name: str) -> None:
+        """Send a file as a new member of the folder."""
+        size = source.stat().st_size
+        self._send("PUT", f"Content-Length: {size}", name=name)
+        with source.open("rb") as file:
+            self._socket.sendfile(file)
+        self._receive(b"201")
+
+    def list(self) -> None:
+        """Receive what a synchronising client asks for of each member of the folder."""
+        headers = ("Depth: 1", "Content-Type: application/xml", f"Content-Length: {len(_LISTING)}")
+        self._send("PROPFIND", *headers, body=_LISTING)
+        assert self._receive(b"207") > MEMBERS * 100
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def _send(self, method: str, *headers: str, name: str = "", body: bytes = b"") -> None:
+        lines = [f"{method} {self._path}{name} HTTP/1.1", f"Host: {self._host}", *headers]
+        self._socket.sendall("\r\n".join([*lines, "", ""]).encode() + body)
+
+    def _receive(self, status: bytes) -> int:
+        """Throw a response away; return how many bytes its body had."""
+        head = b""
+        while b"\r\n\r\n" not in head:
+            block = self._socket.recv(4096)
+            assert block, head
+            head += block
+        head, _, body = head.partition(b"\r\n\r\n")
+        assert head.split()[1] == status, head
+        fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
+        if b"chunked" in fields.get(b"transfer-encoding", b""):
+            return self._receive_chunks(body)
+        left = int(fields.get(b"content-length", 0))
+        done = len(body)
+        while done < left:
+            done += self._take()
+        return left
+
+    def _take(self) -> int:
+        size = self._socket.recv_into(self._buffer)
+        assert size, "the server has closed the connection"
+        return size
+
+    def _receive_chunks(self, body: bytes) -> int:
+        done, end = len(body), body[-5:]
+        while end != b"0\r\n\r\n":
+            size = self._take()
+            done += size
+            end = (end + self._buffer[max(0, size - 5) : size].tobytes())[-5:]
+        return done
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What is compared, by name: each one's URL and the path of the image or folder there."""
+
+    urls: dict[str, str]
+    ours: Program
+    folder: Path
+
+    def path(self, name: str) -> str:
+        """Where the servers' folder is below their URL."""
+        return "/file/" if name == OURS else "/"
+
+    def client(self, name: str, path: str = "", tls: TlsFiles | None = None) -> Client:
+        """A connection to one of them, for the member at `path` of its folder."""
+        return Client(self.urls[name], self.path(name) + path, tls)
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> TlsFiles:
+    """A certificate for all servers."""
+    return make_certificate(tmp_path)
+
+
+@pytest.fixture
+def candidates(tmp_path: Path) -> Iterator[Candidates]:
+    """Ours, Apache and rclone, each over a folder of its own on the same disk."""
+    (tmp_path / "www").mkdir()
+    with ExitStack() as stack:
+        ours = stack.enter_context(program(tmp_path / "host"))
+        urls = {
+            OURS: f"http://127.0.0.1:{ours.port}",
+            "Apache": stack.enter_context(peers.apache(tmp_path)),
+            "rclone": stack.enter_context(peers.rclone(tmp_path)),
+        }
+        yield Candidates(urls, ours, tmp_path)
+    shutil.rmtree(tmp_path)
+
+
+def test_get(candidates: Candidates, table: Table) -> None:
+    """An image of 2 GiB from the page cache, and parallel ranges of it."""
+    _add_image(candidates.folder, candidates.ours)
+    works = {
+        name: partial(_get, partial(candidates.client, name, "image.img"))
+        for name in candidates.urls
+    }
+    times = measure.in_turns(works)
+    _compare(table, "GET of 2 GiB", times, SIZE, {"Apache": "≥ 1", "rclone": "≥ 5"})
+    works = {
+        name: partial(_get_ranges, partial(candidates.client, name, "image.img"))
+        for name in candidates.urls
+    }
+    times = measure.in_turns(works)
+    _compare(table, "64 parallel ranges of 1 MiB", times, RANGES * EACH * MIB, {"Apache": "≥ 0.5"})
+    _note_memory(table, candidates.ours, "GET")
+
+
+def test_tls(tmp_path: Path, tls: TlsFiles, table: Table) -> None:
+    """The same over TLS, against nginx."""
+    (tmp_path / "www").mkdir()
+    with program(tmp_path / "host", tls) as ours, peers.nginx(tmp_path, tls) as nginx:
+        _add_image(tmp_path, ours)
+        candidates = Candidates(
+            {OURS: f"https://images.test:{ours.port}", "nginx": nginx}, ours, tmp_path
+        )
+        works = {
+            name: partial(_get, partial(candidates.client, name, "image.img", tls))
+            for name in candidates.urls
+        }
+        times = measure.in_turns(works)
+        _compare(table, "GET of 2 GiB over TLS", times, SIZE, {"nginx": "≥ 0.9"})
+        _note_memory(table, ours, "GET over TLS")
+    shutil.rmtree(tmp_path)
+
+
+def test_put(candidates: Candidates, table: Table) -> None:
+    """An upload: ours with digests and fsync, Apache's with neither."""
+    source = measure.make_file(candidates.folder / "source.img", PUT_SIZE)
+    number = 0
+
+    def upload(name: str) -> None:
+        nonlocal number
+        number += 1
+        with candidates.client(name) as client:
+            client.put(source, f"{number}.img")
+
+    def clean() -> None:
+        for path in (candidates.folder / "www").iterdir():
+            path.unlink()
+        for path in (candidates.folder / "host/file").iterdir():
+            if path.is_file():
+                path.unlink()
+        measure.run("sync")
+
+    works = {name: partial(upload, name) for name in candidates.urls}
+    times = measure.in_turns(works, before=clean)
+    _compare(table, "PUT of 1 GiB", times, PUT_SIZE, {"Apache": "≥ 1"})
+    _note_memory(table, candidates.ours, "PUT")
+
+
+def test_list(candidates: Candidates, table: Table) -> None:
+    """A folder of 10,000 members."""
+    catalog = candidates.ours.catalog()
+    fill(catalog, MEMBERS)
+    catalog.close()
+    plain = candidates.folder / "www" / str(MEMBERS)
+    plain.mkdir()
+    for number in range(MEMBERS):
+        (plain / f"debian-12-generic-amd64-{number:06}.qcow2").touch()
+    before = candidates.ours.memory()["VmHWM"]
+    times = measure.in_turns({name: partial(_list, candidates, name) for name in candidates.urls})
+    for name, target in (("Apache", "≤ 1"), ("rclone", "")):
+        each = [f"{times[it]:.3f} s" for it in (OURS, name)]
+        what = f"PROPFIND of {MEMBERS:,} members, to {name} (time)"
+        table.add(what, each, times[OURS] / times[name], target)
+    grown = candidates.ours.memory()["VmHWM"] - before
+    table.note(f"memory added by listing {MEMBERS:,} members", f"{grown / MIB:.1f} MiB")
+
+
+def _get(connect: Callable[[], Client]) -> None:
+    with connect() as client:
+        client.get()
+
+
+def _list(candidates: Candidates, name: str) -> None:
+    with candidates.client(name, f"{MEMBERS}/") as client:
+        client.list()
+
+
+def _get_ranges(connect: Callable[[], Client]) -> None:
+    """64 clients at once, each with some ranges of 1 MiB from anywhere."""
+    places = random.Random(RANGES)
+    firsts = [[places.randrange(SIZE // MIB) * MIB for _ in range(EACH)] for _ in range(RANGES)]
+
+    def fetch(wanted: list[int]) -> None:
+        with connect() as client:
+            for first in wanted:
+                client.get(first, MIB)
+
+    with ThreadPoolExecutor(RANGES) as pool:
+        list(pool.map(fetch, firsts))
+
+
+def _add_image(folder: Path, ours: Program) -> None:
+    """The same data for all: a file below `www`, and an image."""
+    source = measure.make_file(folder / "www/image.img", SIZE)
+    catalog = ours.catalog()
+    vfs = Vfs(catalog)
+    entry = vfs.create(vfs.place("/file/image.img"), Principal("anonymous"))
+    upload = vfs.uploads.start(entry.image.number)
+    with source.open("rb") as file:
+        while block := file.read(MIB):
+            upload.write(file.tell() - len(block), block)
+    upload.commit()
+    catalog.close()
+    measure.read_all(source)
+
+
+def _compare(
+    table: Table, what: str, times: dict[str, float], size: int, targets: dict[str, str]
+) -> None:
+    for name in times:
+        if name != OURS:
+            speed = [f"{size / MIB / times[it]:.0f} MiB/s" for it in (OURS, name)]
+            table.add(f"{what}, to {name}", speed, times[name] / times[OURS], targets.get(name, ""))
+
+
+def _note_memory(table: Table, ours: Program, what: str) -> None:
+    peak = ours.memory()["VmHWM"]
+    table.note(f"peak memory of the server, {what}", f"{peak / MIB:.0f} MiB", "< 200")
+    assert peak < MEMORY_LIMIT
