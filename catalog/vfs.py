@@ -309,7 +309,8 @@ class Vfs:
     ) -> None:
         if Capability.EXTERNAL in self.catalog.store(entry.store).capabilities:
             raise NotSupported(entry.name, "is only a link: 'ln' it to copy its data")
-        access.check_change(principal, entry.image)
+        # Before the data is copied: that may take long, and then be refused.
+        self.catalog.check_rename(source, target, principal, replace=replace)
         replicate(
             self.catalog,
             entry.image,

@@ -29,6 +29,9 @@ from dav.response import Response, empty
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("dav.access")
 
+_WSGIDAVS = ("COPY", "DELETE", "LOCK", "MKCOL", "MOVE", "OPTIONS", "PROPPATCH", "UNLOCK")
+"""The methods that wsgidav answers."""
+
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 
@@ -60,8 +63,12 @@ class App:
             return start_response(status, [*headers, ("X-Request-Id", request_id)], exc_info)
 
         try:
-            handler = self._methods.get(environ["REQUEST_METHOD"])
+            method = environ["REQUEST_METHOD"]
+            handler = self._methods.get(method)
             response = handler(path, environ) if handler else None
+            if handler is None and method not in _WSGIDAVS:
+                allowed = ", ".join(sorted({*self._methods, *_WSGIDAVS}))
+                raise HttpError(HTTPStatus.METHOD_NOT_ALLOWED, headers=(("Allow", allowed),))
             if response is None:
                 # It is for GET and HEAD (RFC 9110 §13.1.3); wsgidav answers 304 to any method.
                 environ.pop("HTTP_IF_MODIFIED_SINCE", None)

@@ -6,6 +6,7 @@ first bytes go out at once.
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ _FINITE_DEPTH = (
     b'<?xml version="1.0" encoding="utf-8"?>\n'
     b'<D:error xmlns:D="DAV:"><D:propfind-finite-depth/></D:error>\n'
 )
+_FORBIDDEN = re.compile(r"q=0(\.0{0,3})?")
 _OK = "HTTP/1.1 200 OK"
 _MISSING = "HTTP/1.1 404 Not Found"
 
@@ -54,7 +56,7 @@ class Wanted:
 def respond(vfs: Vfs, node: Node, principal: Principal, environ: dict[str, Any]) -> Response:
     """Answer a PROPFIND of depth 0 or 1.
 
-    Raises HttpError 400 for a body that is no `propfind`, 403 for depth infinity.
+    Raises HttpError 400 for a body that is no `propfind`, and Forbidden.
     """
     depth = environ.get("HTTP_DEPTH", "infinity").lower()
     if depth not in ("0", "1"):
@@ -63,10 +65,12 @@ def respond(vfs: Vfs, node: Node, principal: Principal, environ: dict[str, Any])
             ("Content-Length", str(len(_FINITE_DEPTH))),
         ]
         return Response(HTTPStatus.FORBIDDEN, headers, [_FINITE_DEPTH])
+    if isinstance(node, Entry):
+        access.check_see(principal, node.image, members_of(vfs.catalog, node.image))
     wanted = parse(environ["wsgi.input"].read())
     headers = [("Content-Type", "application/xml; charset=utf-8"), ("Vary", "Accept-Encoding")]
     body: Iterable[bytes] = _Listing(vfs, principal, environ, wanted).write(node, depth == "1")
-    if "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""):
+    if _accepts_gzip(environ.get("HTTP_ACCEPT_ENCODING", "")):
         headers.append(("Content-Encoding", "gzip"))
         body = _gzip(body)
     return Response(HTTPStatus.MULTI_STATUS, headers, body)
@@ -207,6 +211,15 @@ def _propstat(elements: list[str], status: str) -> str:
         f"<D:propstat><D:prop>{''.join(elements)}</D:prop>"
         f"<D:status>{status}</D:status></D:propstat>"
     )
+
+
+def _accepts_gzip(header: str) -> bool:
+    """Whether `Accept-Encoding` names gzip, and not to forbid it (RFC 9110 §12.5.3)."""
+    for coding in header.lower().split(","):
+        name, _, weight = coding.replace(" ", "").partition(";")
+        if name == "gzip":
+            return _FORBIDDEN.fullmatch(weight) is None
+    return False
 
 
 def _gzip(blocks: Iterable[bytes]) -> Iterator[bytes]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from secrets import token_hex
 from typing import Any
@@ -73,18 +73,18 @@ def _upload(
     """The request's body into `target`, which stays queued when there is none."""
     upload: Upload | None = None
     try:
-        digests = expected.body + _announce(vfs, target, expected.image, principal)
+        digests = _announce(vfs, target, expected.image + expected.body, principal)
         for offset, block in _blocks(body, 0, expected.size, digests):
             upload = upload or vfs.uploads.start(target.image.number)
             upload.write(offset, block)
         if upload is not None:
             _end(upload, place if target.name == place.name else None, expected)
     except BaseException as error:
-        # Killed, so that it is in nobody's way and tells why.
-        upload = upload or vfs.uploads.start(target.image.number)
-        upload.cancel(_reason(error))
-        if target.name != place.name:
-            vfs.remove(Place(target.folder, target.name), principal)
+        # Killed, so that it is in nobody's way and tells why; `error` counts, not this.
+        with suppress(CatalogError):
+            (upload or vfs.uploads.start(target.image.number)).cancel(_reason(error))
+            if target.name != place.name:
+                vfs.remove(Place(target.folder, target.name), principal)
         raise
 
 
@@ -174,7 +174,9 @@ def _receive_part(
     body: Body,
 ) -> Response:
     """Take one part; the upload stays `saving` until the last one has come."""
-    if present is None or present.image.status is Status.KILLED:
+    # `curl -C -` does not ask how much has arrived: from 0 on, it is another upload.
+    anew = (Status.KILLED, Status.SAVING) if part.first == 0 else (Status.KILLED,)
+    if present is None or present.image.status in anew:
         present = _begin(vfs, place, present, principal)
     access.check_change(principal, present.image)
     with _only_writer(present.image):
@@ -250,7 +252,7 @@ def _blocks(
         for digest, _value in hashes:
             digest.update(block[:count])
         offset += count
-        count = _fill(body, block)
+        count = _fill(body, block[: _BLOCK - offset % _BLOCK])
     if size is not None and offset - start != size:
         raise IncompleteUpload("", f"{size} bytes were announced, {offset - start} came")
     for digest, value in hashes:
@@ -266,7 +268,12 @@ def _fill(body: Body, block: memoryview) -> int:
     """Fill a block as far as the body goes: one large write is cheaper than many small."""
     done = 0
     while done < len(block):
-        size = body.readinto(block[done:])
+        try:
+            size = body.readinto(block[done:])
+        except IncompleteUpload:
+            if not done:
+                raise
+            break  # what has come is kept to resume; the next read raises again
         if size == 0:
             break
         done += size

@@ -161,30 +161,30 @@ class WaitingConnections(ConnectionManager):
                 self._selector.unregister(fd)
                 conn.expire()
 
-    def _from_server_socket(self, server_socket: socket.socket) -> Connection | None:
-        """Cheroot's hook: accept a connection."""
-        try:
-            accepted, address = server_socket.accept()
-        except OSError as error:
-            if error.errno in _OUT_OF_FILES:
-                log.warning("cannot accept a connection: %s", error.strerror)
-                time.sleep(self.server.expiration_interval)
-            return None
-        try:
-            return self._admit(accepted, address[:2])
-        except OSError as error:
-            log.debug("%s: %s", address[0], error)
-            accepted.close()
-            return None
+    def _from_server_socket(self, server_socket: socket.socket) -> None:
+        """Cheroot's hook: accept all who have come; they too wait until they send something."""
+        while True:
+            try:
+                accepted, address = server_socket.accept()
+            except OSError as error:
+                if error.errno in _OUT_OF_FILES:
+                    log.warning("cannot accept a connection: %s", error.strerror)
+                    time.sleep(self.server.expiration_interval)
+                return
+            try:
+                self._admit(accepted, address[:2])
+            except OSError as error:
+                log.debug("%s: %s", address[0], error)
+                accepted.close()
 
-    def _admit(self, sock: socket.socket, address: tuple[str, int]) -> Connection | None:
+    def _admit(self, sock: socket.socket, address: tuple[str, int]) -> None:
         sock.setblocking(False)
         if len(self.server.open_connections) >= self.server.limits.connections:
             if self.server.ssl_adapter is None:
                 reason = "too many connections: try again later"
                 sock.send(plain_response(HTTPStatus.SERVICE_UNAVAILABLE, reason))
             sock.close()
-            return None
+            return
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.server.ssl_adapter is not None:
             # Not the adapter's wrap(), which would wait for the client's handshake right here.
@@ -193,7 +193,7 @@ class WaitingConnections(ConnectionManager):
             )
         connection = Connection(self.server, sock, address)
         self.server.open_connections.add(connection)
-        return connection
+        self.put(connection)
 
 
 def _listen(host: str, port: int) -> socket.socket:

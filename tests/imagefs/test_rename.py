@@ -229,7 +229,6 @@ def test_the_fixed_parts_of_the_tree_stay(mount: Daemon, image: Path) -> None:
     assert image.exists()
 
 
-@pytest.mark.xfail(reason="Vfs._migrate copies before it asks whether the target takes the image")
 def test_the_root_holds_no_images(mount: Daemon, image: Path) -> None:
     """Only the configured stores are there."""
     assert _rename(image, mount.path / "image", 0) == errno.EACCES
