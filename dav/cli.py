@@ -17,7 +17,7 @@ from catalog.cli.session import Session, pass_session
 from catalog.deletion import recover
 from catalog.errors import InvalidSettings
 from catalog.notify import notify, watchdog_interval
-from catalog.process import this_process
+from catalog.process import raise_file_limit, this_process
 from dav.settings import DavSettings
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ def dav(session: Session, listen: str | None, anonymous: str | None) -> None:
 
     settings = _settings(session, listen=listen, anonymous=anonymous)
     logging.getLogger().setLevel(min(logging.INFO, logging.getLogger().level))
+    raise_file_limit()
     for image in recover(session.catalog):
         log.warning("%s (%s): killed: its upload was cut off", image.name, image.id)
     app = Authentication(App(session.vfs), session.catalog, settings)

@@ -17,7 +17,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from catalog import members
+from catalog import access, members
 from catalog.access import Principal
 from catalog.errors import CatalogError
 from catalog.image import Entry, Folder
@@ -66,7 +66,7 @@ def respond(vfs: Vfs, node: Node, principal: Principal, environ: dict[str, Any])
         ]
         return Response(HTTPStatus.FORBIDDEN, headers, [_FINITE_DEPTH])
     if isinstance(node, Entry):
-        access.check_see(principal, node.image, members_of(vfs.catalog, node.image))
+        access.check_see(principal, node.image, members.members_of(vfs.catalog, node.image))
     wanted = parse(environ["wsgi.input"].read())
     headers = [("Content-Type", "application/xml; charset=utf-8"), ("Vary", "Accept-Encoding")]
     body: Iterable[bytes] = _Listing(vfs, principal, environ, wanted).write(node, depth == "1")

@@ -16,6 +16,7 @@ import click
 
 from catalog.cli.session import Session, pass_session
 from catalog.errors import InvalidSettings, InvalidValue, StoreUnavailable
+from catalog.process import raise_file_limit
 from catalog.settings import DEFAULTS, state_folder
 from imagefs import mountpoint
 from imagefs.settings import MountSettings
@@ -93,6 +94,7 @@ def _serve(
     from imagefs.mount import Mount
 
     logging.getLogger().setLevel(min(logging.INFO, logging.getLogger().level))
+    raise_file_limit()
     vfs = session.vfs
 
     def ready() -> None:
