@@ -5,11 +5,14 @@
 RUN_PACKAGES := attr fuse3 gcc libfuse3-dev pkg-config python3 python3-dev python3-venv
 
 # The real tools and servers the tests put beside imagefs.
-TEST_PACKAGES := bindfs cadaver chromium chromium-driver curl davfs2 litmus nginx-light \
-	openssl qemu-system-x86 qemu-utils rclone rsync shellcheck systemd
+TEST_PACKAGES := bindfs cadaver chromium chromium-driver curl davfs2 dbus-daemon gvfs-backends \
+	libglib2.0-bin litmus nginx-light openssl qemu-system-x86 qemu-utils rclone rsync shellcheck systemd
 
 PYTHON ?= python3
 BIN := .venv/bin
+
+# Where `make run` serves.
+LISTEN ?= 127.0.0.1:8080
 
 .DELETE_ON_ERROR:
 .PHONY: run test check bench clean lock install run-packages test-packages
@@ -21,17 +24,17 @@ run: export IMAGEFS_CONFIG := /dev/null
 run: run-packages .venv/installed
 	@mkdir -p mnt
 	@test -e state/catalog.db || $(BIN)/imagefs init
-	@$(BIN)/imagefs mount mnt
-	@echo 'The catalog is mounted at ./mnt, and served at http://127.0.0.1:8080/, until Ctrl-C;'
+	@mountpoint -q mnt || $(BIN)/imagefs mount mnt
+	@echo 'The catalog is mounted at ./mnt, and served at http://$(LISTEN)/, until Ctrl-C;'
 	@echo 'what you add stays in ./state.  Try, in another shell:'
 	@echo '  cp IMAGE.qcow2 mnt/file/'
 	@echo '  getfattr -d mnt/file/IMAGE.qcow2'
 	@echo '  qemu-img create -b $(CURDIR)/mnt/file/IMAGE.qcow2 -F qcow2 -f qcow2 /tmp/overlay.qcow2'
-	@echo '  curl -T OTHER.qcow2 http://127.0.0.1:8080/file/'
+	@echo '  curl -T OTHER.qcow2 http://$(LISTEN)/file/'
 	@echo '  IMAGEFS_CONFIG=/dev/null IMAGEFS_STATE=$(CURDIR)/state $(BIN)/imagefs list'
 	@trap '$(BIN)/imagefs umount mnt' EXIT; \
 	trap 'exit 0' INT TERM; \
-	$(BIN)/imagefs dav --listen 127.0.0.1:8080 --anonymous write
+	$(BIN)/imagefs dav --listen $(LISTEN) --anonymous write
 
 test: test-packages check
 	$(BIN)/pytest -n 2 --dist loadscope

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
+from io import BytesIO
 from typing import Any
 from uuid import uuid4
 
@@ -20,7 +21,7 @@ from catalog.access import Principal
 from catalog.errors import CatalogError, NotFound
 from catalog.image import Folder
 from catalog.vfs import Vfs
-from dav import browse, conditions, get, propfind, put, representation
+from dav import browse, conditions, get, propfind, put, representation, xml
 from dav.errors import HttpError, to_status
 from dav.locks import LockManager
 from dav.provider import CatalogProvider
@@ -70,9 +71,7 @@ class App:
                 allowed = ", ".join(sorted({*self._methods, *_WSGIDAVS}))
                 raise HttpError(HTTPStatus.METHOD_NOT_ALLOWED, headers=(("Allow", allowed),))
             if response is None:
-                # It is for GET and HEAD (RFC 9110 §13.1.3); wsgidav answers 304 to any method.
-                environ.pop("HTTP_IF_MODIFIED_SINCE", None)
-                return self._provider.handle(environ, start)
+                return self._wsgidav(environ, start)
         except Exception as error:  # noqa: BLE001 - every failure is answered, once
             response = self._failed(environ, error)
         if response.send is not None:
@@ -87,7 +86,7 @@ class App:
         page = self._page(path, environ)
         if page is not None:
             return page
-        node = self._provider.resolve(path)
+        node = self._provider.resolve(path, _principal(environ))
         if isinstance(node, Folder):
             raise HttpError(HTTPStatus.NOT_ACCEPTABLE, "a folder is HTML, JSON or PROPFIND")
         return get.serve(self._vfs, node, _principal(environ), environ)
@@ -113,9 +112,22 @@ class App:
         return put.receive(self._vfs, place, _principal(environ), environ)
 
     def _propfind(self, path: str, environ: Environ) -> Response:
-        node = self._provider.resolve(path)
+        node = self._provider.resolve(path, _principal(environ))
         conditions.check(environ, representation.validators(node))
         return propfind.respond(self._vfs, node, _principal(environ), environ)
+
+    def _wsgidav(self, environ: Environ, start: StartResponse) -> Iterable[bytes]:
+        _make_safe(environ)
+        given: list[tuple[str, list[tuple[str, str]]]] = []
+        body = self._provider.handle(environ, lambda *answer: given.append(answer[:2]))
+        ((status, headers),) = given
+        if status.startswith("2") and dict(headers).get("Content-Type", "").startswith("text/html"):
+            # A page that tells of a success, and of wsgidav's version.
+            headers = [header for header in headers if not header[0].startswith("Content-")]
+            body = []
+            headers.append(("Content-Length", "0"))
+        start(status, headers)
+        return body
 
     # -- failures ----------------------------------------------------------------------
 
@@ -148,6 +160,19 @@ class App:
 def _principal(environ: Environ) -> Principal:
     principal: Principal = environ["imagefs.principal"]
     return principal
+
+
+def _make_safe(environ: Environ) -> None:
+    """Take from a request what wsgidav does not do right."""
+    # It is for GET and HEAD (RFC 9110 §13.1.3); wsgidav answers 304 to any method.
+    environ.pop("HTTP_IF_MODIFIED_SINCE", None)
+    if environ["REQUEST_METHOD"] in ("LOCK", "PROPPATCH"):
+        # wsgidav takes a chunked body for none, and its parser may resolve entities.
+        body = environ["wsgi.input"].read()
+        if body:
+            xml.parse(body)
+        environ["wsgi.input"] = BytesIO(body)
+        environ["CONTENT_LENGTH"] = str(len(body))
 
 
 def _condition(status: HTTPStatus, error: DAVError) -> Response:

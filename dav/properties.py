@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from xml.sax.saxutils import escape, quoteattr
 
 from catalog.fields import FIELDS, Details
@@ -73,6 +74,14 @@ def split(name: str) -> tuple[str, str]:
 
 def element(name: str, content: str) -> str:
     """An element of that name; empty content makes an empty element."""
+    opening, closing, alone = _tags(name)
+    return f"{opening}{content}{closing}" if content else alone
+
+
+# Names are clients' and images': remembered, but not all of them for ever.
+@lru_cache(maxsize=1024)
+def _tags(name: str) -> tuple[str, str, str]:
+    """The tags around an element's content, and the element without any."""
     namespace, local = split(name)
     prefix = PREFIXES.get(namespace)
     if prefix is not None:
@@ -81,9 +90,10 @@ def element(name: str, content: str) -> str:
         tag, declaration = f"x:{local}", f" xmlns:x={quoteattr(namespace)}"
     else:
         tag, declaration = local, ' xmlns=""'
-    return f"<{tag}{declaration}>{content}</{tag}>" if content else f"<{tag}{declaration}/>"
+    return f"<{tag}{declaration}>", f"</{tag}>", f"<{tag}{declaration}/>"
 
 
+@lru_cache(maxsize=1024)
 def renderer(name: str) -> Render:
     """What renders a property, whichever it is."""
     namespace, local = split(name)

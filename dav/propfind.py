@@ -12,17 +12,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element
 
-from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import fromstring
-
-from catalog import access, members
+from catalog import members
 from catalog.access import Principal
 from catalog.errors import CatalogError
 from catalog.image import Entry, Folder
 from catalog.vfs import Node, Vfs
-from dav import properties, representation
+from dav import properties, representation, xml
 from dav.errors import HttpError
 from dav.lockdiscovery import Locks
 from dav.properties import Render, Subject
@@ -56,7 +53,7 @@ class Wanted:
 def respond(vfs: Vfs, node: Node, principal: Principal, environ: dict[str, Any]) -> Response:
     """Answer a PROPFIND of depth 0 or 1.
 
-    Raises HttpError 400 for a body that is no `propfind`, and Forbidden.
+    Raises HttpError 400 for a body that is no `propfind`.
     """
     depth = environ.get("HTTP_DEPTH", "infinity").lower()
     if depth not in ("0", "1"):
@@ -65,8 +62,6 @@ def respond(vfs: Vfs, node: Node, principal: Principal, environ: dict[str, Any])
             ("Content-Length", str(len(_FINITE_DEPTH))),
         ]
         return Response(HTTPStatus.FORBIDDEN, headers, [_FINITE_DEPTH])
-    if isinstance(node, Entry):
-        access.check_see(principal, node.image, members.members_of(vfs.catalog, node.image))
     wanted = parse(environ["wsgi.input"].read())
     headers = [("Content-Type", "application/xml; charset=utf-8"), ("Vary", "Accept-Encoding")]
     body: Iterable[bytes] = _Listing(vfs, principal, environ, wanted).write(node, depth == "1")
@@ -80,10 +75,7 @@ def parse(body: bytes) -> Wanted:
     """Read a `propfind` element; an empty body asks for all (RFC 4918 §9.1)."""
     if not body.strip():
         return Wanted(None)
-    try:
-        root = fromstring(body, forbid_dtd=True)
-    except (ParseError, DefusedXmlException, ValueError) as error:
-        raise HttpError(HTTPStatus.BAD_REQUEST, f"the body is not XML: {error}") from None
+    root = xml.parse(body)
     if root.tag != "{DAV:}propfind":
         raise HttpError(HTTPStatus.BAD_REQUEST, "the body is no propfind")
     children = {child.tag: child for child in root}
@@ -122,8 +114,11 @@ class _Listing:
         self._needs_custom = wanted.names is None or any(
             not name.startswith(("{DAV:}", f"{{{properties.OWNCLOUD}}}")) for name in asked
         )
+        names = wanted.names
+        if names is None:
+            names = tuple(dict.fromkeys((*properties.ALLPROP, *wanted.include)))
         self._renders: list[tuple[str, Render]] = [
-            (name, properties.renderer(name)) for name in (wanted.names or ())
+            (name, properties.renderer(name)) for name in names
         ]
 
     def write(self, node: Node, deep: bool) -> Iterator[bytes]:
@@ -193,9 +188,10 @@ class _Listing:
         if self._wanted.only_names:
             return [properties.element(name, "") for name in properties.names(subject)], []
         renders = self._renders
-        if self._wanted.names is None:
-            names = (*properties.ALLPROP, *properties.custom_names(subject), *self._wanted.include)
-            renders = [(name, properties.renderer(name)) for name in dict.fromkeys(names)]
+        if self._wanted.names is None and subject.custom:
+            custom = properties.custom_names(subject)
+            added = [name for name in custom if name not in self._wanted.include]
+            renders = [*renders, *((name, properties.renderer(name)) for name in added)]
         found, missing = [], []
         for name, render in renders:
             content = render(subject)

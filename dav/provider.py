@@ -6,14 +6,18 @@ that `app` takes over.
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
+from wsgidav.dav_error import DAVError
 from wsgidav.dav_provider import DAVProvider
 from wsgidav.request_server import RequestServer
 
+from catalog.access import Principal, may_see
 from catalog.errors import CatalogError, NotAFolder, NotFound
 from catalog.image import Entry, Folder
+from catalog.members import members_of
 from catalog.vfs import Link, Node, Vfs
 from dav.locks import LockManager
 from dav.resources import CREATED, Collection, Member
@@ -38,13 +42,15 @@ class CatalogProvider(DAVProvider):  # type: ignore[misc]
 
     def handle(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
         """Let wsgidav answer a request; its answers are small.  Raises DAVError."""
+        _check_destination(environ.get("HTTP_DESTINATION", ""))
         return list(self._requests(environ, start_response))
 
     def prepare(self, environ: dict[str, Any]) -> None:
         """Add what wsgidav's own application would, for its handlers and resources."""
         environ["wsgidav.user_name"] = environ["wsgidav.auth.user_name"]
         environ["wsgidav.provider"] = self
-        environ["wsgidav.config"] = {}
+        # Windows takes only a server that says so for one of WebDAV.
+        environ["wsgidav.config"] = {"add_header_MS_Author_Via": True}
         environ["wsgidav.verbose"] = 0
         environ["wsgidav.app"] = self
 
@@ -60,18 +66,25 @@ class CatalogProvider(DAVProvider):  # type: ignore[misc]
         if path is None:
             return None
         try:
-            node = self.resolve(path)
+            node = self.resolve(path, environ["imagefs.principal"])
         except (NotFound, NotAFolder):
             return None
         if isinstance(node, Folder):
             return Collection(path, environ, node)
         return Member(path, environ, node)
 
-    def resolve(self, path: str) -> Folder | Entry:
-        """What a URL path stands for; a link in /.by-id is followed.  Raises NotFound."""
+    def resolve(self, path: str, principal: Principal) -> Folder | Entry:
+        """What a URL path stands for; a link in /.by-id is followed.
+
+        Raises NotFound, also for an image that the principal may not see.
+        """
         node: Node = self.vfs.resolve(path)
         if isinstance(node, Link):
             node = self.vfs.entries_of(node.image.number)[0]
+        if isinstance(node, Entry):
+            members = members_of(self.vfs.catalog, node.image)
+            if not may_see(principal, node.image, members):
+                raise NotFound(path)
         return node
 
     def custom_request_handler(
@@ -114,3 +127,10 @@ class CatalogProvider(DAVProvider):  # type: ignore[misc]
         except CatalogError:
             # They expire; the deletion itself is done and must not be told as a failure.
             return
+
+
+def _check_destination(destination: str) -> None:
+    """Refuse a name that wsgidav, which decodes before it splits, would cut short."""
+    path = unquote(urlsplit(destination).path)
+    if "?" in path or ";" in path:
+        raise DAVError(HTTPStatus.BAD_REQUEST, "';' and '?' cannot be in a Destination's name")

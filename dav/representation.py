@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 from datetime import UTC, datetime
-from email.utils import format_datetime
 from urllib.parse import quote
 
 from catalog.image import Entry, Folder, FolderKind, Image
@@ -16,6 +15,8 @@ from catalog.upload import Upload
 from catalog.vfs import Node
 from dav.conditions import Validators
 
+_DAYS = "Mon Tue Wed Thu Fri Sat Sun".split()
+_MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 _ALGORITHMS = {"sha256": "sha-256", "sha384": "sha-384", "sha512": "sha-512"}
 
 CONTENT_TYPES = {"qcow2": "application/x-qemu-disk", "iso": "application/x-iso9660-image"}
@@ -59,8 +60,12 @@ def content_type(image: Image) -> str:
 
 
 def http_date(moment: datetime) -> str:
-    """RFC 9110 §5.6.7."""
-    return format_datetime(moment.astimezone(UTC), usegmt=True)
+    """RFC 9110 §5.6.7; written out, as a listing has one for each member."""
+    at = moment.astimezone(UTC)
+    return (
+        f"{_DAYS[at.weekday()]}, {at.day:02} {_MONTHS[at.month - 1]} {at.year:04}"
+        f" {at.hour:02}:{at.minute:02}:{at.second:02} GMT"
+    )
 
 
 def http_date_now() -> str:

@@ -17,9 +17,10 @@ from wsgidav.dav_error import DAVError
 from wsgidav.dav_provider import DAVCollection, DAVNonCollection
 from wsgidav.xml_tools import xml_to_bytes
 
-from catalog.access import Principal, check_change
-from catalog.errors import CatalogError, NotFound
+from catalog.access import Principal, check_change, owns
+from catalog.errors import CatalogError, Forbidden, NotFound
 from catalog.image import Entry, Folder, FolderKind, Place
+from catalog.members import visible
 from catalog.vfs import Node, Vfs
 from dav import properties, representation
 from dav.errors import to_dav_error
@@ -64,6 +65,11 @@ class _Resource:
     def support_ranges(self) -> bool:
         return True
 
+    def prevent_locking(self) -> bool:
+        # A lock keeps all others from writing: who may not write takes none.
+        node = self.node
+        return not owns(self._principal, (node if isinstance(node, Folder) else node.image).owner)
+
     def get_last_modified(self) -> float:
         node = self.node
         if isinstance(node, Folder):
@@ -90,19 +96,29 @@ class _Resource:
         with _dav_errors():
             target = self._vfs.place(dest_path)
             present = _find(self._vfs, target)
-            if isinstance(present, Folder) or (present and isinstance(self.node, Folder)):
-                _remove(self._vfs, present, target, self._principal)
+            self._make_room(present, target)
             self._vfs.rename(self._place, target, self._principal)
         self.environ[CREATED] = present is None
         self.provider.drop_locks(self.path)
         return True
 
+    def _make_room(self, present: Node | None, target: Place) -> None:
+        """Delete what stands at the target, unless it is an image that an image replaces."""
+        if not isinstance(present, Folder) and not (present and isinstance(self.node, Folder)):
+            return
+        if isinstance(present, Folder):
+            above = self._vfs.path(present).rstrip("/")
+            if self.path.startswith(f"{above}/"):
+                raise Forbidden(target.name, "would be deleted with what is to take its place")
+        _remove(self._vfs, present, target, self._principal)
+
     def handle_copy(self, dest_path: str, *, depth_infinity: bool) -> bool:
         with _dav_errors():
             target = self._vfs.place(dest_path)
+            if not representation.is_writable(self._vfs.folder(target.folder)):
+                raise Forbidden(target.name, "nothing can be copied to here")
             present = _find(self._vfs, target)
-            if isinstance(present, Folder) or (present and isinstance(self.node, Folder)):
-                _remove(self._vfs, present, target, self._principal)
+            self._make_room(present, target)
             _copy(self._vfs, self.node, target, self._principal, members=depth_infinity)
         self.environ[CREATED] = present is None
         return True
@@ -149,6 +165,7 @@ class Member(_Resource, DAVNonCollection):  # type: ignore[misc]
         super().__init__(path, environ)
         self.node = entry
         self.image = entry.image
+        self._changes: dict[str, str | None] = {}
 
     def get_content(self) -> NoReturn:
         raise NotImplementedError("`get` serves the data")
@@ -170,22 +187,32 @@ class Member(_Resource, DAVNonCollection):  # type: ignore[misc]
         return True
 
     def set_property_value(self, name: str, value: Element | None, *, dry_run: bool) -> None:
-        """Set or remove (None) one property; a dry run only checks."""
+        """Set or remove (None) one property.
+
+        wsgidav makes a dry run of all of a request, then sets them if none was refused.
+        The first one that is set takes the others with it: all, or none.
+        """
         if name.startswith(_IGNORED):
             return
+        with _dav_errors():
+            if dry_run:
+                self._changes = self._checked(name, value)
+            elif self._changes:
+                changes, self._changes = self._changes, {}
+                self._vfs.catalog.set_attributes(self.image.number, changes, self._principal)
+
+    def _checked(self, name: str, value: Element | None) -> dict[str, str | None]:
+        """What the request changes, with one property more."""
         namespace, local = properties.split(name)
         if namespace == "DAV:" or name in properties.LIVE:
             raise DAVError(HTTPStatus.FORBIDDEN, f"{name} is the server's own")
-        number = self.image.number
-        change = {_catalog_name(name, namespace, local): _text(namespace, value)}
-        with _dav_errors():
-            check_change(self._principal, self.image)
-            if value is None and not _has(self._vfs, number, next(iter(change))):
-                return  # removing what is not there is no error (RFC 4918 §14.23)
-            if dry_run:
-                self._vfs.catalog.check_attributes(number, change, self._principal)
-            else:
-                self._vfs.catalog.set_attributes(number, change, self._principal)
+        check_change(self._principal, self.image)
+        number, key = self.image.number, _catalog_name(name, namespace, local)
+        changes = {**self._changes, key: _text(namespace, value)}
+        if value is None and not _has(self._vfs, number, key):
+            del changes[key]  # removing what is not there is no error (RFC 4918 §14.23)
+        self._vfs.catalog.check_attributes(number, changes, self._principal)
+        return changes
 
 
 def _catalog_name(name: str, namespace: str, local: str) -> str:
@@ -220,10 +247,18 @@ def _remove(vfs: Vfs, node: Node, place: Place, principal: Principal) -> None:
     if not isinstance(node, Folder):
         vfs.remove(place, principal)
         return
-    if node.kind is not FolderKind.TRASH:
+    # A store and its trash are not deleted, so neither is what they hold.
+    if node.kind is FolderKind.PLAIN:
         for member in list(vfs.members(node.number)):
             _remove(vfs, member, Place(node.number, member.name), principal)
     vfs.remove_folder(place, principal)
+
+
+def _visible(vfs: Vfs, folder: Folder, principal: Principal) -> list[Node]:
+    members = list(vfs.members(folder.number))
+    images = [member.image for member in members if isinstance(member, Entry)]
+    seen = visible(vfs.catalog, images, principal)
+    return [node for node in members if isinstance(node, Folder) or node.image.number in seen]
 
 
 def _copy(vfs: Vfs, node: Node, target: Place, principal: Principal, *, members: bool) -> None:
@@ -232,5 +267,5 @@ def _copy(vfs: Vfs, node: Node, target: Place, principal: Principal, *, members:
         vfs.copy(node, target, principal, replace=True)
     elif isinstance(node, Folder):
         made = vfs.make_folder(target, principal)
-        for member in list(vfs.members(node.number)) if members else ():
+        for member in _visible(vfs, node, principal) if members else ():
             _copy(vfs, member, Place(made.number, member.name), principal, members=True)

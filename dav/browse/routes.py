@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from catalog import names
-from catalog.access import check_read_data, check_see
+from catalog.access import check_read_data, may_see
 from catalog.errors import CatalogError, NotFound
 from catalog.image import Entry, Folder, FolderKind
 from catalog.members import members_of, visible
@@ -114,9 +114,9 @@ def _by_id(request: Request, kind: Kind) -> Response:
 
 
 def _image(request: Request, node: Entry | Link, path: str) -> Response:
+    _check_see(request, node)
     if isinstance(node, Link):
         return redirect(f"{url_of(node.target.removeprefix('..'))}?{PAGE_QUERY}")
-    _check_see(request, node)
     return _show(request, node, path)
 
 
@@ -132,9 +132,10 @@ def _show(request: Request, entry: Entry, path: str) -> Response:
     return answer(pages.image_page(request, shown), kind)
 
 
-def _check_see(request: Request, entry: Entry) -> None:
-    members = members_of(request.vfs.catalog, entry.image)
-    check_see(request.principal, entry.image, members)
+def _check_see(request: Request, node: Entry | Link) -> None:
+    members = members_of(request.vfs.catalog, node.image)
+    if not may_see(request.principal, node.image, members):
+        raise NotFound(request.path)
 
 
 def _may_download(request: Request, entry: Entry) -> bool:

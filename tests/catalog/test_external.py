@@ -56,6 +56,7 @@ def vfs(tmp_path: Path) -> Iterator[Vfs]:
 
 
 def register(vfs: Vfs, target: str) -> Entry:
+    """An entry for what lies at a URL."""
     return vfs.register(vfs.place("/web/image"), target, ADMIN)
 
 

@@ -284,7 +284,7 @@ def test_an_image_one_may_not_see_is_nowhere(vfs: Vfs) -> None:
     for path in ("/file/", "/file/SHA256SUMS", "/.by-id/"):
         assert "secret.raw" in text(vfs, path)
         assert "secret.raw" not in text(vfs, path, who=BOB)
-    with pytest.raises(Forbidden):
+    with pytest.raises(NotFound):
         ask(vfs, "/file/secret.raw", "page", who=BOB)
     assert image.id in document(vfs, "/.by-id/")["links"]
 

@@ -4,6 +4,9 @@ A fenced block marked `console` holds commands, each behind `$ ` and continued b
 `> `, and under each what it prints (stdout and stderr).  In the output `…` stands for
 any text within a line, and a line of only `…` for any number of lines.  All blocks of a
 page run in order in one bash, as somebody who reads it from top to bottom would do it.
+
+Nobody types the next command before a server is there: one that is sent to the background
+with its log in a file (`2> FILE &`) is waited for until it has written to it.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.M | re.S)
+_SERVER = re.compile(r" 2> (\S+) &\n$")
 _DEADLINE = 120
 """Seconds after which the examples are taken to hang."""
 
@@ -57,20 +61,25 @@ def run(wanted: list[Step], folder: Path, environ: Mapping[str, str]) -> list[st
     """Run the commands in `folder`; return what each has printed."""
     outputs = [folder / ".output" / f"{number:04}" for number in range(len(wanted))]
     outputs[0].parent.mkdir()
-    # `$?` and variables go from one command to the next: nothing stands between them.
-    script = "".join(
-        f"{{ {step.command}}} > {output} 2>&1\n"
+    script = "trap 'kill $(jobs -p) 2> /dev/null' EXIT\n" + "".join(
+        f"{{ {step.command}}} > {output} 2>&1\n{_pause(step)}"
         for step, output in zip(wanted, outputs, strict=True)
     )
     subprocess.run(
-        ["bash", "-c", script],
+        # Unlike subprocess' own time-out it ends what runs in the background, too.
+        ["timeout", str(_DEADLINE), "bash", "-c", script],
         cwd=folder,
         env={**os.environ, **environ},
         stdin=subprocess.DEVNULL,
-        timeout=_DEADLINE,
         check=False,
     )
     return [output.read_text() if output.exists() else "(not run)\n" for output in outputs]
+
+
+def _pause(step: Step) -> str:
+    """Wait for a server's log; else nothing: `$?` goes from one command to the next."""
+    log = _SERVER.search(step.command)
+    return f"until test -s {log[1]}; do sleep 0.1; done\n" if log else ""
 
 
 def difference(step: Step, printed: str) -> str:

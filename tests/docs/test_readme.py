@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.catalog.stores.servers import nginx
+from tests.catalog.stores.servers import free_port, nginx
 from tests.docs import console
 
 ROOT = Path(__file__).parents[2]
@@ -19,6 +19,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MIRROR = "https://cloud.debian.org/images/cloud/bookworm/latest"
 """The one place the tour goes to; here a server of the test's own stands in for it."""
 HTTP_STORE = '> type = "http"\n'
+LISTEN = "127.0.0.1:8080"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the tour shows root's files")
@@ -37,6 +38,7 @@ def test_tour(tmp_path: Path) -> None:
         image = server.root / "debian-12-nocloud-amd64.qcow2"
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "2G"], check=True)
         page = page.replace(MIRROR, server.url)
+        page = page.replace(LISTEN, f"127.0.0.1:{free_port()}")
         page = page.replace(HTTP_STORE, f'{HTTP_STORE}> allow_hosts = ["127.0.0.1"]\n')
         try:
             console.check(page, tmp_path / "tour", environ)

@@ -15,12 +15,14 @@ import pytest
 
 from catalog.status import Status
 from imagefs.errors import ERRNO
-from tests.catalog.stores.servers import nginx
+from tests.catalog.stores.servers import free_port, nginx
 from tests.docs import console
 
 PAGE = Path(__file__).parents[2] / "docs/semantics.md"
 FOLDER = "/srv/imagefs"
 """Where the page says that everything lies."""
+LISTEN = "127.0.0.1:8080"
+"""Where the page's server listens; here anywhere."""
 
 
 @pytest.fixture
@@ -38,6 +40,7 @@ def folder() -> Iterator[Path]:
 def test_examples(folder: Path, tmp_path: Path) -> None:
     """Every command prints what the page says it prints."""
     page = PAGE.read_text().replace(FOLDER, str(folder))
+    page = page.replace(LISTEN, f"127.0.0.1:{free_port()}")
     (configuration,) = re.findall(r"^```toml\n(.*?)^```$", page, re.M | re.S)
     (folder / "imagefs.toml").write_text(configuration)
     with nginx(tmp_path) as mirror:

@@ -1,0 +1,118 @@
+"""`imagefs dav` in a process of its own, as users run it, for clients that are real programs.
+
+Users: the tests of clients.  The catalog is a `Daemon`'s, so that it can be mounted as well.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dav.server import TlsFiles
+from tests.dav.server import xml
+from tests.dav.wire import Answer, Wire
+from tests.imagefs.daemon import COMMAND, DEADLINE, Daemon, wait_until
+
+USER, PASSWORD = "alice", "pass wörd"
+
+# What a server tells in its everyday life: a 5xx is not that.
+_EVERYDAY = re.compile(
+    r"imagefs: (serving at \S+$|[0-9a-f]{12} 127\.0\.0\.1 \S+ [A-Z]+ .+ [2-4]\d\d )"
+)
+
+
+class Service:
+    """A running server; anybody may write, or with TLS only the user."""
+
+    def __init__(self, catalog: Daemon, tls: TlsFiles | None = None) -> None:
+        self.catalog = catalog
+        self.tls = tls
+        self.log = catalog.state / "dav.log"
+        if tls:
+            files = f'tls_certificate = "{tls.certificate}"\ntls_key = "{tls.key}"\n'
+            with catalog.config.open("a") as config:
+                config.write(f"[dav]\n{files}")
+        arguments = ["--config", str(catalog.config), "dav", "--listen", "127.0.0.1:0"]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*COMMAND, *arguments, "--anonymous", "none" if tls else "write"],
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+            )
+        wait_until(self._serves, "the server answers")
+        found = re.search(r"serving at (\S+:(\d+))/", self.log.read_text())
+        assert found
+        self.url = found[1]
+        self.port = int(found[2])
+
+    def stop(self) -> int:
+        """Ask the process to stop, as systemd does; return its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(DEADLINE)
+
+    def unusual(self) -> list[str]:
+        """The lines of the log that tell of anything but everyday life."""
+        return [line for line in self.log.read_text().splitlines() if not _EVERYDAY.match(line)]
+
+    def connect(self) -> Wire:
+        """A connection for raw HTTP."""
+        return Wire(self.port, self.tls.certificate if self.tls else None)
+
+    def ask(self, request: str, *headers: str, body: bytes = b"") -> Answer:
+        """Send a request, `METHOD TARGET`, on a connection of its own."""
+        if self.tls:
+            login = b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+            headers = (f"Authorization: Basic {login}", *headers)
+        with self.connect() as wire:
+            return wire.ask(request, *headers, body=body)
+
+    def fields(self, path: str) -> dict[str, str]:
+        """An image's fields, by name, from PROPFIND; empty when there is no such image."""
+        body = b'<propfind xmlns="DAV:"><allprop/><include>%s</include></propfind>' % b"".join(
+            b'<%s xmlns="urn:imagefs:image"/>' % name
+            for name in (b"id", b"status", b"size", b"message", b"os_hash_value")
+        )
+        answer = self.ask(f"PROPFIND {path}", "Depth: 0", body=body)
+        if answer.status == 404:
+            return {}
+        assert answer.status == 207, answer
+        return {
+            found.tag.rpartition("}")[2]: found.text or ""
+            for found in xml(answer).iterfind("{*}response/{*}propstat/{*}prop/*")
+        }
+
+    def status(self, path: str) -> str:
+        """An image's status; empty when there is no such image."""
+        return self.fields(path).get("status", "")
+
+    def _serves(self) -> bool:
+        said = self.log.read_text()
+        assert self.process.poll() is None, f"the server has not come up: {said}"
+        return "serving at " in said
+
+
+@contextmanager
+def service(state: Path, tls: TlsFiles | None = None, settings: str = "") -> Iterator[Service]:
+    """Serve a new catalog with these settings; in the end the server must stop as it should."""
+    catalog = Daemon(state, catalog=settings)
+    if tls:
+        words = ("user", "add", USER)
+        subprocess.run(
+            [*COMMAND, "--config", catalog.config, *words],
+            input=f"{PASSWORD}\n".encode(),
+            check=True,
+        )
+    running = Service(catalog, tls)
+    try:
+        yield running
+        assert running.stop() == 0, running.log.read_text()
+        assert running.unusual() == []
+    finally:
+        if running.process.poll() is None:
+            running.process.kill()
+            running.process.wait()

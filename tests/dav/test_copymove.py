@@ -1,0 +1,264 @@
+"""COPY and MOVE: within a store, between stores, to the trash and back (RFC 4918 §9.8, §9.9)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from catalog.access import ADMIN
+from catalog.status import Status
+from tests.catalog.actions import (
+    image_at,
+    make_folder,
+    names_in,
+    put,
+    read,
+    set_fields,
+    some_bytes,
+)
+from tests.dav.server import ANONYMOUS, Served, serving
+
+DATA = some_bytes(200_000, seed=5)
+
+_numbers = count()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server with an empty catalog."""
+    with serving(tmp_path_factory.mktemp("copymove")) as served:
+        yield served
+
+
+@pytest.fixture
+def path(served: Served) -> str:
+    """The path of an image of its own, with a property."""
+    path = f"/file/image-{next(_numbers)}.img"
+    number = served.add(path, DATA).number
+    served.vfs.catalog.set_attributes(number, {"property.os_distro": "debian"}, ANONYMOUS)
+    return path
+
+
+def _ask(served: Served, method: str, source: str, target: str, *headers: str) -> int:
+    return served.ask(f"{method} {source}", f"Destination: {target}", *headers).status
+
+
+def _trashed(path: str) -> str:
+    return path.replace("/file/", "/file/.trash/")
+
+
+# -- MOVE ------------------------------------------------------------------------------
+
+
+def test_move_keeps_the_image(served: Served, path: str) -> None:
+    """A new name, and nothing else: id, tag, data and properties stay."""
+    before, etag = served.image(path), served.ask(f"HEAD {path}").headers["etag"]
+    assert _ask(served, "MOVE", path, f"{path}.new") == 201
+    after = served.image(f"{path}.new")
+    assert (after.id, after.mtime) == (before.id, before.mtime)
+    assert served.ask(f"GET {path}.new").headers["etag"] == etag
+    assert served.vfs.catalog.details(after.number).properties == {"os_distro": "debian"}
+    assert served.ask(f"GET {path}").status == 404
+
+
+def test_move_into_a_folder(served: Served, path: str) -> None:
+    """Also with an absolute URL as its destination."""
+    make_folder(served.vfs, f"{path}.d", ANONYMOUS)
+    target = f"{path}.d/%C3%BC%20.img"
+    url = f"http://images.test{target}"
+    assert _ask(served, "MOVE", path, url) == 201
+    assert read(served.vfs, f"{path}.d/ü .img") == DATA
+
+
+def test_move_over_an_image(served: Served, path: str) -> None:
+    """The one that was there goes to the trash; with Overwrite: F neither is touched."""
+    old = served.add(f"{path}.old")
+    moved = served.image(path)
+    assert _ask(served, "MOVE", path, f"{path}.old", "Overwrite: F") == 412
+    assert (served.image(path), served.image(f"{path}.old")) == (moved, old)
+    assert _ask(served, "MOVE", path, f"{path}.old", "Overwrite: T") == 204
+    assert served.image(f"{path}.old").id == moved.id
+    assert image_at(served.vfs, _trashed(f"{path}.old")).id == old.id
+
+
+def test_move_to_another_store(served: Served, path: str) -> None:
+    """The data moves, the image stays what it is."""
+    before = served.image(path)
+    target = path.replace("/file/", "/memory/")
+    assert _ask(served, "MOVE", path, target) == 201
+    after = served.image(target)
+    assert (after.id, after.os_hash_value) == (before.id, before.os_hash_value)
+    assert read(served.vfs, target) == DATA
+    assert [entry.store for entry in served.vfs.entries_of(after.number)] == ["memory"]
+
+
+def test_move_to_the_trash_and_back(served: Served, path: str) -> None:
+    """A deleted image is restored with its id and properties."""
+    before = served.image(path)
+    assert _ask(served, "MOVE", path, _trashed(path)) in (201, 204)
+    assert image_at(served.vfs, _trashed(path)).status is Status.PENDING_DELETE
+    assert _ask(served, "MOVE", _trashed(path), path) == 201
+    after = served.image(path)
+    assert (after.id, after.status) == (before.id, Status.ACTIVE)
+    assert served.vfs.catalog.details(after.number).properties == {"os_distro": "debian"}
+    assert served.ask(f"GET {path}").body == DATA
+
+
+def test_move_of_a_folder(served: Served, path: str) -> None:
+    """A folder moves with all that is in it."""
+    make_folder(served.vfs, f"{path}.d", ANONYMOUS)
+    image = served.add(f"{path}.d/a.img")
+    assert _ask(served, "MOVE", f"{path}.d/", f"{path}.e/") == 201
+    assert served.image(f"{path}.e/a.img").id == image.id
+
+
+@pytest.mark.parametrize("method", ["MOVE", "COPY"])
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("/file/missing/a.img", 409),
+        ("/a.img", 403),
+        ("/.by-id/a.img", 403),
+        ("/file/a%00b", 400),
+        ("http://elsewhere.test/file/a.img", 502),
+    ],
+)
+def test_nowhere_to_go(served: Served, path: str, method: str, target: str, status: int) -> None:
+    """Where no image can be, none goes."""
+    assert _ask(served, method, path, target) == status
+    assert served.ask(f"GET {path}").body == DATA
+
+
+@pytest.mark.parametrize("method", ["MOVE", "COPY"])
+def test_onto_itself(served: Served, path: str, method: str) -> None:
+    """Source and destination the same are refused (RFC 4918 §9.8.5)."""
+    assert _ask(served, method, path, path) == 403
+    assert served.ask(f"GET {path}").body == DATA
+
+
+@pytest.mark.parametrize("method", ["MOVE", "COPY"])
+def test_over_a_protected_image(served: Served, path: str, method: str) -> None:
+    """What is protected stays."""
+    old = served.add(f"{path}.old")
+    set_fields(served.vfs, f"{path}.old", ADMIN, protected="true")
+    assert _ask(served, method, path, f"{path}.old") == 403
+    assert served.image(f"{path}.old").id == old.id
+    assert served.ask(f"GET {path}").body == DATA
+
+
+def test_move_of_another_ones_image(served: Served) -> None:
+    """Only who owns an image moves it."""
+    put(served.vfs, "/file/of-another.img", DATA, ADMIN)
+    assert _ask(served, "MOVE", "/file/of-another.img", "/file/mine.img") == 403
+    assert served.ask("HEAD /file/of-another.img").status == 200
+
+
+# -- COPY ------------------------------------------------------------------------------
+
+
+def test_copy_is_a_new_image(served: Served, path: str) -> None:
+    """Another id with the same data, digests and properties; the source is as it was."""
+    source = served.image(path)
+    assert _ask(served, "COPY", path, f"{path}.copy") == 201
+    copy = served.image(f"{path}.copy")
+    assert copy.id != source.id
+    assert (copy.status, copy.os_hash_value) == (Status.ACTIVE, source.os_hash_value)
+    assert read(served.vfs, f"{path}.copy") == DATA
+    assert served.vfs.catalog.details(copy.number).properties == {"os_distro": "debian"}
+    assert served.image(path) == source
+    etags = {served.ask(f"HEAD {it}").headers["etag"] for it in (path, f"{path}.copy")}
+    assert len(etags) == 2
+
+
+def test_copy_reads_no_bytes(served: Served, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a store of files the kernel copies, or shares, the data."""
+    copied: list[int] = []
+
+    def copy_file_range(*arguments: Any) -> int:
+        copied.append(original(*arguments))
+        return copied[-1]
+
+    original = os.copy_file_range
+    monkeypatch.setattr(os, "copy_file_range", copy_file_range)
+    for name in ("read", "pread", "preadv"):
+        monkeypatch.setattr(os, name, _refuse)
+    assert _ask(served, "COPY", path, f"{path}.copy") == 201
+    assert sum(copied) in (0, len(DATA)), "reflinked, or copied in the kernel"
+
+
+def _refuse(*_: object) -> None:
+    raise AssertionError("data is read into the process")
+
+
+def test_copy_is_independent(served: Served, path: str) -> None:
+    """Either can go without the other."""
+    assert _ask(served, "COPY", path, f"{path}.copy") == 201
+    assert served.ask(f"DELETE {path}").status == 204
+    assert served.ask(f"GET {path}.copy").body == DATA
+
+
+def test_copy_over_an_image(served: Served, path: str) -> None:
+    """Overwrite: F refuses, T and nothing replace; the old one goes to the trash."""
+    old = served.add(f"{path}.old")
+    assert _ask(served, "COPY", path, f"{path}.old", "Overwrite: F") == 412
+    assert served.image(f"{path}.old") == old
+    assert _ask(served, "COPY", path, f"{path}.old") == 204
+    assert read(served.vfs, f"{path}.old") == DATA
+    assert image_at(served.vfs, _trashed(f"{path}.old")).id == old.id
+
+
+def test_copy_to_another_store(served: Served, path: str) -> None:
+    """It replicates: the same image with a second copy of its data."""
+    target = path.replace("/file/", "/other/")
+    assert _ask(served, "COPY", path, target) == 201
+    image = served.image(path)
+    assert served.image(target).id == image.id
+    stores = {entry.store for entry in served.vfs.entries_of(image.number)}
+    assert stores == {"file", "other"}
+    assert served.ask(f"DELETE {path}").status == 204
+    assert served.ask(f"GET {target}").body == DATA
+
+
+def test_copy_of_a_folder(served: Served, path: str) -> None:
+    """With its members, or with Depth: 0 as an empty folder."""
+    make_folder(served.vfs, f"{path}.d", ANONYMOUS)
+    make_folder(served.vfs, f"{path}.d/below", ANONYMOUS)
+    for name in ("a.img", "below/b.img"):
+        served.add(f"{path}.d/{name}", DATA)
+    assert _ask(served, "COPY", f"{path}.d/", f"{path}.flat/", "Depth: 0") == 201
+    assert names_in(served.vfs, f"{path}.flat") == set()
+    assert _ask(served, "COPY", f"{path}.d/", f"{path}.deep/", "Depth: infinity") == 201
+    assert names_in(served.vfs, f"{path}.deep") == {"a.img", "below"}
+    assert read(served.vfs, f"{path}.deep/below/b.img") == DATA
+    assert served.image(f"{path}.deep/a.img").id != served.image(f"{path}.d/a.img").id
+
+
+def test_copy_of_another_ones_image(served: Served) -> None:
+    """Who may read an image may copy it and owns the copy; a private one may not be read."""
+    put(served.vfs, "/file/public.img", DATA, ADMIN)
+    assert _ask(served, "COPY", "/file/public.img", "/file/own.img") == 201
+    assert served.image("/file/own.img").owner == ANONYMOUS.name
+    set_fields(served.vfs, "/file/public.img", ADMIN, visibility="private")
+    assert _ask(served, "COPY", "/file/public.img", "/file/own-2.img") == 404
+
+
+def test_copy_of_an_image_without_data(served: Served) -> None:
+    """There is nothing to copy of what is queued."""
+    assert served.ask("PUT /file/queued.img").status == 201
+    assert _ask(served, "COPY", "/file/queued.img", "/file/queued-2.img") == 409
+    assert served.ask("HEAD /file/queued-2.img").status == 404
+
+
+def test_copy_that_fails_leaves_nothing(served: Served, path: str) -> None:
+    """When the data is not there the copy is not either."""
+    location = served.vfs.entries_of(served.image(path).number)[0].location
+    assert location.url
+    Path(location.url.removeprefix("file://")).unlink()
+    members = names_in(served.vfs, "/file")
+    assert _ask(served, "COPY", path, f"{path}.copy") in (404, 503)
+    assert names_in(served.vfs, "/file") == members

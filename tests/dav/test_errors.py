@@ -1,0 +1,122 @@
+"""Each catalog error has an HTTP status, and each answer says in words what is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from http import HTTPStatus
+from pathlib import Path
+
+import pytest
+from defusedxml.ElementTree import fromstring
+
+from catalog.errors import CatalogError, ImageKilled
+from dav.errors import STATUS, to_dav_error
+from tests.dav.server import Served, serving
+
+
+def _classes(root: type[CatalogError] = CatalogError) -> Iterator[type[CatalogError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from _classes(child)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server with an empty catalog."""
+    with serving(tmp_path_factory.mktemp("errors")) as served:
+        yield served
+
+
+@pytest.mark.parametrize("kind", list(_classes()), ids=lambda kind: kind.__name__)
+def test_each_error_has_a_status(kind: type[CatalogError]) -> None:
+    """A new error has to be given a status of its own; only the root is the server's fault."""
+    assert kind in STATUS
+    assert STATUS[kind] >= HTTPStatus.BAD_REQUEST
+
+
+def test_no_status_without_an_error() -> None:
+    """Errors that are gone leave no line in the table."""
+    assert set(STATUS) == set(_classes())
+
+
+def test_multistatus_has_the_same_words() -> None:
+    """What wsgidav passes on has the status and the reason."""
+    error = to_dav_error(ImageKilled("a.img", "the cat bit the cable"))
+    assert (error.value, error.context_info) == (404, "a.img: the cat bit the cable")
+
+
+def test_readable_error(served: Served) -> None:
+    """The body names the request as the log does, in the form that the client asked for."""
+    for accept, kind in (
+        ("*/*", "text/plain"),
+        ("text/html", "text/html"),
+        ("application/json", "application/json"),
+    ):
+        answer = served.ask("GET /file/missing.img", f"Accept: {accept}")
+        assert answer.status == 404
+        assert answer.headers["content-type"].startswith(kind)
+        assert answer.headers["x-request-id"].encode() in answer.body
+        assert b"missing.img" in answer.body
+        if accept == "application/json":
+            json.loads(answer.body)
+
+
+def test_failed_precondition_is_xml(served: Served) -> None:
+    """Preconditions that RFC 4918 names come as it says."""
+    lock = (
+        b'<D:lockinfo xmlns:D="DAV:"><D:lockscope><D:exclusive/></D:lockscope>'
+        b"<D:locktype><D:write/></D:locktype></D:lockinfo>"
+    )
+    assert served.ask("LOCK /file/locked.img", body=lock).status == 201
+    answer = served.ask("PUT /file/locked.img", body=b"data")
+    assert answer.status == 423
+    assert fromstring(answer.body, forbid_dtd=True).find("{DAV:}lock-token-submitted") is not None
+
+
+@pytest.mark.expect_log("failed unexpectedly")
+def test_fault_of_the_server_tells_nothing_else(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nobody has foreseen is logged, and the client told where to look."""
+
+    def fail(_path: str) -> None:
+        raise RuntimeError("a secret of this host")
+
+    monkeypatch.setattr(served.vfs, "resolve", fail)
+    answer = served.ask("GET /file/image.img")
+    assert answer.status == 500
+    assert b"secret" not in answer.body
+    assert answer.headers["x-request-id"].encode() in answer.body
+
+
+@pytest.mark.parametrize("method", ["PATCH", "TRACE", "CONNECT", "BREW"])
+def test_unknown_method(served: Served, method: str) -> None:
+    """What is no method of ours is refused, with those that are."""
+    answer = served.ask(f"{method} /file/")
+    assert answer.status == 405
+    assert "PROPFIND" in answer.headers["allow"].split(", ")
+
+
+def test_store_that_is_gone(served: Served) -> None:
+    """A store's data that is not there is an error of the server, not of the request."""
+    image = served.add("/other/image.img")
+    url = next(iter(served.vfs.entries_of(image.number))).location.url
+    assert url is not None
+    Path(url.removeprefix("file://")).unlink()
+    assert served.ask("GET /other/image.img").status == 503
+
+
+@pytest.mark.parametrize(
+    "request_line", ["MKCOL /file/new", "LOCK /file/locked-2.img", "OPTIONS /"]
+)
+def test_success_says_nothing_of_the_libraries(served: Served, request_line: str) -> None:
+    """No page, and no version of what the server is made of."""
+    lock = (
+        b'<D:lockinfo xmlns:D="DAV:"><D:lockscope><D:exclusive/></D:lockscope>'
+        b"<D:locktype><D:write/></D:locktype></D:lockinfo>"
+    )
+    answer = served.ask(request_line, body=lock if request_line.startswith("LOCK") else b"")
+    assert answer.status in (200, 201)
+    assert b"wsgidav" not in answer.body.lower()
+    assert b"<html" not in answer.body.lower()
