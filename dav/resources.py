@@ -18,7 +18,7 @@ from wsgidav.dav_provider import DAVCollection, DAVNonCollection
 from wsgidav.xml_tools import xml_to_bytes
 
 from catalog.access import Principal, check_change, owns
-from catalog.errors import CatalogError, Forbidden, NotFound
+from catalog.errors import CatalogError, Forbidden, NotFound, Protected
 from catalog.image import Entry, Folder, FolderKind, Place
 from catalog.members import visible
 from catalog.vfs import Node, Vfs
@@ -243,15 +243,27 @@ def _find(vfs: Vfs, place: Place) -> Node | None:
 
 
 def _remove(vfs: Vfs, node: Node, place: Place, principal: Principal) -> None:
-    """Delete an image, or a folder with all that is in it."""
+    """Delete an image, or a folder with all that is in it: all of it or nothing."""
     if not isinstance(node, Folder):
         vfs.remove(place, principal)
         return
+    _check_removable(vfs, node, principal)
     # A store and its trash are not deleted, so neither is what they hold.
     if node.kind is FolderKind.PLAIN:
         for member in list(vfs.members(node.number)):
             _remove(vfs, member, Place(node.number, member.name), principal)
     vfs.remove_folder(place, principal)
+
+
+def _check_removable(vfs: Vfs, folder: Folder, principal: Principal) -> None:
+    """Raise Forbidden or Protected for what would stop a deletion in the middle."""
+    for member in vfs.members(folder.number):
+        if isinstance(member, Folder):
+            _check_removable(vfs, member, principal)
+        elif isinstance(member, Entry):
+            check_change(principal, member.image)
+            if member.image.protected:
+                raise Protected(member.name)
 
 
 def _visible(vfs: Vfs, folder: Folder, principal: Principal) -> list[Node]:

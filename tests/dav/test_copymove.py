@@ -262,3 +262,16 @@ def test_copy_that_fails_leaves_nothing(served: Served, path: str) -> None:
     members = names_in(served.vfs, "/file")
     assert _ask(served, "COPY", path, f"{path}.copy") in (404, 503)
     assert names_in(served.vfs, "/file") == members
+
+
+def test_delete_of_a_folder_is_all_or_nothing(served: Served, path: str) -> None:
+    """A protected image in it keeps the others from being deleted halfway."""
+    folder = f"{path}.d"
+    make_folder(served.vfs, folder, ANONYMOUS)
+    for name in ("a", "b"):
+        put(served.vfs, f"{folder}/{name}", DATA, ANONYMOUS)
+    set_fields(served.vfs, f"{folder}/b", ANONYMOUS, protected="true")
+    assert served.ask(f"DELETE {folder}").status == 403
+    assert names_in(served.vfs, folder) == {"a", "b"}
+    set_fields(served.vfs, f"{folder}/b", ANONYMOUS, protected="false")
+    assert served.ask(f"DELETE {folder}").status == 204

@@ -21,7 +21,7 @@ from pathlib import Path
 
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.M | re.S)
 _SERVER = re.compile(r" 2> (\S+) &\n$")
-_DEADLINE = 120
+_DEADLINE = 240
 """Seconds after which the examples are taken to hang."""
 
 
