@@ -101,6 +101,10 @@ def turn_to_write(engine: Engine) -> Iterator[None]:
     try:
         # A descriptor of its own for each turn: threads of one process queue as well.
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+        if os.geteuid() == 0 and os.path.exists(str(engine.url.database)):
+            # As SQLite does with the files it puts beside the database.
+            owner = os.stat(str(engine.url.database))
+            os.fchown(fd, owner.st_uid, owner.st_gid)
     except OSError as error:
         raise CatalogUnavailable(path, error.strerror or str(error)) from error
     try:

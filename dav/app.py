@@ -25,6 +25,7 @@ from dav import browse, conditions, get, propfind, put, representation, xml
 from dav.errors import HttpError, to_status
 from dav.locks import LockManager
 from dav.provider import CatalogProvider
+from dav.resources import REASON
 from dav.response import Response, empty
 
 log = logging.getLogger(__name__)
@@ -43,12 +44,13 @@ class App:
     def __init__(self, vfs: Vfs) -> None:
         self._vfs = vfs
         self._provider = CatalogProvider(vfs, LockManager(vfs.catalog))
-        self._methods: dict[str, Callable[[str, Environ], Response | None]] = {
+        self._methods: dict[str, Callable[[str, Environ], Response]] = {
             "GET": self._get,
             "HEAD": self._get,
-            "POST": self._page,
+            "POST": self._post,
             "PUT": self._put,
             "PROPFIND": self._propfind,
+            **dict.fromkeys(_WSGIDAVS, self._wsgidav),
         }
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -59,30 +61,26 @@ class App:
         path = environ["PATH_INFO"].encode("latin-1").decode(errors="surrogateescape")
         environ["PATH_INFO"] = path
 
-        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            _log(environ, path, status, started)
-            return start_response(status, [*headers, ("X-Request-Id", request_id)], exc_info)
-
         try:
-            method = environ["REQUEST_METHOD"]
-            handler = self._methods.get(method)
-            response = handler(path, environ) if handler else None
-            if handler is None and method not in _WSGIDAVS:
-                allowed = ", ".join(sorted({*self._methods, *_WSGIDAVS}))
-                raise HttpError(HTTPStatus.METHOD_NOT_ALLOWED, headers=(("Allow", allowed),))
-            if response is None:
-                return self._wsgidav(environ, start)
+            handler = self._methods.get(environ["REQUEST_METHOD"])
+            if handler is None:
+                allowed = ("Allow", ", ".join(sorted(self._methods)))
+                raise HttpError(HTTPStatus.METHOD_NOT_ALLOWED, headers=(allowed,))
+            response = handler(path, environ)
         except Exception as error:  # noqa: BLE001 - every failure is answered, once
             response = self._failed(environ, error)
         if response.send is not None:
             environ["imagefs.send"] = response.send
         status = f"{int(response.status)} {response.status.phrase}"
-        start(status, [*response.headers, ("Date", representation.http_date_now())])
+        _log(environ, path, status, started)
+        headers = [header for header in response.headers if header[0] != "Date"]
+        date = ("Date", representation.http_date_now())
+        start_response(status, [*headers, date, ("X-Request-Id", request_id)])
         return response.body
 
     # -- methods -----------------------------------------------------------------------
 
-    def _get(self, path: str, environ: Environ) -> Response | None:
+    def _get(self, path: str, environ: Environ) -> Response:
         page = self._page(path, environ)
         if page is not None:
             return page
@@ -91,12 +89,16 @@ class App:
             raise HttpError(HTTPStatus.NOT_ACCEPTABLE, "a folder is HTML, JSON or PROPFIND")
         return get.serve(self._vfs, node, _principal(environ), environ)
 
+    def _post(self, path: str, environ: Environ) -> Response:
+        page = self._page(path, environ)
+        if page is None:
+            raise HttpError(HTTPStatus.METHOD_NOT_ALLOWED)
+        return page
+
     def _page(self, path: str, environ: Environ) -> Response | None:
         """The page for people and programs (`browse`), where it answers."""
         answer = browse.respond(browse.request_of(environ, path, self._vfs))
         if answer is None:
-            if environ["REQUEST_METHOD"] == "POST":
-                raise HttpError(HTTPStatus.METHOD_NOT_ALLOWED)
             return None
         body = [answer.body] if isinstance(answer.body, bytes) else answer.body
         return Response(HTTPStatus(answer.status), list(answer.headers), body)
@@ -116,18 +118,19 @@ class App:
         conditions.check(environ, representation.validators(node))
         return propfind.respond(self._vfs, node, _principal(environ), environ)
 
-    def _wsgidav(self, environ: Environ, start: StartResponse) -> Iterable[bytes]:
+    def _wsgidav(self, _path: str, environ: Environ) -> Response:
         _make_safe(environ)
         given: list[tuple[str, list[tuple[str, str]]]] = []
         body = self._provider.handle(environ, lambda *answer: given.append(answer[:2]))
-        ((status, headers),) = given
-        if status.startswith("2") and dict(headers).get("Content-Type", "").startswith("text/html"):
-            # A page that tells of a success, and of wsgidav's version.
-            headers = [header for header in headers if not header[0].startswith("Content-")]
-            body = []
-            headers.append(("Content-Length", "0"))
-        start(status, headers)
-        return body
+        ((line, headers),) = given
+        status = HTTPStatus(int(line[:3]))
+        if not dict(headers).get("Content-Type", "").startswith("text/html"):
+            return Response(status, headers, body)
+        # wsgidav's own pages tell its version; ours the reason and the request.
+        if status < HTTPStatus.BAD_REQUEST:
+            kept = (header for header in headers if not header[0].startswith("Content-"))
+            return empty(status, *kept)
+        return _error(environ, status, environ.get(REASON, ""))
 
     # -- failures ----------------------------------------------------------------------
 
@@ -150,11 +153,18 @@ class App:
             message = error.context_info or status.phrase
         if status in (HTTPStatus.NOT_MODIFIED, HTTPStatus.NO_CONTENT):
             return empty(status, *headers)
-        page = browse.error_page(
-            status, message, environ["imagefs.request_id"], environ.get("HTTP_ACCEPT", "")
-        )
-        body = page.body if isinstance(page.body, bytes) else b"".join(page.body)
-        return Response(status, [*headers, *page.headers], [body])
+        return _error(environ, status, message, *headers)
+
+
+def _error(
+    environ: Environ, status: HTTPStatus, message: str, *headers: tuple[str, str]
+) -> Response:
+    """The page, JSON or line that tells of a failure."""
+    page = browse.error_page(
+        status, message, environ["imagefs.request_id"], environ.get("HTTP_ACCEPT", "")
+    )
+    body = page.body if isinstance(page.body, bytes) else b"".join(page.body)
+    return Response(status, [*headers, *page.headers], [body])
 
 
 def _principal(environ: Environ) -> Principal:

@@ -28,15 +28,20 @@ from dav.errors import to_dav_error
 CREATED = "imagefs.created"
 """Set in the environ when a COPY or MOVE made a new member: wsgidav answers 204 to both."""
 
+REASON = "imagefs.reason"
+"""Why a request of wsgidav's was refused, in the catalog's words."""
+
 # What Windows Explorer sets after each upload and nobody reads (DESIGN §11).
 _IGNORED = "{urn:schemas-microsoft-com:}"
 
 
 @contextmanager
-def _dav_errors() -> Iterator[None]:
+def _dav_errors(environ: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     except CatalogError as error:
+        # wsgidav keeps only the status of what its handlers fail with.
+        environ[REASON] = str(error)
         raise to_dav_error(error) from error
 
 
@@ -87,13 +92,13 @@ class _Resource:
             token_list=self.environ["wsgidav.ifLockTokenList"],
             principal=self.environ["wsgidav.user_name"],
         )
-        with _dav_errors():
+        with _dav_errors(self.environ):
             _remove(self._vfs, self.node, self._place, self._principal)
         self.provider.drop_locks(self.path)
         return True
 
     def handle_move(self, dest_path: str) -> bool:
-        with _dav_errors():
+        with _dav_errors(self.environ):
             target = self._vfs.place(dest_path)
             present = _find(self._vfs, target)
             self._make_room(present, target)
@@ -113,7 +118,7 @@ class _Resource:
         _remove(self._vfs, present, target, self._principal)
 
     def handle_copy(self, dest_path: str, *, depth_infinity: bool) -> bool:
-        with _dav_errors():
+        with _dav_errors(self.environ):
             target = self._vfs.place(dest_path)
             if not representation.is_writable(self._vfs.folder(target.folder)):
                 raise Forbidden(target.name, "nothing can be copied to here")
@@ -144,12 +149,12 @@ class Collection(_Resource, DAVCollection):  # type: ignore[misc]
         return [member.name for member in self._vfs.members(self.folder.number)]
 
     def create_collection(self, name: str) -> None:
-        with _dav_errors():
+        with _dav_errors(self.environ):
             self._vfs.make_folder(Place(self.folder.number, name), self._principal)
 
     def create_empty_resource(self, name: str) -> Member:
         """Make the queued image that a LOCK on a free name is for (RFC 4918 §7.3)."""
-        with _dav_errors():
+        with _dav_errors(self.environ):
             entry = self._vfs.create(Place(self.folder.number, name), self._principal)
         return Member(f"{self.path.rstrip('/')}/{name}", self.environ, entry)
 
@@ -194,7 +199,7 @@ class Member(_Resource, DAVNonCollection):  # type: ignore[misc]
         """
         if name.startswith(_IGNORED):
             return
-        with _dav_errors():
+        with _dav_errors(self.environ):
             if dry_run:
                 self._changes = self._checked(name, value)
             elif self._changes:

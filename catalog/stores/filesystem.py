@@ -259,6 +259,7 @@ class FilesystemWriter:
         try:
             with self._folder.opened() as folder, os_errors(self._url):
                 os.fchmod(self._fd, 0o440)
+                _give_to_owner(self._fd, folder)
                 os.fsync(self._fd)
                 os.rename(self._unfinished, self._key, src_dir_fd=folder, dst_dir_fd=folder)
                 self._flush(folder)
@@ -296,6 +297,21 @@ class FilesystemWriter:
 def _make_private(name: str, folder: int) -> None:
     with os_errors(name), suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=folder)
+        made = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            _give_to_owner(made, folder)
+        finally:
+            os.close(made)
+
+
+def _give_to_owner(fd: int, folder: int) -> None:
+    """Let what root makes belong to the store's owner, as all the rest of it does.
+
+    A mount runs as root and `imagefs dav` as a user of its own, on one store.
+    """
+    if os.geteuid() == 0:
+        owner = os.fstat(folder)
+        os.fchown(fd, owner.st_uid, owner.st_gid)
 
 
 def _checked(key: str) -> str:

@@ -108,13 +108,13 @@ class Client:
             return self._receive_chunks(body)
         left = int(fields.get(b"content-length", 0))
         done = len(body)
+        # Thrown away without being copied (tcp(7)); what TLS brings has to be decrypted.
+        flags = 0 if isinstance(self._socket, ssl.SSLSocket) else socket.MSG_TRUNC
         while done < left:
-            done += self._take()
+            done += self._take(flags)
         return left
 
-    def _take(self) -> int:
-        # MSG_TRUNC: thrown away without being copied (tcp(7)); TLS has to be decrypted.
-        flags = 0 if isinstance(self._socket, ssl.SSLSocket) else socket.MSG_TRUNC
+    def _take(self, flags: int = 0) -> int:
         size = self._socket.recv_into(self._buffer, 0, flags)
         assert size, "the server has closed the connection"
         return size

@@ -372,3 +372,12 @@ def test_killed_writer_leaves_nothing_visible(store: FilesystemStore, path: Path
     os.waitpid(pid, 0)
     assert list(store.keys()) == []
     assert [entry.name.split(".")[0] for entry in (path / ".staging").iterdir()] == ["a"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files that belong to another")
+def test_what_root_stores_is_the_store_owners(store: FilesystemStore, path: Path) -> None:
+    """A mount of root and a server with a user of its own work on one store."""
+    os.chown(path, 65534, 65534)
+    put_by_writer(store)("a", DATA)
+    assert (path / "a").stat().st_uid == 65534
+    assert store.staging_folder().stat().st_uid == 65534
