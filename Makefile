@@ -5,7 +5,7 @@
 RUN_PACKAGES := attr fuse3 gcc libfuse3-dev pkg-config python3 python3-dev python3-venv
 
 # The real tools and servers the tests put beside imagefs.
-TEST_PACKAGES := bindfs cadaver chromium chromium-driver curl davfs2 dbus-daemon gvfs-backends \
+TEST_PACKAGES := bindfs cadaver chromium chromium-driver curl davfs2 dbus-daemon genisoimage gvfs-backends \
 	libglib2.0-bin litmus nginx-light openssl qemu-system-x86 qemu-utils rclone rsync shellcheck systemd
 
 PYTHON ?= python3

@@ -104,8 +104,8 @@ def renderer(name: str) -> Render:
     key = local if namespace == PROPERTY else name
     if namespace == PROPERTY:
         return lambda subject: _escaped(subject.custom.get(key))
-    # Kept as the element that the client sent: see `resources`.
-    return lambda subject: _foreign(subject.custom.get(key))
+    # Any client's own is kept as XML already: see `resources`.
+    return lambda subject: subject.custom.get(key)
 
 
 def names(subject: Subject) -> list[str]:
@@ -132,13 +132,6 @@ def is_valid_name(local: str) -> bool:
 
 def _escaped(text: str | None) -> str | None:
     return None if text is None else escape(text)
-
-
-def _foreign(text: str | None) -> str | None:
-    if text is None:
-        return None
-    # The element's content: between its first '>' and its last '<'.
-    return "" if text.endswith("/>") else text[text.index(">") + 1 : text.rindex("<")]
 
 
 def _field(subject: Subject, name: str) -> str | None:

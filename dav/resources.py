@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, NoReturn
 from xml.etree.ElementTree import Element
+from xml.sax.saxutils import escape
 
 from wsgidav.dav_error import DAVError
 from wsgidav.dav_provider import DAVCollection, DAVNonCollection
@@ -231,8 +232,10 @@ def _text(namespace: str, value: Element | None) -> str | None:
         return None
     if namespace in (properties.IMAGE, properties.PROPERTY):
         return value.text or ""
-    # Any client's own: kept as it was sent, markup and all.
-    return xml_to_bytes(value, pretty=False).decode().partition("?>\n")[2] or ""
+    # Any client's own: its content is kept, markup and all.  Each child for itself, since
+    # it then declares the namespaces it needs.
+    children = (xml_to_bytes(child, pretty=False).decode() for child in value)
+    return escape(value.text or "") + "".join(child.partition("?>\n")[2] for child in children)
 
 
 def _has(vfs: Vfs, number: int, name: str) -> bool:

@@ -63,4 +63,6 @@ def test_hidden_process_is_not_gone() -> None:
         text=True,
         check=False,
     )
+    if done.stderr.startswith("unshare:"):
+        pytest.skip(f"no mount namespace of its own: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr
