@@ -24,7 +24,6 @@ run: export IMAGEFS_CONFIG := /dev/null
 run: run-packages .venv/installed
 	@mkdir -p mnt
 	@test -e state/catalog.db || $(BIN)/imagefs init
-	@mountpoint -q mnt || $(BIN)/imagefs mount mnt
 	@echo 'The catalog is mounted at ./mnt, and served at http://$(LISTEN)/, until Ctrl-C;'
 	@echo 'what you add stays in ./state.  Try, in another shell:'
 	@echo '  cp IMAGE.qcow2 mnt/file/'
@@ -32,8 +31,9 @@ run: run-packages .venv/installed
 	@echo '  qemu-img create -b $(CURDIR)/mnt/file/IMAGE.qcow2 -F qcow2 -f qcow2 /tmp/overlay.qcow2'
 	@echo '  curl -T OTHER.qcow2 http://$(LISTEN)/file/'
 	@echo '  IMAGEFS_CONFIG=/dev/null IMAGEFS_STATE=$(CURDIR)/state $(BIN)/imagefs list'
-	@trap '$(BIN)/imagefs umount mnt' EXIT; \
+	@trap 'test -z "$$mounted" || $(BIN)/imagefs umount mnt' EXIT; \
 	trap 'exit 0' INT TERM; \
+	mountpoint -q mnt || { $(BIN)/imagefs mount mnt && mounted=yes; } && \
 	$(BIN)/imagefs dav --listen $(LISTEN) --anonymous write
 
 test: test-packages check

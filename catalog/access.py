@@ -25,7 +25,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from catalog.errors import Deactivated, Forbidden, InvalidValue
-from catalog.image import Image, Visibility
+from catalog.image import Image, Listed, Visibility
 from catalog.status import Status
 
 
@@ -130,12 +130,16 @@ def check_create(principal: Principal) -> None:
 
 
 def check_change(principal: Principal, image: Image) -> None:
-    """Raise Forbidden unless the principal may change or delete the image."""
+    """Raise Forbidden unless the principal may change or delete the image.
+
+    The owner is named only to those who see the image without being its members.
+    """
     if not owns(principal, image.owner):
-        raise Forbidden(image.name, f"belongs to {image.owner}")
+        whose = image.owner if may_see(principal, image, frozenset()) else _SOMEBODY
+        raise Forbidden(image.name, f"belongs to {whose}")
 
 
-def may_see(principal: Principal, image: Image, members: Set[str]) -> bool:
+def may_see(principal: Principal, image: Image | Listed, members: Set[str]) -> bool:
     """Whether the principal may see that the image is there, and its properties.
 
     `members` are those of a shared image; `Repository.members_of` asks only then.
@@ -149,12 +153,13 @@ def may_see(principal: Principal, image: Image, members: Set[str]) -> bool:
 
 
 _FOR_ALL = frozenset({Visibility.PUBLIC, Visibility.COMMUNITY})
+_SOMEBODY = "somebody else"
 
 
 def check_see(principal: Principal, image: Image, members: Set[str]) -> None:
     """Raise Forbidden unless the principal may see the image."""
     if not may_see(principal, image, members):
-        raise Forbidden(image.name, f"is {image.visibility} and belongs to {image.owner}")
+        raise Forbidden(image.name, f"belongs to {_SOMEBODY}")
 
 
 def check_read_data(principal: Principal, image: Image, members: Set[str]) -> None:

@@ -25,6 +25,7 @@ from catalog.errors import (
 )
 from catalog.fields import Details
 from catalog.image import (
+    Change,
     ChunkDigests,
     Entry,
     External,
@@ -37,6 +38,7 @@ from catalog.image import (
     Process,
     Saved,
     UploadRecord,
+    Version,
     now,
 )
 from catalog.process import this_process
@@ -105,6 +107,25 @@ class Catalog:
 
     # -- looking -----------------------------------------------------------------------
 
+    def version(self) -> Version:
+        """What is the same only as long as nothing of the tree has changed."""
+        with self.read() as repository:
+            return repository.version()
+
+    def changes_between(self, old: Version, new: Version, limit: int) -> list[Change] | None:
+        """What has changed from one version to the other, oldest first.
+
+        None if that is not known: there are more than `limit`, some are forgotten, or they
+        were not committed in the order of their numbers.
+        """
+        count, first = new[0] - old[0], old[1] + 1
+        if not 0 < count <= limit:
+            return None
+        with self.read() as repository:
+            found = repository.changes(old[1], count)
+        complete = [change.number for change in found] == list(range(first, first + count))
+        return found if complete else None
+
     def image(self, number: int) -> Image:
         """The image of that number.  Raises NotFound."""
         with self.read() as repository:
@@ -120,12 +141,15 @@ class Catalog:
                 tuple(sorted(place.store for place in repository.locations_of(number))),
             )
 
-    def extra(
-        self, numbers: Collection[int]
-    ) -> dict[int, tuple[dict[str, str], tuple[str, ...], tuple[str, ...]]]:
-        """Custom properties, tags and stores of several images, by number."""
+    def properties_of(self, numbers: Collection[int]) -> dict[int, dict[str, str]]:
+        """The custom properties of those images that have any, by number."""
         with self.read() as repository:
-            return repository.extra(numbers)
+            return repository.properties_of(numbers)
+
+    def details_of(self, numbers: Collection[int]) -> dict[int, Details]:
+        """Everything there is to tell of several images, by number."""
+        with self.read() as repository:
+            return repository.details_of(numbers)
 
     # -- folders -----------------------------------------------------------------------
 

@@ -1,17 +1,20 @@
 """A new image with the data of another, in the same store (WebDAV's COPY).
 
-Users: `vfs`.  Where the store can, no byte passes through this host.  The new image has
-the old one's properties and an id of its own, and appears under its name in one step.
+Users: `vfs`; `dav`, for what it must know beforehand.  Where the store can, no byte passes
+through this host.  The new image has the old one's properties and an id of its own, and
+appears under its name in one step.
 """
 
 from __future__ import annotations
 
 from secrets import token_hex
 
+from catalog import access
 from catalog.access import Principal
 from catalog.catalog import Catalog, Rename
-from catalog.errors import Conflict, NotSupported
+from catalog.errors import Conflict, NotSupported, ReadOnlyStore
 from catalog.image import Entry, Image, Location, LocationState, Place, Saved
+from catalog.members import members_of
 from catalog.process import this_process
 from catalog.replicate import transfer
 from catalog.status import HAS_DATA
@@ -25,15 +28,11 @@ def duplicate(
 ) -> None:
     """Make a new image called `target` of an image in the same store.
 
-    Raises Conflict for an image without data, NotSupported for an external one, and as
-    `Catalog.rename` for the target.
+    Raises as `check_copy`, and as `Catalog.rename` for the target.
     """
+    _check_source(catalog, source)
     image = source.image
     location = source.location
-    if image.status not in HAS_DATA or location.state is not LocationState.ACTIVE:
-        raise Conflict(image.name, f"is {image.status}: only an active image is copied")
-    if Capability.EXTERNAL in catalog.store(location.store).capabilities:
-        raise NotSupported(image.name, "is only a link to other data")
     place = Place(target.folder, f".{token_hex(8)}.copy")
     made = catalog.create(place, principal)
     number = made.image.number
@@ -51,6 +50,42 @@ def duplicate(
             store.delete(store.url_of(made.image.id))
         catalog.to_trash(place, principal)
         raise
+
+
+def check_copy(catalog: Catalog, source: Entry, store: str, principal: Principal) -> None:
+    """Raise what would keep an image from being copied to any place in a store.
+
+    Raises Forbidden, Deactivated, Conflict, NotSupported, ReadOnlyStore.
+    """
+    image = source.image
+    access.check_read_data(principal, image, members_of(catalog, image))
+    if store == source.store:
+        _check_source(catalog, source)
+        return
+    access.check_change(principal, image)
+    if image.status not in HAS_DATA:
+        raise Conflict(image.name, f"is {image.status}: only an active image is copied")
+    if Capability.WRITE not in catalog.store(store).capabilities:
+        raise ReadOnlyStore(store)
+    check_no_copy(catalog, image, store)
+
+
+def check_no_copy(catalog: Catalog, image: Image, store: str) -> None:
+    """Raise NotSupported when the store has a copy of the image already."""
+    with catalog.read() as repository:
+        entries = repository.entries_of(image.number)
+    if any(entry.store == store for entry in entries):
+        raise NotSupported(image.name, f"store {store} has this image already")
+
+
+def _check_source(catalog: Catalog, source: Entry) -> None:
+    image, location = source.image, source.location
+    if image.status not in HAS_DATA or location.state is not LocationState.ACTIVE:
+        raise Conflict(image.name, f"is {image.status}: only an active image is copied")
+    if Capability.EXTERNAL in catalog.store(location.store).capabilities:
+        raise NotSupported(image.name, "is only a link to other data")
+    if image.os_hash_value is None:
+        raise Conflict(image.name, "has no digests yet: 'imagefs verify' records them")
 
 
 def _copy_data(catalog: Catalog, image: Image, location: Location, key: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from catalog.status import Status
 
@@ -119,6 +120,35 @@ class Entry:
     @property
     def store(self) -> str:
         return self.location.store
+
+    @property
+    def cookie(self) -> int:
+        return self.location.number
+
+
+class Listed(NamedTuple):
+    """An entry with as much of its image as a listing shows.
+
+    A tuple, unlike its neighbours: folders of 10,000 images are listed, and making the
+    whole Entry of each took longer than all else.  Fields as in Image, but for the first.
+    """
+
+    cookie: int
+    """The location's number: where a listing goes on behind this entry."""
+    name: str
+    number: int
+    id: str
+    status: Status
+    visibility: Visibility
+    owner: str
+    disk_format: str | None
+    size: int
+    os_hash_algo: str | None
+    os_hash_value: str | None
+    checksum: str | None
+    mtime: int
+    created_at: datetime
+    updated_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +279,10 @@ class ChangeKind(StrEnum):
     """A name in a folder appeared, went, or stands for something else."""
     IMAGE = "image"
     """An image's metadata or status changed."""
+
+
+Version = tuple[int, int]
+"""Of the catalog: equal only if nothing in the tree has changed in between."""
 
 
 @dataclass(frozen=True, slots=True)

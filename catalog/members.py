@@ -12,7 +12,7 @@ from catalog import access
 from catalog.access import Principal
 from catalog.catalog import Catalog
 from catalog.errors import NotSupported, QuotaExceeded
-from catalog.image import Image, Visibility
+from catalog.image import Image, Listed, Visibility
 
 MAX_MEMBERS = 128
 """As Glance's image_member_quota."""
@@ -26,7 +26,9 @@ def members_of(catalog: Catalog, image: Image) -> frozenset[str]:
         return repository.members_of(image)
 
 
-def visible(catalog: Catalog, images: Collection[Image], principal: Principal) -> frozenset[int]:
+def visible(
+    catalog: Catalog, images: Collection[Image | Listed], principal: Principal
+) -> frozenset[int]:
     """The numbers of those images the principal may see; at most one query."""
     with catalog.read() as repository:
         members = repository.members_of_all(images)

@@ -1,6 +1,6 @@
 """What the tree allows: where entries may be, and what gives way to what.
 
-Users: `catalog.catalog`, inside a transaction it began.  Scope: rules over the rows of
+Users: `catalog.catalog` and `vfs`, inside a transaction.  Scope: rules over the rows of
 folders, locations and images; nothing here begins or ends a transaction.
 """
 
@@ -50,11 +50,16 @@ def own_folder(repository: Repository, place: Place, principal: Principal) -> Fo
         if repository.entry_at(place.folder, place.name) is not None:
             raise NotAFolder(place.name)
         raise NotFound(place.name)
-    if folder.kind is not FolderKind.PLAIN:
-        raise Forbidden(place.name, "is a fixed part of the tree")
-    if not access.owns(principal, folder.owner):
-        raise Forbidden(place.name, f"belongs to {folder.owner}")
+    check_own(folder, principal)
     return folder
+
+
+def check_own(folder: Folder, principal: Principal) -> None:
+    """Raise Forbidden unless the principal may move or remove the folder."""
+    if folder.kind is not FolderKind.PLAIN:
+        raise Forbidden(folder.name, "is a fixed part of the tree")
+    if not access.owns(principal, folder.owner):
+        raise Forbidden(folder.name, f"belongs to {folder.owner}")
 
 
 def remove_folder(repository: Repository, place: Place, principal: Principal) -> None:

@@ -44,6 +44,7 @@ from catalog.image import CHUNK_SIZE, Image, Saved
 from catalog.process import this_process
 from catalog.reader import open_image
 from catalog.stores.base import DataWriter, Store
+from catalog.turns import Turns
 
 Announced = tuple[int | None, str | None, str | None]
 """What an uploader may say of the data beforehand: size, digest, format."""
@@ -322,6 +323,7 @@ class Uploads:
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
+        self.turns = Turns()
         self._uploads: dict[int, Upload] = {}
         self._lock = threading.Lock()
 
@@ -335,16 +337,19 @@ class Uploads:
         upload = self._uploads.get(number)
         return None if upload is None or upload.ended else upload
 
-    def start(self, number: int) -> Upload:
+    def start(self, number: int, writer: object = None) -> Upload:
         """The upload on that image, begun if there is none (queued -> saving).
 
-        Raises InvalidTransition, StoreUnavailable, StoreFull, NotFound.
+        Raises Conflict while another than `writer` has its turn, InvalidTransition,
+        StoreUnavailable, StoreFull, NotFound.
         """
         with self._lock:
             present = self.get(number)
             if present is not None:
+                self.turns.check(present.image, writer)
                 return present
             image, store = self._image_and_store(number)
+            self.turns.check(image, writer)
             staged = self._staging_path(image, store)
             self._catalog.start_upload(number, this_process(), str(staged))
             try:
@@ -354,14 +359,15 @@ class Uploads:
                 raise StoreUnavailable(image.name, f"staging failed: {error}") from error
             return self._add(image, store, staged, fd)
 
-    def reopen(self, number: int) -> Upload:
+    def reopen(self, number: int, writer: object = None) -> Upload:
         """Take an active image back to saving, for the writer that committed it (§6.3).
 
         Its data is copied into a new staging file first; what is in the store stays
-        until the next commit or cancel.
+        until the next commit or cancel.  Raises as `start`.
         """
         with self._lock:
             image, store = self._image_and_store(number)
+            self.turns.check(image, writer)
             staged = self._staging_path(image, store)
             fd = -1
             try:

@@ -20,10 +20,12 @@ from wsgidav.dav_error import DAVError
 from catalog.access import Principal
 from catalog.errors import CatalogError, NotFound
 from catalog.image import Folder
+from catalog.namespace import Node
 from catalog.vfs import Vfs
 from dav import browse, conditions, get, propfind, put, representation, xml
 from dav.errors import HttpError, to_status
 from dav.locks import LockManager
+from dav.pages import Pages
 from dav.provider import CatalogProvider
 from dav.resources import REASON
 from dav.response import Response, empty
@@ -43,6 +45,7 @@ class App:
 
     def __init__(self, vfs: Vfs) -> None:
         self._vfs = vfs
+        self._pages = Pages(vfs)
         self._provider = CatalogProvider(vfs, LockManager(vfs.catalog))
         self._methods: dict[str, Callable[[str, Environ], Response]] = {
             "GET": self._get,
@@ -81,23 +84,32 @@ class App:
     # -- methods -----------------------------------------------------------------------
 
     def _get(self, path: str, environ: Environ) -> Response:
-        page = self._page(path, environ)
+        node = self._find(path, environ)
+        page = self._page(path, environ, node)
         if page is not None:
             return page
-        node = self._provider.resolve(path, _principal(environ))
-        if isinstance(node, Folder):
+        if node is None:
+            raise NotFound(path)
+        found = self._provider.follow(node)
+        if isinstance(found, Folder):
             raise HttpError(HTTPStatus.NOT_ACCEPTABLE, "a folder is HTML, JSON or PROPFIND")
-        return get.serve(self._vfs, node, _principal(environ), environ)
+        return get.serve(self._vfs, found, _principal(environ), environ)
 
     def _post(self, path: str, environ: Environ) -> Response:
-        page = self._page(path, environ)
+        page = self._page(path, environ, self._find(path, environ))
         if page is None:
             raise HttpError(HTTPStatus.METHOD_NOT_ALLOWED)
         return page
 
-    def _page(self, path: str, environ: Environ) -> Response | None:
+    def _find(self, path: str, environ: Environ) -> Node | None:
+        try:
+            return self._vfs.find(path, _principal(environ))
+        except NotFound:
+            return None
+
+    def _page(self, path: str, environ: Environ, node: Node | None) -> Response | None:
         """The page for people and programs (`browse`), where it answers."""
-        answer = browse.respond(browse.request_of(environ, path, self._vfs))
+        answer = browse.respond(browse.request_of(environ, path, self._vfs), node)
         if answer is None:
             return None
         body = [answer.body] if isinstance(answer.body, bytes) else answer.body
@@ -116,7 +128,7 @@ class App:
     def _propfind(self, path: str, environ: Environ) -> Response:
         node = self._provider.resolve(path, _principal(environ))
         conditions.check(environ, representation.validators(node))
-        return propfind.respond(self._vfs, node, _principal(environ), environ)
+        return propfind.respond(self._vfs, node, _principal(environ), environ, self._pages)
 
     def _wsgidav(self, _path: str, environ: Environ) -> Response:
         _make_safe(environ)

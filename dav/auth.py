@@ -32,6 +32,9 @@ Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 CHALLENGE = 'Basic realm="imagefs", charset="UTF-8"'
 
+LOGIN = "login"
+"""The query of a page that asks even those for a name who may go without."""
+
 _READING = frozenset({"GET", "HEAD", "OPTIONS", "PROPFIND"})
 _ANONYMOUS = {
     "read": Principal(ANONYMOUS, Role.READER),
@@ -63,10 +66,12 @@ class Authentication:
             name, password = _credentials(authorization)
             return self._authenticator.authenticate(name, password, environ["REMOTE_ADDR"])
         principal = self._anonymous
-        # Who may only read without a name is asked for one before a change: most clients
-        # send it no earlier.
-        if principal is None or (
-            principal.role is Role.READER and environ["REQUEST_METHOD"] not in _READING
+        # Who may only read without a name is asked for one before a change, as most clients
+        # send it no earlier; a browser is asked when somebody wants to log in.
+        if (
+            principal is None
+            or environ.get("QUERY_STRING") == LOGIN
+            or (principal.role is Role.READER and environ["REQUEST_METHOD"] not in _READING)
         ):
             raise NotAuthenticated("", "a name and a password are needed")
         return principal

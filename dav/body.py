@@ -48,9 +48,15 @@ class FileRange:
 class Incoming:
     """What arrives on a connection; `buffer` is what has arrived and nobody has used yet."""
 
-    def __init__(self, receive: Callable[[memoryview], int]) -> None:
-        """`receive` waits for bytes, puts them into the view, returns how many: 0 at the end."""
+    def __init__(
+        self, receive: Callable[[memoryview], int], abort: Callable[[], object] | None = None
+    ) -> None:
+        """`receive` waits for bytes, puts them into the view, returns how many: 0 at the end.
+
+        `abort` makes it return at once, from any thread.
+        """
         self._receive = receive
+        self.abort = abort or (lambda: None)
         self.buffer = bytearray()
 
     def fill(self) -> None:
@@ -104,6 +110,7 @@ class Body:
         self.length = length
         self.finished = length == 0
         self.received = 0
+        self.aborted = False
         self._incoming = incoming
         self._read_limit = read_limit
         self._invite = None if self.finished else invite
@@ -166,6 +173,11 @@ class Body:
         while self.readinto(block):
             pass
 
+    def abort(self) -> None:
+        """Hang up: whoever is reading gets IncompleteUpload now.  From any thread."""
+        self.aborted = True
+        self._incoming.abort()
+
     def _ask_client(self) -> None:
         if self._invite is not None:
             invite, self._invite = self._invite, None
@@ -182,7 +194,8 @@ class Body:
         """Fill the view from as many chunks as have arrived, so that tiny ones cost little."""
         done = 0
         while done < len(view) and not self.finished:
-            if done and not self._incoming.buffer:
+            # The last chunk's CR LF may be there, and nothing behind it.
+            if done and len(self._incoming.buffer) <= 2:
                 break
             if not self._in_chunk:
                 self._next_chunk()

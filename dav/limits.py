@@ -31,6 +31,9 @@ class Limits:
     transfer_seconds: int = 60
     """Without any progress while a body is received or sent."""
 
+    least_rate: int = 500
+    """Bytes a second, on average over `transfer_seconds` of waiting for a body's client."""
+
     linger_seconds: float = 2
     """How long a client that is refused may go on sending before it is cut off."""
 

@@ -24,6 +24,11 @@ class Locks:
     def _all(self) -> list[Lock]:
         return locks.at(self._catalog, "/", below=True)
 
+    @property
+    def any(self) -> bool:
+        """Whether there is any lock."""
+        return bool(self._all)
+
     def discovery(self, path: str) -> str:
         """The content of the property for what is at `path`."""
         return "".join(_active(lock) for lock in self._all if lock.covers(path))

@@ -5,7 +5,7 @@ translated, `catalog.locks` decides.  What wsgidav calls a url is a quoted path.
 Threading: any thread.
 
 A LOCK may be granted while somebody's PUT goes on, by this process or another: whoever
-takes long to write asks `check_write_permission` once more before publishing.
+takes long to write asks `check_request` once more before publishing.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from wsgidav.dav_error import (
     PRECONDITION_CODE_LockTokenMismatch,
     PRECONDITION_CODE_MissingLockToken,
 )
+from wsgidav.util import parse_if_header_dict
 
 from catalog import locks
 from catalog.catalog import Catalog
@@ -110,6 +111,16 @@ class LockManager:
         except Locked as error:
             raise _locked(error, PRECONDITION_CODE_MissingLockToken) from error
 
+    def check_request(self, environ: dict[str, Any]) -> None:
+        """Raise DAVError 423 unless a request may write at its own path, with its own tokens."""
+        parse_if_header_dict(environ)
+        self.check_write_permission(
+            url=quote(environ["PATH_INFO"]),
+            depth="0",
+            token_list=environ["wsgidav.ifLockTokenList"],
+            principal=environ["wsgidav.user_name"],
+        )
+
     @contextmanager
     def write_transaction(
         self, *, url: str, token_list: Collection[str], principal: str, depth: str = "0"
@@ -132,9 +143,14 @@ class LockManager:
         return lock is not None and lock.covers(_path(url))
 
     def is_token_locked_by_user(self, token: str, principal: str) -> bool:
-        """Whether the principal holds the lock of that token."""
+        """Whether the principal may give up the lock of that token: it holds it, or is admin."""
         lock = locks.find(self._catalog, token)
-        return lock is not None and lock.principal == principal
+        return lock is not None and (lock.principal == principal or self._is_admin(principal))
+
+    def _is_admin(self, name: str) -> bool:
+        with self._catalog.read() as repository:
+            user = repository.user(name)
+        return user is not None and user.principal.is_admin
 
     def get_url_lock_list(self, url: str, *, recursive: bool = False) -> list[Described]:
         """The locks on the path itself, and perhaps on all below."""

@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
 from catalog.fields import FIELDS, Details
-from catalog.image import Entry, Folder, Image
-from catalog.vfs import Node
+from catalog.image import Folder, Image, Listed
 from dav import representation
 
 IMAGE = "urn:imagefs:image"
@@ -39,27 +38,25 @@ SUPPORTED_LOCK = "".join(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(NamedTuple):
     """A member of the tree, with what its properties are made of."""
 
-    node: Node
-    path: str
-    custom: Mapping[str, str]
-    """The image's custom properties."""
-    tags: tuple[str, ...]
-    stores: tuple[str, ...]
+    name: str
+    """Empty for the root."""
+    folder: Folder | None
+    image: Image | Listed | None
+    """It is either a folder or an image."""
     size: int
     """Bytes; of an upload in progress what has arrived."""
     locks: str
     """The content of `lockdiscovery`."""
-    used: int | None
-    available: int | None
+    custom: Mapping[str, str]
+    """The image's custom properties, if any are asked for."""
+    details: Details | None
+    """All about the image, if something is asked for that only they tell."""
+    used: int | None = None
+    available: int | None = None
     """The store's room, of folders; None where the store cannot tell."""
-
-    @property
-    def image(self) -> Image | None:
-        return self.node.image if isinstance(self.node, Entry) else None
 
 
 Render = Callable[[Subject], str | None]
@@ -72,16 +69,20 @@ def split(name: str) -> tuple[str, str]:
     return namespace, local
 
 
-def element(name: str, content: str) -> str:
-    """An element of that name; empty content makes an empty element."""
-    opening, closing, alone = _tags(name)
-    return f"{opening}{content}{closing}" if content else alone
+class Column(NamedTuple):
+    """A property of every member of an answer: its content, and the tags around it."""
+
+    render: Render
+    opening: str
+    closing: str
+    alone: str
+    """The element without content."""
 
 
 # Names are clients' and images': remembered, but not all of them for ever.
 @lru_cache(maxsize=1024)
-def _tags(name: str) -> tuple[str, str, str]:
-    """The tags around an element's content, and the element without any."""
+def column(name: str) -> Column:
+    """The property of that name, whichever it is."""
     namespace, local = split(name)
     prefix = PREFIXES.get(namespace)
     if prefix is not None:
@@ -90,22 +91,19 @@ def _tags(name: str) -> tuple[str, str, str]:
         tag, declaration = f"x:{local}", f" xmlns:x={quoteattr(namespace)}"
     else:
         tag, declaration = local, ' xmlns=""'
-    return f"<{tag}{declaration}>", f"</{tag}>", f"<{tag}{declaration}/>"
+    return Column(_renderer(name), f"<{tag}{declaration}>", f"</{tag}>", f"<{tag}{declaration}/>")
 
 
-@lru_cache(maxsize=1024)
-def renderer(name: str) -> Render:
-    """What renders a property, whichever it is."""
+def _renderer(name: str) -> Render:
     namespace, local = split(name)
     if name in LIVE:
         return LIVE[name]
     if namespace == IMAGE:
         return lambda subject: _field(subject, local)
-    key = local if namespace == PROPERTY else name
     if namespace == PROPERTY:
-        return lambda subject: _escaped(subject.custom.get(key))
+        return lambda subject: _escaped(subject.custom.get(local))
     # Any client's own is kept as XML already: see `resources`.
-    return lambda subject: subject.custom.get(key)
+    return lambda subject: subject.custom.get(name)
 
 
 def names(subject: Subject) -> list[str]:
@@ -135,13 +133,22 @@ def _escaped(text: str | None) -> str | None:
 
 
 def _field(subject: Subject, name: str) -> str | None:
-    if subject.image is None or name not in FIELDS:
+    if subject.details is None or name not in FIELDS:
         return None
-    details = Details(subject.image, subject.custom, subject.tags, subject.stores)
-    return _escaped(FIELDS[name].render(details))
+    return _escaped(FIELDS[name].render(subject.details))
 
 
-def _of_image(render: Callable[[Image, Subject], str | None]) -> Render:
+def needs_custom(name: str) -> bool:
+    """Whether a property is told by `Subject.custom`."""
+    return name not in LIVE and not needs_details(name)
+
+
+def needs_details(name: str) -> bool:
+    """Whether a property is told by `Subject.details`."""
+    return split(name)[0] == IMAGE
+
+
+def _of_image(render: Callable[[Image | Listed, Subject], str | None]) -> Render:
     def rendered(subject: Subject) -> str | None:
         return None if subject.image is None else render(subject.image, subject)
 
@@ -149,48 +156,46 @@ def _of_image(render: Callable[[Image, Subject], str | None]) -> Render:
 
 
 def _resource_type(subject: Subject) -> str:
-    return "<D:collection/>" if isinstance(subject.node, Folder) else ""
+    return "" if subject.folder is None else "<D:collection/>"
 
 
 def _created(subject: Subject) -> str | None:
-    node = subject.node
-    made = node.created_at if isinstance(node, Folder) else node.image.created_at
-    return made.strftime("%Y-%m-%dT%H:%M:%SZ")
+    made = subject.folder or subject.image
+    assert made is not None
+    # isoformat is five times as fast as strftime; the fraction of a second is cut off.
+    return made.created_at.isoformat()[:19] + "Z"
 
 
 def _modified(subject: Subject) -> str | None:
-    node = subject.node
-    if isinstance(node, Folder):
-        return representation.http_date(node.updated_at)
-    return representation.http_date(representation.modified_at(node.image))
+    if subject.image is not None:
+        return representation.http_date_at(representation.mtime_seconds(subject.image))
+    assert subject.folder is not None
+    return representation.http_date(subject.folder.updated_at)
 
 
 def _number(value: int | None) -> str | None:
     return None if value is None else str(value)
 
 
+def _checksums(image: Image | Listed, _subject: Subject) -> str | None:
+    sums = representation.checksums(image)
+    return f"<oc:checksum>{sums}</oc:checksum>" if sums else None
+
+
 LIVE: Mapping[str, Render] = {
     "{DAV:}resourcetype": _resource_type,
-    "{DAV:}displayname": lambda subject: escape(subject.path.rpartition("/")[2]),
+    "{DAV:}displayname": lambda subject: escape(subject.name),
     "{DAV:}creationdate": _created,
     "{DAV:}getlastmodified": _modified,
     "{DAV:}getcontentlength": _of_image(lambda image, subject: str(subject.size)),
-    "{DAV:}getcontenttype": _of_image(
-        lambda image, subject: escape(representation.content_type(image))
-    ),
-    "{DAV:}getetag": _of_image(lambda image, subject: escape(representation.etag(image))),
+    "{DAV:}getcontenttype": _of_image(lambda image, subject: representation.content_type(image)),
+    "{DAV:}getetag": _of_image(lambda image, subject: representation.etag(image)),
     "{DAV:}supportedlock": lambda subject: SUPPORTED_LOCK,
     "{DAV:}lockdiscovery": lambda subject: subject.locks,
     "{DAV:}quota-used-bytes": lambda subject: _number(subject.used),
     "{DAV:}quota-available-bytes": lambda subject: _number(subject.available),
-    f"{{{OWNCLOUD}}}checksums": _of_image(
-        lambda image, subject: (
-            f"<oc:checksum>{escape(sums)}</oc:checksum>"
-            if (sums := representation.checksums(image))
-            else None
-        )
-    ),
-    f"{{{OWNCLOUD}}}id": _of_image(lambda image, subject: escape(image.id)),
+    f"{{{OWNCLOUD}}}checksums": _of_image(_checksums),
+    f"{{{OWNCLOUD}}}id": _of_image(lambda image, subject: image.id),
 }
 """What the server itself knows, by name."""
 

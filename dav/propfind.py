@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any
+from urllib.parse import quote
 from xml.etree.ElementTree import Element
 
 from catalog import members
 from catalog.access import Principal
 from catalog.errors import CatalogError
-from catalog.image import Entry, Folder
-from catalog.vfs import Node, Vfs
+from catalog.fields import Details
+from catalog.image import Folder, Image, Listed, Version
+from catalog.namespace import BY_ID, Member, Node
+from catalog.status import Status
+from catalog.vfs import Vfs
 from dav import properties, representation, xml
 from dav.errors import HttpError
 from dav.lockdiscovery import Locks
-from dav.properties import Render, Subject
+from dav.pages import Page, Pages
+from dav.properties import Subject
 from dav.response import Response
 
 _HEAD = (
@@ -36,8 +42,37 @@ _FINITE_DEPTH = (
     b'<D:error xmlns:D="DAV:"><D:propfind-finite-depth/></D:error>\n'
 )
 _FORBIDDEN = re.compile(r"q=0(\.0{0,3})?")
-_OK = "HTTP/1.1 200 OK"
-_MISSING = "HTTP/1.1 404 Not Found"
+_LOCKS = "{DAV:}lockdiscovery"
+_OK = "<D:status>HTTP/1.1 200 OK</D:status>"
+_MISSING = "<D:status>HTTP/1.1 404 Not Found</D:status>"
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+_PAGE = 1000
+"""Members read at once."""
+_PLAIN = re.compile(r"[\w.~-]+", re.ASCII)
+
+
+_Named = tuple[str, Folder | None, Image | Listed | None]
+"""A member's name, and what it is: a folder or an image."""
+
+
+def _parts(node: Node | Member) -> tuple[Folder | None, Image | Listed | None]:
+    match node:
+        case Folder():
+            return node, None
+        case Listed():
+            return None, node
+        case _:
+            return None, node.image
+
+
+def _is_growing(member: _Named) -> bool:
+    image = member[2]
+    return image is not None and image.status is Status.SAVING
+
+
+def _quoted(name: str) -> str:
+    """As `quote`, which takes longer to see that nothing is to be done."""
+    return name if _PLAIN.fullmatch(name) else quote(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +85,9 @@ class Wanted:
     include: tuple[str, ...] = ()
 
 
-def respond(vfs: Vfs, node: Node, principal: Principal, environ: dict[str, Any]) -> Response:
+def respond(
+    vfs: Vfs, node: Node, principal: Principal, environ: dict[str, Any], pages: Pages
+) -> Response:
     """Answer a PROPFIND of depth 0 or 1.
 
     Raises HttpError 400 for a body that is no `propfind`.
@@ -64,7 +101,7 @@ def respond(vfs: Vfs, node: Node, principal: Principal, environ: dict[str, Any])
         return Response(HTTPStatus.FORBIDDEN, headers, [_FINITE_DEPTH])
     wanted = parse(environ["wsgi.input"].read())
     headers = [("Content-Type", "application/xml; charset=utf-8"), ("Vary", "Accept-Encoding")]
-    body: Iterable[bytes] = _Listing(vfs, principal, environ, wanted).write(node, depth == "1")
+    body: Iterable[bytes] = _Listing(vfs, principal, wanted, pages).write(node, depth == "1")
     if _accepts_gzip(environ.get("HTTP_ACCEPT_ENCODING", "")):
         headers.append(("Content-Encoding", "gzip"))
         body = _gzip(body)
@@ -102,69 +139,99 @@ def _names(parent: Element | None) -> tuple[str, ...]:
 class _Listing:
     """One PROPFIND being answered."""
 
-    def __init__(
-        self, vfs: Vfs, principal: Principal, environ: dict[str, Any], wanted: Wanted
-    ) -> None:
+    def __init__(self, vfs: Vfs, principal: Principal, wanted: Wanted, pages: Pages) -> None:
         self._vfs = vfs
         self._principal = principal
         self._wanted = wanted
+        self._pages = pages
         self._locks = Locks(vfs.catalog)
-        asked = set(wanted.names or ()) | set(wanted.include)
-        self._needs_room = any(name.startswith("{DAV:}quota") for name in asked)
-        self._needs_custom = wanted.names is None or any(
-            not name.startswith(("{DAV:}", f"{{{properties.OWNCLOUD}}}")) for name in asked
-        )
         names = wanted.names
         if names is None:
             names = tuple(dict.fromkeys((*properties.ALLPROP, *wanted.include)))
-        self._renders: list[tuple[str, Render]] = [
-            (name, properties.renderer(name)) for name in names
-        ]
+        self._columns = [properties.column(name) for name in names]
+        self._needs_locks = wanted.only_names or _LOCKS in names
+        self._needs_room = any(name.startswith("{DAV:}quota") for name in names)
+        self._needs_custom = wanted.names is None or any(map(properties.needs_custom, names))
+        self._needs_details = wanted.only_names or any(map(properties.needs_details, names))
 
     def write(self, node: Node, deep: bool) -> Iterator[bytes]:
         path = self._vfs.path(node).rstrip("/")
-        yield _HEAD + self._responses([(path, node)])
+        above, _, name = path.rpartition("/")
+        yield _HEAD + self._responses(above, [(name, *_parts(node))])
         if deep and isinstance(node, Folder):
+            version = self._pages.refresh()
             after = 0
-            while page := self._vfs.page(node.number, after=after):
-                after = page[-1][0]
-                shown = self._shown([child for _cookie, child in page])
-                yield self._responses([(f"{path}/{child.name}", child) for child in shown])
+            while page := self._page(version, node.number, path, after):
+                after = page.last
+                yield page.body
         yield _TAIL
 
-    def _shown(self, nodes: list[Node]) -> list[Node]:
+    def _page(self, version: Version, folder: int, path: str, after: int) -> Page | None:
+        """The members behind the cookie `after`; None when there are no more."""
+        # These change without a change of the folder's own in the feed.
+        may_keep = (
+            folder != BY_ID and not self._needs_room and not (self._needs_locks and self._locks.any)
+        )
+        key = (path, after, self._wanted, self._principal)
+        if may_keep and (kept := self._pages.get(key)):
+            return kept
+        members = self._vfs.page(folder, after=after, limit=_PAGE)
+        if not members:
+            return None
+        found = [(member.name, *_parts(member)) for _cookie, member in members]
+        page = Page(
+            body=self._responses(path, self._shown(found)),
+            folder=folder,
+            first=after,
+            last=members[-1][0],
+            is_end=len(members) < _PAGE,
+            names=frozenset(name for name, _folder, _image in found),
+            images=frozenset(image.number for _name, _folder, image in found if image),
+            folders=frozenset(folder.number for _name, folder, _image in found if folder),
+        )
+        if may_keep and not any(map(_is_growing, found)):
+            self._pages.put(key, page, version)
+        return page
+
+    def _shown(self, found: list[_Named]) -> list[_Named]:
         """What the principal may see; /.by-id would list each image a second time."""
-        images = [node.image for node in nodes if isinstance(node, Entry)]
+        images = [image for _name, _folder, image in found if image is not None]
         visible = members.visible(self._vfs.catalog, images, self._principal)
         return [
-            node
-            for node in nodes
-            if (
-                node.image.number in visible if isinstance(node, Entry) else node != self._vfs.by_id
-            )
+            each
+            for each in found
+            if (each[1] != self._vfs.by_id if each[2] is None else each[2].number in visible)
         ]
 
-    def _responses(self, members: list[tuple[str, Node]]) -> bytes:
-        numbers = [node.image.number for _path, node in members if isinstance(node, Entry)]
-        extra = self._vfs.catalog.extra(numbers) if self._needs_custom and numbers else {}
-        return "".join(
-            self._response(self._subject(path, node, extra)) for path, node in members
-        ).encode()
-
-    def _subject(self, path: str, node: Node, extra: dict[int, Any]) -> Subject:
-        custom, tags, stores = {}, (), ()
-        size = 0
-        used = available = None
-        if isinstance(node, Entry):
-            number = node.image.number
-            custom, tags, stores = extra.get(number, ({}, (), (node.store,)))
-            size = representation.content_length(node.image, self._vfs.uploads.get(number))
-        elif self._needs_room and isinstance(node, Folder):
-            used, available = self._room(node)
-        locks = self._locks.discovery(path or "/")
-        return Subject(node, path, custom, tags, stores, size, locks, used, available)
+    def _responses(self, above: str, found: list[_Named]) -> bytes:
+        """The responses for members of the folder with the path `above`."""
+        numbers = [image.number for _name, _folder, image in found if image is not None]
+        custom: Mapping[int, Mapping[str, str]] = {}
+        details: Mapping[int, Details] = {}
+        if self._needs_details and numbers:
+            details = self._vfs.catalog.details_of(numbers)
+            custom = {number: each.properties for number, each in details.items()}
+        elif self._needs_custom and numbers:
+            custom = self._vfs.catalog.properties_of(numbers)
+        quoted = quote(above)
+        parts = []
+        for name, folder, image in found:
+            locks = self._locks.discovery(f"{above}/{name}") if self._needs_locks else ""
+            href = f"{quoted}/{_quoted(name)}"
+            if folder is not None:
+                room = self._room(folder) if self._needs_room else (None, None)
+                subject = Subject(name, folder, None, 0, locks, {}, None, *room)
+                href += "/" if name else ""
+            elif image is not None:
+                number = image.number
+                size = representation.content_length(image, self._vfs.uploads)
+                extra = custom.get(number, _NOTHING), details.get(number)
+                subject = Subject(name, None, image, size, locks, *extra)
+            parts.append(self._response(href, subject))
+        return "".join(parts).encode()
 
     def _room(self, folder: Folder) -> tuple[int | None, int | None]:
+        """The store's bytes used and available."""
         try:
             usage = self._vfs.usage(folder.store)
         except CatalogError:
@@ -173,40 +240,35 @@ class _Listing:
             return None, usage.free
         return usage.total - usage.free, usage.free
 
-    def _response(self, subject: Subject) -> str:
-        href = representation.href(subject.path or "/", subject.node)
+    def _response(self, href: str, subject: Subject) -> str:
         found, missing = self._propstats(subject)
-        parts = [f"<D:response><D:href>{href}</D:href>"]
+        parts = f"<D:response><D:href>{href}</D:href>"
         if found or not missing:
-            parts.append(_propstat(found, _OK))
+            parts += f"<D:propstat><D:prop>{found}</D:prop>{_OK}</D:propstat>"
         if missing:
-            parts.append(_propstat(missing, _MISSING))
-        parts.append("</D:response>\n")
-        return "".join(parts)
+            parts += f"<D:propstat><D:prop>{missing}</D:prop>{_MISSING}</D:propstat>"
+        return parts + "</D:response>\n"
 
-    def _propstats(self, subject: Subject) -> tuple[list[str], list[str]]:
+    def _propstats(self, subject: Subject) -> tuple[str, str]:
+        """The elements of the properties it has, and of those it has not."""
         if self._wanted.only_names:
-            return [properties.element(name, "") for name in properties.names(subject)], []
-        renders = self._renders
+            return "".join(properties.column(name).alone for name in properties.names(subject)), ""
+        columns = self._columns
         if self._wanted.names is None and subject.custom:
             custom = properties.custom_names(subject)
-            added = [name for name in custom if name not in self._wanted.include]
-            renders = [*renders, *((name, properties.renderer(name)) for name in added)]
-        found, missing = [], []
-        for name, render in renders:
+            columns = columns + [
+                properties.column(name) for name in custom if name not in self._wanted.include
+            ]
+        found = missing = ""
+        for render, opening, closing, alone in columns:
             content = render(subject)
-            if content is not None:
-                found.append(properties.element(name, content))
-            elif self._wanted.names is not None:
-                missing.append(properties.element(name, ""))
-        return found, missing
-
-
-def _propstat(elements: list[str], status: str) -> str:
-    return (
-        f"<D:propstat><D:prop>{''.join(elements)}</D:prop>"
-        f"<D:status>{status}</D:status></D:propstat>"
-    )
+            if content:
+                found += opening + content + closing
+            elif content is not None:
+                found += alone
+            else:
+                missing += alone
+        return found, missing if self._wanted.names is not None else ""
 
 
 def _accepts_gzip(header: str) -> bool:

@@ -6,19 +6,18 @@ that `app` takes over.
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
-from wsgidav.dav_error import DAVError
 from wsgidav.dav_provider import DAVProvider
 from wsgidav.request_server import RequestServer
 
-from catalog.access import Principal, may_see
+from catalog.access import Principal
 from catalog.errors import CatalogError, NotAFolder, NotFound
 from catalog.image import Entry, Folder
-from catalog.members import members_of
-from catalog.vfs import Link, Node, Vfs
+from catalog.namespace import Link, Node
+from catalog.vfs import Vfs
+from dav import destination
 from dav.locks import LockManager
 from dav.resources import CREATED, Collection, Member
 
@@ -42,7 +41,8 @@ class CatalogProvider(DAVProvider):  # type: ignore[misc]
 
     def handle(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
         """Let wsgidav answer a request; its answers are small.  Raises DAVError."""
-        _check_destination(environ.get("HTTP_DESTINATION", ""))
+        if "HTTP_DESTINATION" in environ:
+            environ["HTTP_DESTINATION"] = destination.shield(environ["HTTP_DESTINATION"])
         return list(self._requests(environ, start_response))
 
     def prepare(self, environ: dict[str, Any]) -> None:
@@ -65,6 +65,7 @@ class CatalogProvider(DAVProvider):  # type: ignore[misc]
         # wsgidav asks for the parent of the root.
         if path is None:
             return None
+        path = destination.plain(path)
         try:
             node = self.resolve(path, environ["imagefs.principal"])
         except (NotFound, NotAFolder):
@@ -78,14 +79,11 @@ class CatalogProvider(DAVProvider):  # type: ignore[misc]
 
         Raises NotFound, also for an image that the principal may not see.
         """
-        node: Node = self.vfs.resolve(path)
-        if isinstance(node, Link):
-            node = self.vfs.entries_of(node.image.number)[0]
-        if isinstance(node, Entry):
-            members = members_of(self.vfs.catalog, node.image)
-            if not may_see(principal, node.image, members):
-                raise NotFound(path)
-        return node
+        return self.follow(self.vfs.find(path, principal))
+
+    def follow(self, node: Node) -> Folder | Entry:
+        """Where a link in /.by-id leads; anything else is itself."""
+        return self.vfs.entries_of(node.image.number)[0] if isinstance(node, Link) else node
 
     def custom_request_handler(
         self, environ: dict[str, Any], start_response: Any, default_handler: Any
@@ -127,10 +125,3 @@ class CatalogProvider(DAVProvider):  # type: ignore[misc]
         except CatalogError:
             # They expire; the deletion itself is done and must not be told as a failure.
             return
-
-
-def _check_destination(destination: str) -> None:
-    """Refuse a name that wsgidav, which decodes before it splits, would cut short."""
-    path = unquote(urlsplit(destination).path)
-    if "?" in path or ";" in path:
-        raise DAVError(HTTPStatus.BAD_REQUEST, "';' and '?' cannot be in a Destination's name")

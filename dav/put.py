@@ -8,15 +8,16 @@ Resuming: a PUT with `Content-Range: bytes FIRST-LAST/TOTAL` that is cut off kee
 arrived.  HEAD tells `Upload-Offset`; the next PUT goes on there (`curl -C`), and the one
 that brings the last byte commits.
 
-Threading: one request at a time writes to an image; a second one is a Conflict.
+Threading: one request at a time writes to an image.  A second one is a Conflict, unless it is
+the same client's, whose first one has fallen silent: that one is ended.
 """
 
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from dataclasses import dataclass
 from http import HTTPStatus
 from secrets import token_hex
 from typing import Any
@@ -44,61 +45,85 @@ from dav.response import Response, empty
 
 _BLOCK = 1024 * 1024
 
-_writing: set[str] = set()
-"""The ids of the images that requests of this process are writing to."""
-_writing_lock = threading.Lock()
+SILENT_SECONDS = 5.0
+"""Without a byte for so long, a PUT makes way for the same client's next one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Request:
+    """A PUT; it is also who writes to the image that takes its data."""
+
+    vfs: Vfs
+    place: Place
+    principal: Principal
+    environ: dict[str, Any]
+    body: Body
+    expected: Announced
+
+    def check_locks(self) -> None:
+        """Raise DAVError 423 unless the locks there are now let the request write."""
+        self.environ["wsgidav.provider"].lock_manager.check_request(self.environ)
 
 
 def receive(vfs: Vfs, place: Place, principal: Principal, environ: dict[str, Any]) -> Response:
     """Answer a PUT.
 
-    Raises HttpError (400, 409, 412), IsAFolder, IncompleteUpload, DigestMismatch,
-    InvalidImage, Protected, Forbidden, Conflict, StoreFull, StoreUnavailable.
+    Raises HttpError (400, 409, 412), DAVError 423, IsAFolder, IncompleteUpload,
+    DigestMismatch, InvalidImage, Protected, Forbidden, Conflict, StoreFull, StoreUnavailable.
     """
-    present = _present(vfs, place)
-    conditions.check(environ, representation.validators(present))
     body: Body = environ["wsgi.input"]
     expected = announced.read(environ, body.length)
+    request = _Request(vfs, place, principal, environ, body, expected)
+    present = _present(vfs, place)
+    if present is not None and _outlive(request, present.image):
+        present = _present(vfs, place)
+    if present is not None:
+        # Before the conditions, which tell of the image (RFC 9110 §13.2.1).
+        access.check_change(principal, present.image)
+    conditions.check(environ, representation.validators(present))
     if expected.part is not None:
-        return _receive_part(vfs, place, present, expected.part, expected, principal, body)
-    target = _begin(vfs, place, present, principal)
-    with _only_writer(target.image):
-        _upload(vfs, place, target, expected, principal, body)
-    return _finish(vfs, place, present, target, expected, principal)
+        return _receive_part(request, present, expected.part)
+    target = _begin(request, present)
+    with vfs.uploads.turns.taken(target.image, request):
+        _upload(request, target)
+    return _finish(request, present, target)
 
 
-def _upload(
-    vfs: Vfs, place: Place, target: Entry, expected: Announced, principal: Principal, body: Body
-) -> None:
+def _outlive(request: _Request, image: Image) -> bool:
+    """End an earlier PUT of the same client's that has fallen silent; whether one has ended.
+
+    A client that lost its connection tries again long before the server misses it.
+    """
+    turns = request.vfs.uploads.turns
+    earlier = turns.of(image.number)
+    if not isinstance(earlier, _Request) or earlier.principal != request.principal:
+        return False
+    received = earlier.body.received
+    if turns.wait(image.number, earlier, SILENT_SECONDS):
+        return True
+    if earlier.body.finished or earlier.body.received != received:
+        return False
+    earlier.body.abort()
+    return turns.wait(image.number, earlier, SILENT_SECONDS)
+
+
+def _upload(request: _Request, target: Entry) -> None:
     """The request's body into `target`, which stays queued when there is none."""
+    vfs, expected = request.vfs, request.expected
     upload: Upload | None = None
     try:
-        digests = _announce(vfs, target, expected.image + expected.body, principal)
-        for offset, block in _blocks(body, 0, expected.size, digests):
-            upload = upload or vfs.uploads.start(target.image.number)
+        digests = _announce(request, target, expected.image + expected.body)
+        for offset, block in _blocks(request.body, 0, expected.size, digests):
+            upload = upload or vfs.uploads.start(target.image.number, request)
             upload.write(offset, block)
-        if upload is not None:
-            _end(upload, place if target.name == place.name else None, expected)
+        _publish(request, target, upload)
     except BaseException as error:
         # Killed, so that it is in nobody's way and tells why; `error` counts, not this.
         with suppress(CatalogError):
-            (upload or vfs.uploads.start(target.image.number)).cancel(_reason(error))
-            if target.name != place.name:
-                vfs.remove(Place(target.folder, target.name), principal)
+            (upload or vfs.uploads.start(target.image.number, request)).cancel(_reason(error))
+            if target.name != request.place.name:
+                vfs.remove(Place(target.folder, target.name), request.principal)
         raise
-
-
-@contextmanager
-def _only_writer(image: Image) -> Iterator[None]:
-    with _writing_lock:
-        if image.id in _writing:
-            raise Conflict(image.name, "is being uploaded")
-        _writing.add(image.id)
-    try:
-        yield
-    finally:
-        with _writing_lock:
-            _writing.discard(image.id)
 
 
 def _present(vfs: Vfs, place: Place) -> Entry | None:
@@ -111,18 +136,18 @@ def _present(vfs: Vfs, place: Place) -> Entry | None:
     return node
 
 
-def _begin(vfs: Vfs, place: Place, present: Entry | None, principal: Principal) -> Entry:
+def _begin(request: _Request, present: Entry | None) -> Entry:
     """The queued image that takes the data: a new one, the queued one, or a replacement."""
+    vfs, place, principal = request.vfs, request.place, request.principal
     if present is None:
         return vfs.create(place, principal)
-    access.check_change(principal, present.image)
     match present.image.status:
         case Status.QUEUED:
             return present
         case Status.KILLED:
             return vfs.catalog.renew(place, principal)
         case Status.SAVING:
-            return _begin_again(vfs, place, present, principal)
+            return _begin_again(request, present)
     # Refused names are refused before the data comes.
     replacement = Place(place.folder, f".{token_hex(8)}.put")
     entry = vfs.create(replacement, principal)
@@ -134,66 +159,68 @@ def _begin(vfs: Vfs, place: Place, present: Entry | None, principal: Principal) 
     return entry
 
 
-def _begin_again(vfs: Vfs, place: Place, present: Entry, principal: Principal) -> Entry:
+def _begin_again(request: _Request, present: Entry) -> Entry:
     """A new image instead of an upload that waits: for its other parts, or for its name."""
-    upload = vfs.uploads.get(present.image.number)
+    uploads = request.vfs.uploads
+    upload = uploads.get(present.image.number)
     if upload is None:
-        raise Conflict(place.name, "is being uploaded by another process")
-    with _only_writer(present.image):
+        raise Conflict(present.name, "is being uploaded by another process")
+    with uploads.turns.taken(present.image, request):
         upload.cancel("another upload took its place")
-    return vfs.catalog.renew(place, principal)
+    return request.vfs.catalog.renew(request.place, request.principal)
 
 
-def _finish(
-    vfs: Vfs,
-    place: Place,
-    present: Entry | None,
-    target: Entry,
-    expected: Announced,
-    principal: Principal,
-) -> Response:
+def _publish(request: _Request, target: Entry, upload: Upload | None) -> None:
+    """Make the image active under the request's name, unless that is temporary."""
+    vfs, place = request.vfs, request.place
+    if upload is not None:
+        upload.mtime = request.expected.mtime
+        upload.finish()
+    # Whoever has locked the name meanwhile trusts that it stays as it was (RFC 4918 §7).
+    request.check_locks()
     if target.name != place.name:
-        vfs.rename(Place(target.folder, target.name), place, principal)
-    image = vfs.catalog.image(target.image.number)
+        vfs.rename(Place(target.folder, target.name), place, request.principal)
+    elif upload is not None and not is_temporary(place.name):
+        upload.commit()
+
+
+def _finish(request: _Request, present: Entry | None, target: Entry) -> Response:
+    image = request.vfs.catalog.image(target.image.number)
     existed = present is not None and representation.exists(present.image)
     status = HTTPStatus.NO_CONTENT if existed else HTTPStatus.CREATED
     # Nothing was added to the data: its tag, as RFC 9110 §9.3.4 allows.
     headers = [("ETag", representation.etag(image))]
-    if expected.mtime is not None:
+    if request.expected.mtime is not None:
         headers.append(("X-OC-Mtime", "accepted"))
     return empty(status, *headers)
 
 
-def _receive_part(
-    vfs: Vfs,
-    place: Place,
-    present: Entry | None,
-    part: Part,
-    expected: Announced,
-    principal: Principal,
-    body: Body,
-) -> Response:
+def _receive_part(request: _Request, present: Entry | None, part: Part) -> Response:
     """Take one part; the upload stays `saving` until the last one has come."""
     # `curl -C -` does not ask how much has arrived: from 0 on, it is another upload.
     anew = (Status.KILLED, Status.SAVING) if part.first == 0 else (Status.KILLED,)
     if present is None or present.image.status in anew:
-        present = _begin(vfs, place, present, principal)
-    access.check_change(principal, present.image)
-    with _only_writer(present.image):
-        upload = _resume(vfs, place, present, part)
-        _append(upload, part, expected, body)
+        present = _begin(request, present)
+    with request.vfs.uploads.turns.taken(present.image, request):
+        upload = _resume(request, present, part)
+        _append(request, upload, part)
         if upload.size < part.total:
             return empty(HTTPStatus.ACCEPTED, ("Upload-Offset", str(upload.size)))
-        _verify(upload, _announce(vfs, present, expected.image, principal))
-        _end(upload, place, expected)
-    return _finish(vfs, place, None, present, expected, principal)
+        try:
+            _verify(upload, _announce(request, present, request.expected.image))
+            _publish(request, present, upload)
+        except BaseException as error:
+            upload.cancel(_reason(error))
+            raise
+    return _finish(request, None, present)
 
 
-def _resume(vfs: Vfs, place: Place, present: Entry, part: Part) -> Upload:
+def _resume(request: _Request, present: Entry, part: Part) -> Upload:
     """The upload that the part belongs to.  Raises HttpError 409 when it begins elsewhere."""
-    upload = vfs.uploads.get(present.image.number)
+    uploads = request.vfs.uploads
+    upload = uploads.get(present.image.number)
     if upload is None and present.image.status is not Status.QUEUED:
-        raise Conflict(place.name, "no upload of it can be resumed here")
+        raise Conflict(present.name, "no upload of it can be resumed here")
     arrived = upload.size if upload is not None else 0
     if part.first != arrived:
         raise HttpError(
@@ -201,12 +228,13 @@ def _resume(vfs: Vfs, place: Place, present: Entry, part: Part) -> Upload:
             f"{arrived} bytes have arrived: go on there",
             (("Upload-Offset", str(arrived)),),
         )
-    return upload or vfs.uploads.start(present.image.number)
+    return upload or uploads.start(present.image.number, request)
 
 
-def _append(upload: Upload, part: Part, expected: Announced, body: Body) -> None:
+def _append(request: _Request, upload: Upload, part: Part) -> None:
+    expected = request.expected
     try:
-        for offset, block in _blocks(body, part.first, expected.size, expected.body):
+        for offset, block in _blocks(request.body, part.first, expected.size, expected.body):
             upload.write(offset, block)
     except DigestMismatch:
         # What has arrived is not what was sent: it has to be sent again.
@@ -221,18 +249,7 @@ def _verify(upload: Upload, digests: Digests) -> None:
         for offset in range(0, upload.size, _BLOCK):
             digest.update(upload.read_at(offset, _BLOCK))
         if digest.hexdigest() != value:
-            error = _mismatch(algorithm)
-            upload.cancel(str(error))
-            raise error
-
-
-def _end(upload: Upload, place: Place | None, expected: Announced) -> None:
-    """Commit, unless the name is temporary; None is a replacement's, which is renamed next."""
-    upload.mtime = expected.mtime
-    if place is None or is_temporary(place.name):
-        upload.finish()
-    else:
-        upload.commit()
+            raise _mismatch(algorithm)
 
 
 def _blocks(
@@ -271,26 +288,28 @@ def _fill(body: Body, block: memoryview) -> int:
         try:
             size = body.readinto(block[done:])
         except IncompleteUpload:
-            if not done:
+            # What has come is kept to resume, unless that has begun: the next read raises again.
+            if not done or body.aborted:
                 raise
-            break  # what has come is kept to resume; the next read raises again
+            break
         if size == 0:
             break
         done += size
     return done
 
 
-def _announce(vfs: Vfs, target: Entry, digests: Digests, principal: Principal) -> Digests:
+def _announce(request: _Request, target: Entry, digests: Digests) -> Digests:
     """Have the catalog verify a sha2 digest, which it computes anyway; return the others."""
     for digest in digests:
         algorithm, value = digest
         if algorithm in ("sha256", "sha384", "sha512"):
-            vfs.catalog.set_attributes(
-                target.image.number, {"image.os_hash_value": value}, principal
+            request.vfs.catalog.set_attributes(
+                target.image.number, {"image.os_hash_value": value}, request.principal
             )
             return tuple(other for other in digests if other is not digest)
     return digests
 
 
 def _reason(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    # wsgidav's own errors say it in a field.
+    return getattr(error, "context_info", "") or str(error) or type(error).__name__

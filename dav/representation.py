@@ -6,15 +6,16 @@ Users: `get`, `put`, `propfind`, `resources`.
 from __future__ import annotations
 
 import base64
-from datetime import UTC, datetime
-from urllib.parse import quote
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
-from catalog.image import Entry, Folder, FolderKind, Image
+from catalog.image import Entry, Folder, FolderKind, Image, Listed
+from catalog.namespace import Node
 from catalog.status import Status
-from catalog.upload import Upload
-from catalog.vfs import Node
+from catalog.upload import Uploads
 from dav.conditions import Validators
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAYS = "Mon Tue Wed Thu Fri Sat Sun".split()
 _MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 _ALGORITHMS = {"sha256": "sha-256", "sha384": "sha-384", "sha512": "sha-512"}
@@ -27,7 +28,7 @@ def exists(image: Image) -> bool:
     return image.status is not Status.KILLED
 
 
-def etag(image: Image) -> str:
+def etag(image: Image | Listed) -> str:
     """A strong entity tag: the image's id and, once it has data, the data's digest.
 
     The same after every rename, another for every other content (RFC 9110 §8.8.3).
@@ -37,7 +38,12 @@ def etag(image: Image) -> str:
 
 def modified_at(image: Image) -> datetime:
     """The data's modification time, with the precision of a second at the client."""
-    return datetime.fromtimestamp(image.mtime / 10**9, UTC)
+    return datetime.fromtimestamp(mtime_seconds(image), UTC)
+
+
+def mtime_seconds(image: Image | Listed) -> int:
+    """The same in seconds since 1970."""
+    return image.mtime // 10**9
 
 
 def validators(node: Node | None) -> Validators:
@@ -49,22 +55,34 @@ def validators(node: Node | None) -> Validators:
     return Validators(None, None)
 
 
-def content_length(image: Image, upload: Upload | None) -> int:
+def content_length(image: Image | Listed, uploads: Uploads) -> int:
     """Bytes; of an upload in progress what has arrived."""
-    return upload.size if upload is not None else image.size
+    upload = uploads.get(image.number) if image.status is Status.SAVING else None
+    return image.size if upload is None else upload.size
 
 
-def content_type(image: Image) -> str:
+def content_type(image: Image | Listed) -> str:
     """The media type of an image's data."""
     return CONTENT_TYPES.get(image.disk_format or "", "application/octet-stream")
 
 
 def http_date(moment: datetime) -> str:
-    """RFC 9110 §5.6.7; written out, as a listing has one for each member."""
-    at = moment.astimezone(UTC)
+    """RFC 9110 §5.6.7."""
+    return http_date_at(int(moment.timestamp()))
+
+
+def http_date_at(seconds: int) -> str:
+    """The same of a time in seconds since 1970."""
+    return f"{_http_minute(seconds // 60)}{seconds % 60:02} GMT"
+
+
+# A listing has a date for each member, and is asked for again and again.
+@lru_cache(maxsize=16384)
+def _http_minute(minute: int) -> str:
+    at = _EPOCH + timedelta(minutes=minute)
     return (
         f"{_DAYS[at.weekday()]}, {at.day:02} {_MONTHS[at.month - 1]} {at.year:04}"
-        f" {at.hour:02}:{at.minute:02}:{at.second:02} GMT"
+        f" {at.hour:02}:{at.minute:02}:"
     )
 
 
@@ -82,7 +100,7 @@ def digest_headers(image: Image) -> list[tuple[str, str]]:
     return [("Repr-Digest", f"{algorithm}=:{value}:"), ("Digest", f"{algorithm}={value}")]
 
 
-def checksums(image: Image) -> str | None:
+def checksums(image: Image | Listed) -> str | None:
     """`oc:checksum`, as ownCloud clients and rclone read it: `SHA256:…`, perhaps `MD5:…`."""
     found = []
     if image.os_hash_value and image.os_hash_algo:
@@ -90,12 +108,6 @@ def checksums(image: Image) -> str | None:
     if image.checksum:
         found.append(f"MD5:{image.checksum}")
     return " ".join(found) or None
-
-
-def href(path: str, node: Node) -> str:
-    """A member's URL path: quoted, a folder's with a slash at its end (RFC 4918 §5.2)."""
-    quoted = quote(path)
-    return quoted + "/" if isinstance(node, Folder) and not quoted.endswith("/") else quoted
 
 
 def is_writable(folder: Folder) -> bool:

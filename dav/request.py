@@ -9,6 +9,7 @@ import email.utils
 import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from cheroot.server import HTTPRequest
 
@@ -20,17 +21,26 @@ if TYPE_CHECKING:
     from dav.server import Server
 
 log = logging.getLogger(__name__)
+access_log = logging.getLogger("dav.access")
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _SMALL_BLOCK = 64 * 1024
 
 
-def plain_response(status: HTTPStatus, reason: str, *, with_body: bool = True) -> bytes:
-    """Make a complete response of the server's own; the connection ends after it."""
-    text = f"{reason}\n".encode()
+def plain_response(
+    status: HTTPStatus, reason: str, client: str, *, with_body: bool = True
+) -> bytes:
+    """Make, and log, a complete response of the server's own; the connection ends after it.
+
+    `client` is the client's address.
+    """
+    request_id = uuid4().hex[:12]
+    access_log.info("%s %s - REQUEST - %d %s", request_id, client, status, reason)
+    text = f"{reason} (request {request_id})\n".encode()
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\n"
         f"Date: {email.utils.formatdate(usegmt=True)}\r\n"
+        f"X-Request-Id: {request_id}\r\n"
         "Content-Type: text/plain; charset=utf-8\r\n"
         f"Content-Length: {len(text)}\r\n"
         "Connection: close\r\n\r\n"
@@ -76,6 +86,7 @@ class Request(HTTPRequest):
                 plain_response(
                     HTTPStatus.INTERNAL_SERVER_ERROR,
                     "The server failed to answer; its log says why.",
+                    self.conn.remote_addr,
                     with_body=self.method != b"HEAD",
                 )
             )

@@ -16,14 +16,22 @@ from xml.sax.saxutils import escape
 
 from wsgidav.dav_error import DAVError
 from wsgidav.dav_provider import DAVCollection, DAVNonCollection
+from wsgidav.util import is_equal_or_child_uri, parse_if_header_dict
 from wsgidav.xml_tools import xml_to_bytes
 
 from catalog.access import Principal, check_change, owns
-from catalog.errors import CatalogError, Forbidden, NotFound, Protected
-from catalog.image import Entry, Folder, FolderKind, Place
-from catalog.members import visible
-from catalog.vfs import Node, Vfs
-from dav import properties, representation
+from catalog.errors import (
+    AlreadyExists,
+    CatalogError,
+    Forbidden,
+    NotSupported,
+)
+from catalog.image import Entry, Folder, Place
+from catalog.locks import find
+from catalog.namespace import Node
+from catalog.rules import check_own
+from catalog.vfs import Vfs
+from dav import destination, properties, representation, subtrees
 from dav.errors import to_dav_error
 
 CREATED = "imagefs.created"
@@ -72,9 +80,17 @@ class _Resource:
         return True
 
     def prevent_locking(self) -> bool:
-        # A lock keeps all others from writing: who may not write takes none.
+        # A lock keeps all others from writing: who may not write takes none, and nobody
+        # keeps another's alive by its token, which is no secret (RFC 4918 §6.5).
         node = self.node
-        return not owns(self._principal, (node if isinstance(node, Folder) else node.image).owner)
+        owner = (node if isinstance(node, Folder) else node.image).owner
+        return not owns(self._principal, owner) or self._shows_a_token_of_another()
+
+    def _shows_a_token_of_another(self) -> bool:
+        parse_if_header_dict(self.environ)
+        tokens = self.environ["wsgidav.ifLockTokenList"]
+        held = (find(self._vfs.catalog, token) for token in tokens)
+        return any(lock and lock.principal != self._principal.name for lock in held)
 
     def get_last_modified(self) -> float:
         node = self.node
@@ -94,38 +110,60 @@ class _Resource:
             principal=self.environ["wsgidav.user_name"],
         )
         with _dav_errors(self.environ):
-            _remove(self._vfs, self.node, self._place, self._principal)
+            subtrees.remove(self._vfs, self.node, self._place, self._principal)
         self.provider.drop_locks(self.path)
         return True
 
     def handle_move(self, dest_path: str) -> bool:
         with _dav_errors(self.environ):
-            target = self._vfs.place(dest_path)
-            present = _find(self._vfs, target)
+            target = self._target(dest_path)
+            present = subtrees.find(self._vfs, target)
+            self._check_room(present, target)
+            self._check_move(target)
             self._make_room(present, target)
             self._vfs.rename(self._place, target, self._principal)
         self.environ[CREATED] = present is None
         self.provider.drop_locks(self.path)
         return True
 
-    def _make_room(self, present: Node | None, target: Place) -> None:
-        """Delete what stands at the target, unless it is an image that an image replaces."""
-        if not isinstance(present, Folder) and not (present and isinstance(self.node, Folder)):
-            return
+    def _target(self, dest_path: str) -> Place:
+        path = destination.plain(dest_path)
+        # wsgidav has compared them in the form that `destination` makes.
+        if is_equal_or_child_uri(self.path, path):
+            raise Forbidden(path, "is what is to be copied or moved, or is in it")
+        return self._vfs.place(path)
+
+    def _check_move(self, target: Place) -> None:
+        """Raise what would refuse the move only when its target has made room already."""
+        if isinstance(self.node, Entry):
+            check_change(self._principal, self.node.image)
+        elif isinstance(self.node, Folder):
+            check_own(self.node, self._principal)
+            if self._vfs.store_for(target) != self.node.store:
+                raise NotSupported(self.node.name, "a folder cannot move to another store")
+
+    def _check_room(self, present: Node | None, target: Place) -> None:
+        """Raise what keeps a folder at the target from giving way."""
         if isinstance(present, Folder):
+            subtrees.check_removable(self._vfs, present, self._principal)
             above = self._vfs.path(present).rstrip("/")
             if self.path.startswith(f"{above}/"):
                 raise Forbidden(target.name, "would be deleted with what is to take its place")
-        _remove(self._vfs, present, target, self._principal)
+
+    def _make_room(self, present: Node | None, target: Place) -> None:
+        """Delete what stands at the target, unless it is an image that an image replaces."""
+        if isinstance(present, Folder) or (present and isinstance(self.node, Folder)):
+            subtrees.remove(self._vfs, present, target, self._principal)
 
     def handle_copy(self, dest_path: str, *, depth_infinity: bool) -> bool:
+        vfs, principal = self._vfs, self._principal
         with _dav_errors(self.environ):
-            target = self._vfs.place(dest_path)
-            if not representation.is_writable(self._vfs.folder(target.folder)):
-                raise Forbidden(target.name, "nothing can be copied to here")
-            present = _find(self._vfs, target)
+            target = self._target(dest_path)
+            present = subtrees.find(vfs, target)
+            self._check_room(present, target)
+            subtrees.check_copy(vfs, self.node, target, principal, members=depth_infinity)
             self._make_room(present, target)
-            _copy(self._vfs, self.node, target, self._principal, members=depth_infinity)
+            subtrees.copy(vfs, self.node, target, principal, members=depth_infinity)
         self.environ[CREATED] = present is None
         return True
 
@@ -151,7 +189,12 @@ class Collection(_Resource, DAVCollection):  # type: ignore[misc]
 
     def create_collection(self, name: str) -> None:
         with _dav_errors(self.environ):
-            self._vfs.make_folder(Place(self.folder.number, name), self._principal)
+            try:
+                self._vfs.make_folder(Place(self.folder.number, name), self._principal)
+            except AlreadyExists as error:
+                # Not seen before: it is hidden, or has been made since (RFC 4918 §9.3.1).
+                self.environ[REASON] = str(error)
+                raise DAVError(HTTPStatus.METHOD_NOT_ALLOWED, str(error)) from error
 
     def create_empty_resource(self, name: str) -> Member:
         """Make the queued image that a LOCK on a free name is for (RFC 4918 §7.3)."""
@@ -241,51 +284,3 @@ def _text(namespace: str, value: Element | None) -> str | None:
 def _has(vfs: Vfs, number: int, name: str) -> bool:
     key = name.removeprefix("property.")
     return name.startswith("image.") or key in vfs.catalog.details(number).properties
-
-
-def _find(vfs: Vfs, place: Place) -> Node | None:
-    try:
-        return vfs.lookup(place.folder, place.name)
-    except NotFound:
-        return None
-
-
-def _remove(vfs: Vfs, node: Node, place: Place, principal: Principal) -> None:
-    """Delete an image, or a folder with all that is in it: all of it or nothing."""
-    if not isinstance(node, Folder):
-        vfs.remove(place, principal)
-        return
-    _check_removable(vfs, node, principal)
-    # A store and its trash are not deleted, so neither is what they hold.
-    if node.kind is FolderKind.PLAIN:
-        for member in list(vfs.members(node.number)):
-            _remove(vfs, member, Place(node.number, member.name), principal)
-    vfs.remove_folder(place, principal)
-
-
-def _check_removable(vfs: Vfs, folder: Folder, principal: Principal) -> None:
-    """Raise Forbidden or Protected for what would stop a deletion in the middle."""
-    for member in vfs.members(folder.number):
-        if isinstance(member, Folder):
-            _check_removable(vfs, member, principal)
-        elif isinstance(member, Entry):
-            check_change(principal, member.image)
-            if member.image.protected:
-                raise Protected(member.name)
-
-
-def _visible(vfs: Vfs, folder: Folder, principal: Principal) -> list[Node]:
-    members = list(vfs.members(folder.number))
-    images = [member.image for member in members if isinstance(member, Entry)]
-    seen = visible(vfs.catalog, images, principal)
-    return [node for node in members if isinstance(node, Folder) or node.image.number in seen]
-
-
-def _copy(vfs: Vfs, node: Node, target: Place, principal: Principal, *, members: bool) -> None:
-    """Copy an image, or a folder and, if wanted, its members (RFC 4918 §9.8.3)."""
-    if isinstance(node, Entry):
-        vfs.copy(node, target, principal, replace=True)
-    elif isinstance(node, Folder):
-        made = vfs.make_folder(target, principal)
-        for member in _visible(vfs, node, principal) if members else ():
-            _copy(vfs, member, Place(made.number, member.name), principal, members=True)

@@ -182,7 +182,7 @@ class WaitingConnections(ConnectionManager):
         if len(self.server.open_connections) >= self.server.limits.connections:
             if self.server.ssl_adapter is None:
                 reason = "too many connections: try again later"
-                sock.send(plain_response(HTTPStatus.SERVICE_UNAVAILABLE, reason))
+                sock.send(plain_response(HTTPStatus.SERVICE_UNAVAILABLE, reason, address[0]))
             sock.close()
             return
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -206,7 +206,10 @@ def _listen(host: str, port: int) -> socket.socket:
             address[:2], family=family, backlog=_BACKLOG, dualstack_ipv6=both
         )
     except OSError as error:
-        raise InvalidSettings(f"{host}:{port}", f"cannot listen: {error.strerror}") from error
+        # Python's own text of a failed bind repeats the address.
+        code = error.errno or 0
+        reason = os.strerror(code) if code > 0 else error.strerror
+        raise InvalidSettings(f"{host}:{port}", f"cannot listen: {reason}") from error
 
 
 def _systemd_socket() -> socket.socket | None:

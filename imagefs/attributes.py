@@ -13,10 +13,10 @@ from functools import lru_cache
 import pyfuse3
 
 from catalog.fields import FIELDS, Details
-from catalog.image import Folder, FolderKind, Image, Visibility
+from catalog.image import Folder, FolderKind, Image, Listed, Visibility
+from catalog.namespace import Link
 from catalog.status import IN_PROGRESS, Status
 from catalog.upload import Upload
-from catalog.vfs import Link
 from imagefs import inodes
 
 STABLE = 300.0
@@ -41,7 +41,9 @@ _MODES = {
 _NANOSECONDS = 10**9
 
 
-def of_image(image: Image, upload: Upload | None, *, links: int = 1) -> pyfuse3.EntryAttributes:
+def of_image(
+    image: Image | Listed, upload: Upload | None, *, links: int = 1
+) -> pyfuse3.EntryAttributes:
     """The attributes of an image, as one inode under all its names."""
     status = image.status
     attributes = _attributes(inodes.of_image(image.number), image.owner)

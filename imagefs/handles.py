@@ -48,6 +48,12 @@ class Handle:
     fd: int | None = None
     """Of `reader`, where the data is a local file."""
 
+    @property
+    def writer(self) -> object:
+        """Whose turn it is to write: one for all the files a process has open."""
+        opener = self.opener
+        return (opener.pid, opener.started) if opener.pid else self
+
 
 class Handles:
     """All open files of one mount."""
@@ -154,11 +160,9 @@ class Handles:
 
     def _add(self, image: Image, handle: Handle) -> int:
         """Note an open file.  Raises Conflict while another process has it open to write."""
+        if handle.writable:
+            self._vfs.uploads.turns.begin(image, handle.writer)
         with self._lock:
-            for other in self._open.values():
-                both_write = other.image == handle.image and other.writable and handle.writable
-                if both_write and not _same(other.opener, handle.opener):
-                    raise Conflict(image.name, f"is being written by {other.opener}")
             number = self._next
             self._next += 1
             self._open[number] = handle
@@ -166,7 +170,10 @@ class Handles:
 
     def _drop(self, fh: int) -> Handle:
         with self._lock:
-            return self._open.pop(fh)
+            handle = self._open.pop(fh)
+        if handle.writable:
+            self._vfs.uploads.turns.end(handle.image, handle.writer)
+        return handle
 
     # -- reading and writing -----------------------------------------------------------
 
@@ -233,10 +240,10 @@ class Handles:
         image = self._vfs.catalog.image(handle.image)
         match image.status:
             case Status.QUEUED:
-                return self._vfs.uploads.start(handle.image)
+                return self._vfs.uploads.start(handle.image, handle.writer)
             case Status.ACTIVE if self._may_reopen(handle):
                 self._drop_readers(handle.image)
-                return self._vfs.uploads.reopen(handle.image)
+                return self._vfs.uploads.reopen(handle.image, handle.writer)
             case status if status in HAS_DATA:
                 raise Immutable(image.name, f"is {image.status}: its data never changes")
             case _:

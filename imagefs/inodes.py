@@ -20,7 +20,7 @@ from enum import Enum, auto
 
 import pyfuse3
 
-from catalog.vfs import BY_ID, ROOT
+from catalog.namespace import BY_ID, ROOT
 
 # Far above the numbers of other file systems: `writers` tells files apart by them.
 BASE = 1 << 40

@@ -149,9 +149,7 @@ class Operations(pyfuse3.Operations):
     async def mknod(
         self, parent_inode: InodeT, name: FileNameT, mode: ModeT, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
-        _image, found = await self._threads.names(
-            self._tree.make_node, parent_inode, name, mode, ctx.uid
-        )
+        found = await self._threads.names(self._tree.make_node, parent_inode, name, mode, ctx.uid)
         return self._remembered(found)
 
     @handler

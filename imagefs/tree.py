@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pyfuse3
 
 from catalog.access import Principal, admin_uids, check_see, principal_of_uid
 from catalog.errors import Forbidden, InvalidName, InvalidValue, NotFound, NotSupported
-from catalog.image import Entry, Folder, Image, Place
+from catalog.image import Entry, Folder, Image, Listed, Place
 from catalog.members import members_of
-from catalog.vfs import Link, Node, Vfs
+from catalog.namespace import Link, Member, Node
+from catalog.vfs import Vfs
 from imagefs import attributes, inodes
 from imagefs.inodes import InodeKind
 
@@ -75,7 +77,11 @@ class Tree:
     def page(self, inode: int, after: int) -> list[tuple[int, bytes, pyfuse3.EntryAttributes]]:
         """Members of a folder behind a cookie: cookie, name, attributes."""
         members = self.vfs.page(_folder(inode), after=after, limit=PAGE)
-        return [(cookie, node.name.encode(), self._attributes(node)) for cookie, node in members]
+        links = self.vfs.link_counts([it.number for _, it in members if isinstance(it, Listed)])
+        return [
+            (cookie, member.name.encode(), self._attributes(member, links))
+            for cookie, member in members
+        ]
 
     def statfs(self) -> pyfuse3.StatvfsData:
         """The room of the default store, where images go that name none."""
@@ -91,20 +97,26 @@ class Tree:
         data.f_namemax = 255
         return data
 
-    def _attributes(self, node: Node) -> pyfuse3.EntryAttributes:
+    def _attributes(
+        self, node: Node | Member, links: Mapping[int, int] | None = None
+    ) -> pyfuse3.EntryAttributes:
         match node:
             case Folder():
                 return attributes.of_folder(node)
             case Link():
                 return attributes.of_link(node)
             case Entry():
-                return self._image_attributes(node.image)
+                return self._image_attributes(node.image, links)
+            case Listed():
+                return self._image_attributes(node, links)
 
-    def _image_attributes(self, image: Image) -> pyfuse3.EntryAttributes:
-        # With one store, nothing has a second link: a listing need not ask for each image.
-        several = len(self.vfs.catalog.stores) > 1
-        links = len(self.vfs.entries_of(image.number)) if several else 1
-        return attributes.of_image(image, self.vfs.uploads.get(image.number), links=links)
+    def _image_attributes(
+        self, image: Image | Listed, links: Mapping[int, int] | None = None
+    ) -> pyfuse3.EntryAttributes:
+        if links is None:
+            links = self.vfs.link_counts([image.number])
+        upload = self.vfs.uploads.get(image.number)
+        return attributes.of_image(image, upload, links=links.get(image.number, 1))
 
     # -- changing names ----------------------------------------------------------------
 
@@ -113,13 +125,12 @@ class Tree:
         entry = self.vfs.create(_place(parent, name), self.principal(uid))
         return entry.image, self._attributes(entry)
 
-    def make_node(
-        self, parent: int, name: bytes, mode: int, uid: int
-    ) -> tuple[Image, pyfuse3.EntryAttributes]:
+    def make_node(self, parent: int, name: bytes, mode: int, uid: int) -> pyfuse3.EntryAttributes:
         """mknod(2): only regular files."""
         if not stat.S_ISREG(mode):
             raise NotSupported(ascii(name), "only images and folders are here")
-        return self.create(parent, name, uid)
+        _image, found = self.create(parent, name, uid)
+        return found
 
     def make_folder(self, parent: int, name: bytes, uid: int) -> pyfuse3.EntryAttributes:
         """mkdir(2)."""

@@ -1,13 +1,20 @@
-"""What every test obeys: a warning or worse in the log is a failure, unless expected."""
+"""What every test obeys: a warning or worse in the log is a failure, unless expected.
+
+And what many of them copy in.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import re
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from tests.catalog.actions import some_bytes
 
 # Started in the background of a shell, SIGINT would be ignored, by all we start as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -30,3 +37,18 @@ def log_is_clean(
     missing = [p for p in patterns if not any(re.search(p, text) for text in messages)]
     assert not unexpected, f"logged unexpectedly: {unexpected}"
     assert not missing, f"expected in the log and not there: {missing}"
+
+
+@pytest.fixture
+def data() -> bytes:
+    """The content of a small image: not a whole number of pages."""
+    return some_bytes(300_001)
+
+
+@pytest.fixture
+def source(tmp_path: Path, data: bytes) -> Path:
+    """A local file with that content, and a modification time in the past."""
+    path = tmp_path / "source.img"
+    path.write_bytes(data)
+    os.utime(path, ns=(1_600_000_000_123_456_789, 1_600_000_000_123_456_789))
+    return path

@@ -26,7 +26,8 @@ from catalog.image import Entry, Folder, FolderKind, Image
 from catalog.status import Status
 
 if TYPE_CHECKING:
-    from catalog.vfs import Node, Vfs
+    from catalog.namespace import Node
+    from catalog.vfs import Vfs
 
 Listed = tuple[str, Entry]
 """A path and what it stands for."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, delete, exists, func, select, update
+from sqlalchemy import Column, Connection, Select, bindparam, delete, exists, func, select, update
 
 from catalog.errors import InvalidTransition, NotFound
+from catalog.fields import Details
 from catalog.image import ChangeKind, ChunkDigests, Image, Visibility, now
 from catalog.models import chunk_digests, images, locations, properties, tags
 from catalog.repository.rows import Rows
@@ -169,29 +170,40 @@ class ImageRows(Rows):
             self.connection.execute(tags.insert(), rows)
         self.set_image(number)
 
-    def extra(
-        self, numbers: Collection[int]
-    ) -> dict[int, tuple[dict[str, str], tuple[str, ...], tuple[str, ...]]]:
-        """Custom properties, tags and stores of several images, in three statements."""
-        custom: dict[int, dict[str, str]] = {number: {} for number in numbers}
-        found_tags: dict[int, list[str]] = {number: [] for number in numbers}
-        stores: dict[int, list[str]] = {number: [] for number in numbers}
-        wanted = list(numbers)
-        for row in self.connection.execute(
-            select(properties).where(properties.c.image.in_(wanted)).order_by(properties.c.name)
-        ):
-            custom[row.image][row.name] = row.value
-        for row in self.connection.execute(
-            select(tags).where(tags.c.image.in_(wanted)).order_by(tags.c.tag)
-        ):
-            found_tags[row.image].append(row.tag)
-        for image, store in self.connection.execute(
-            select(locations.c.image, locations.c.store)
-            .where(locations.c.image.in_(wanted))
-            .order_by(locations.c.store)
-        ):
-            stores[image].append(store)
-        return {n: (custom[n], tuple(found_tags[n]), tuple(stores[n])) for n in wanted}
+    def properties_of(self, numbers: Collection[int]) -> dict[int, dict[str, str]]:
+        """The custom properties of those images that have any; one statement."""
+        statement = (
+            select(properties).where(properties.c.image.in_(numbers)).order_by(properties.c.name)
+        )
+        found: dict[int, dict[str, str]] = {}
+        for image, name, value in self.connection.execute(statement):
+            found.setdefault(image, {})[name] = value
+        return found
+
+    def details_of(self, numbers: Collection[int]) -> dict[int, Details]:
+        """All there is to tell of several images, in four statements."""
+        custom = self.properties_of(numbers)
+        found_tags = self._gather(tags.c.image, tags.c.tag, numbers)
+        stores = self._gather(locations.c.image, locations.c.store, numbers)
+        return {
+            row.number: Details(
+                make_image(row),
+                custom.get(row.number, {}),
+                found_tags.get(row.number, ()),
+                stores.get(row.number, ()),
+            )
+            for row in self.connection.execute(_IMAGE.where(images.c.number.in_(numbers)))
+        }
+
+    def _gather(
+        self, image: Column[Any], value: Column[Any], numbers: Collection[int]
+    ) -> dict[int, tuple[str, ...]]:
+        """A column's values for each image, sorted."""
+        found: dict[int, tuple[str, ...]] = {}
+        statement = select(image, value).where(image.in_(numbers)).order_by(value)
+        for number, each in self.connection.execute(statement):
+            found[number] = (*found.get(number, ()), each)
+        return found
 
     # -- digests -------------------------------------------------------------------
 

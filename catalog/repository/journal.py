@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Table, and_, delete, func, select, update
 
-from catalog.image import Change, ChangeKind, Process, UploadRecord
+from catalog.image import Change, ChangeKind, Process, UploadRecord, Version
 from catalog.models import changes, leases, uploads
 from catalog.repository.rows import Rows
 
@@ -114,6 +114,16 @@ class JournalRows(Rows):
         """The number of the newest change; 0 when there is none."""
         return self.connection.execute(select(func.max(changes.c.number))).scalar() or 0
 
+    def version(self) -> Version:
+        """How many changes are kept, and the newest: no two states have the same.
+
+        The newest alone would not do, as of two transactions the later number may be
+        committed first.
+        """
+        newest = func.max(changes.c.number)
+        count, number = self.connection.execute(select(func.count(), newest)).one()
+        return count, number or 0
+
     def changes(self, after: int, limit: int) -> list[Change]:
         """Up to `limit` changes with a number above `after`, oldest first."""
         statement = select(changes).where(changes.c.number > after)
@@ -121,5 +131,6 @@ class JournalRows(Rows):
         return [_make_change(row) for row in rows]
 
     def trim_changes(self, before: datetime) -> int:
-        """Drop changes older than `before`; return how many."""
-        return self.connection.execute(delete(changes).where(changes.c.at < before)).rowcount
+        """Drop changes older than `before`, but for the newest; return how many."""
+        old = and_(changes.c.at < before, changes.c.number < self.last_change())
+        return self.connection.execute(delete(changes).where(old)).rowcount

@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from catalog.access import Principal, Role, User
 from catalog.errors import AlreadyExists, NotFound
-from catalog.image import ChangeKind, Image, Visibility, now
+from catalog.image import ChangeKind, Image, Listed, Visibility, now
 from catalog.models import images, members, users
 from catalog.repository.rows import Rows
 
@@ -88,7 +88,7 @@ class PeopleRows(Rows):
         """Who reads a shared image besides its owner; of any other nobody, unasked."""
         return self.members_of_all([image]).get(image.number, frozenset())
 
-    def members_of_all(self, wanted: Iterable[Image]) -> Mapping[int, frozenset[str]]:
+    def members_of_all(self, wanted: Iterable[Image | Listed]) -> Mapping[int, frozenset[str]]:
         """The members of each shared image among `wanted`, by its number; one query."""
         shared = [image.number for image in wanted if image.visibility is Visibility.SHARED]
         if not shared:

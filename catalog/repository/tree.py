@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import bindparam, delete, func, select, update
@@ -13,13 +14,16 @@ from catalog.image import (
     Entry,
     Folder,
     FolderKind,
+    Listed,
     Location,
     LocationState,
+    Visibility,
     now,
 )
 from catalog.models import folders, images, locations
 from catalog.repository.images import make_image
 from catalog.repository.rows import Rows
+from catalog.status import Status
 
 ROOT = 1
 """The number of the folder above all stores."""
@@ -35,6 +39,29 @@ _ENTRY_AT = _ENTRY.where(
 )
 _ENTRIES_IN = (
     _ENTRY.where(locations.c.folder == bindparam("folder"), locations.c.number > bindparam("after"))
+    .order_by(locations.c.number)
+    .limit(bindparam("limit"))
+)
+_LISTED_IN = (
+    select(
+        locations.c.number,
+        locations.c.name,
+        images.c.number,
+        images.c.id,
+        images.c.status,
+        images.c.visibility,
+        images.c.owner,
+        images.c.disk_format,
+        images.c.size,
+        images.c.os_hash_algo,
+        images.c.os_hash_value,
+        images.c.checksum,
+        images.c.mtime,
+        images.c.created_at,
+        images.c.updated_at,
+    )
+    .join(images, locations.c.image == images.c.number)
+    .where(locations.c.folder == bindparam("folder"), locations.c.number > bindparam("after"))
     .order_by(locations.c.number)
     .limit(bindparam("limit"))
 )
@@ -58,6 +85,18 @@ def _make_location(row: Any) -> Location:
 def make_entry(row: Any) -> Entry:
     """An Entry of a row of the columns of `images` and then of `locations`."""
     return Entry(_make_location(row[_IMAGE_WIDTH:]), make_image(row))
+
+
+# A table is a tenth of the cost of an Enum's call.
+_STATUSES = {str(status): status for status in Status}
+_VISIBILITIES = {str(visibility): visibility for visibility in Visibility}
+
+
+def _make_listed(row: Any) -> Listed:
+    cookie, name, number, image_id, status, visibility, *rest = row
+    return Listed(
+        cookie, name, number, image_id, _STATUSES[status], _VISIBILITIES[visibility], *rest
+    )
 
 
 def _make_folder(row: Any) -> Folder:
@@ -196,6 +235,22 @@ class TreeRows(Rows):
         """Up to `limit` entries with a location number above `after`, by that number."""
         values = {"folder": folder, "after": after, "limit": limit}
         return [make_entry(row) for row in self.connection.execute(_ENTRIES_IN, values)]
+
+    def listed_in(self, folder: int, *, after: int = 0, limit: int = 1000) -> list[Listed]:
+        """As `entries_in`, with only what a listing shows."""
+        values = {"folder": folder, "after": after, "limit": limit}
+        return [_make_listed(row) for row in self.connection.execute(_LISTED_IN, values)]
+
+    def link_counts(self, numbers: Collection[int]) -> dict[int, int]:
+        """How many entries those images have that have several."""
+        counted = func.count().label("links")
+        statement = (
+            select(locations.c.image, counted)
+            .where(locations.c.image.in_(numbers), locations.c.folder.is_not(None))
+            .group_by(locations.c.image)
+            .having(counted > 1)
+        )
+        return {row.image: row.links for row in self.connection.execute(statement)}
 
     def entries_of(self, image: int) -> list[Entry]:
         """The image's entries, oldest first; without locations that are no entry any more."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from catalog.access import owns
+from catalog.access import ANONYMOUS, owns
 from catalog.fields import FIELDS, Details
 from catalog.image import Entry, Visibility
 from catalog.repository.browse import Sort
@@ -67,7 +67,7 @@ def _environment() -> Environment:
         instant=wording.instant,
         href=url_of,
     )
-    environment.globals.update(assets=URLS, status_names=wording.STATUS_NAMES)
+    environment.globals.update(anonymous=ANONYMOUS, assets=URLS, status_names=wording.STATUS_NAMES)
     return environment
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from catalog import names
-from catalog.access import check_read_data, may_see
+from catalog.access import check_read_data
 from catalog.errors import CatalogError, NotFound
 from catalog.image import Entry, Folder, FolderKind
 from catalog.members import members_of, visible
-from catalog.vfs import BY_ID, Link, Node
+from catalog.namespace import BY_ID, Link, Node
 from dav.browse import assets, attributes, documents, pages, sums
 from dav.browse.exchange import (
     Kind,
@@ -25,20 +25,22 @@ from dav.browse.stores import store_cards
 PAGE_QUERY = "page"
 
 
-def respond(request: Request) -> Response | None:
+def respond(request: Request, node: Node | None) -> Response | None:
     """Answer a request that is for the page; None for one that is WebDAV's.
+
+    `node` is what the path stands for to the principal, None if that is nothing.
 
     GET and HEAD of a folder, of `<image>?page`, of an absent `SHA256SUMS` and of the
     assets; POST to `<image>?properties`.  Raises catalog.errors.
     """
     match request.method:
         case "GET":
-            return _get(request)
+            return _get(request, node)
         case "HEAD":
-            response = _get(request)
+            response = _get(request, node)
             return None if response is None else _without_body(response)
         case "POST" if attributes.QUERY in request.query:
-            return _post(request)
+            return _post(request, _entry(request, node))
     return None
 
 
@@ -46,15 +48,13 @@ def _without_body(response: Response) -> Response:
     return Response(response.status, response.headers, b"")
 
 
-def _get(request: Request) -> Response | None:
+def _get(request: Request, node: Node | None) -> Response | None:
     if request.path.startswith(assets.FOLDER + "/"):
         return assets.asset(request.path)
     path = _without_slash(request.path)
-    try:
-        node = request.vfs.resolve(path)
-    except NotFound:
-        return _sums(request, path)
     match node:
+        case None:
+            return _sums(request, path)
         case Folder():
             return _folder(request, node, path)
         case Entry() | Link() if PAGE_QUERY in request.query:
@@ -114,7 +114,6 @@ def _by_id(request: Request, kind: Kind) -> Response:
 
 
 def _image(request: Request, node: Entry | Link, path: str) -> Response:
-    _check_see(request, node)
     if isinstance(node, Link):
         return redirect(f"{url_of(node.target.removeprefix('..'))}?{PAGE_QUERY}")
     return _show(request, node, path)
@@ -132,12 +131,6 @@ def _show(request: Request, entry: Entry, path: str) -> Response:
     return answer(pages.image_page(request, shown), kind)
 
 
-def _check_see(request: Request, node: Entry | Link) -> None:
-    members = members_of(request.vfs.catalog, node.image)
-    if not may_see(request.principal, node.image, members):
-        raise NotFound(request.path)
-
-
 def _may_download(request: Request, entry: Entry) -> bool:
     try:
         members = members_of(request.vfs.catalog, entry.image)
@@ -147,18 +140,15 @@ def _may_download(request: Request, entry: Entry) -> bool:
     return True
 
 
-def _post(request: Request) -> Response:
+def _post(request: Request, entry: Entry) -> Response:
     path = _without_slash(request.path)
-    entry = _entry(request.vfs.resolve(path), path)
-    _check_see(request, entry)
     attributes.set_attributes(request, entry)
-    entry = _entry(request.vfs.resolve(path), path)
     details = request.vfs.catalog.details(entry.image.number)
     body = documents.image_document(details, path, (path,), arrived(request.vfs, entry))
     return answer(body, Kind.JSON)
 
 
-def _entry(node: Node, path: str) -> Entry:
+def _entry(request: Request, node: Node | None) -> Entry:
     if isinstance(node, Entry):
         return node
-    raise NotFound(path, f"is not an image below a store (ids: /{names.BY_ID})")
+    raise NotFound(request.path, f"is not an image below a store (ids: /{names.BY_ID})")

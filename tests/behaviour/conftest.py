@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from catalog.bootstrap import open_catalog
-from catalog.settings import load
 from catalog.vfs import Vfs
 from tests.behaviour.trees import MountTree, Tree, VfsTree, new_folders
 from tests.imagefs.daemon import Daemon
@@ -26,22 +24,15 @@ def tree(
 
 
 def _vfs_tree(daemon: Daemon) -> Iterator[Tree]:
-    vfs = Vfs(open_catalog(load(daemon.config)))
+    vfs = Vfs(daemon.catalog())
     yield VfsTree(vfs)
     vfs.close()
 
 
 def _mount_tree(daemon: Daemon) -> Iterator[Tree]:
-    daemon.start()
-    try:
+    with daemon.mounted():
         yield MountTree(daemon.path)
-        assert daemon.stop() == 0
-        assert daemon.unusual() == []
-    finally:
-        assert daemon.process is not None
-        if daemon.process.poll() is None:
-            daemon.kill()
-        daemon.unmount()
+    assert daemon.unusual() == []
 
 
 @pytest.fixture

@@ -14,9 +14,7 @@ from pathlib import Path
 import pytest
 
 from catalog.access import Principal
-from catalog.bootstrap import open_catalog
 from catalog.image import Visibility
-from catalog.settings import load
 from catalog.status import Status
 from catalog.vfs import Vfs
 from tests.access_images import DATA, SPENDING, new_path, prepare, state_in_memory
@@ -58,23 +56,15 @@ ADMIN_ONLY = frozenset({Action.RESTORE, Action.PURGE})
 def mount() -> Iterator[Daemon]:
     """A mount for all states."""
     with state_in_memory() as folder:
-        daemon = Daemon(folder)
-        daemon.start()
-        try:
+        with Daemon(folder).mounted() as daemon:
             yield daemon
-            assert daemon.stop() == 0, daemon.log.read_text()
-            assert daemon.unusual() == []
-        finally:
-            assert daemon.process is not None
-            if daemon.process.poll() is None:
-                daemon.kill()
-            daemon.unmount()
+        assert daemon.unusual() == []
 
 
 @pytest.fixture(scope="module")
 def vfs(mount: Daemon) -> Iterator[Vfs]:
     """The same catalog in this process."""
-    vfs = Vfs(open_catalog(load(mount.config)))
+    vfs = Vfs(mount.catalog())
     yield vfs
     vfs.close()
 

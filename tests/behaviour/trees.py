@@ -15,8 +15,9 @@ from catalog.access import ADMIN
 from catalog.errors import CatalogError, NotSupported
 from catalog.fields import FIELDS
 from catalog.image import Entry, Folder
+from catalog.namespace import Link
 from catalog.upload import Upload
-from catalog.vfs import Link, Vfs
+from catalog.vfs import Vfs
 from imagefs.errors import to_errno
 
 Parameters = ParamSpec("Parameters")

@@ -13,7 +13,7 @@ import pytest
 from tests.bench import measure
 from tests.bench.conftest import Table
 from tests.bench.measure import GIB, MIB
-from tests.crash.mounted import Mounted
+from tests.imagefs.daemon import Daemon
 
 SIZE = GIB
 READ_AHEAD_KIB = 4096
@@ -21,12 +21,12 @@ OURS = "imagefs"
 
 
 @pytest.fixture
-def paths(mounted: Mounted, tmp_path: Path) -> Iterator[dict[str, Path]]:
+def paths(mounted: Daemon, tmp_path: Path) -> Iterator[dict[str, Path]]:
     """The same file through each mount, and itself as `disk`."""
     source = measure.make_file(tmp_path / "source.img", SIZE)
     shutil.copyfile(source, mounted.path / "file" / "image.img")
     source.unlink()
-    store = mounted.folder / "file"
+    store = mounted.state / "file"
     (stored,) = (path for path in store.iterdir() if path.is_file() and path.name[0] != ".")
     with ExitStack() as stack:
         found = {"disk": stored, OURS: mounted.path / "file" / "image.img"}

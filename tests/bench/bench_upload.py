@@ -7,12 +7,12 @@ from pathlib import Path
 from tests.bench import measure
 from tests.bench.conftest import Table
 from tests.bench.measure import GIB, MIB
-from tests.crash.mounted import Mounted
+from tests.imagefs.daemon import Daemon
 
 MEMORY_LIMIT = 200 * MIB
 
 
-def test_copy_in(mounted: Mounted, tmp_path: Path, table: Table) -> None:
+def test_copy_in(mounted: Daemon, tmp_path: Path, table: Table) -> None:
     """`cp` into the mount, all digests and fsync included."""
     source = measure.make_file(tmp_path / "source.img", GIB)
     plain = tmp_path / "plain.img"
@@ -43,7 +43,7 @@ def test_copy_in(mounted: Mounted, tmp_path: Path, table: Table) -> None:
     )
 
 
-def test_memory(mounted: Mounted, tmp_path: Path, table: Table) -> None:
+def test_memory(mounted: Daemon, tmp_path: Path, table: Table) -> None:
     """The mount's peak memory while an image is copied in and read back."""
     for size in (64 * MIB, GIB, 4 * GIB):
         mounted.stop()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -21,15 +22,17 @@ from urllib.parse import urlsplit
 import pytest
 
 from catalog.access import Principal
+from catalog.image import Entry
 from catalog.vfs import Vfs
 from dav.server import TlsFiles
 from tests.bench import measure
-from tests.bench.bench_folder import _fill as fill
 from tests.bench.conftest import Table
 from tests.bench.measure import GIB, MIB
+from tests.catalog.large_folder import fill, name_of
 from tests.dav import peers
-from tests.dav.server import Program, program
+from tests.dav.service import Service, service
 from tests.dav.wire import make_certificate
+from tests.imagefs.daemon import Daemon
 
 SIZE = 2 * GIB
 PUT_SIZE = GIB
@@ -133,7 +136,7 @@ class Candidates:
     """What is compared, by name: each one's URL and the path of the image or folder there."""
 
     urls: dict[str, str]
-    ours: Program
+    ours: Service
     folder: Path
 
     def path(self, name: str) -> str:
@@ -159,7 +162,7 @@ def folder() -> Iterator[Path]:
 def candidates(folder: Path) -> Iterator[Candidates]:
     """Ours, Apache and rclone, each over a folder of its own on the same disk."""
     with ExitStack() as stack:
-        ours = stack.enter_context(program(folder / "host"))
+        ours = stack.enter_context(service(Daemon(folder / "host")))
         urls = {
             OURS: f"http://127.0.0.1:{ours.port}",
             "Apache": stack.enter_context(peers.apache(folder)),
@@ -189,7 +192,8 @@ def test_get(candidates: Candidates, table: Table) -> None:
 def test_tls(folder: Path, table: Table) -> None:
     """The same over TLS, against nginx."""
     tls = make_certificate(folder)
-    with program(folder / "host", tls) as ours, peers.nginx(folder, tls) as nginx:
+    catalog = Daemon(folder / "host")
+    with service(catalog, tls=tls) as ours, peers.nginx(folder, tls) as nginx:
         _add_image(folder, ours)
         candidates = Candidates(
             {OURS: f"https://images.test:{ours.port}", "nginx": nginx}, ours, folder
@@ -229,23 +233,34 @@ def test_put(candidates: Candidates, table: Table) -> None:
 
 
 def test_list(candidates: Candidates, table: Table) -> None:
-    """A folder of 10,000 members."""
-    catalog = candidates.ours.catalog()
+    """A folder of 10,000 members: when much has changed, one image has, and nothing has."""
+    catalog = candidates.ours.catalog.catalog()
     fill(catalog, MEMBERS)
-    catalog.close()
+    vfs = Vfs(catalog)
+    changed = vfs.resolve(f"/file/{MEMBERS}/{name_of(0)}")
+    assert isinstance(changed, Entry)
     plain = candidates.folder / "www" / str(MEMBERS)
     plain.mkdir()
     for number in range(MEMBERS):
-        (plain / f"debian-12-generic-amd64-{number:06}.qcow2").touch()
-    before = candidates.ours.memory()["VmHWM"]
+        (plain / name_of(number)).touch()
+
+    def change(times: int) -> None:
+        with catalog.write() as repository:
+            for _ in range(times):
+                repository.set_image(changed.image.number, mtime=time.time_ns())
+        (plain / name_of(0)).touch()
+
+    before = candidates.ours.peak_memory()
     for title, wanted in _LISTINGS.items():
         works = {name: partial(_list, candidates, name, wanted) for name in candidates.urls}
-        times = measure.in_turns(works)
-        for name, target in (("Apache", "≤ 1"), ("rclone", "")):
-            each = [f"{times[it]:.3f} s" for it in (OURS, name)]
-            what = f"PROPFIND of {MEMBERS:,} members, {title}, to {name} (time)"
-            table.add(what, each, times[OURS] / times[name], target)
-    grown = candidates.ours.memory()["VmHWM"] - before
+        for when, changes in (("the first time", 1000), ("after a change", 1), ("again", 0)):
+            times = measure.in_turns(works, before=partial(change, changes))
+            for name, target in (("Apache", "≤ 1"), ("rclone", "")):
+                each = [f"{times[it]:.3f} s" for it in (OURS, name)]
+                what = f"PROPFIND of {MEMBERS:,} members, {title}, {when}, to {name} (time)"
+                table.add(what, each, times[OURS] / times[name], target)
+    catalog.close()
+    grown = candidates.ours.peak_memory() - before
     table.note(f"memory added by listing {MEMBERS:,} members", f"{grown / MIB:.1f} MiB")
 
 
@@ -273,10 +288,10 @@ def _get_ranges(connect: Callable[[], Client]) -> None:
         list(pool.map(fetch, firsts))
 
 
-def _add_image(folder: Path, ours: Program) -> None:
+def _add_image(folder: Path, ours: Service) -> None:
     """The same data for all: a file below `www`, and an image."""
     source = measure.make_file(folder / "www/image.img", SIZE)
-    catalog = ours.catalog()
+    catalog = ours.catalog.catalog()
     vfs = Vfs(catalog)
     entry = vfs.create(vfs.place("/file/image.img"), Principal("anonymous"))
     upload = vfs.uploads.start(entry.image.number)
@@ -297,7 +312,7 @@ def _compare(
             table.add(f"{what}, to {name}", speed, times[name] / times[OURS], targets.get(name, ""))
 
 
-def _note_memory(table: Table, ours: Program, what: str) -> None:
-    peak = ours.memory()["VmHWM"]
+def _note_memory(table: Table, ours: Service, what: str) -> None:
+    peak = ours.peak_memory()
     table.note(f"peak memory of the server, {what}", f"{peak / MIB:.0f} MiB", "< 200")
     assert peak < MEMORY_LIMIT

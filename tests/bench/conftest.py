@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.mounted import Mounted
+from tests.imagefs.daemon import Daemon
 
 
 @dataclass
@@ -42,11 +42,8 @@ def table() -> Iterator[Table]:
 
 
 @pytest.fixture
-def mounted(tmp_path: Path) -> Iterator[Mounted]:
+def mounted(tmp_path: Path) -> Iterator[Daemon]:
     """An empty catalog that is mounted; what it has taken of the disk is given back."""
-    mounted = Mounted(tmp_path / "host")
-    mounted.catalog().close()
-    mounted.start()
-    yield mounted
-    mounted.stop()
+    with Daemon(tmp_path / "host").mounted() as daemon:
+        yield daemon
     shutil.rmtree(tmp_path)

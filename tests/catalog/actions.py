@@ -79,11 +79,21 @@ def image_at(vfs: Vfs, path: str) -> Image:
     return entry(vfs, path).image
 
 
+def folder_at(vfs: Vfs, path: str) -> Folder:
+    """The folder at `path`."""
+    node = vfs.resolve(path)
+    assert isinstance(node, Folder)
+    return node
+
+
 def names_in(vfs: Vfs, path: str) -> set[str]:
     """What a listing of the folder at `path` shows."""
-    folder = vfs.resolve(path)
-    assert isinstance(folder, Folder)
-    return {node.name for node in vfs.members(folder.number)}
+    return {node.name for node in vfs.members(folder_at(vfs, path).number)}
+
+
+def keys_in(vfs: Vfs, store: str = "file") -> set[str]:
+    """What a store holds: ids of images."""
+    return set(vfs.catalog.store(store).keys())
 
 
 def rename(vfs: Vfs, source: str, target: str, who: Principal = ALICE, **options: bool) -> None:

@@ -117,6 +117,22 @@ def test_only_the_owner_takes_the_name_of_a_killed_image(vfs: Vfs) -> None:
     assert vfs.catalog.renew(vfs.place("/file/a"), ALICE).image.status == "queued"
 
 
+@pytest.mark.parametrize("refused", [read, remove])
+def test_whose_a_hidden_image_is_is_not_told(
+    vfs: Vfs, refused: Callable[[Vfs, str, Principal], object]
+) -> None:
+    """A refusal names the owner only to those who may see the image."""
+    who = Principal("berta")
+    put(vfs, "/file/a")
+    with pytest.raises(Forbidden, match="belongs to alice"):
+        remove(vfs, "/file/a", who)
+    for visibility in ("shared", "private"):
+        set_fields(vfs, "/file/a", visibility=visibility)
+        with pytest.raises(Forbidden) as caught:
+            refused(vfs, "/file/a", who)
+        assert "alice" not in str(caught.value)
+
+
 def test_folders_belong_to_who_made_them(vfs: Vfs) -> None:
     """Another member neither removes nor renames a folder."""
     make_folder(vfs, "/file/d")

@@ -32,25 +32,10 @@ from catalog.vfs import Vfs
 from tests.catalog.actions import staged_files
 from tests.catalog.stores.servers import nginx
 from tests.catalog.test_verify import overwrite, stored
+from tests.configuration import configure
 
 DATA = bytes(range(256)) * 4096
 SHA256 = hashlib.sha256(DATA).hexdigest()
-
-CONFIG = """
-[catalog]
-url = "sqlite:///{0}/catalog.db"
-staging = "{0}/staging"
-scrub_time = {1}
-[stores.file]
-type = "filesystem"
-path = "{0}/file"
-[stores.other]
-type = "filesystem"
-path = "{0}/other"
-[stores.web]
-type = "http"
-allow_hosts = ["127.0.0.1"]
-"""
 
 OF_SEVERAL = ("deactivate", "reactivate", "delete", "verify")
 """Commands that tell one line for each of their arguments."""
@@ -61,9 +46,7 @@ Run = Callable[..., Result]
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """A configuration with two file stores and one of the web."""
-    path = tmp_path / "imagefs.toml"
-    path.write_text(CONFIG.format(tmp_path, 3600))
-    return path
+    return configure(tmp_path, catalog="scrub_time = 3600")
 
 
 @pytest.fixture
@@ -650,7 +633,7 @@ def test_scrub(run: Run, image: str, config: Path, tmp_path: Path) -> None:
     """Only what has been in the trash for long enough goes, and --dry-run only tells."""
     run("delete", image)
     assert json.loads(run("scrub", "--json").stdout) == []
-    config.write_text(CONFIG.format(tmp_path, 0))
+    configure(tmp_path, catalog="scrub_time = 0")
     assert run("scrub", "--dry-run").stdout == f"would delete  {image}  a\n"
     assert paths(run, "--deleted") == ["/file/.trash/a"]
     (found,) = json.loads(run("scrub", "--json").stdout)

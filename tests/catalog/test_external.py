@@ -18,6 +18,7 @@ from catalog.status import Status
 from catalog.verify import Verdict, verify
 from catalog.vfs import Vfs
 from tests.catalog.stores.servers import WebServer, nginx
+from tests.configuration import configure
 
 DATA = os.urandom(CHUNK_SIZE + 12345)
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -37,20 +38,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
 @pytest.fixture
 def vfs(tmp_path: Path) -> Iterator[Vfs]:
     """A tree with a directory and an http store that may reach loopback."""
-    config = tmp_path / "imagefs.toml"
-    config.write_text(
-        f"""
-        [catalog]
-        url = "sqlite:///{tmp_path}/catalog.db"
-        [stores.file]
-        type = "filesystem"
-        path = "{tmp_path}/images"
-        [stores.web]
-        type = "http"
-        allow_hosts = ["127.0.0.1"]
-        """
-    )
-    vfs = Vfs(make_catalog(load(config)))
+    vfs = Vfs(make_catalog(load(configure(tmp_path))))
     yield vfs
     vfs.close()
 

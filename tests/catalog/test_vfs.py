@@ -10,13 +10,14 @@ from catalog.access import ADMIN
 from catalog.catalog import Catalog
 from catalog.database import migrate, open_engine
 from catalog.errors import Conflict, Forbidden, NotAFolder, NotFound, NotSupported
-from catalog.image import Folder
+from catalog.namespace import Link
 from catalog.settings import Settings
-from catalog.vfs import Link, Vfs
+from catalog.vfs import Vfs
 from tests.catalog.actions import (
     ALICE,
     begin,
     entry,
+    folder_at,
     image_at,
     link,
     make_folder,
@@ -26,14 +27,6 @@ from tests.catalog.actions import (
     remove,
     rename,
 )
-
-
-def folder_at(vfs: Vfs, path: str) -> Folder:
-    """The folder at `path`."""
-    node = vfs.resolve(path)
-    assert isinstance(node, Folder)
-    return node
-
 
 # Looking
 

@@ -27,7 +27,7 @@ from catalog.repository.images import ImageFilter
 from catalog.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.vfs import Vfs
 from tests.crash import load
-from tests.crash.mounted import Mounted
+from tests.imagefs.daemon import Daemon
 
 log = logging.getLogger(__name__)
 
@@ -51,12 +51,11 @@ _EXPECTED: dict[str, frozenset[Status | None]] = {
 
 
 @pytest.fixture
-def mounted(tmp_path: Path) -> Iterator[Mounted]:
-    """A catalog whose mount is stopped at the end."""
-    mounted = Mounted(tmp_path / "host")
-    mounted.catalog().close()
+def mounted(tmp_path: Path) -> Iterator[Daemon]:
+    """A catalog that a test mounts."""
+    mounted = Daemon(tmp_path / "host")
     yield mounted
-    mounted.stop()
+    mounted.end()
 
 
 @dataclass
@@ -85,7 +84,7 @@ class Promises:
         return spoken
 
 
-def test_what_was_reported_active_survives_every_kill(mounted: Mounted, tmp_path: Path):
+def test_what_was_reported_active_survives_every_kill(mounted: Daemon, tmp_path: Path):
     """After kill -9 at random moments under load, each promise of the mount is kept."""
     seed = int(os.environ.get("IMAGEFS_SEED", str(time.time_ns() % 10**6)))
     chance = random.Random(seed)
@@ -114,7 +113,7 @@ def test_what_was_reported_active_survives_every_kill(mounted: Mounted, tmp_path
     assert kept, "the load has uploaded nothing"
 
 
-def test_a_mount_starts_at_once_after_a_kill(mounted: Mounted):
+def test_a_mount_starts_at_once_after_a_kill(mounted: Daemon):
     """The dead mount is recognised although the kernel still knows its attributes."""
     mounted.start()
     mounted.path.stat()
@@ -122,15 +121,15 @@ def test_a_mount_starts_at_once_after_a_kill(mounted: Mounted):
     mounted.start()
 
 
-def _spawn_load(mounted: Mounted, outside: Path, seed: int) -> subprocess.Popen[bytes]:
+def _spawn_load(mounted: Daemon, outside: Path, seed: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, load.__file__, str(mounted.path), str(outside), str(seed)]
     return subprocess.Popen(command)
 
 
-def _check(mounted: Mounted, promises: Promises, spoken: set[str]) -> None:
+def _check(mounted: Daemon, promises: Promises, spoken: set[str]) -> None:
     """Hold the catalog to the logs; the data only of the images they have just spoken of."""
     assert promises.wrong == []
-    assert mounted.staging == []
+    assert mounted.staged() == []
     catalog = mounted.catalog()
     try:
         _check_images(mounted, catalog, promises, spoken)
@@ -139,7 +138,7 @@ def _check(mounted: Mounted, promises: Promises, spoken: set[str]) -> None:
         catalog.close()
 
 
-def _check_images(mounted: Mounted, catalog: Catalog, promises: Promises, spoken: set[str]) -> None:
+def _check_images(mounted: Daemon, catalog: Catalog, promises: Promises, spoken: set[str]) -> None:
     vfs = Vfs(catalog)
     found: dict[str, Status] = {}
     for image in all_images(catalog, ImageFilter()):
@@ -162,7 +161,7 @@ def _has_data(image: Image) -> bool:
     return (image.status_before_delete or image.status) in HAS_DATA
 
 
-def _check_data(mounted: Mounted, vfs: Vfs, image: Image, promise: tuple[str, str | None]) -> None:
+def _check_data(mounted: Daemon, vfs: Vfs, image: Image, promise: tuple[str, str | None]) -> None:
     entries = vfs.entries_of(image.number)
     assert entries, f"{image} has no name"
     for entry in entries:

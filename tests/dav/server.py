@@ -1,15 +1,10 @@
-"""WebDAV servers over real catalogs: in this process, and `imagefs dav` as its users run it.
+"""A WebDAV server over a real catalog, in this process.
 
-Users: the tests of the methods, the documentation's examples and the benchmarks.
+Users: the tests of the methods.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
-import time
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,40 +16,22 @@ from defusedxml.ElementTree import fromstring
 
 from catalog.access import Principal, Role
 from catalog.bootstrap import make_catalog
-from catalog.catalog import Catalog
 from catalog.image import Image
-from catalog.settings import Settings, load
+from catalog.settings import Settings
 from catalog.users import add_user
 from catalog.vfs import Vfs
 from dav.app import App
 from dav.auth import Authentication
-from dav.server import Server, TlsFiles
+from dav.server import Server
 from dav.settings import DavSettings
 from tests.catalog.actions import image_at, put, settings_at, some_bytes
-from tests.dav.wire import Answer, Process, Wire
+from tests.dav.wire import Answer, Wire
 
 ANONYMOUS = Principal("anonymous")
 """Whom the server takes those for who give no name."""
 
 SIZE = 100_000
 """Bytes of an image where the number does not matter."""
-
-_CONFIG = """\
-[catalog]
-url = "sqlite:///{folder}/catalog.db"
-staging = "{folder}/staging"
-default_store = "file"
-[stores.file]
-type = "filesystem"
-path = "{folder}/file"
-[stores.other]
-type = "filesystem"
-path = "{folder}/other"
-[dav]
-listen = "127.0.0.1:0"
-anonymous = "write"
-"""
-_START_TIMEOUT = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,43 +79,3 @@ def login(vfs: Vfs, name: str, role: Role = Role.MEMBER) -> str:
 def xml(answer: Answer) -> Element:
     """The body of an answer as XML."""
     return fromstring(answer.body, forbid_dtd=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Program(Process):
-    """`imagefs dav` in a process of its own."""
-
-    folder: Path
-
-    def catalog(self) -> Catalog:
-        """Its catalog, opened here too; the caller closes it."""
-        return make_catalog(load(self.folder / "imagefs.toml"))
-
-
-@contextmanager
-def program(folder: Path, tls: TlsFiles | None = None) -> Iterator[Program]:
-    """Run `imagefs dav` over a catalog below `folder`, which is made if it is not there."""
-    folder.mkdir(exist_ok=True)
-    config = folder / "imagefs.toml"
-    text = _CONFIG.format(folder=folder)
-    if tls:
-        text += f'tls_certificate = "{tls.certificate}"\ntls_key = "{tls.key}"\n'
-    config.write_text(text)
-    make_catalog(load(config)).close()
-    log = folder / "dav.log"
-    command = Path(sys.executable).with_name("imagefs")
-    environ = {**os.environ, "IMAGEFS_CONFIG": str(config), "IMAGEFS_STATE": str(folder)}
-    with log.open("w") as file, subprocess.Popen([command, "dav"], stderr=file, env=environ) as it:
-        try:
-            yield Program(it.pid, _port(it, log), folder)
-        finally:
-            it.terminate()
-
-
-def _port(process: subprocess.Popen[bytes], log: Path) -> int:
-    until = time.monotonic() + _START_TIMEOUT
-    while not (found := re.search(r"serving at \S+:(\d+)/", log.read_text())):
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < until, "imagefs dav does not start"
-        time.sleep(0.02)
-    return int(found[1])

@@ -1,6 +1,7 @@
 """`imagefs dav` in a process of its own, as users run it, for clients that are real programs.
 
-Users: the tests of clients.  The catalog is a `Daemon`'s, so that it can be mounted as well.
+Users: the tests of clients and of memory, the documentation's examples and the benchmarks.
+The catalog is a `Daemon`'s, so that it can be mounted as well.
 """
 
 from __future__ import annotations
@@ -11,12 +12,11 @@ import subprocess
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from dav.server import TlsFiles
 from tests.dav.server import xml
 from tests.dav.wire import Answer, Wire
-from tests.imagefs.daemon import COMMAND, DEADLINE, Daemon, wait_until
+from tests.imagefs.daemon import COMMAND, DEADLINE, Daemon, memory, wait_until
 
 USER, PASSWORD = "alice", "pass wörd"
 
@@ -27,9 +27,9 @@ _EVERYDAY = re.compile(
 
 
 class Service:
-    """A running server; anybody may write, or with TLS only the user."""
+    """A running server of a catalog; `anonymous` is what anybody may do."""
 
-    def __init__(self, catalog: Daemon, tls: TlsFiles | None = None) -> None:
+    def __init__(self, catalog: Daemon, anonymous: str, tls: TlsFiles | None = None) -> None:
         self.catalog = catalog
         self.tls = tls
         self.log = catalog.state / "dav.log"
@@ -40,7 +40,7 @@ class Service:
         arguments = ["--config", str(catalog.config), "dav", "--listen", "127.0.0.1:0"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*COMMAND, *arguments, "--anonymous", "none" if tls else "write"],
+                [*COMMAND, *arguments, "--anonymous", anonymous],
                 stdin=subprocess.DEVNULL,
                 stderr=log,
             )
@@ -63,8 +63,12 @@ class Service:
         """A connection for raw HTTP."""
         return Wire(self.port, self.tls.certificate if self.tls else None)
 
+    def peak_memory(self) -> int:
+        """The most memory the server's process has had so far, in bytes."""
+        return memory(self.process.pid)["VmHWM"]
+
     def ask(self, request: str, *headers: str, body: bytes = b"") -> Answer:
-        """Send a request, `METHOD TARGET`, on a connection of its own."""
+        """Send a request, `METHOD TARGET`, on a connection of its own; over TLS as the user."""
         if self.tls:
             login = b64encode(f"{USER}:{PASSWORD}".encode()).decode()
             headers = (f"Authorization: Basic {login}", *headers)
@@ -97,17 +101,11 @@ class Service:
 
 
 @contextmanager
-def service(state: Path, tls: TlsFiles | None = None, settings: str = "") -> Iterator[Service]:
-    """Serve a new catalog with these settings; in the end the server must stop as it should."""
-    catalog = Daemon(state, catalog=settings)
-    if tls:
-        words = ("user", "add", USER)
-        subprocess.run(
-            [*COMMAND, "--config", catalog.config, *words],
-            input=f"{PASSWORD}\n".encode(),
-            check=True,
-        )
-    running = Service(catalog, tls)
+def service(
+    catalog: Daemon, anonymous: str = "write", tls: TlsFiles | None = None
+) -> Iterator[Service]:
+    """Serve a catalog; in the end the server must stop as it should."""
+    running = Service(catalog, anonymous, tls)
     try:
         yield running
         assert running.stop() == 0, running.log.read_text()

@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,11 @@ class SmallApp:
         yield b"one"
         yield b""
         yield b"two" * MIB
+
+    def _endless(self, _environ: object, start_response: StartResponse) -> Iterator[bytes]:
+        """A body of unknown length, by blocks."""
+        start_response("200 OK", [])
+        yield from repeat(bytes(MIB))
 
     def _short(self, _environ: object, start_response: StartResponse) -> Iterator[bytes]:
         start_response("200 OK", [("Content-Length", "10")])

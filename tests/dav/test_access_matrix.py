@@ -6,26 +6,21 @@ What a principal may not see is not there (404), except that its name is taken.
 from __future__ import annotations
 
 import re
-import signal
-import subprocess
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
 
-from catalog.access import Principal
-from catalog.bootstrap import open_catalog
 from catalog.image import Visibility
-from catalog.settings import load
 from catalog.status import Status
 from catalog.vfs import Vfs
 from tests.access_images import DATA, SPENDING, new_path, prepare, state_in_memory
 from tests.access_table import CHANGERS, SEERS, STATES, WHO, Action, Case, State, cases
 from tests.catalog.actions import image_at
+from tests.dav.service import service
 from tests.dav.wire import Answer, Wire
-from tests.imagefs.daemon import COMMAND, DEADLINE, Daemon, wait_until
+from tests.imagefs.daemon import Daemon
 
 PASSWORD = "pass wörd"
 LOCK = (
@@ -58,38 +53,12 @@ def served() -> Iterator[Served]:
         catalog = Daemon(folder)
         for who in WHO.values():
             if who != WHO["anonymous"]:
-                add_user(catalog, who)
-        vfs = Vfs(open_catalog(load(catalog.config)))
-        with running(catalog) as port:
-            yield Served(port, vfs)
+                words = ("--role", str(who.role), "--project", who.project)
+                catalog.command("user", "add", who.name, *words, stdin=f"{PASSWORD}\n")
+        vfs = Vfs(catalog.catalog())
+        with service(catalog, "read") as running:
+            yield Served(running.port, vfs)
         vfs.close()
-
-
-def add_user(catalog: Daemon, who: Principal) -> None:
-    """As an operator does."""
-    words = ("user", "add", who.name, "--role", str(who.role), "--project", who.project)
-    command = [*COMMAND, "--config", catalog.config, *words]
-    subprocess.run([*map(str, command)], input=f"{PASSWORD}\n".encode(), check=True)
-
-
-@contextmanager
-def running(catalog: Daemon) -> Iterator[int]:
-    """`imagefs dav` on that catalog; yields its port."""
-    log = catalog.state / "dav.log"
-    words = ("dav", "--listen", "127.0.0.1:0", "--anonymous", "read")
-    with log.open("wb") as file:
-        process = subprocess.Popen([*COMMAND, "--config", catalog.config, *words], stderr=file)
-    try:
-        wait_until(lambda: process.poll() is not None or "serving at" in log.read_text(), "serving")
-        found = re.search(r"serving at \S+:(\d+)/", log.read_text())
-        assert found, log.read_text()
-        yield int(found[1])
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(DEADLINE) == 0, log.read_text()
-        assert "Traceback" not in log.read_text()
-    finally:
-        process.kill()
-        process.wait()
 
 
 # -- what is done, and the status it is answered with ----------------------------------
@@ -237,12 +206,12 @@ def test_the_id_of_a_hidden_image(served: Served, hidden: str) -> None:
 
 @pytest.mark.parametrize(
     ("method", "status"),
-    [("LOCK", 409), ("MKCOL", 409), ("PUT", 403), ("COPY", 403), ("MOVE", 403)],
+    [("LOCK", 409), ("MKCOL", 405), ("PUT", 403), ("COPY", 403), ("MOVE", 403)],
 )
 def test_the_name_of_a_hidden_image_is_taken(
     served: Served, hidden: str, method: str, status: int
 ) -> None:
-    """Names are unique: what would take it is refused."""
+    """Names are unique: what would take it is refused, without a word of whose it is."""
     headers: tuple[str, ...] = ()
     target, body = hidden, b"data" if method == "PUT" else b""
     if method in ("COPY", "MOVE"):
@@ -251,7 +220,9 @@ def test_the_name_of_a_hidden_image_is_taken(
     if method == "LOCK":
         body = LOCK
     before = image_at(served.vfs, hidden)
-    assert served.ask("other", f"{method} {target}", *headers, body=body).status == status
+    answer = served.ask("other", f"{method} {target}", *headers, body=body)
+    assert answer.status == status
+    assert not any(name.encode() in answer.body for name in WHO["owner"].names)
     assert image_at(served.vfs, hidden) == before
 
 

@@ -48,11 +48,16 @@ class Client:
         return []
 
     def __call__(
-        self, authorization: str = "", method: str = "GET", address: str = "192.0.2.1"
+        self,
+        authorization: str = "",
+        method: str = "GET",
+        address: str = "192.0.2.1",
+        query: str = "",
     ) -> int:
         environ = {
             "REQUEST_METHOD": method,
             "PATH_INFO": "/file/a",
+            "QUERY_STRING": query,
             "REMOTE_ADDR": address,
             "wsgi.input": Unread(),
         }
@@ -173,6 +178,15 @@ def test_a_wrong_name_is_not_no_name(catalog: Catalog, anonymous: str) -> None:
     assert client(RIGHT) == 200
     assert client.let_in is not None
     assert client.let_in.name == "alice"
+
+
+@pytest.mark.parametrize("anonymous", ["read", "write"])
+def test_who_wants_to_log_in_is_asked(catalog: Catalog, anonymous: str) -> None:
+    """A browser asks for a name only when it is told to, though a reader needs none."""
+    client = Client(catalog, anonymous)
+    assert client(query="login") == 401
+    assert dict(client.headers)["WWW-Authenticate"].startswith("Basic")
+    assert client(RIGHT, query="login") == 200
 
 
 # -- settings --------------------------------------------------------------------------

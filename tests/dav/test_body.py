@@ -131,6 +131,15 @@ def test_tiny_chunks_fill_a_block() -> None:
     assert body.readinto(block) == 1000
 
 
+def test_a_chunk_is_not_kept_back_for_the_next() -> None:
+    """What has arrived is given at once, though the line that ends the chunk has come too."""
+    body = body_of(b"1\r\nx\r\n", b"1\r\ny\r\n0\r\n\r\n")
+    block = memoryview(bytearray(10))
+    assert body.readinto(block) == 1
+    assert body.received == 1
+    assert read_all(body) == b"y"
+
+
 def test_known_length_goes_straight_into_the_view() -> None:
     """Nothing is buffered between the socket and the reader's block."""
     arrivals = Arrivals(b"x" * 5000)

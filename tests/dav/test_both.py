@@ -12,7 +12,7 @@ import pytest
 
 from tests.dav.service import Service, service
 from tests.dav.wire import head
-from tests.imagefs.daemon import wait_until
+from tests.imagefs.daemon import Daemon, wait_until
 from tests.imagefs.tools import assert_active, attempt, field, mode, status, trashed
 
 SOON = 1.0
@@ -30,19 +30,12 @@ def soon(condition: Callable[[], object], what: str) -> None:
 @pytest.fixture(scope="module")
 def open_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A server, and a mount of its catalog."""
-    with service(tmp_path_factory.mktemp("both")) as running:
+    with service(Daemon(tmp_path_factory.mktemp("both"))) as running:
         mount = running.catalog
-        mount.start()
-        try:
+        with mount.mounted():
             yield running
-            assert mount.stop() == 0, mount.log.read_text()
-            assert mount.unusual() == []
-            assert mount.staged() == []
-        finally:
-            assert mount.process
-            if mount.process.poll() is None:
-                mount.kill()
-            mount.unmount()
+        assert mount.unusual() == []
+        assert mount.staged() == []
 
 
 @pytest.fixture

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from catalog.access import ADMIN
+from catalog.errors import Forbidden
 from catalog.status import Status
+from catalog.vfs import Vfs
 from tests.catalog.actions import (
+    entry,
     image_at,
+    link,
     make_folder,
     names_in,
     put,
     read,
+    remove,
     set_fields,
     some_bytes,
 )
@@ -73,6 +79,64 @@ def test_move_into_a_folder(served: Served, path: str) -> None:
     url = f"http://images.test{target}"
     assert _ask(served, "MOVE", path, url) == 201
     assert read(served.vfs, f"{path}.d/ü .img") == DATA
+
+
+NAMES = [
+    *("a;b", "a?b", "a#b", "a%b", "a+b", "a b", "a&=:@!$'()*,[]{}|^~`\"<>\\-_.b"),
+    *("%3B", "%", "100%25", ";", "?", "a;b?c#d%3Fe", "ü 像 𝄞", "e\u0301", "x;", "a?b=c"),
+]
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("method", ["MOVE", "COPY"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_character_of_a_name(served: Served, name: str, method: str, raw: bool) -> None:
+    """In the source's name and in the destination's, quoted as strictly or as little as can be."""
+    folder = f"/file/names-{next(_numbers)}"
+    for path in (folder, f"{folder}/to"):
+        make_folder(served.vfs, path, ANONYMOUS)
+    image = served.add(f"{folder}/{name}", DATA)
+    quoted = quote(name, safe="".join(set(RAW)) if raw else "")
+    host = "http://images.test" if raw else ""
+    source, target = f"{folder}/{quoted}", f"{host}{folder}/to/{quoted}"
+    assert _ask(served, method, source, target) == 201
+    assert names_in(served.vfs, f"{folder}/to") == {name}
+    assert (served.image(f"{folder}/to/{name}").id == image.id) == (method == "MOVE")
+    answer = served.ask(f"PROPFIND {folder}/to", "Depth: 1")
+    assert f"{folder}/to/{quote(name)}</" in answer.body.decode().replace("%7E", "~")
+    # Onto itself, and below itself, under a name that wsgidav cannot read.
+    again = f"{folder}/to/{quoted}"
+    assert _ask(served, method, again, again) == 403
+    assert served.ask(f"DELETE {again}").status == 204
+    assert served.ask(f"MKCOL {again}").status == 201
+    assert _ask(served, method, again, f"{again}/{quoted}") == 403
+    assert _ask(served, method, f"{again}/", f"{folder}/to/2{quoted}/") == 201
+    assert f"2{name}" in names_in(served.vfs, f"{folder}/to")
+
+
+RAW = ";+&=:@!$'()*,~"
+"""What a URL's path may hold besides letters and digits (RFC 3986 §3.3)."""
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/file/a?b",
+        "/file/a%2Fb",
+        "/file/%FF",
+        "/file/a%",
+        "/file/../a",
+        "file/a",
+        "http://[bad/a",
+        "http://images.test",
+        "",
+    ],
+)
+def test_a_destination_that_is_no_name(served: Served, path: str, target: str) -> None:
+    """Refused rather than taken for some other name."""
+    members = names_in(served.vfs, "/file")
+    assert _ask(served, "COPY", path, target) == 400
+    assert names_in(served.vfs, "/file") == members
 
 
 def test_move_over_an_image(served: Served, path: str) -> None:
@@ -195,6 +259,16 @@ def _refuse(*_: object) -> None:
     raise AssertionError("data is read into the process")
 
 
+@pytest.mark.parametrize("target", ["/copy.img", "/other/.trash/copy.img", "/.by-id/copy.img"])
+def test_copy_to_where_no_image_can_be(served: Served, path: str, target: str) -> None:
+    """Refused by the tree itself, before any data is copied."""
+    source, place = entry(served.vfs, path), served.vfs.place(target)
+    with pytest.raises(Forbidden):
+        served.vfs.copy(source, place, ANONYMOUS, replace=True)
+    with pytest.raises(Forbidden):
+        served.vfs.link(source.image.number, place, ANONYMOUS)
+
+
 def test_copy_is_independent(served: Served, path: str) -> None:
     """Either can go without the other."""
     assert _ask(served, "COPY", path, f"{path}.copy") == 201
@@ -238,6 +312,94 @@ def test_copy_of_a_folder(served: Served, path: str) -> None:
     assert served.image(f"{path}.deep/a.img").id != served.image(f"{path}.d/a.img").id
 
 
+def _deactivate(served: Served, path: str) -> None:
+    set_fields(served.vfs, path, ADMIN, status="deactivated")
+
+
+def _queue(served: Served, path: str) -> None:
+    assert served.ask(f"DELETE {path}").status == 204
+    assert served.ask(f"PUT {path}").status == 201
+
+
+def _link(served: Served, path: str) -> None:
+    folder = f"/other/linked-{next(_numbers)}"
+    make_folder(served.vfs, folder, ANONYMOUS)
+    link(served.vfs, path, f"{folder}/b", ANONYMOUS)
+
+
+def _give_away(served: Served, path: str) -> None:
+    set_fields(served.vfs, path, ADMIN, owner="berta")
+
+
+@pytest.mark.parametrize(
+    ("store", "spoil", "status"),
+    [
+        ("file", _deactivate, 403),
+        ("file", _queue, 409),
+        ("other", _give_away, 403),
+        ("other", _link, 403),
+    ],
+)
+def test_copy_of_a_folder_is_all_or_nothing(
+    served: Served, path: str, store: str, spoil: Callable[[Served, str], None], status: int
+) -> None:
+    """What cannot be copied, however deep, keeps all from it, and the target from its end."""
+    folder, target = f"{path}.d", f"{path}.target".replace("/file/", f"/{store}/")
+    for name in (folder, f"{folder}/below", target):
+        make_folder(served.vfs, name, ANONYMOUS)
+    for name in (f"{folder}/a", f"{folder}/below/b", f"{target}/old"):
+        served.add(name)
+    spoil(served, f"{folder}/below/b")
+    answer = served.ask(f"COPY {folder}", f"Destination: {target}")
+    assert (answer.status, b"b:" in answer.body) == (status, True), answer.body
+    assert names_in(served.vfs, target) == {"old"}
+    assert _ask(served, "COPY", folder, f"{target}.new") == status
+    assert f"{target}.new".rpartition("/")[2] not in names_in(served.vfs, f"/{store}")
+    remove(served.vfs, f"{folder}/below/b", ADMIN)
+    assert _ask(served, "COPY", folder, target) == 204
+    assert names_in(served.vfs, target) == {"a", "below"}
+
+
+def test_copy_of_images_to_a_temporary_folder(served: Served, path: str) -> None:
+    """Refused before the folder is made: nothing in it would ever be an image."""
+    make_folder(served.vfs, f"{path}.d", ANONYMOUS)
+    served.add(f"{path}.d/a")
+    assert _ask(served, "COPY", f"{path}.d", f"{path}.part") == 400
+    assert served.ask(f"PROPFIND {path}.part", "Depth: 0").status == 404
+
+
+def remove_folder(vfs: Vfs, path: str) -> None:
+    """rmdir(1), by an administrator."""
+    vfs.remove_folder(vfs.place(path), ADMIN)
+
+
+def _give_folder_away(served: Served, path: str) -> None:
+    remove_folder(served.vfs, path)
+    make_folder(served.vfs, path, ADMIN)
+
+
+@pytest.mark.parametrize(
+    ("source", "store", "spoil"),
+    [(".d", "file", _give_folder_away), (".d", "other", None), ("", "file", _give_away)],
+)
+def test_refused_move_leaves_its_target(
+    served: Served,
+    path: str,
+    source: str,
+    store: str,
+    spoil: Callable[[Served, str], None] | None,
+) -> None:
+    """A folder that would have been replaced is still there with all that is in it."""
+    target = f"{path}.target".replace("/file/", f"/{store}/")
+    make_folder(served.vfs, f"{path}.d", ANONYMOUS)
+    make_folder(served.vfs, target, ANONYMOUS)
+    served.add(f"{target}/old")
+    if spoil:
+        spoil(served, path + source)
+    assert _ask(served, "MOVE", path + source, target) == 403
+    assert names_in(served.vfs, target) == {"old"}
+
+
 def test_copy_of_another_ones_image(served: Served) -> None:
     """Who may read an image may copy it and owns the copy; a private one may not be read."""
     put(served.vfs, "/file/public.img", DATA, ADMIN)
@@ -265,7 +427,7 @@ def test_copy_that_fails_leaves_nothing(served: Served, path: str) -> None:
 
 
 def test_delete_of_a_folder_is_all_or_nothing(served: Served, path: str) -> None:
-    """A protected image in it keeps the others from being deleted halfway."""
+    """A protected image or another's folder in it keeps all from being deleted halfway."""
     folder = f"{path}.d"
     make_folder(served.vfs, folder, ANONYMOUS)
     for name in ("a", "b"):
@@ -274,4 +436,8 @@ def test_delete_of_a_folder_is_all_or_nothing(served: Served, path: str) -> None
     assert served.ask(f"DELETE {folder}").status == 403
     assert names_in(served.vfs, folder) == {"a", "b"}
     set_fields(served.vfs, f"{folder}/b", ANONYMOUS, protected="false")
+    make_folder(served.vfs, f"{folder}/c", ADMIN)
+    assert served.ask(f"DELETE {folder}").status == 403
+    assert names_in(served.vfs, folder) == {"a", "b", "c"}
+    remove_folder(served.vfs, f"{folder}/c")
     assert served.ask(f"DELETE {folder}").status == 204

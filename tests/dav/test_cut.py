@@ -125,16 +125,13 @@ def test_a_length_that_does_not_come(served: Served, cut: int) -> None:
     assert read(served.vfs, path) == DATA
 
 
-def test_two_clients_do_not_mix(served: Served) -> None:
-    """While one uploads, another is refused, in parts or whole; both may retry."""
+def test_a_retry_waits_for_the_first_to_end(served: Served) -> None:
+    """A client that tries again before the server has missed it succeeds, whole or in parts."""
     path = "/file/two.img"
     with Wire(served.port) as first:
         first.send(head(f"PUT {path}", f"Content-Length: {len(DATA)}") + DATA[:2_000_000])
         wait_until(lambda: find(served.vfs, path), "the upload has begun")
         wait_until(lambda: served.image(path).status is Status.SAVING, "it has data")
-        part = f"Content-Range: bytes 2000000-2500000/{len(DATA)}"
-        assert served.ask(f"PUT {path}", part, body=bytes(500_001)).status == 409
-        assert served.ask(f"PUT {path}", body=b"another").status == 409
-        first.send(DATA[2_000_000:])
-        assert first.read().status == 201
+        assert served.ask(f"PUT {path}", body=DATA).status == 201
+        assert first.read().status == 400
     assert read(served.vfs, path) == DATA

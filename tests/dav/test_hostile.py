@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 from dav.limits import Limits
 from dav.server import TlsFiles
+from tests.dav.dripping import dripping
 from tests.dav.wire import PATIENCE, Process, Served, Wire, head, make_certificate, process, serving
 
 MIB = 1024 * 1024
@@ -168,25 +168,6 @@ def test_the_largest_good_head_passes(served: Served) -> None:
         assert wire.ask(line, *fields, "Y: " + "y" * room).status == 200
 
 
-@contextmanager
-def dripping(wire: Wire, data: bytes) -> Iterator[None]:
-    """Send the data again and again, so that the connection is never silent."""
-    stop = threading.Event()
-
-    def drip() -> None:
-        with suppress(OSError):
-            while not stop.wait(0.05):
-                wire.send(data)
-
-    thread = threading.Thread(target=drip)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
 def test_a_slow_head_times_out(hasty: Served) -> None:
     """Bytes that drip do not extend the deadline; the client is told."""
     with hasty.connect() as wire:
@@ -233,6 +214,60 @@ def test_a_stalled_upload_ends(hasty: Served) -> None:
             assert answer.status == 400
             assert b"no progress" in answer.body
             assert wire.at_end()
+
+
+def test_an_upload_that_only_drips_ends(hasty: Served) -> None:
+    """Bytes that come one by one keep a worker no longer than silence; it is told why."""
+    for request, drop in (
+        (head("PUT /stored", length=10_000), b"x"),
+        (head("PUT /stored", "Transfer-Encoding: chunked"), b"1\r\nx\r\n"),
+    ):
+        with hasty.connect() as wire:
+            wire.send(request)
+            with dripping(wire, drop):
+                answer = wire.read()
+            assert answer.status == 400
+            assert b"slower than 500 bytes/s" in answer.body
+
+
+def test_a_slow_upload_goes_on(hasty: Served) -> None:
+    """Far beyond the time-out, as long as it is no slower than a modem."""
+    size = 5000
+    with hasty.connect() as wire:
+        wire.send(head("PUT /stored", length=size))
+        for _ in range(size // 100):
+            wire.send(bytes(100))
+            time.sleep(0.05)
+        assert wire.read().status == 201
+        # Neither is a client slow whose many small requests each take a moment.
+        for _ in range(5):
+            wire.send(head("PUT /stored", length=10))
+            time.sleep(0.3)
+            wire.send(bytes(10))
+            assert wire.read().status == 201
+
+
+@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize("path", ["/huge", "/endless"])
+def test_a_download_that_is_read_too_slowly_ends(tmp_path: Path, path: str, secure: bool) -> None:
+    """However it is sent: a client that always takes a little is cut off too."""
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(64 * MIB)
+    tls = make_certificate(tmp_path) if secure else None
+    limits = Limits(transfer_seconds=1, least_rate=1024 * GIB)
+    with (
+        serving(tmp_path, tls=tls, limits=limits) as served,
+        Wire(served.server.port, tls.certificate if tls else None) as wire,
+    ):
+        wire.send(head(f"GET {path}"))
+        with pytest.raises((OSError, EOFError)):
+            _read_slowly(wire)
+
+
+def _read_slowly(wire: Wire) -> None:
+    for _ in range(1000):
+        wire.take(64 * 1024)
+        time.sleep(0.02)
 
 
 def test_an_upload_cut_off_by_fin_is_answered(served: Served) -> None:

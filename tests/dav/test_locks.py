@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import re
+from base64 import b64encode
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -18,10 +19,13 @@ from wsgidav.lock_man import lock_manager
 from wsgidav.wsgidav_app import WsgiDAVApp
 
 from catalog import locks
+from catalog.access import Role
 from catalog.bootstrap import make_catalog, open_catalog
 from catalog.catalog import Catalog
+from catalog.users import add_user
 from dav.locks import LockManager
 from tests.catalog.actions import settings_at
+from tests.dav.server import Served, serving
 
 LOCKINFO = """<?xml version="1.0"?><lockinfo xmlns="DAV:"><lockscope><{}/></lockscope>
 <locktype><write/></locktype><owner><href xmlns:x="urn:x" x:y="&lt;">häns</href></owner></lockinfo>
@@ -103,7 +107,8 @@ def server(tmp_path: Path, catalog: Catalog, caplog: pytest.LogCaptureFixture) -
 def test_the_interface_is_wsgidav_s() -> None:
     """What we have, it has with the same parameters: a new release may change them."""
     ours = {name: found for name, found in vars(LockManager).items() if name[0] != "_"}
-    ours.pop("drop_tree")
+    for own in ("check_request", "drop_tree"):
+        ours.pop(own)
     for name, found in ours.items():
         theirs = getattr(lock_manager.LockManager, name)
         assert list(inspect.signature(found).parameters) == list(
@@ -218,3 +223,51 @@ def test_an_owner_that_cannot_be_told_is_refused(catalog: Catalog, owner: str) -
         )
     assert caught.value.value == 400
     assert locks.at(catalog, "/a") == []
+
+
+# -- whose they are --------------------------------------------------------------------
+
+WRITE_LOCK = LOCKINFO.format("exclusive").encode()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    """A server, with two users of one project and an administrator."""
+    with serving(tmp_path) as served:
+        for name, role in (("alice", "member"), ("bob", "member"), ("carol", "admin")):
+            add_user(served.vfs.catalog, name, "secret", role=Role(role), project="lab")
+        yield served
+
+
+def _login(name: str) -> str:
+    return f"Authorization: Basic {b64encode(f'{name}:secret'.encode()).decode()}"
+
+
+def _locked(served: Served) -> str:
+    """The token of a lock of alice's on /file/a, which is the whole project's."""
+    assert served.ask("PUT /file/a", _login("alice"), body=b"data").status == 201
+    answer = served.ask("LOCK /file/a", _login("alice"), body=WRITE_LOCK)
+    assert answer.status == 200
+    return answer.headers["lock-token"].strip("<>")
+
+
+@pytest.mark.parametrize("condition", ["(<{}>)", "(Not <{}>)", "</file/b> (<{}>)"])
+def test_only_its_holder_refreshes_a_lock(served: Served, condition: str) -> None:
+    """A token is no secret: every PROPFIND tells it (RFC 4918 §6.5)."""
+    token = _locked(served)
+    held = locks.find(served.vfs.catalog, token)
+    header = f"If: {condition.format(token)}"
+    refused = served.ask("LOCK /file/a", _login("bob"), header, "Timeout: Second-9")
+    assert refused.status == 403
+    assert locks.find(served.vfs.catalog, token) == held
+    if not condition.startswith("(Not"):
+        assert served.ask("LOCK /file/a", _login("alice"), header).status == 200
+
+
+def test_an_administrator_ends_any_lock(served: Served) -> None:
+    """As of a client that has vanished; others end only their own (RFC 4918 §6.4)."""
+    token = f"Lock-Token: <{_locked(served)}>"
+    assert served.ask("UNLOCK /file/a", _login("bob"), token).status == 403
+    assert served.ask("PUT /file/a", _login("bob"), body=b"data").status == 423
+    assert served.ask("UNLOCK /file/a", _login("carol"), token).status == 204
+    assert served.ask("PUT /file/a", _login("bob"), body=b"data").status == 204

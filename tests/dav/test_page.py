@@ -239,6 +239,54 @@ def test_nothing_is_wider_than_a_phone(page: Page) -> None:
         assert page.run("return document.documentElement.scrollWidth") <= 390, path
 
 
+@pytest.mark.usefixtures("phone")
+def test_a_phone_can_sort(page: Page) -> None:
+    """The heads of the columns are still there to be touched."""
+    put(page.vfs, "/file/a.raw", b"xx")
+    put(page.vfs, "/file/b.raw", b"x")
+    page.open("/file/")
+    page.click("th:nth-child(4) a")
+    page.wait(lambda: page.names() == ["b.raw", "a.raw"])
+
+
+def test_what_takes_keys_has_a_name(page: Page) -> None:
+    """Each link, button and field can be told from the others without seeing the page."""
+    put(page.vfs, "/file/a.raw")
+    values: dict[str, str | None] = {"property.one": "1", "property.two": "2"}
+    page.vfs.catalog.set_attributes(image_at(page.vfs, "/file/a.raw").number, values, ALICE)
+    for name in ("b.raw", "c.raw"):
+        put(page.vfs, f"/file/{name}")
+        page.vfs.remove(page.vfs.place(f"/file/{name}"), ALICE)
+    for path in ("/", "/file/", "/file/.trash/", "/file/a.raw?page"):
+        page.open(path)
+        if "?page" in path:
+            page.click("button[data-edit]")
+            assert page.one("[aria-controls=edit]").get_attribute("aria-expanded") == "true"
+            assert page.run("return document.activeElement.closest('#edit') !== null")
+        taking = page.all("main button, main input, main select, main textarea, main meter")
+        names = [element.accessible_name for element in taking if element.is_displayed()]
+        assert all(names), (path, names)
+        assert path == "/" or len(set(names)) == len(names), (path, names)
+
+
+def test_keys_stay_where_they_are_when_the_page_is_renewed(page: Page) -> None:
+    """On the same link; after a button's row is gone, on the next row's."""
+    for name in ("a.raw", "b.raw", "c.raw"):
+        put(page.vfs, f"/file/{name}")
+    page.open("/file/")
+    page.run("document.querySelectorAll('#rows a')[1].focus()")
+    put(page.vfs, "/file/0.raw")
+    page.run("refresh()")
+    page.wait(lambda: page.names()[0] == "0.raw")
+    assert page.browser.switch_to.active_element.text == "b.raw"
+    for name in ("a.raw", "b.raw", "c.raw"):
+        page.vfs.remove(page.vfs.place(f"/file/{name}"), ALICE)
+    page.open("/file/.trash/?sort=name&dir=asc")
+    page.one("[data-restore]").send_keys(Keys.ENTER)
+    page.wait(lambda: page.names() == ["b.raw", "c.raw"])
+    assert page.browser.switch_to.active_element.accessible_name == "Restore b.raw"
+
+
 def test_a_hostile_name_runs_nothing(page: Page) -> None:
     """Neither from the server's markup nor by what the script makes of it."""
     name = "<img src=x onerror=document.title='run'>'\"&.raw"
@@ -372,7 +420,8 @@ def test_an_image_goes_to_the_trash_and_comes_back(page: Page) -> None:
     page.open("/file/below/a%20%C3%BC.raw?page")
     page.click("button[data-delete]")
     page.click("#confirm-yes")
-    page.wait(lambda: names_in(page.vfs, "/file/below") == set())
+    page.wait(lambda: page.browser.current_url.endswith("/file/below/"))
+    assert names_in(page.vfs, "/file/below") == set()
     page.open("/file/.trash/")
     page.click("[data-restore]")
     page.wait(lambda: names_in(page.vfs, "/file/below") == {"a ü.raw"})

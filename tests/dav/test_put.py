@@ -9,8 +9,11 @@ from itertools import count
 
 import pytest
 
+from catalog import locks
 from catalog.access import ADMIN, Role
+from catalog.locks import LockRequest
 from catalog.status import Status
+from catalog.users import add_user, remove_user
 from tests.catalog.actions import (
     image_at,
     make_folder,
@@ -21,8 +24,10 @@ from tests.catalog.actions import (
     some_bytes,
     staged_files,
 )
+from tests.dav.dripping import dripping
 from tests.dav.server import ANONYMOUS, Served, login, serving
 from tests.dav.wire import Answer, Wire, head
+from tests.imagefs.daemon import wait_until
 
 DATA = some_bytes(300_000, seed=2)
 
@@ -195,6 +200,14 @@ def test_onto_another_ones_image(served: Served, path: str) -> None:
     assert served.ask(f"PUT {path}", body=b"mine").status == 403
 
 
+def test_conditions_tell_nothing_of_a_hidden_image(served: Served, path: str) -> None:
+    """Whether they hold is only for those who might write (RFC 9110 §13.2.1)."""
+    put(served.vfs, path, DATA, ADMIN)
+    set_fields(served.vfs, path, ADMIN, visibility="private")
+    for condition in ("If-Match: *", 'If-Match: "other"', "If-None-Match: *"):
+        assert served.ask(f"PUT {path}", condition, body=b"mine").status == 403
+
+
 def test_by_a_reader(served: Served, path: str) -> None:
     """A reader uploads nothing."""
     reader = login(served.vfs, "reader", Role.READER)
@@ -202,16 +215,109 @@ def test_by_a_reader(served: Served, path: str) -> None:
     assert served.ask(f"HEAD {path}").status == 404
 
 
+def _begin(served: Served, wire: Wire, path: str, sent: bytes) -> None:
+    """Begin a PUT of DATA and wait until some of it has arrived."""
+    wire.send(head(f"PUT {path}", length=len(DATA)) + sent)
+    wait_until(lambda: _has_begun(served, path), "the upload has begun")
+
+
+def _has_begun(served: Served, path: str) -> bool:
+    return "upload-offset" in served.ask(f"HEAD {path}").headers
+
+
 def test_onto_an_upload_of_another(served: Served, path: str) -> None:
-    """Two clients do not write into one image."""
+    """Two clients do not write into one image, whoever may and however slow the first is."""
+    colleague = login(served.vfs, "colleague")
+    remove_user(served.vfs.catalog, "colleague")
+    add_user(served.vfs.catalog, "colleague", "secret", project=ANONYMOUS.owner)
     with Wire(served.port) as wire:
-        wire.send(head(f"PUT {path}", length=len(DATA)) + DATA[:1000])
-        while served.ask(f"HEAD {path}").headers.get("upload-offset") is None:
-            pass
-        assert served.ask(f"PUT {path}", body=b"other").status == 409
+        _begin(served, wire, path, DATA[:1000])
+        answer = served.ask(f"PUT {path}", colleague, body=b"other")
+        assert answer.status == 409
         wire.send(DATA[1000:])
         assert wire.read().status == 201
     assert read(served.vfs, path) == DATA
+
+
+def test_onto_an_upload_that_goes_on(
+    served: Served, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as the first of two requests of one client sends anything, the second is refused."""
+    monkeypatch.setattr("dav.put.SILENT_SECONDS", 0.5)
+    with Wire(served.port) as wire:
+        wire.send(head(f"PUT {path}", "Transfer-Encoding: chunked"))
+        with dripping(wire, b"1\r\nx\r\n"):
+            wait_until(lambda: _has_begun(served, path), "the upload has begun")
+            assert served.ask(f"PUT {path}", body=b"other").status == 409
+        wire.send(b"0\r\n\r\n")
+        assert wire.read().status == 201
+    assert set(read(served.vfs, path)) == {ord("x")}
+
+
+def test_a_retry_while_the_first_is_still_missed(
+    served: Served, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client whose connection was lost without a word need not wait for the time-out."""
+    monkeypatch.setattr("dav.put.SILENT_SECONDS", 0.2)
+    with Wire(served.port) as lost:
+        _begin(served, lost, path, DATA[:1000])
+        assert served.ask(f"PUT {path}", body=DATA).status == 201
+        assert read(served.vfs, path) == DATA
+        assert lost.at_end()
+    assert read(served.vfs, path) == DATA
+
+
+# -- locks -----------------------------------------------------------------------------
+
+
+def _lock(served: Served, path: str) -> str:
+    return locks.create(served.vfs.catalog, LockRequest(path, "somebody")).token
+
+
+@pytest.mark.parametrize("replaces", [False, True])
+def test_a_lock_taken_meanwhile_is_honoured(served: Served, path: str, replaces: bool) -> None:
+    """It is looked for again before anything is published; what was there stays."""
+    old = served.add(path) if replaces else None
+    members = names_in(served.vfs, "/file")
+    with Wire(served.port) as wire:
+        wire.send(head(f"PUT {path}", length=len(DATA)) + DATA[:1000])
+        wait_until(lambda: names_in(served.vfs, "/file") != members, "the upload has begun")
+        token = _lock(served, path)
+        wire.send(DATA[1000:])
+        answer = wire.read()
+    assert (answer.status, b"lock-token-submitted" in answer.body) == (423, True)
+    if replaces:
+        assert served.image(path) == old
+        assert names_in(served.vfs, "/file") == members
+    else:
+        assert served.image(path).status is Status.KILLED
+        assert "is locked" in served.image(path).message
+    locks.release(served.vfs.catalog, token)
+    assert served.ask(f"PUT {path}", body=DATA).status in (201, 204)
+
+
+def test_a_lock_taken_before_the_last_part(served: Served, path: str) -> None:
+    """An upload in parts is killed by it as well."""
+    half = len(DATA) // 2
+    part = f"Content-Range: bytes {half}-{len(DATA) - 1}/{len(DATA)}"
+    first = f"Content-Range: bytes 0-{half - 1}/{len(DATA)}"
+    assert served.ask(f"PUT {path}", first, body=DATA[:half]).status == 202
+    with Wire(served.port) as wire:
+        wire.send(head(f"PUT {path}", part, length=len(DATA) - half) + DATA[half:-1])
+        upload = served.vfs.uploads.get(served.image(path).number)
+        assert upload is not None
+        wait_until(lambda: upload.size > half, "the last part has begun")
+        _lock(served, path)
+        wire.send(DATA[-1:])
+        assert wire.read().status == 423
+    assert served.image(path).status is Status.KILLED
+
+
+def test_a_lock_of_its_own_is_no_obstacle(served: Served, path: str) -> None:
+    """Who shows the token publishes, and nobody who does not."""
+    token = locks.create(served.vfs.catalog, LockRequest(path, ANONYMOUS.name)).token
+    assert served.ask(f"PUT {path}", f"If: (<{token}>)", body=DATA).status == 201
+    assert served.ask(f"PUT {path}", body=DATA).status == 423
 
 
 def test_format_gate(served: Served, path: str) -> None:

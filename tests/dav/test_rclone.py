@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from tests.dav.service import PASSWORD, USER, Service, service
-from tests.imagefs.daemon import wait_until
+from tests.imagefs.daemon import Daemon, wait_until
 from tests.imagefs.tools import run, some_bytes
 
 
 @pytest.fixture(scope="module")
 def open_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A server whose catalog keeps the digest that rclone knows, too."""
-    with service(tmp_path_factory.mktemp("open"), settings="checksum = true") as running:
+    with service(Daemon(tmp_path_factory.mktemp("open"), catalog="checksum = true")) as running:
         yield running
 
 

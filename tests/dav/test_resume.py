@@ -15,8 +15,10 @@ from catalog.access import ADMIN
 from catalog.image import Process
 from catalog.status import Status
 from tests.catalog.actions import begin, read, some_bytes
+from tests.dav.dripping import dripping
 from tests.dav.server import ANONYMOUS, Served, serving
 from tests.dav.wire import Answer, Wire, head
+from tests.imagefs.daemon import wait_until
 
 DATA = some_bytes(300_000, seed=3)
 
@@ -203,16 +205,32 @@ def test_onto_another_ones_upload(served: Served, path: str) -> None:
     upload.cancel("the test has ended")
 
 
-def test_two_at_once(served: Served, path: str) -> None:
+def test_two_at_once(served: Served, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two clients that send the same part do not mix their data."""
+    monkeypatch.setattr("dav.put.SILENT_SECONDS", 0.5)
     with Wire(served.port) as wire:
-        wire.send(head(f"PUT {path}", _range(0, 300_000), length=300_000) + DATA[:1000])
-        while "upload-offset" not in served.ask(f"HEAD {path}").headers:
-            pass
+        wire.send(head(f"PUT {path}", _range(0, 300), "Transfer-Encoding: chunked"))
+        with dripping(wire, b"1\r\nx\r\n"):
+            wait_until(lambda: "upload-offset" in served.ask(f"HEAD {path}").headers, "it begins")
+            answer = served.ask(f"PUT {path}", _range(1, 300), body=DATA[1:300])
+            assert answer.status == 409
+            assert "upload-offset" not in answer.headers
+        wire.send(b"0\r\n\r\n")
+        assert wire.read().status == 400
+
+
+def test_going_on_while_the_first_is_still_missed(
+    served: Served, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What HEAD has told to be there is where a client goes on that has lost its connection."""
+    monkeypatch.setattr("dav.put.SILENT_SECONDS", 0.2)
+    with Wire(served.port) as lost:
+        lost.send(head(f"PUT {path}", _range(0, 300_000), length=300_000) + DATA[:1000])
+        wait_until(lambda: "upload-offset" in served.ask(f"HEAD {path}").headers, "it begins")
+        lost.send(DATA[1000:200_000])
         arrived = _offset(served, path)
-        assert _send(served, path, arrived, 300_000).status == 409
-        wire.send(DATA[1000:])
-        assert wire.read().status == 201
+        assert _send(served, path, arrived, 300_000).status == 201
+        assert lost.at_end()
     assert read(served.vfs, path) == DATA
 
 

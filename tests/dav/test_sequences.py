@@ -281,6 +281,6 @@ def test_a_destination_is_not_shortened(open_service: Service, folder: str, name
         assert open_service.ask(f"PUT {folder}/{present}", body=b"data").status == 201
     before = open_service.fields(f"{folder}/a")["id"]
     to = f"Destination: http://images.test{folder}/{name}"
-    assert open_service.ask(f"MOVE {folder}/source.img", to).status == 400
+    assert open_service.ask(f"MOVE {folder}/source.img", to).status == 201
     assert open_service.fields(f"{folder}/a")["id"] == before
-    assert open_service.status(f"{folder}/source.img") == "active"
+    assert open_service.status(f"{folder}/{name}") == "active"

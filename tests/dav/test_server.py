@@ -184,8 +184,20 @@ def test_the_environment(served: Served) -> None:
 def test_half_a_response_never_looks_whole(served: Served) -> None:
     """What cannot be completed ends with the connection, without a last chunk."""
     for path in ("/short", "/shortfile", "/halfboom"):
-        with served.connect() as wire, pytest.raises((EOFError, ValueError)):
+        with served.connect() as wire, pytest.raises((EOFError, ValueError, ConnectionError)):
             wire.ask(f"GET {path}")
+
+
+@pytest.mark.expect_log("GET /halfboom failed")
+@pytest.mark.parametrize("secure", [False, True])
+def test_half_a_response_to_http_1_0(tmp_path: Path, tls: TlsFiles, secure: bool) -> None:
+    """Where the connection's end is the body's, no client takes this end for that."""
+    with serving(tmp_path, tls=tls if secure else None) as served:
+        url = f"{'https' if secure else 'http'}://images.test:{served.server.port}/halfboom"
+        found = ("--resolve", f"images.test:{served.server.port}:127.0.0.1", "--cacert")
+        command = ["curl", "-s", "-0", *found, str(tls.certificate), url]
+        curl = subprocess.run(command, capture_output=True, check=False)
+    assert (curl.returncode, curl.stdout) == (56, b"half")
 
 
 @pytest.mark.expect_log("GET /boom failed")
@@ -317,8 +329,12 @@ def test_serve_forever_returns_after_stop(tmp_path: Path) -> None:
 
 def test_a_taken_port_is_one_clear_error(served: Served, tmp_path: Path) -> None:
     """So is a certificate that cannot be read."""
-    with pytest.raises(InvalidSettings, match="cannot listen: Address already in use"):
-        Server(SmallApp(tmp_path), ("127.0.0.1", served.server.port)).start()
+    taken = served.server.port
+    with pytest.raises(InvalidSettings) as caught:
+        Server(SmallApp(tmp_path), ("127.0.0.1", taken)).start()
+    assert str(caught.value) == f"127.0.0.1:{taken}: cannot listen: Address already in use"
+    with pytest.raises(InvalidSettings, match=r"^nowhere\.invalid:80: cannot listen: Name "):
+        Server(SmallApp(tmp_path), ("nowhere.invalid", 80)).start()
     missing = TlsFiles(tmp_path / "no.pem", tmp_path / "no.key")
     with pytest.raises(InvalidSettings, match="cannot be used for TLS: No such file"):
         Server(SmallApp(tmp_path), ("127.0.0.1", 0), tls=missing)

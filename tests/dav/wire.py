@@ -15,6 +15,7 @@ from pathlib import Path
 from dav.limits import DEFAULT_LIMITS, Limits
 from dav.server import Server, TlsFiles
 from tests.dav.small_app import SmallApp
+from tests.imagefs.daemon import memory
 
 PATIENCE = 30.0
 """A deadline, so that no failing test hangs."""
@@ -156,9 +157,7 @@ class Process:
 
     def memory(self) -> dict[str, int]:
         """VmRSS, VmHWM and so on, in bytes (proc(5))."""
-        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
-        pairs = [line.split() for line in lines if line.endswith(" kB")]
-        return {name.rstrip(":"): int(value) * 1024 for name, value, _ in pairs}
+        return memory(self.pid)
 
 
 @contextmanager

@@ -10,8 +10,9 @@ from catalog.locks import DEFAULT_TIMEOUT, MAX_TIMEOUT
 from dav import conditions
 from dav.errors import STATUS
 from dav.limits import DEFAULT_LIMITS, KIB, MIB
-from tests.dav.server import program
+from tests.dav.service import service
 from tests.docs import console
+from tests.imagefs.daemon import Daemon
 
 PAGE = Path(__file__).parents[2] / "docs/webdav.md"
 
@@ -20,12 +21,13 @@ def test_examples(tmp_path: Path) -> None:
     """Every command prints what the page says it prints."""
     work = tmp_path / "work"
     work.mkdir()
-    with program(tmp_path / "host") as running:
+    catalog = Daemon(tmp_path / "host")
+    with service(catalog) as running:
         environ = {
             "PATH": f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin",
-            "IMAGEFS_CONFIG": str(running.folder / "imagefs.toml"),
-            "IMAGEFS_STATE": str(running.folder),
-            "URL": f"http://127.0.0.1:{running.port}",
+            "IMAGEFS_CONFIG": str(catalog.config),
+            "IMAGEFS_STATE": str(catalog.state),
+            "URL": running.url,
             "LC_ALL": "C.UTF-8",
         }
         console.check(PAGE.read_text(), work, environ)
@@ -51,6 +53,7 @@ def test_limits_are_those_of_the_server() -> None:
         f"{limits.header_seconds:g} s",
         f"{limits.idle_seconds:g} s",
         f"{limits.transfer_seconds} s",
+        f"{limits.least_rate} bytes/s",
         f"{limits.connections:,}",
         str(limits.workers),
     ]

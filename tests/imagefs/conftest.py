@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from tests.imagefs.daemon import Daemon, wait_until
-from tests.imagefs.tools import some_bytes
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -25,17 +24,9 @@ def mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """A mount that the tests of a module share."""
     if not os.path.exists("/dev/fuse"):
         pytest.fail("these tests mount: they need /dev/fuse")
-    daemon = Daemon(tmp_path_factory.mktemp("mount"))
-    daemon.start()
-    try:
+    with Daemon(tmp_path_factory.mktemp("mount")).mounted() as daemon:
         yield daemon
-        assert daemon.stop() == 0, daemon.log.read_text()
-        assert daemon.staged() == []
-    finally:
-        assert daemon.process is not None
-        if daemon.process.poll() is None:
-            daemon.kill()
-        daemon.unmount()
+    assert daemon.staged() == []
 
 
 @pytest.fixture
@@ -86,21 +77,4 @@ def daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
 
     yield make
     for each in made:
-        if each.process is not None and each.process.poll() is None:
-            each.kill()
-        each.unmount()
-
-
-@pytest.fixture
-def data() -> bytes:
-    """The content of a small image: not a whole number of pages."""
-    return some_bytes(300_001)
-
-
-@pytest.fixture
-def source(tmp_path: Path, data: bytes) -> Path:
-    """A local file with that content, and a modification time in the past."""
-    path = tmp_path / "source.img"
-    path.write_bytes(data)
-    os.utime(path, ns=(1_600_000_000_123_456_789, 1_600_000_000_123_456_789))
-    return path
+        each.end()

@@ -1,4 +1,7 @@
-"""A mount in a process of its own, as users run it: `imagefs mount --foreground`."""
+"""A catalog of the test's own, and its mount in another process: `imagefs mount --foreground`.
+
+Users: the tests of the mount and of both frontends, the crash tests and the benchmarks.
+"""
 
 from __future__ import annotations
 
@@ -8,31 +11,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from catalog.bootstrap import open_catalog
+from catalog.catalog import Catalog
+from catalog.settings import load
+from tests.configuration import configure
 
 COMMAND = (sys.executable, "-m", "catalog.cli")
 DEADLINE = 30.0
 """Seconds after which something that must happen is taken not to."""
-
-_CONFIG = """
-[catalog]
-url = "sqlite:///{state}/catalog.db"
-staging = "{state}/staging"
-{catalog}
-[stores.file]
-type = "filesystem"
-path = "{state}/file"
-[stores.other]
-type = "filesystem"
-path = "{state}/other"
-[stores.web]
-type = "http"
-allow_hosts = ["127.0.0.1"]
-[mount]
-drain_timeout = {drain_timeout}
-"""
 
 # What a mount tells in its everyday life.
 _EVERYDAY = re.compile(r"imagefs: (mounted at |stopping: SIG|read-ahead stays )")
@@ -46,6 +37,13 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.01)
 
 
+def memory(pid: int) -> dict[str, int]:
+    """VmRSS, VmHWM and so on of a process, in bytes (proc(5))."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    pairs = [line.split() for line in lines if line.endswith(" kB")]
+    return {name.rstrip(":"): int(value) * 1024 for name, value, _ in pairs}
+
+
 class Daemon:
     """One catalog below a folder, and its mount."""
 
@@ -53,28 +51,34 @@ class Daemon:
         """Make the catalog; `catalog` is more lines of its section."""
         self.state = state
         self.path = state / "mnt"
-        self.config = state / "imagefs.toml"
         self.log = state / "log"
         self.process: subprocess.Popen[bytes] | None = None
         self.path.mkdir(parents=True)
-        self.config.write_text(
-            _CONFIG.format(state=state, catalog=catalog, drain_timeout=drain_timeout)
-        )
+        mount = f"[mount]\ndrain_timeout = {drain_timeout}"
+        self.config = configure(state, catalog=catalog, sections=mount)
         self.command("init")
 
-    def start(self, *program: str) -> None:
-        """Mount, and wait until it answers; `program` runs in place of the command."""
+    def catalog(self) -> Catalog:
+        """The catalog in this process; the caller closes it."""
+        return open_catalog(load(self.config))
+
+    def spawn(self, *program: str) -> subprocess.Popen[bytes]:
+        """Start the mount and wait for nothing; `program` runs in place of the command."""
         arguments = ["--config", str(self.config), "mount", "--foreground", str(self.path)]
-        before = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
-            process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 [*(program or COMMAND), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        self.process = process
+        return self.process
+
+    def start(self, *program: str) -> None:
+        """Mount, and wait until it answers; `program` runs in place of the command."""
+        before = self.log.stat().st_size if self.log.exists() else 0
+        process = self.spawn(*program)
 
         def is_ready() -> bool:
             said = self.log.read_text()[before:]
@@ -108,16 +112,38 @@ class Daemon:
         """Take away whatever is mounted, alive or dead."""
         subprocess.run(["umount", "-l", self.path], check=False, capture_output=True)
 
-    def command(self, *arguments: str) -> Any:
+    def end(self) -> None:
+        """Leave nothing running and nothing mounted."""
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+        self.unmount()
+
+    @contextmanager
+    def mounted(self) -> Iterator[Daemon]:
+        """Be mounted meanwhile; in the end the mount must stop as it should."""
+        self.start()
+        try:
+            yield self
+            assert self.stop() == 0, self.log.read_text()
+        finally:
+            self.end()
+
+    def command(self, *arguments: str, stdin: str = "") -> Any:
         """Run `imagefs` on this catalog from another process; return what it prints."""
         result = subprocess.run(
             [*COMMAND, "--config", str(self.config), *arguments],
+            input=stdin,
             capture_output=True,
             text=True,
             check=False,
         )
         assert result.returncode == 0, result.stderr
         return json.loads(result.stdout) if "--json" in arguments else result.stdout
+
+    def peak_memory(self) -> int:
+        """The most memory the mount's process has had so far, in bytes."""
+        assert self.process is not None
+        return memory(self.process.pid)["VmHWM"]
 
     def unusual(self) -> list[str]:
         """The lines of the log that tell of anything but everyday life."""

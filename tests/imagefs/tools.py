@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 import subprocess
 import sys
 from pathlib import Path
 
+from tests.catalog.actions import some_bytes as some_bytes
+
 MIB = 1024 * 1024
 ROOT = os.geteuid() == 0
 NOBODY = 65534
-
-
-def some_bytes(size: int, seed: int = 0) -> bytes:
-    """Random bytes, the same for each `seed`."""
-    return random.Random(seed).randbytes(size)
 
 
 def run(*command: object, stdin: bytes | None = None, cwd: Path | None = None) -> str:

@@ -81,7 +81,17 @@ async function act(promise, done) {
   }
 }
 
-// Put the server's newest version of what changes into this page.
+// Put the server's newest version into a part of the page; who works by keys stays where they are.
+function renew(part, newer) {
+  const spots = (root) => all("a, button", root);
+  const held = spots(part).indexOf(document.activeElement);
+  const href = document.activeElement.getAttribute("href");
+  part.replaceWith(document.adoptNode(newer));
+  if (held < 0) return;
+  const same = href && spots(newer).find((spot) => spot.getAttribute("href") === href);
+  (same || spots(newer)[held])?.focus({preventScroll: true});
+}
+
 async function refresh() {
   const response = await fetch(here(), {headers: {Accept: "text/html"}, cache: "no-store"});
   if (!response.ok) return;
@@ -89,7 +99,7 @@ async function refresh() {
   document.documentElement.classList.remove("no-js");
   for (const part of all("[data-live]")) {
     const newer = fresh.getElementById(part.id);
-    if (newer) part.replaceWith(document.adoptNode(newer));
+    if (newer) renew(part, newer);
   }
 }
 
@@ -182,7 +192,9 @@ class Upload {
     this.told = this.add("span", "told", `waiting · ${size(file.size)}`);
     this.bar.max = file.size || 1;
     this.bar.value = 0;
+    this.bar.setAttribute("aria-label", file.name);
     this.button.type = "button";
+    this.button.setAttribute("aria-label", `Cancel ${file.name}`);
     this.button.addEventListener("click", () => this.ended ? this.item.remove() : this.cancel());
     one("#uploads ul").append(this.item);
   }
@@ -207,6 +219,7 @@ class Upload {
     this.item.classList.add(state);
     this.told.textContent = text;
     this.button.textContent = "Dismiss";
+    this.button.setAttribute("aria-label", `Dismiss ${this.file.name}`);
     refresh();
   }
 
@@ -322,6 +335,14 @@ function changes(form) {
   return values;
 }
 
+function toggleEdit() {
+  const form = one("#edit");
+  const button = one("[aria-controls=edit]");
+  form.hidden = !form.hidden;
+  button.setAttribute("aria-expanded", String(!form.hidden));
+  (form.hidden ? button : one("select", form)).focus();
+}
+
 async function save(event) {
   event.preventDefault();
   const values = changes(event.target);
@@ -367,8 +388,10 @@ document.addEventListener("click", async (event) => {
   if ("copy" in data) act(copy(button));
   else if ("delete" in data) remove(button);
   else if ("restore" in data) restore(data);
-  else if ("edit" in data) one("#edit").hidden = !one("#edit").hidden;
-  else if ("remove" in data) button.closest("li").classList.toggle("removed");
+  else if ("edit" in data) toggleEdit();
+  else if ("remove" in data) {
+    button.setAttribute("aria-pressed", button.closest("li").classList.toggle("removed"));
+  }
   else if ("set" in data && await act(setAttributes({[data.set]: data.value}))) refresh();
 });
 

@@ -1,0 +1,254 @@
+"""Names in the virtual tree, and what they stand for (DESIGN §4): the part that only looks.
+
+Users: `vfs`, which adds what changes the tree; the frontends see it through that.
+Scope: the only place that resolves a path and pages a folder.  Threading: any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol, TypeVar
+
+from catalog import access, names
+from catalog.access import Principal
+from catalog.catalog import Catalog
+from catalog.errors import NotAFolder, NotFound
+from catalog.image import Entry, Folder, FolderKind, Image, Listed, Place
+from catalog.repository import Repository
+from catalog.repository.images import ImageFilter
+from catalog.status import Status
+
+ROOT = 1
+"""The number of the root."""
+BY_ID = -1
+"""The number of `/.by-id`, which no table holds."""
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An entry of `/.by-id`."""
+
+    image: Image
+    target: str
+    """Relative to `/.by-id`."""
+
+    @property
+    def name(self) -> str:
+        return self.image.id
+
+
+Node = Folder | Entry | Link
+"""Whatever a name can stand for."""
+Member = Folder | Listed | Link
+"""A node as a listing shows it."""
+
+_Row = TypeVar("_Row", Entry, Listed)
+
+
+class _Fetch(Protocol[_Row]):
+    """How a page of a folder's entries is read."""
+
+    def __call__(
+        self, repository: Repository, folder: int, /, *, after: int, limit: int
+    ) -> list[_Row]: ...
+
+
+class Namespace:
+    """The names over one catalog."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+        with catalog.read() as repository:
+            root = repository.root()
+        if root is None:
+            raise NotFound("/", "the catalog has no tree: run 'imagefs init'")
+        self.root = root
+        self.by_id = Folder(
+            BY_ID, root.number, "", names.BY_ID, FolderKind.BY_ID, False, "root", _EPOCH, _EPOCH
+        )
+
+    def folder(self, number: int) -> Folder:
+        """The folder of that number.  Raises NotFound."""
+        if number == BY_ID:
+            return self.by_id
+        with self.catalog.read() as repository:
+            return repository.folder(number)
+
+    def lookup(self, folder: int, name: str) -> Node:
+        """What `name` stands for in a folder.  Raises NotFound."""
+        with self.catalog.read() as repository:
+            return self._lookup(repository, folder, name)
+
+    def _lookup(self, repository: Repository, folder: int, name: str) -> Node:
+        if folder == self.root.number:
+            return self._store_folder(repository, name)
+        if folder == BY_ID:
+            link = self._link(repository, repository.image_by_id(name))
+            if link is None:
+                raise NotFound(name)
+            return link
+        entry = repository.entry_at(folder, name)
+        if entry is not None:
+            return entry
+        found = repository.folder_at(folder, name)
+        if found is None:
+            raise NotFound(name)
+        return found
+
+    def _store_folder(self, repository: Repository, name: str) -> Folder:
+        if name == names.BY_ID:
+            return self.by_id
+        found = repository.folder_at(self.root.number, name)
+        if found is None or not self._is_shown(found):
+            raise NotFound(name)
+        return found
+
+    def page(self, folder: int, *, after: int = 0, limit: int = 1000) -> list[tuple[int, Member]]:
+        """Up to about `limit` members behind the cookie `after`, each with its own cookie.
+
+        A member keeps its cookie while the folder changes around it, so that a listing
+        in pages neither repeats nor skips one that was there all the time.
+        """
+        return self._page(folder, Repository.listed_in, after, limit)
+
+    def cookie(self, folder: int, name: str) -> int:
+        """The cookie of a member.  Raises NotFound."""
+        node = self.lookup(folder, name)
+        if isinstance(node, Entry):
+            return _ENTRIES + node.cookie
+        return node.image.number if isinstance(node, Link) else node.number
+
+    def members(self, folder: int) -> Iterator[Node]:
+        """All members of a folder with all that is known of them, fetched in pages."""
+        after = 0
+        while page := self._page(folder, Repository.entries_in, after, 1000):
+            yield from (node for _cookie, node in page)
+            after = page[-1][0]
+
+    def _page(
+        self, folder: int, fetch: _Fetch[_Row], after: int, limit: int
+    ) -> list[tuple[int, Folder | Link | _Row]]:
+        with self.catalog.read() as repository:
+            if folder == BY_ID:
+                images = repository.images(_WITH_ENTRY, after=after, limit=limit)
+                links = [(image.number, self._link(repository, image)) for image in images]
+                return [(cookie, link) for cookie, link in links if link is not None]
+            folders: list[tuple[int, Folder | Link | _Row]] = []
+            if after < _ENTRIES:
+                found, more = self._folders(repository, folder, after, limit)
+                folders += found
+                if more:
+                    return folders
+            first = max(after - _ENTRIES, 0)
+            entries = fetch(repository, folder, after=first, limit=limit - len(folders))
+            return folders + [(_ENTRIES + entry.cookie, entry) for entry in entries]
+
+    def _folders(
+        self, repository: Repository, folder: int, after: int, limit: int
+    ) -> tuple[list[tuple[int, Folder]], bool]:
+        """Folders behind `after`, and whether more may follow."""
+        shown: list[tuple[int, Folder]] = []
+        if folder == self.root.number and after < 1:
+            shown.append((1, self.by_id))
+        while True:
+            found = repository.folders_in(folder, after=after, limit=limit)
+            # The trash is found by its name alone: a tool that makes a folder like another
+            # one (rsync --delete, rclone sync) must not empty it.
+            shown += [
+                (child.number, child)
+                for child in found
+                if self._is_shown(child) and child.kind is not FolderKind.TRASH
+            ]
+            if len(found) < limit:
+                return shown, False
+            # An empty page would end the listing: go on behind what is not shown.
+            if shown:
+                return shown, True
+            after = found[-1].number
+
+    def link_counts(self, numbers: Collection[int]) -> dict[int, int]:
+        """How many entries those images have that have several."""
+        # With one store, nothing has a second link: nobody need ask.
+        if len(self.catalog.stores) < 2 or not numbers:
+            return {}
+        with self.catalog.read() as repository:
+            return repository.link_counts(numbers)
+
+    def resolve(self, path: str) -> Node:
+        """What an absolute path stands for.  Raises NotFound, NotAFolder."""
+        with self.catalog.read() as repository:
+            return self._resolve(repository, path)
+
+    def find(self, path: str, principal: Principal) -> Node:
+        """As `resolve`; an image that the principal may not see is NotFound."""
+        with self.catalog.read() as repository:
+            node = self._resolve(repository, path)
+            if not isinstance(node, Folder):
+                members = repository.members_of(node.image)
+                if not access.may_see(principal, node.image, members):
+                    raise NotFound(path)
+        return node
+
+    def _resolve(self, repository: Repository, path: str) -> Node:
+        node: Node = self.root
+        for name in filter(None, path.split("/")):
+            if not isinstance(node, Folder):
+                raise NotAFolder(path)
+            try:
+                node = self._lookup(repository, node.number, name)
+            except NotFound:
+                raise NotFound(path) from None
+        return node
+
+    def place(self, path: str) -> Place:
+        """The folder and the name of an absolute path whose last part may not exist yet."""
+        above, _, name = path.rstrip("/").rpartition("/")
+        folder = self.resolve(above)
+        if not isinstance(folder, Folder):
+            raise NotAFolder(above)
+        return Place(folder.number, names.check(name))
+
+    def path(self, node: Node) -> str:
+        """The absolute path of a folder or an entry."""
+        if isinstance(node, Link):
+            return f"/{names.BY_ID}/{node.name}"
+        if isinstance(node, Folder):
+            if node.number == BY_ID:
+                return f"/{names.BY_ID}"
+            with self.catalog.read() as repository:
+                return _folder_path(repository, node) or "/"
+        with self.catalog.read() as repository:
+            return f"{_folder_path(repository, repository.folder(node.folder))}/{node.name}"
+
+    def entries_of(self, image: int) -> list[Entry]:
+        """The entries of an image, oldest first."""
+        with self.catalog.read() as repository:
+            return repository.entries_of(image)
+
+    def _is_shown(self, folder: Folder) -> bool:
+        # A store that is no longer configured keeps its rows but is not in the tree.
+        return folder.kind is not FolderKind.STORE or folder.name in self.catalog.stores
+
+    def _link(self, repository: Repository, image: Image) -> Link | None:
+        for entry in repository.entries_of(image.number):
+            above = _folder_path(repository, repository.folder(entry.folder))
+            return Link(image, f"..{above}/{entry.name}")
+        return None
+
+
+_ENTRIES = 1 << 48
+"""Added to the cookies of entries, so that they come behind all folders."""
+
+_WITH_ENTRY = ImageFilter(statuses=frozenset(Status) - {Status.DELETED})
+
+
+def _folder_path(repository: Repository, folder: Folder) -> str:
+    parts: list[str] = []
+    while folder.kind is not FolderKind.ROOT:
+        parts.append(folder.name)
+        folder = repository.folder(folder.parent)
+    return "".join(f"/{part}" for part in reversed(parts))
