@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from defusedxml.ElementTree import fromstring
 
+from catalog.access import Principal
 from catalog.errors import CatalogError, ImageKilled
 from dav.errors import STATUS, to_dav_error
 from tests.dav.server import Served, serving
@@ -80,10 +81,10 @@ def test_fault_of_the_server_tells_nothing_else(
 ) -> None:
     """What nobody has foreseen is logged, and the client told where to look."""
 
-    def fail(_path: str) -> None:
+    def fail(_path: str, _principal: Principal) -> None:
         raise RuntimeError("a secret of this host")
 
-    monkeypatch.setattr(served.vfs, "resolve", fail)
+    monkeypatch.setattr(served.vfs, "find", fail)
     answer = served.ask("GET /file/image.img")
     assert answer.status == 500
     assert b"secret" not in answer.body

@@ -243,7 +243,7 @@ def test_onto_an_upload_that_goes_on(
     served: Served, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As long as the first of two requests of one client sends anything, the second is refused."""
-    monkeypatch.setattr("dav.put.SILENT_SECONDS", 0.5)
+    monkeypatch.setattr("dav.put.SILENT_SECONDS", 2.0)
     with Wire(served.port) as wire:
         wire.send(head(f"PUT {path}", "Transfer-Encoding: chunked"))
         with dripping(wire, b"1\r\nx\r\n"):
@@ -258,7 +258,7 @@ def test_a_retry_while_the_first_is_still_missed(
     served: Served, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client whose connection was lost without a word need not wait for the time-out."""
-    monkeypatch.setattr("dav.put.SILENT_SECONDS", 0.2)
+    monkeypatch.setattr("dav.put.SILENT_SECONDS", 2.0)
     with Wire(served.port) as lost:
         _begin(served, lost, path, DATA[:1000])
         assert served.ask(f"PUT {path}", body=DATA).status == 201

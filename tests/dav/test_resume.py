@@ -207,7 +207,7 @@ def test_onto_another_ones_upload(served: Served, path: str) -> None:
 
 def test_two_at_once(served: Served, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two clients that send the same part do not mix their data."""
-    monkeypatch.setattr("dav.put.SILENT_SECONDS", 0.5)
+    monkeypatch.setattr("dav.put.SILENT_SECONDS", 2.0)
     with Wire(served.port) as wire:
         wire.send(head(f"PUT {path}", _range(0, 300), "Transfer-Encoding: chunked"))
         with dripping(wire, b"1\r\nx\r\n"):
@@ -223,7 +223,7 @@ def test_going_on_while_the_first_is_still_missed(
     served: Served, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What HEAD has told to be there is where a client goes on that has lost its connection."""
-    monkeypatch.setattr("dav.put.SILENT_SECONDS", 0.2)
+    monkeypatch.setattr("dav.put.SILENT_SECONDS", 2.0)
     with Wire(served.port) as lost:
         lost.send(head(f"PUT {path}", _range(0, 300_000), length=300_000) + DATA[:1000])
         wait_until(lambda: "upload-offset" in served.ask(f"HEAD {path}").headers, "it begins")
