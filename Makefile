@@ -5,8 +5,10 @@
 RUN_PACKAGES := attr fuse3 gcc libfuse3-dev pkg-config python3 python3-dev python3-venv
 
 # The real tools and servers the tests put beside imagefs.
-TEST_PACKAGES := bindfs cadaver chromium chromium-driver curl davfs2 dbus-daemon genisoimage gvfs-backends \
-	libglib2.0-bin litmus nginx-light openssl qemu-system-x86 qemu-utils rclone rsync shellcheck systemd
+TEST_PACKAGES := bindfs cadaver ceph-common ceph-mgr ceph-mon ceph-osd chromium chromium-driver curl davfs2 \
+	dbus-daemon genisoimage golang-github-vmware-govmomi-dev golang-go gvfs-backends libglib2.0-bin \
+	litmus memcached nginx-light openssl python3-rados python3-rbd qemu-system-x86 qemu-utils \
+	radosgw rclone rsync shellcheck systemd
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -51,7 +53,7 @@ bench: test-packages .venv/installed
 
 clean:
 	! mountpoint -q mnt || fusermount3 -u mnt
-	rm -rf .venv build dist *.egg-info .*_cache .hypothesis state
+	rm -rf .venv .servers build dist *.egg-info .*_cache .hypothesis state
 	! test -d mnt || rmdir mnt
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

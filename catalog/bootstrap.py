@@ -6,13 +6,15 @@ Users: every program's start.
 from __future__ import annotations
 
 from catalog import names
+from catalog.cache.cache import BlockCache
+from catalog.cache.folder import CacheFolder
+from catalog.cache.reader import Verify
 from catalog.catalog import Catalog
 from catalog.database import check_schema, migrate, open_engine
 from catalog.errors import CatalogError
 from catalog.image import FolderKind
 from catalog.settings import Settings
 from catalog.stores.base import Store
-from catalog.stores.filesystem import FilesystemStore
 from catalog.stores.registry import open_store
 
 
@@ -20,10 +22,11 @@ def make_catalog(settings: Settings) -> Catalog:
     """Make the database, the stores' folders and the tree; what is there already stays."""
     engine = open_engine(settings.catalog.url, create=True)
     migrate(engine)
-    catalog = Catalog(engine, settings.catalog, _stores(settings))
+    catalog = Catalog(
+        engine, settings.catalog, _stores(settings), _cache(settings), settings.replicas
+    )
     for store in catalog.stores.values():
-        if isinstance(store, FilesystemStore):
-            store.initialize()
+        store.initialize()
     _make_tree(catalog)
     return catalog
 
@@ -39,13 +42,21 @@ def open_catalog(settings: Settings) -> Catalog:
     except CatalogError:
         engine.dispose()
         raise
-    catalog = Catalog(engine, settings.catalog, _stores(settings))
+    catalog = Catalog(
+        engine, settings.catalog, _stores(settings), _cache(settings), settings.replicas
+    )
     _make_tree(catalog)
     return catalog
 
 
 def _stores(settings: Settings) -> dict[str, Store]:
     return {name: open_store(name, section) for name, section in settings.stores.items()}
+
+
+def _cache(settings: Settings) -> BlockCache:
+    cache = settings.cache
+    folder = CacheFolder(cache.path, cache.size, recheck=cache.recheck) if cache.size else None
+    return BlockCache(folder, Verify(cache.verify))
 
 
 def _make_tree(catalog: Catalog) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy import Engine
 
 from catalog import access, attributes, names, rules
 from catalog.access import Principal
+from catalog.cache.cache import BlockCache
 from catalog.database import WRITE, catalog_errors, turn_to_write
 from catalog.errors import (
     Conflict,
@@ -42,7 +43,7 @@ from catalog.image import (
     now,
 )
 from catalog.process import this_process
-from catalog.repository import Repository
+from catalog.repository import Repository, copies
 from catalog.settings import CatalogSettings
 from catalog.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.stores.base import Capability, Store
@@ -66,11 +67,18 @@ class Catalog:
     """Images and where they are, over one database and the configured stores."""
 
     def __init__(
-        self, engine: Engine, settings: CatalogSettings, stores: Mapping[str, Store]
+        self,
+        engine: Engine,
+        settings: CatalogSettings,
+        stores: Mapping[str, Store],
+        cache: BlockCache | None = None,
+        replicas: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         """Use `bootstrap.open_catalog` to get one."""
         self.settings = settings
         self.stores = stores
+        self.cache = cache or BlockCache()
+        self._replicas = replicas or {}
         self._engine = engine
 
     # -- transactions ------------------------------------------------------------------
@@ -93,7 +101,8 @@ class Catalog:
             yield Repository(connection, str(this_process()))
 
     def close(self) -> None:
-        """Close the stores and the database."""
+        """Close the cache, the stores and the database."""
+        self.cache.close()
         for store in self.stores.values():
             store.close()
         self._engine.dispose()
@@ -113,18 +122,15 @@ class Catalog:
             return repository.version()
 
     def changes_between(self, old: Version, new: Version, limit: int) -> list[Change] | None:
-        """What has changed from one version to the other, oldest first.
-
-        None if that is not known: there are more than `limit`, some are forgotten, or they
-        were not committed in the order of their numbers.
-        """
+        """What has changed between two versions, oldest first; None if not all of it is known."""
         count, first = new[0] - old[0], old[1] + 1
         if not 0 < count <= limit:
             return None
         with self.read() as repository:
             found = repository.changes(old[1], count)
-        complete = [change.number for change in found] == list(range(first, first + count))
-        return found if complete else None
+        # Some may be forgotten, or were not committed in the order of their numbers.
+        numbers = [change.number for change in found]
+        return found if numbers == list(range(first, first + count)) else None
 
     def image(self, number: int) -> Image:
         """The image of that number.  Raises NotFound."""
@@ -330,16 +336,13 @@ class Catalog:
     def detach_copy(self, place: Place, principal: Principal) -> Location:
         """Take one of several copies out of the tree (`rm` of one link).
 
-        Raises NotFound, Forbidden, Conflict when it is the only complete one.
+        Raises NotFound, Forbidden, Conflict when it is the only complete one, or the only
+        one that is not damaged.
         """
         with self.write() as repository:
             entry = rules.entry_at(repository, place)
             access.check_change(principal, entry.image)
-            if not any(
-                other.state is LocationState.ACTIVE and other.number != entry.location.number
-                for other in repository.locations_of(entry.image.number)
-            ):
-                raise Conflict(entry.name, "is the only complete copy")
+            rules.check_droppable(repository, entry)
             repository.detach_location(entry.location)
             return entry.location
 
@@ -391,6 +394,8 @@ class Catalog:
             repository.set_chunk_digests(number, saved.chunks)
             (location,) = repository.locations_of(number)
             repository.set_location(location.number, LocationState.ACTIVE, url)
+            replicas = self._replicas.get(location.store, ())
+            copies.want(repository, number, replicas, now() + copies.SETTLE)
             repository.drop_upload(number)
             if publish is not None:
                 entry = rules.entry_at(repository, publish.source)

@@ -17,6 +17,7 @@ from catalog.access import ADMIN
 from catalog.catalog import Catalog
 from catalog.errors import CatalogError, Conflict
 from catalog.image import Image, Location, LocationState, Place, UploadRecord, now
+from catalog.notice import Notice
 from catalog.process import is_gone, this_process
 from catalog.repository.images import ImageFilter
 from catalog.status import IN_PROGRESS, Status
@@ -69,6 +70,7 @@ def purge(catalog: Catalog, image: Image) -> None:
     check_unused(catalog, image)
     for location in catalog.mark_deleted(image.number):
         delete_data(catalog, location)
+    catalog.cache.forget(image.id)
 
 
 def scrub(catalog: Catalog, *, dry_run: bool = False) -> Iterator[Scrubbed]:
@@ -165,15 +167,20 @@ def _give_up(catalog: Catalog, record: UploadRecord, reason: str) -> list[Image]
     try:
         if record.staged:
             Path(record.staged).unlink(missing_ok=True)
+        for location in locations:
+            # Of a pending one, and of one that was being repaired.
+            if location.store in catalog.stores:
+                _clear_staging(catalog.stores[location.store], image.id)
         for location in pending:
             store = catalog.store(location.store)
-            _clear_staging(store, image.id)
             if killed:
                 store.delete(store.url_of(image.id))
             else:
                 delete_data(catalog, location)
     except (CatalogError, OSError):
         return []  # its record stays, for the next time
+    for location in [] if killed else pending:
+        Notice(catalog, image, location.store).fail("it was cut off")
     # The record goes last: a crash in between leaves it to be found again.
     catalog.fail_upload(image.number, reason)
     return [image] if killed else []

@@ -17,6 +17,7 @@ from catalog.image import Entry, Image, Location, LocationState, Place, Saved
 from catalog.members import members_of
 from catalog.process import this_process
 from catalog.replicate import transfer
+from catalog.repository import copies as rows
 from catalog.status import HAS_DATA
 from catalog.stores.base import Capability
 
@@ -91,11 +92,12 @@ def _check_source(catalog: Catalog, source: Entry) -> None:
 def _copy_data(catalog: Catalog, image: Image, location: Location, key: str) -> str:
     store = catalog.store(location.store)
     assert location.url is not None
-    if Capability.COPY in store.capabilities:
-        return store.copy(location.url, key)
     with catalog.read() as repository:
-        chunks = repository.chunk_digests(image.number)
-    return transfer(catalog, image, store, key, chunks)
+        is_damaged = location.number in rows.damaged(repository, image.number)
+    # A store duplicates what is damaged as it is; another copy may have it right.
+    if Capability.COPY in store.capabilities and not is_damaged:
+        return store.copy(location.url, key)
+    return transfer(catalog, image, store, key)
 
 
 def _saved(catalog: Catalog, image: Image) -> Saved:

@@ -200,6 +200,25 @@ class StoreUnavailable(CatalogError):
     summary = "the store is unavailable"
 
 
+class StoreBusy(StoreUnavailable):
+    """The store asks to be left alone for a while (RFC 9110 §15.6.4, RFC 6585 §4).
+
+    `retry_after` is in seconds; None if the store did not say.
+    """
+
+    summary = "the store is busy"
+
+    def __init__(self, subject: str, reason: str = "", retry_after: float | None = None) -> None:
+        super().__init__(subject, reason)
+        self.retry_after = retry_after
+
+
+class DataChanged(StoreUnavailable):
+    """The object is another than the one that was opened: reading on would mix the two."""
+
+    summary = "has changed since it was opened"
+
+
 class NotSupported(CatalogError):
     """This kind of entry or store cannot do that (a link inside one store)."""
 

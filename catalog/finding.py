@@ -35,6 +35,8 @@ class FindingKind(StrEnum):
     """Data that is not as long as its image."""
     NO_LOCATION = "no-location"
     """An image that should have data and has it nowhere."""
+    UNFINISHED = "unfinished"
+    """Parts of an old upload in a store that no key shows."""
     STRAY_STAGING = "stray-staging"
     """An old staging file of no upload."""
 

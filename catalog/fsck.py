@@ -30,6 +30,7 @@ from catalog.process import is_gone
 from catalog.repository.images import ImageFilter
 from catalog.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.store_check import StoreCheck, note, should_have_data
+from catalog.stores.base import Store
 
 __all__ = ["Finding", "FindingKind", "fsck"]
 
@@ -50,6 +51,7 @@ def fsck(catalog: Catalog, *, repair: bool) -> Iterator[Finding]:
             store.check()
             yield from check.locations()
             yield from check.data()
+            yield from _unfinished(catalog, store, repair)
             folder = store.staging_folder()
             if folder is not None:
                 yield from _staging(catalog, folder, store.name, repair)
@@ -90,6 +92,22 @@ def _unconfigured(catalog: Catalog) -> Iterator[Finding]:
             if folder.store not in catalog.stores and count:
                 detail = f"is not configured, and {count} images have a location in it"
                 yield Finding(FindingKind.STORE_UNAVAILABLE, folder.store, detail)
+
+
+def _unfinished(catalog: Catalog, store: Store, repair: bool) -> Iterator[Finding]:
+    """Parts that uploads of dead processes have left in a store."""
+    for name in store.leftovers(STRAY_AFTER.total_seconds()):
+        with catalog.read() as repository:
+            images = [repository.image(record.image) for record in repository.uploads()]
+        if not any(image.id in name for image in images):
+            detail = "nobody goes on with this upload"
+            found = Finding(FindingKind.UNFINISHED, f"{store.name}/{name}", detail)
+            yield mend(found, repair, partial(_drop_leftover, store, name))
+
+
+def _drop_leftover(store: Store, name: str) -> str:
+    store.drop_leftover(name)
+    return "removed"
 
 
 def _staging(catalog: Catalog, folder: Path, owner: str, repair: bool) -> Iterator[Finding]:

@@ -161,6 +161,26 @@ chunk_digests = Table(
     Column("digests", Blob, nullable=False),  # all of them, one after the other
 )
 
+# Copies that were found to be other than their digests say: read last, until they are repaired.
+damages = Table(
+    "damages",
+    metadata,
+    Column(
+        "location", Number, ForeignKey("locations.number", ondelete="CASCADE"), primary_key=True
+    ),
+    Column("found_at", UtcDateTime, nullable=False),
+)
+
+# Copies that are to be made in the background (the setting `replicas` of a store).
+wanted_copies = Table(
+    "wanted_copies",
+    metadata,
+    Column("image", Number, ForeignKey("images.number", ondelete="CASCADE"), primary_key=True),
+    Column("store", String(64), primary_key=True),
+    Column("attempts", Integer, nullable=False),  # that failed
+    Column("due_at", UtcDateTime, nullable=False),
+)
+
 uploads = Table(
     "uploads",
     metadata,

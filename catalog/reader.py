@@ -1,17 +1,32 @@
 """Reading an image's data from whichever of its copies answers.
 
-Users: `vfs`, `verify`, `replicate`.  Threading: a reader may be used by several threads.
+Users: `vfs`, `verify`, `replicate`.  A copy in a folder of this host is read as it is; any
+other through the block cache, verified chunk by chunk, if the image has digests.
+Threading: a reader may be used by several threads.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+
 from catalog import access
 from catalog.access import Principal
+from catalog.cache.chunks import Chunks
+from catalog.cache.copies import Copy
+from catalog.cache.profile import BootProfile
 from catalog.catalog import Catalog
-from catalog.errors import Conflict, ImageKilled, NotFound, StoreUnavailable
-from catalog.image import Image, LocationState
+from catalog.errors import CatalogError, Conflict, ImageKilled, NotFound, StoreUnavailable
+from catalog.image import ChunkDigests, Image, Location, LocationState
+from catalog.repository import copies as rows
 from catalog.status import IN_PROGRESS, Status
-from catalog.stores.base import DataReader
+from catalog.stores.base import Capability, DataReader
+
+BOOT_PROFILE = "boot_profile"
+"""The property that keeps what a boot of the image reads (`cache.profile`)."""
+
+_log = logging.getLogger(__name__)
 
 
 def open_image(catalog: Catalog, number: int, principal: Principal) -> DataReader:
@@ -24,16 +39,78 @@ def open_image(catalog: Catalog, number: int, principal: Principal) -> DataReade
         image = repository.image(number)
         locations = repository.locations_of(number)
         members = repository.members_of(image)
+        chunks = repository.chunk_digests(number)
+        damaged = rows.damaged(repository, number)
+        profile = repository.properties(number).get(BOOT_PROFILE, "")
     access.check_read_data(principal, image, members)
     _check_has_data(image)
-    failure: Exception | None = None
-    for location in locations:
-        if location.state is LocationState.ACTIVE and location.url is not None:
-            try:
-                return catalog.store(location.store).open(location.url)
-            except (NotFound, StoreUnavailable) as error:
-                failure = error
+    found = _copies(catalog, locations, damaged)
+    copies = sorted(found, key=lambda copy: (copy.is_damaged, -copy.weight))
+    failure: Exception = NotFound(image.name, "no configured store has all of it")
+    for copy in copies:
+        if chunks is not None and (
+            copy.is_damaged or Capability.STAGING not in copy.store.capabilities
+        ):
+            return _open_cached(catalog, image, chunks, profile)
+        try:
+            reader = copy.store.open(copy.url)
+        except (NotFound, StoreUnavailable) as error:
+            failure = error
+            continue
+        if reader.size != image.size:
+            reader.close()
+            reason = f"has {reader.size} bytes instead of {image.size}"
+            failure = StoreUnavailable(copy.store.name, reason)
+            continue
+        if chunks is None or reader.fileno() is not None:
+            return reader
+        reader.close()
+        return _open_cached(catalog, image, chunks, profile)
     raise StoreUnavailable(image.name, f"no copy can be read: {failure}") from failure
+
+
+def _open_cached(catalog: Catalog, image: Image, chunks: ChunkDigests, profile: str) -> DataReader:
+    """Open the block cache over all copies of an image, each chunk verified."""
+
+    def locate() -> Sequence[Copy]:
+        with catalog.read() as repository:
+            damaged = rows.damaged(repository, image.number)
+            return _copies(catalog, repository.locations_of(image.number), damaged)
+
+    def report(bad: Copy, offset: int) -> None:
+        # Not its url: one that was adopted may hold a credential.
+        place = f"{bad.store.name}: {image.name} ({image.id})"
+        _log.warning("%s: the chunk at offset %d is damaged", place, offset)
+        with suppress(CatalogError), catalog.write() as repository:
+            for location in repository.locations_of(image.number):
+                if (location.store, location.url) == (bad.store.name, bad.url):
+                    rows.mark_damaged(repository, location.number)
+
+    def save(text: str) -> None:
+        # Whoever may only read has no profile recorded.
+        with suppress(CatalogError), catalog.write() as repository:
+            repository.set_properties(image.number, {BOOT_PROFILE: text})
+
+    return catalog.cache.open(
+        image.name,
+        Chunks(image.id, image.size, chunks),
+        locate,
+        report,
+        BootProfile(profile, save),
+    )
+
+
+def _copies(
+    catalog: Catalog, locations: Sequence[Location], damaged: Collection[int]
+) -> list[Copy]:
+    """The complete copies, in stores that are configured."""
+    return [
+        Copy(catalog.stores[location.store], location.url, location.number in damaged)
+        for location in locations
+        if location.state is LocationState.ACTIVE
+        and location.url is not None
+        and location.store in catalog.stores
+    ]
 
 
 def _check_has_data(image: Image) -> None:

@@ -1,22 +1,39 @@
-"""Copying an image's data to another store, verified on the way (`ln`, `mv`).
+"""Copying an image's data to another store, verified on the way (`ln`, `mv`, `replicate`).
 
-Users: `vfs` and through it every frontend.  The copy is an entry only once it is
-complete; until then a crash leaves a note that `deletion.recover` cleans up after.
+Users: `vfs` and through it every frontend, `evacuate`, `replicas`, `repair`.  The copy is
+an entry only once it is complete; until then its row is pending.  What a crash leaves is
+cleaned up by `deletion.recover`, at the latest before the image is copied again.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
+from contextlib import closing, suppress
+from typing import Protocol, runtime_checkable
 
-from catalog.access import ADMIN, Principal
+from catalog import rules
+from catalog.access import Principal
 from catalog.catalog import Catalog
-from catalog.deletion import delete_data
-from catalog.errors import DataDamaged
-from catalog.image import CHUNK_SIZE, ChunkDigests, Image, Place
-from catalog.process import this_process
-from catalog.reader import open_image
-from catalog.stores.base import DataReader, DataWriter, Store
+from catalog.deletion import delete_data, recover
+from catalog.errors import CatalogError, Conflict, NotAFolder, NotFound, StoreUnavailable
+from catalog.image import (
+    Entry,
+    Folder,
+    FolderKind,
+    Image,
+    Location,
+    LocationState,
+    Place,
+    UploadRecord,
+    now,
+)
+from catalog.intact import read_intact
+from catalog.notice import Notice
+from catalog.process import is_gone, this_process
+from catalog.repository import Repository
+from catalog.repository import copies as rows
+from catalog.status import HAS_DATA
+from catalog.stores.base import Capability, Store
 
 Progress = Callable[[int], None]
 """Called with the number of bytes just dealt with."""
@@ -24,6 +41,14 @@ Progress = Callable[[int], None]
 
 def no_progress(_size: int) -> None:
     """For callers that show none."""
+
+
+@runtime_checkable
+class Reaching(Protocol):
+    """A store whose `copy` also takes urls of other stores of the same service."""
+
+    def reaches(self, url: str) -> bool:
+        """Whether `copy` can take it.  Asks nobody."""
 
 
 def replicate(
@@ -39,59 +64,176 @@ def replicate(
 ) -> None:
     """Copy an image to `store` and make the copy the entry `place`.
 
-    `instead_of` is the entry of the copy to drop in the same step (a move).  Raises
-    DataDamaged, AlreadyExists, Conflict, Forbidden, StoreFull, StoreUnavailable.
+    `instead_of` is the entry of the copy to drop in the same step (a move).  The image's
+    message tells how far it is, or why it failed.  Raises DataDamaged, AlreadyExists,
+    Conflict, Forbidden, StoreFull, StoreUnavailable.
     """
-    with catalog.read() as repository:
-        chunks = repository.chunk_digests(image.number)
-    location = catalog.start_copy(image.number, store, this_process())
-    url = None
+    target = catalog.store(store)
+    location = _begin(catalog, image, target)
+    notice = Notice(catalog, image, store)
+
+    def copied(size: int) -> None:
+        notice.advance(size)
+        progress(size)
+
     try:
-        url = transfer(catalog, image, catalog.store(store), image.id, chunks, progress)
+        url = transfer(catalog, image, target, image.id, copied)
         old = catalog.finish_copy(
             location, url, place, principal, replace=replace, instead_of=instead_of
         )
-    except BaseException:
-        if url is not None:
-            catalog.store(store).delete(url)
-        catalog.drop_copy(location)
+    except BaseException as error:
+        _take_back(catalog, location)
+        if isinstance(error, CatalogError):
+            notice.fail(error)
+        else:
+            notice.end()
         raise
+    notice.end()
     if old is not None:
         delete_data(catalog, old)
 
 
 def transfer(
-    catalog: Catalog,
-    image: Image,
-    target: Store,
-    key: str,
-    chunks: ChunkDigests | None,
-    progress: Progress = no_progress,
+    catalog: Catalog, image: Image, target: Store, key: str, progress: Progress = no_progress
 ) -> str:
-    """Copy an image's data to a store under a key, verified; return its url there."""
-    reader = open_image(catalog, image.number, ADMIN)
+    """Put an image's data into a store under a key; return its url there.
+
+    Where the target can have it from a copy of the same service, no byte passes through
+    this host; else each chunk is verified on its way.  Raises as `replicate`.
+    """
+    source = _on_server(catalog, image, target)
+    if source is not None:
+        url = target.copy(source, key)
+        _check_size(image, target, url)
+        progress(image.size)
+        return url
+    writer = target.writer(key, image.size)
     try:
-        writer = target.writer(key, reader.size)
-        try:
-            _transfer(image, reader, writer, chunks, progress)
-            return writer.commit()
-        finally:
-            writer.cancel()
+        with closing(read_intact(catalog, image)) as blocks:
+            for data in blocks:
+                writer.write(data)
+                progress(len(data))
+        return writer.commit()
     finally:
-        reader.close()
+        writer.cancel()
 
 
-def _transfer(
-    image: Image,
-    reader: DataReader,
-    writer: DataWriter,
-    chunks: ChunkDigests | None,
-    progress: Progress,
-) -> None:
-    step = chunks.chunk_size if chunks else CHUNK_SIZE
-    for index, offset in enumerate(range(0, reader.size, step)):
-        data = reader.read_at(offset, step)
-        if chunks and hashlib.new(chunks.algo, data).digest() != chunks.digests[index]:
-            raise DataDamaged(image.name, offset)
-        writer.write(data)
-        progress(len(data))
+def same_place(catalog: Catalog, entry: Entry, store: str) -> Place:
+    """The path of an entry, in another store; folders are made as needed.
+
+    Raises AlreadyExists when something has the name there, NotAFolder when an image has
+    that of a folder, Conflict for an entry in the trash.
+    """
+    with catalog.write() as repository:
+        above: list[Folder] = []
+        folder = repository.folder(entry.folder)
+        while folder.kind is FolderKind.PLAIN:
+            above.append(folder)
+            folder = repository.folder(folder.parent)
+        if folder.kind is not FolderKind.STORE:
+            raise Conflict(entry.name, "is in the trash")
+        parent = top_folder(repository, store)
+        for model in reversed(above):
+            parent = _folder_like(repository, model, parent)
+        place = Place(parent.number, entry.name)
+        rules.check_free(repository, place)
+        return place
+
+
+def top_folder(repository: Repository, store: str) -> Folder:
+    """A store's own folder.  Raises NotFound."""
+    root = repository.root()
+    top = repository.folder_at(root.number, store) if root is not None else None
+    if top is None:
+        raise NotFound(store, "no such store is configured")
+    return top
+
+
+def _folder_like(repository: Repository, model: Folder, parent: Folder) -> Folder:
+    if repository.entry_at(parent.number, model.name) is not None:
+        raise NotAFolder(model.name, f"is an image in store {parent.store}")
+    present = repository.folder_at(parent.number, model.name)
+    return present or repository.add_folder(
+        parent.number, parent.store, model.name, FolderKind.PLAIN, model.owner, model.temporary
+    )
+
+
+def _begin(catalog: Catalog, image: Image, target: Store) -> Location:
+    """Note a copy that is about to be made, under the row an earlier one may have left."""
+    with catalog.read() as repository:
+        record = repository.upload(image.number)
+    if record is not None and is_gone(record.process):
+        recover(catalog)
+    left = _take_over(catalog, image, target.name)
+    if left is None:
+        return catalog.start_copy(image.number, target.name, this_process())
+    try:
+        # What its writer has left, and data that never got its entry.
+        target.delete(target.url_of(image.id))
+    except BaseException:
+        _forget_work(catalog, image.number)
+        raise
+    return left
+
+
+def _take_over(catalog: Catalog, image: Image, store: str) -> Location | None:
+    """The row of a copy to that store that was given up and could not be removed, now ours."""
+    at = now()
+    with catalog.write() as repository:
+        has_data = repository.image(image.number).status in HAS_DATA
+        if not has_data or repository.upload(image.number) is not None:
+            return None
+        for location in repository.locations_of(image.number):
+            if location.store == store and location.state is LocationState.PENDING:
+                repository.add_upload(UploadRecord(image.number, this_process(), "", at, at))
+                return location
+    return None
+
+
+def _take_back(catalog: Catalog, location: Location) -> None:
+    """Remove a copy that was not completed.
+
+    One that was stays: an exception between the catalog's commit and ours (a signal) must
+    not cost its data, which after a move is all there is.
+    """
+    with catalog.read() as repository:
+        fresh = [x for x in repository.locations_of(location.image) if x.number == location.number]
+    if not fresh or fresh[0].state is not LocationState.PENDING:
+        return
+    try:
+        delete_data(catalog, location)
+    except CatalogError:
+        # The store does not answer: the row stays, for the next copy or for fsck.
+        _forget_work(catalog, location.image)
+
+
+def _forget_work(catalog: Catalog, number: int) -> None:
+    with suppress(CatalogError), catalog.write() as repository:
+        repository.drop_upload(number)
+
+
+def _on_server(catalog: Catalog, image: Image, target: Store) -> str | None:
+    """The url of an intact copy that the target can have without us."""
+    if Capability.COPY not in target.capabilities or not isinstance(target, Reaching):
+        return None
+    with catalog.read() as repository:
+        damaged = rows.damaged(repository, image.number)
+        locations = repository.locations_of(image.number)
+    for location in locations:
+        if (
+            location.state is LocationState.ACTIVE
+            and location.url is not None
+            and location.store != target.name
+            and location.number not in damaged
+            and target.reaches(location.url)
+        ):
+            return location.url
+    return None
+
+
+def _check_size(image: Image, target: Store, url: str) -> None:
+    found = target.stat(url).size
+    if found != image.size:
+        target.delete(url)
+        reason = f"its copy of {image.name} has {found} bytes instead of {image.size}"
+        raise StoreUnavailable(target.name, reason)

@@ -24,7 +24,7 @@ from catalog.errors import (
     Protected,
 )
 from catalog.image import Entry, Folder, FolderKind, LocationState, Place, Visibility, now
-from catalog.repository import Repository
+from catalog.repository import Repository, copies
 from catalog.status import HAS_DATA, IN_PROGRESS, Status
 
 # -- folders ---------------------------------------------------------------------------
@@ -206,6 +206,22 @@ def check_deletable(repository: Repository, entry: Entry) -> None:
         for copy in copies
     ):
         raise Conflict(entry.name, "has copies in other stores: delete those first")
+
+
+def check_droppable(repository: Repository, entry: Entry) -> None:
+    """Raise Conflict unless another complete copy is as good as this one."""
+    here, number = entry.location.number, entry.image.number
+    complete = {
+        each.number
+        for each in repository.locations_of(number)
+        if each.state is LocationState.ACTIVE
+    }
+    others = complete - {here}
+    if not others:
+        raise Conflict(entry.name, "is the only complete copy")
+    damaged = copies.damaged(repository, number)
+    if others <= damaged and here not in damaged:
+        raise Conflict(entry.name, "is the only copy that is not damaged")
 
 
 def to_trash(repository: Repository, entry: Entry) -> None:

@@ -24,6 +24,7 @@ from pydantic_core import ErrorDetails
 
 from catalog.errors import InvalidSettings
 from catalog.stores.base import Capability
+from catalog.stores.glance_locations import explain_type
 from catalog.stores.registry import DRIVERS, open_store
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -111,6 +112,53 @@ class CatalogSettings(BaseModel):
         return path
 
 
+class CacheSettings(BaseModel):
+    """The `[cache]` section: verified chunks of remote images on this host's disk."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: Path = Field(default_factory=lambda: state_folder() / "cache")
+    """A folder on a local file system, shared by the programs of this host."""
+
+    size: int = Field(default=10 << 30, ge=0)
+    """Bytes of data it may hold, 256 MiB or more; 0 for none.  The last twentieth of the
+    file system stays free in any case."""
+
+    verify: Literal["strict", "lazy"] = "strict"
+    """`strict` hands out no byte before the digest of its chunk was compared.  `lazy` answers
+    a small read at random as the store sends it, and compares behind the reader's back."""
+
+    recheck: bool = False
+    """Compare a chunk on the cache's disk again when a program first reads it: for a disk
+    that is not trusted.  Reads are then never passed to the kernel directly."""
+
+    @field_validator("path")
+    @classmethod
+    def _is_absolute(cls, path: Path) -> Path:
+        if not path.is_absolute():
+            raise ValueError("should be an absolute path")
+        return path
+
+    @field_validator("size")
+    @classmethod
+    def _is_useful(cls, size: int) -> int:
+        if 0 < size < 1 << 28:
+            raise ValueError("should be 0, or at least 268435456 (256 MiB)")
+        return size
+
+
+class CommonStoreSettings(BaseModel):
+    """What a `[stores.NAME]` section may hold whatever its type."""
+
+    model_config = ConfigDict(frozen=True)
+
+    replicas: tuple[str, ...] = ()
+    """Stores that get a copy of every image uploaded to this one, in the background."""
+
+
+_COMMON = frozenset(CommonStoreSettings.model_fields)
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """A valid configuration."""
@@ -120,6 +168,10 @@ class Settings:
     catalog: CatalogSettings
     stores: Mapping[str, BaseModel]
     """Store name -> its section, validated by the model of its type."""
+    cache: CacheSettings = field(default_factory=lambda: CacheSettings(size=0))
+    """No cache unless the configuration, or its defaults, say so: `load` does."""
+    replicas: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Store name -> the stores that get a copy of what is uploaded to it."""
     sections: Mapping[str, BaseModel] = field(default_factory=dict)
     """The sections packages contribute; each is there, if need be with its defaults."""
 
@@ -137,11 +189,13 @@ def load(path: Path | None = None) -> Settings:
     """
     source, table = _read_first(path)
     contributed = {point.name: point.load() for point in entry_points(group="imagefs.settings")}
-    _refuse_unknown(source, table, ["catalog", "stores", *contributed])
+    _refuse_unknown(source, table, ["catalog", "stores", "cache", *contributed])
     settings = Settings(
         source=source,
         catalog=_section(source, "catalog", CatalogSettings, table.get("catalog", {})),
         stores=_stores(source, table.get("stores")),
+        replicas=_replicas(source, table.get("stores") or {}),
+        cache=_section(source, "cache", CacheSettings, table.get("cache", {})),
         sections=MappingProxyType(
             {
                 name: _section(source, name, model, table.get(name, {}))
@@ -149,7 +203,9 @@ def load(path: Path | None = None) -> Settings:
             }
         ),
     )
-    _check_default_store(settings)
+    writable = _writable(settings)
+    _check_default_store(settings, writable)
+    _check_replicas(settings, writable)
     return settings
 
 
@@ -160,9 +216,18 @@ def describe(settings: Settings) -> dict[str, Any]:
     return {
         "source": settings.source,
         "catalog": catalog,
-        "stores": _plain(settings.stores),
+        "stores": {
+            name: section | _plain_replicas(settings, name)
+            for name, section in _plain(settings.stores).items()
+        },
+        "cache": settings.cache.model_dump(mode="json"),
         **_plain(settings.sections),
     }
+
+
+def _plain_replicas(settings: Settings, store: str) -> dict[str, Any]:
+    replicas = settings.replicas.get(store)
+    return {"replicas": list(replicas)} if replicas else {}
 
 
 def _plain(sections: Mapping[str, BaseModel]) -> dict[str, Any]:
@@ -219,9 +284,14 @@ def _section(source: str, key: str, model: type[_Model], table: Any) -> _Model:
 def _explain(problem: ErrorDetails, model: type[BaseModel]) -> str:
     """What is allowed.  Never the value itself: it may be a secret."""
     if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
-        return f"unknown key; allowed: {_listed(model.model_fields)}"
+        return f"unknown key; allowed: {_listed(_allowed(model))}"
     message = problem["msg"].removeprefix("Value error, ")
     return message.replace("Input should", "should").replace("Field required", "is required")
+
+
+def _allowed(model: type[BaseModel]) -> set[str]:
+    is_store = any(model is of_store for of_store, _driver in DRIVERS.values())
+    return set(model.model_fields) | (_COMMON if is_store else set())
 
 
 def _stores(source: str, table: Any) -> Mapping[str, BaseModel]:
@@ -240,18 +310,44 @@ def _store(source: str, name: str, table: Any) -> BaseModel:
         _refuse(source, key, "should be a section")
     kind = str(table.get("type"))
     if kind not in DRIVERS:
-        _refuse(source, f"{key}.type", f"should be one of {_listed(DRIVERS)}")
+        allowed = f"should be one of {_listed(DRIVERS)}"
+        _refuse(source, f"{key}.type", explain_type(kind) or allowed)
     model, _ = DRIVERS[kind]
-    return _section(source, key, model, table)
+    own = {name: value for name, value in table.items() if name not in _COMMON}
+    return _section(source, key, model, own)
 
 
-def _check_default_store(settings: Settings) -> None:
-    """The default store must exist and take data."""
-    writable = [
+def _replicas(source: str, table: Mapping[str, Any]) -> Mapping[str, tuple[str, ...]]:
+    """What the stores' sections say that no driver needs to know."""
+    found = {}
+    for name, section in table.items():
+        common = {key: value for key, value in section.items() if key in _COMMON}
+        found[name] = _section(source, f"stores.{name}", CommonStoreSettings, common).replicas
+    return MappingProxyType({name: stores for name, stores in found.items() if stores})
+
+
+def _writable(settings: Settings) -> list[str]:
+    """The stores that take data."""
+    return [
         name
         for name, store in settings.stores.items()
         if Capability.WRITE in open_store(name, store).capabilities
     ]
+
+
+def _check_replicas(settings: Settings, writable: list[str]) -> None:
+    """Replicas go to other stores that exist and take data, one to each."""
+    for name, stores in settings.replicas.items():
+        allowed = [other for other in writable if other != name]
+        if not set(stores) <= set(allowed) or len(set(stores)) < len(stores):
+            told = (
+                f"should be some of {_listed(allowed)}" if allowed else "no other store takes data"
+            )
+            _refuse(settings.source, f"stores.{name}.replicas", told)
+
+
+def _check_default_store(settings: Settings, writable: list[str]) -> None:
+    """The default store must exist and take data."""
     if settings.catalog.default_store not in writable:
         allowed = f"should be one of {_listed(writable)}" if writable else "no store takes data"
         _refuse(settings.source, "catalog.default_store", allowed)

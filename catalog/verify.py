@@ -1,8 +1,9 @@
 """Reading an image's data and comparing it with the digests recorded at upload.
 
-Users: the commands `verify` and `export`.  Scope: finds out; the only thing it changes is
-to record digests for an image that has none yet (an external location).  Threading: any
-thread; memory is one chunk, whatever the size of the image.
+Users: the commands `verify` and `export`, `repair`.  Scope: finds out; all it changes is to
+record digests for an image that has none yet (an external location), and to mark the
+copies that are damaged, so that they are read last.  Threading: any thread; memory is one
+chunk, whatever the size of the image.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from catalog import access
 from catalog.access import Principal
 from catalog.attributes import hash_algorithm
 from catalog.catalog import Catalog
-from catalog.errors import CatalogError, DataDamaged, DigestMismatch
+from catalog.errors import CatalogError, DataDamaged, DigestMismatch, NotFound
 from catalog.image import CHUNK_SIZE, ChunkDigests, Image, Location, LocationState
 from catalog.reader import open_image
 from catalog.replicate import Progress, no_progress
+from catalog.repository import copies as rows
 from catalog.stores.base import DataReader
 
 
@@ -33,6 +35,8 @@ class Verdict(StrEnum):
     RECORDED = "recorded"
     """It had no digests (an external location); it has those of the data as it is now."""
     UNREADABLE = "unreadable"
+    REPAIRED = "repaired"
+    """It was damaged or missing, and was written anew from good copies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +78,30 @@ def verify(
         if location.state is LocationState.ACTIVE and location.url is not None:
             try:
                 if image.os_hash_value is not None:
-                    yield _verify_copy(catalog, image, location, chunks, progress)
+                    yield verify_copy(catalog, image, location, chunks, progress)
                 elif access.owns(principal, image.owner):
                     yield _record_digests(catalog, image, location, progress)
                 else:
                     detail = "it has no digests: its owner's verify records them"
                     yield Verified(image, location.store, Verdict.UNVERIFIED, detail)
             except CatalogError as error:
+                if isinstance(error, NotFound):
+                    _mark(catalog, location, True)
                 yield Verified(image, location.store, Verdict.UNREADABLE, str(error))
+
+
+def _mark(catalog: Catalog, location: Location, is_bad: bool) -> None:
+    """Note what was found out about a copy, if it is still the same and that is news."""
+    with catalog.read() as repository:
+        if (location.number in rows.damaged(repository, location.image)) is is_bad:
+            return
+    with catalog.write() as repository:
+        if location not in repository.locations_of(location.image):
+            return
+        if is_bad:
+            rows.mark_damaged(repository, location.number)
+        else:
+            rows.clear_damaged(repository, location.number, location.image)
 
 
 def read_verified(catalog: Catalog, image: Image, principal: Principal) -> Iterator[bytes]:
@@ -106,7 +126,23 @@ def read_verified(catalog: Catalog, image: Image, principal: Principal) -> Itera
         reader.close()
 
 
-def _verify_copy(
+def verify_copy(
+    catalog: Catalog,
+    image: Image,
+    location: Location,
+    chunks: ChunkDigests | None,
+    progress: Progress = no_progress,
+) -> Verified:
+    """Read one complete copy back, and mark it if it is damaged.
+
+    Raises NotFound, StoreUnavailable.
+    """
+    verified = _read_back(catalog, image, location, chunks, progress)
+    _mark(catalog, location, verified.is_bad)
+    return verified
+
+
+def _read_back(
     catalog: Catalog,
     image: Image,
     location: Location,

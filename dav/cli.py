@@ -18,6 +18,7 @@ from catalog.deletion import recover
 from catalog.errors import InvalidSettings
 from catalog.notify import notify, watchdog_interval
 from catalog.process import raise_file_limit, this_process
+from catalog.replicas import Replicator
 from dav.settings import DavSettings
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 _DRAIN = 30.0
 """Seconds that running requests have to end at a stop."""
 _HEARTBEAT = 60.0
+_STOP = 5.0
+"""Seconds that a copy in the background has to be taken back at a stop."""
 
 
 @click.command()
@@ -52,6 +55,8 @@ def dav(session: Session, listen: str | None, anonymous: str | None) -> None:
     if settings.tls_certificate is not None and settings.tls_key is not None:
         tls = TlsFiles(settings.tls_certificate, settings.tls_key)
     server = Server(app, settings.address, tls=tls)
+    replicator = Replicator(session.catalog)
+    replicator.start()
     server.start()
     scheme = "https" if tls else "http"
     log.info("serving at %s://%s:%d/", scheme, settings.address[0], server.port)
@@ -59,6 +64,7 @@ def dav(session: Session, listen: str | None, anonymous: str | None) -> None:
     _until_stopped(session)
     notify("STOPPING=1")
     server.stop(_DRAIN)
+    replicator.stop(_STOP)
 
 
 def _settings(session: Session, **given: str | None) -> DavSettings:

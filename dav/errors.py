@@ -44,6 +44,8 @@ STATUS: Mapping[type[CatalogError], HTTPStatus] = {
     errors.DataDamaged: _S.BAD_GATEWAY,
     errors.ImageKilled: _S.NOT_FOUND,
     errors.StoreUnavailable: _S.SERVICE_UNAVAILABLE,
+    errors.StoreBusy: _S.SERVICE_UNAVAILABLE,
+    errors.DataChanged: _S.SERVICE_UNAVAILABLE,
     errors.NotSupported: _S.FORBIDDEN,
     errors.CatalogUnavailable: _S.SERVICE_UNAVAILABLE,
     errors.NoCatalog: _S.SERVICE_UNAVAILABLE,

@@ -39,6 +39,8 @@ ERRNO: Mapping[type[CatalogError], int] = {
     errors.DataDamaged: errno.EIO,
     errors.ImageKilled: errno.EIO,
     errors.StoreUnavailable: errno.EIO,
+    errors.StoreBusy: errno.EIO,
+    errors.DataChanged: errno.EIO,
     # What link(2) and symlink(2) answer where there are no such links.
     errors.NotSupported: errno.EPERM,
     errors.CatalogUnavailable: errno.EIO,

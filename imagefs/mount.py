@@ -20,6 +20,7 @@ from catalog.deletion import ABANDONED_AFTER, recover
 from catalog.errors import CatalogError
 from catalog.notify import notify, watchdog_interval
 from catalog.process import this_process
+from catalog.replicas import Replicator
 from catalog.vfs import Vfs
 from imagefs.feed import Feed
 from imagefs.handles import Handles
@@ -38,6 +39,8 @@ _MAX_TASKS = 1000
 # What is held open is published soon; that this process lives, now and then.
 _HOUSEKEEPING = 5.0
 _HEARTBEAT = 60.0
+# Seconds that a copy in the background has to be taken back at a stop.
+_STOP = 5.0
 
 
 class Mount:
@@ -58,12 +61,15 @@ class Mount:
         for image in recover(self._vfs.catalog):
             log.warning("%s (%s): killed: its upload was cut off", image.name, image.id)
         operations = Operations(self._vfs, self._threads)
+        replicator = Replicator(self._vfs.catalog)
         pyfuse3.init(operations, str(self._mountpoint), self._options)
+        replicator.start()
         try:
             trio.run(self._serve, operations, ready)
         finally:
             # Lazily: a program with a file open must not keep a dead mount alive.
             pyfuse3.close(unmount=is_mounted(self._mountpoint))
+            replicator.stop(_STOP)
             self._report(operations.handles)
 
     async def _serve(self, operations: Operations, ready: Callable[[], None]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.catalog.actions import some_bytes
+from tests.servers.swift import Swift, swift
 
 # Started in the background of a shell, SIGINT would be ignored, by all we start as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -52,3 +53,10 @@ def source(tmp_path: Path, data: bytes) -> Path:
     path.write_bytes(data)
     os.utime(path, ns=(1_600_000_000_123_456_789, 1_600_000_000_123_456_789))
     return path
+
+
+@pytest.fixture(scope="session")
+def swift_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
+    """A Swift with tempauth and s3api, for the tests of the drivers and of the mount."""
+    with swift(tmp_path_factory.mktemp("swift")) as server:
+        yield server

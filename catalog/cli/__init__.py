@@ -13,7 +13,17 @@ from collections.abc import Sequence
 
 import click
 
-from catalog.cli import admin, changing, checking, doctor, listing, transfer, users
+from catalog.cli import (
+    admin,
+    cache,
+    changing,
+    checking,
+    doctor,
+    evacuation,
+    listing,
+    transfer,
+    users,
+)
 from catalog.cli.program import main
 
 __all__ = ["commands", "main"]
@@ -25,6 +35,7 @@ commands: Sequence[click.Command] = (
     transfer.add,
     transfer.export,
     transfer.replicate,
+    evacuation.evacuate,
     changing.set_fields,
     changing.unset,
     changing.tag,
@@ -37,6 +48,7 @@ commands: Sequence[click.Command] = (
     checking.fsck,
     admin.store,
     admin.config,
+    cache.cache,
     users.user,
     users.member,
     doctor.doctor,

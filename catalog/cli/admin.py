@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import click
@@ -11,6 +12,9 @@ from catalog.cli.output import human_size, json_array, json_document, json_optio
 from catalog.cli.session import Session, pass_session
 from catalog.errors import CatalogError
 from catalog.stores.base import Store
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+"""A key that TOML takes without quotes."""
 
 
 @click.command()
@@ -96,11 +100,20 @@ def show_config(session: Session, as_json: bool) -> None:
     stores = described.pop("stores")
     sections = described | {f"stores.{name}": section for name, section in stores.items()}
     for name, section in sections.items():
-        line(f"[{name}]")
-        for key, value in section.items():
+        _print_section(name, section)
+
+
+def _print_section(name: str, section: dict[str, Any]) -> None:
+    """Print a table of the configuration as TOML, and those in it behind it."""
+    line(f"[{name}]")
+    for key, value in section.items():
+        if not isinstance(value, dict):
             # JSON writes numbers, texts, truth values and lists as TOML does.
-            text = "# unset" if value is None else json.dumps(value, ensure_ascii=False)
+            text = json.dumps(value, ensure_ascii=False)
             line(f"# {key} is unset" if value is None else f"{key} = {text}")
+    for key, value in section.items():
+        if isinstance(value, dict):
+            _print_section(f"{name}.{key if _BARE_KEY.fullmatch(key) else json.dumps(key)}", value)
 
 
 @config.command("check")

@@ -29,16 +29,17 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("images", metavar="[IMAGE]...", nargs=-1)
+@click.option("--repair", is_flag=True, help="Write a bad copy anew from the good ones.")
 @json_option
 @pass_session
-def verify(session: Session, images: tuple[str, ...], as_json: bool) -> int:
+def verify(session: Session, images: tuple[str, ...], repair: bool, as_json: bool) -> int:
     """Read each IMAGE back, every copy of it, and compare every chunk; without one, all."""
     codes: list[int] = []
 
     def results() -> Iterator[Verified]:
         for image in _to_verify(session, images, codes):
             try:
-                for verified in _verify(session, image):
+                for verified in _verify(session, image, repair):
                     codes.append(FAILURE if verified.is_bad else OK)
                     yield verified
             except CatalogError as error:
@@ -140,13 +141,15 @@ def _to_verify(session: Session, images: tuple[str, ...], codes: list[int]) -> I
             codes.append(exit_code(error))
 
 
-def _verify(session: Session, image: Image) -> Iterator[Verified]:
+def _verify(session: Session, image: Image, repair: bool) -> Iterator[Verified]:
+    from catalog.repair import verify_and_repair
     from catalog.verify import verify as read_back
 
+    check = verify_and_repair if repair else read_back
     with session.catalog.read() as repository:
         copies = len(repository.locations_of(image.number))
     with progress_bar(image.name, image.size * copies) as progress:
-        yield from read_back(session.catalog, image, session.principal, progress=progress)
+        yield from check(session.catalog, image, session.principal, progress=progress)
 
 
 def _print_verified(verified: Verified) -> None:

@@ -48,6 +48,8 @@ EXIT_CODES: Mapping[type[CatalogError], int] = {
     errors.DataDamaged: FAILURE,
     errors.ImageKilled: FAILURE,
     errors.StoreUnavailable: TRY_AGAIN,
+    errors.StoreBusy: TRY_AGAIN,
+    errors.DataChanged: TRY_AGAIN,
     errors.NotSupported: FAILURE,
     errors.CatalogUnavailable: TRY_AGAIN,
     errors.NoCatalog: NO_CATALOG,

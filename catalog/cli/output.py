@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -111,3 +112,24 @@ def progress_bar(label: str, size: int | None) -> Iterator[Callable[[int], None]
         return
     with click.progressbar(length=size, label=label, file=sys.stderr) as bar:
         yield bar.update
+
+
+@contextmanager
+def transfer_bar(label: str, size: int) -> Iterator[Callable[[int], None]]:
+    """As `progress_bar`, with the bytes carried so far and their rate."""
+    if not sys.stderr.isatty():
+        yield lambda _size: None
+        return
+    begun, done = time.monotonic(), 0
+    shown: Callable[[str | None], str | None] = str
+    with click.progressbar(
+        length=size, label=printable(label), file=sys.stderr, item_show_func=shown
+    ) as bar:
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            rate = done / max(time.monotonic() - begun, 0.001)
+            bar.update(count, f"{human_size(done)}, {human_size(int(rate))}/s")
+
+        yield advance

@@ -16,10 +16,17 @@ import click
 from catalog import names
 from catalog.cli import sources
 from catalog.cli.assignments import property_option
-from catalog.cli.output import json_document, json_option, line, progress_bar, report
+from catalog.cli.output import (
+    json_document,
+    json_option,
+    line,
+    progress_bar,
+    report,
+    transfer_bar,
+)
 from catalog.cli.session import Session, pass_session
 from catalog.cli.sources import Source
-from catalog.cli.targets import find
+from catalog.cli.targets import absolute, find
 from catalog.errors import (
     AlreadyExists,
     CatalogError,
@@ -104,19 +111,16 @@ def export(session: Session, image: str, file: str) -> None:
 @click.command()
 @click.argument("image")
 @click.argument("store")
+@click.option("--name", metavar="PATH", help="Its path in that store; else the image's name.")
 @json_option
 @pass_session
-def replicate(session: Session, image: str, store: str, as_json: bool) -> None:
+def replicate(session: Session, image: str, store: str, name: str | None, as_json: bool) -> None:
     """Copy IMAGE to another STORE as well, verified while it is copied."""
-    from catalog.image import Place
-
     vfs = session.vfs
     vfs.catalog.store(store)
     found = find(vfs, image).image
-    folder = vfs.resolve(f"/{store}")
-    assert isinstance(folder, Folder)
-    place = Place(folder.number, found.name)
-    with progress_bar(found.name, found.size) as progress:
+    place = vfs.place(absolute(f"{store}/{(name or found.name).strip('/')}"))
+    with transfer_bar(found.name, found.size) as progress:
         entry = vfs.link(found.number, place, session.principal, progress=progress)
     _tell(entry.image, vfs.path(entry), as_json)
 

@@ -120,6 +120,12 @@ class Store(Protocol):
     """The store's name in the configuration: its folder in the tree."""
     capabilities: Capability
 
+    def initialize(self) -> None:
+        """Make what the store keeps its data in (`imagefs init`), if that is ours to make.
+
+        Idempotent.  Raises StoreUnavailable.
+        """
+
     def check(self) -> None:
         """Raise StoreUnavailable unless the store answers now.  Cheap."""
 
@@ -175,5 +181,35 @@ class Store(Protocol):
         Returns where it is now, for a person to read.  Raises NotFound, NotSupported.
         """
 
+    def leftovers(self, older_than: float) -> Iterator[str]:
+        """What writers that died have left where no key shows it (parts, segments), for fsck.
+
+        Names begun more than `older_than` seconds ago, for `drop_leftover` and for a
+        person to read.  Raises StoreUnavailable.
+        """
+
+    def drop_leftover(self, name: str) -> None:
+        """Remove what `leftovers` told.  Idempotent.  Raises Conflict if it is in use after all,
+        StoreUnavailable.
+        """
+
     def close(self) -> None:
         """Release connections and threads."""
+
+
+class NothingToMake:
+    """For stores that somebody else has made: a bucket, a pool, a web server."""
+
+    def initialize(self) -> None:
+        """Nothing is made."""
+
+
+class LeavesNothing:
+    """For stores whose dead writers leave nothing that `delete` or recovery would not find."""
+
+    def leftovers(self, older_than: float) -> Iterator[str]:
+        """Nothing."""
+        return iter(())
+
+    def drop_leftover(self, name: str) -> None:
+        """There is none."""

@@ -13,23 +13,26 @@ from __future__ import annotations
 
 import os
 import secrets
-import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, PositiveFloat, field_validator, model_validator
 
 from catalog.errors import CatalogError, InvalidName, NotFound, StoreUnavailable
-from catalog.stores.base import Capability, Stat, Usage
+from catalog.stores.base import Capability, LeavesNothing, Stat, Usage
+from catalog.stores.file_reader import FilesystemReader, etag_of
 from catalog.stores.marked_folder import MarkedFolder, os_errors
+from catalog.stores.policy.settings import PolicySettings
 from catalog.stores.sparse import copy_sparse
 
 STAGING = ".staging"
 QUARANTINE = ".quarantine"
 
 _SCHEME = "file://"
+_OTHER_SCHEME = "filesystem://"
+"""Glance reads this one as well."""
 _KEY_MAX = 200
 """Characters of a key: leaves room in a file name for the suffix staging appends."""
 
@@ -42,6 +45,13 @@ class FilesystemStoreSettings(BaseModel):
     type: Literal["filesystem"] = "filesystem"
     path: Path
     """The folder; absolute."""
+    io_timeout: PositiveFloat | None = None
+    """Seconds without an answer after which the server of a shared folder (NFS) has failed.
+
+    Unset for a local disk, whose files programs then read directly.
+    """
+    policy: PolicySettings | None = None
+    """Only with `io_timeout`: the folder is then as remote as any server's."""
 
     @field_validator("path")
     @classmethod
@@ -50,8 +60,14 @@ class FilesystemStoreSettings(BaseModel):
             raise ValueError("must be an absolute path without '..'")
         return path
 
+    @model_validator(mode="after")
+    def _is_remote_for_a_policy(self) -> FilesystemStoreSettings:
+        if self.policy is not None and self.io_timeout is None:
+            raise ValueError("policy is for a folder on a server: set io_timeout as well")
+        return self
 
-class FilesystemStore:
+
+class FilesystemStore(LeavesNothing):
     """A folder of one local or shared file system."""
 
     capabilities = Capability.WRITE | Capability.COPY | Capability.STAGING | Capability.LISTING
@@ -77,16 +93,20 @@ class FilesystemStore:
     def open(self, url: str) -> FilesystemReader:
         """Open an object to read.  Raises NotFound, StoreUnavailable."""
         key = self._key_of(url)
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-        with self._folder.opened() as folder, os_errors(url, missing=NotFound):
-            return FilesystemReader(url, os.open(key, flags, dir_fd=folder))
+
+        def open_file() -> int:
+            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+            with self._folder.opened() as folder, os_errors(url, missing=NotFound):
+                return os.open(key, flags, dir_fd=folder)
+
+        return FilesystemReader(url, open_file)
 
     def stat(self, url: str) -> Stat:
         """Size, and an etag of inode, size and time.  Raises NotFound, StoreUnavailable."""
         key = self._key_of(url)
         with self._folder.opened() as folder, os_errors(url, missing=NotFound):
             found = os.stat(key, dir_fd=folder, follow_symlinks=False)
-        return Stat(found.st_size, f"{found.st_ino:x}-{found.st_size:x}-{found.st_mtime_ns:x}")
+        return Stat(found.st_size, etag_of(found))
 
     def writer(self, key: str, size: int | None = None) -> FilesystemWriter:
         """Start storing an object; `size` is no reason to refuse, as it may have holes.
@@ -169,47 +189,9 @@ class FilesystemStore:
         in the settings, and nobody may conclude that the data is lost.
         """
         parent, _, key = url.rpartition("/")
-        if parent != f"{_SCHEME}{self._folder.path}":
+        if parent not in (f"{_SCHEME}{self._folder.path}", f"{_OTHER_SCHEME}{self._folder.path}"):
             raise StoreUnavailable(self.name, f"{url} is not inside {self._folder.path}")
         return _checked(key)
-
-
-class FilesystemReader:
-    """An open file.  Safe from several threads: it has no position."""
-
-    def __init__(self, url: str, fd: int) -> None:
-        """Take over `fd`.  Raises NotFound if it is not of a regular file."""
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            os.close(fd)
-            raise NotFound(url, "is not a regular file")
-        self._url = url
-        self._fd = fd
-        self.size = found.st_size
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        """The bytes `[offset, offset + size)`, cut at the end.  Raises StoreUnavailable."""
-        wanted = max(0, min(size, self.size - offset))
-        parts: list[bytes] = []
-        with os_errors(self._url):
-            while wanted:
-                part = os.pread(self._fd, wanted, offset)
-                if not part:
-                    raise StoreUnavailable(self._url, f"the file was cut off before {offset}")
-                parts.append(part)
-                offset += len(part)
-                wanted -= len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def fileno(self) -> int:
-        """The open file."""
-        return self._fd
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
 
 
 class FilesystemWriter:
@@ -253,6 +235,11 @@ class FilesystemWriter:
         """Copy an open file instead of `write`s, holes kept.  Raises as `write`."""
         with os_errors(self._url):
             copy_sparse(fd, self._fd)
+
+    def sync(self) -> None:
+        """Make what was written durable, and nothing visible.  Raises as `write`."""
+        with os_errors(self._url):
+            os.fsync(self._fd)
 
     def commit(self) -> str:
         """Flush the file, rename it to its key, flush the folder; return the url."""

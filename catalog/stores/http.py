@@ -8,59 +8,39 @@ is the range asked for, of the object seen when it was opened.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
 from urllib.parse import urljoin
 
-from pydantic import BaseModel, ConfigDict, FilePath, PositiveFloat, field_validator
 from requests import PreparedRequest, Request, RequestException, Response
 from urllib3.exceptions import HTTPError
 from urllib3.util import parse_url
 
-from catalog.errors import InvalidValue, NotFound, NotSupported, ReadOnlyStore, StoreUnavailable
-from catalog.stores.address_filter import (
-    AddressFilter,
-    AllowedHost,
-    FilteredAdapter,
-    Lookup,
-    look_up,
+from catalog.errors import InvalidValue, NotSupported, ReadOnlyStore, StoreUnavailable
+from catalog.stores.address_filter import AddressFilter, FilteredAdapter, Lookup, look_up
+from catalog.stores.base import Capability, DataWriter, LeavesNothing, NothingToMake, Stat, Usage
+from catalog.stores.glance_locations import DROPPED
+from catalog.stores.http_answers import (
+    body,
+    conditions,
+    etag_of,
+    http_errors,
+    is_empty,
+    other_range,
+    part_of,
+    shown,
+    verify,
 )
-from catalog.stores.base import Capability, DataWriter, Stat, Usage
+from catalog.stores.http_settings import HttpStoreSettings
+
+__all__ = ["HttpReader", "HttpStore", "HttpStoreSettings"]
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = {301, 302, 303, 307, 308}
 _EXPIRED = {401, 403, 404, 410}
-_CONNECTIONS = 16
-"""Per server: about as many threads as read at once."""
-
-_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+)")
 
 
-class HttpStoreSettings(BaseModel):
-    """`[stores.NAME]` with `type = "http"`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    type: Literal["http"] = "http"
-    allow_hosts: tuple[str, ...] = ()
-    """Servers permitted though they have no public address: host, host:port, network/bits."""
-    timeout: PositiveFloat = 30
-    """Seconds without an answer, or without further data, before a server is given up."""
-    ca_bundle: FilePath | None = None
-    """PEM file of the authorities to trust instead of the public ones."""
-
-    @field_validator("allow_hosts")
-    @classmethod
-    def _readable(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
-        for host in hosts:
-            AllowedHost.parse(host)
-        return hosts
-
-
-class HttpStore:
+class HttpStore(NothingToMake, LeavesNothing):
     """Objects on other people's servers.  The catalog holds their URLs, they the data."""
 
     capabilities = Capability.EXTERNAL
@@ -70,7 +50,8 @@ class HttpStore:
         self._settings = settings
         # An adapter without a Session: a Session would add cookies, .netrc, proxies of
         # the environment and unfiltered redirects, and is not promised to be thread-safe.
-        self._adapter = FilteredAdapter(AddressFilter(settings.allow_hosts, look_up), _CONNECTIONS)
+        permitted = AddressFilter(settings.allow_hosts, look_up)
+        self._adapter = FilteredAdapter(permitted, settings.policy.requests)
 
     def check(self) -> None:
         """There is no one server to ask."""
@@ -124,27 +105,40 @@ class HttpStore:
         """Close the pool of connections."""
         self._adapter.close()
 
-    def get(self, url: str, offset: int, size: int) -> Response:
-        """GET the range `[offset, offset + size)`, by hand through up to 5 redirects.
+    def get(self, url: str, wanted: range, etag: str = "") -> Response:
+        """GET the bytes `wanted`, by hand through up to 5 redirects; of `etag`'s object only.
 
         The body is not read yet; the caller closes the response.  Raises
         StoreUnavailable, Forbidden, InvalidValue.
         """
         at = url
         for _ in range(_MAX_REDIRECTS + 1):
-            response = self._send(_ranged_request(at, offset, size))
+            response = self._send(at, _headers(wanted, etag))
             target = response.headers.get("Location")
             if response.status_code not in _REDIRECTS or target is None:
                 return response
             response.close()
             at = _redirected(at, target)
-        raise StoreUnavailable(url, f"redirects more than {_MAX_REDIRECTS} times")
+        raise StoreUnavailable(shown(url), f"redirects more than {_MAX_REDIRECTS} times")
 
-    def _send(self, request: PreparedRequest) -> Response:
-        timeout = self._settings.timeout
-        verify = str(self._settings.ca_bundle) if self._settings.ca_bundle else True
-        with _http_errors(str(request.url)):
-            return self._adapter.send(request, stream=True, timeout=timeout, verify=verify)
+    def body(self, url: str, response: Response, size: int) -> bytes:
+        """Exactly `size` bytes of a response's body.  Raises StoreUnavailable."""
+        return body(url, response, size, self._settings.timeout)
+
+    def _send(self, url: str, headers: Mapping[str, str]) -> Response:
+        """Ask the very server of `url`, with what is set of it and of no other."""
+        request = _prepared(url, headers)
+        server = self._settings.server(str(request.url))
+        request.headers.update(server.authorization())
+        bundle = self._settings.ca_bundle
+        with http_errors(url):
+            return self._adapter.send(
+                request,
+                stream=True,
+                timeout=self._settings.timeout,
+                verify=str(bundle) if bundle else True,
+                cert=server.certificate(),
+            )
 
     def _probe(self, url: str) -> tuple[Stat, str]:
         """What an object is, and the URL that answered in the end.
@@ -152,14 +146,14 @@ class HttpStore:
         By the GET of its first byte rather than HEAD: what is seen is then what reads
         will see, and a server without ranges is refused before anybody relies on it.
         """
-        with self.get(url, 0, 1) as response:
-            if _is_empty(response):
-                return Stat(0, _etag(response)), str(response.url)
-            first, total = _answered_range(url, response)
-            if first != range(1):
-                raise StoreUnavailable(url, _other_range(response))
-            _body(url, response, 1)
-            return Stat(total, _etag(response)), str(response.url)
+        with self.get(url, range(1)) as response:
+            if is_empty(response):
+                return Stat(0, etag_of(response)), str(response.url)
+            found, total = part_of(url, response)
+            if found != range(1):
+                raise other_range(url, response)
+            self.body(url, response, 1)
+            return Stat(total, etag_of(response)), str(response.url)
 
 
 class HttpReader:
@@ -178,14 +172,14 @@ class HttpReader:
     def read_at(self, offset: int, size: int) -> bytes:
         """The bytes `[offset, offset + size)`, cut at the end.
 
-        Raises NotFound; StoreUnavailable, also if the object is not the one opened.
+        Raises NotFound, StoreUnavailable; DataChanged if the object is not the one opened.
         """
         wanted = range(offset, min(offset + size, self.size))
         if not wanted:
             return b""
         with self._ask(wanted) as response:
-            self._verify(response, wanted)
-            return _body(self._url, response, len(wanted))
+            verify(self._url, response, wanted, self._opened)
+            return self._store.body(self._url, response, len(wanted))
 
     def fileno(self) -> int | None:
         """None: there is no file."""
@@ -195,39 +189,40 @@ class HttpReader:
         """Connections belong to the store."""
 
     def _ask(self, wanted: range) -> Response:
-        response = self._store.get(self._answered, wanted.start, len(wanted))
+        response = self._store.get(self._answered, wanted, self._opened.etag)
         if response.status_code in _EXPIRED and self._answered != self._url:
             # Redirects often lead to signed URLs that hold for minutes.
             response.close()
-            response = self._store.get(self._url, wanted.start, len(wanted))
+            response = self._store.get(self._url, wanted, self._opened.etag)
             self._answered = str(response.url)
         return response
 
-    def _verify(self, response: Response, wanted: range) -> None:
-        answered, total = _answered_range(self._url, response)
-        if Stat(total, _etag(response)) != self._opened:
-            raise StoreUnavailable(self._url, "has changed on the server since it was opened")
-        if answered != wanted:
-            raise StoreUnavailable(self._url, _other_range(response))
 
-
-def _ranged_request(url: str, offset: int, size: int) -> PreparedRequest:
-    """The request for `[offset, offset + size)`.  Raises InvalidValue for a bad URL."""
-    headers = {
-        "Range": f"bytes={offset}-{offset + size - 1}",
+def _headers(wanted: range, etag: str) -> dict[str, str]:
+    """What every request of the bytes `wanted` says, of the object `etag` only."""
+    return {
+        "Range": f"bytes={wanted.start}-{wanted.stop - 1}",
         # Of a compressed representation the ranges would be other bytes.
         "Accept-Encoding": "identity",
         "User-Agent": "imagefs",
+        **conditions(etag),
     }
+
+
+def _prepared(url: str, headers: Mapping[str, str]) -> PreparedRequest:
+    """The request of a URL.  Raises InvalidValue for a bad one."""
+    scheme = url.partition("://")[0].lower()
+    if scheme in DROPPED:
+        raise InvalidValue(f"{scheme}://…", DROPPED[scheme])
     try:
         parts = parse_url(url)
         if parts.scheme not in ("http", "https") or not parts.host:
-            raise InvalidValue(url, "is not an http or https URL")
+            raise InvalidValue(shown(url), "is not an http or https URL")
         if parts.auth is not None:
-            raise InvalidValue(parts._replace(auth=None).url, "a URL must not hold a credential")
+            raise InvalidValue(shown(url), "a URL must not hold a credential")
         return Request("GET", url, headers).prepare()
     except (HTTPError, RequestException, ValueError) as error:
-        raise InvalidValue(url, "is not a valid URL") from error
+        raise InvalidValue(shown(url), "is not a valid URL") from error
 
 
 def _redirected(url: str, target: str) -> str:
@@ -235,68 +230,7 @@ def _redirected(url: str, target: str) -> str:
     try:
         found = urljoin(url, target)
     except ValueError as error:
-        raise StoreUnavailable(url, f"redirects to {target!r}") from error
+        raise StoreUnavailable(shown(url), f"redirects to {shown(target)!r}") from error
     if url.lower().startswith("https:") and not found.lower().startswith("https:"):
-        raise StoreUnavailable(url, f"redirects from https to {found}")
+        raise StoreUnavailable(shown(url), f"redirects from https to {shown(found)}")
     return found
-
-
-def _is_empty(response: Response) -> bool:
-    """Whether the answer to `bytes=0-0` says that the object has no bytes."""
-    headers = response.headers
-    return (response.status_code == 416 and headers.get("Content-Range") == "bytes */0") or (
-        response.status_code == 200 and headers.get("Content-Length") == "0"
-    )
-
-
-def _answered_range(url: str, response: Response) -> tuple[range, int]:
-    """The bytes a response says it holds, and the size of the whole object.
-
-    Raises NotFound; StoreUnavailable if it is anything but a plain part.
-    """
-    status = response.status_code
-    if status in (404, 410):
-        raise NotFound(url)
-    if status == 200:
-        raise StoreUnavailable(url, "the server ignores Range: it sent the whole object")
-    if status != 206:
-        raise StoreUnavailable(url, f"the server answered {status} {response.reason}")
-    encoding = response.headers.get("Content-Encoding", "identity")
-    if encoding.lower() != "identity":
-        raise StoreUnavailable(url, f"the server sent it with Content-Encoding {encoding}")
-    found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-    if found is None or found[1] is None:
-        raise StoreUnavailable(url, _other_range(response))
-    return range(int(found[1]), int(found[2]) + 1), int(found[3])
-
-
-def _other_range(response: Response) -> str:
-    asked = response.request.headers["Range"]
-    got = response.headers.get("Content-Range", "nothing")
-    return f"the server was asked for {asked} and answered with {got}"
-
-
-def _etag(response: Response) -> str:
-    return response.headers.get("ETag") or response.headers.get("Last-Modified", "")
-
-
-def _body(url: str, response: Response, size: int) -> bytes:
-    """Exactly `size` bytes of body.  Raises StoreUnavailable."""
-    with _http_errors(url):
-        # One more than wanted: reads on to the end, so that the connection is reused.
-        data: bytes = response.raw.read(size + 1, decode_content=False)
-    if len(data) != size:
-        raise StoreUnavailable(url, f"the server sent {len(data)} bytes or more instead of {size}")
-    return data
-
-
-@contextmanager
-def _http_errors(url: str) -> Iterator[None]:
-    """Turn what requests and urllib3 raise into StoreUnavailable with the inmost reason."""
-    try:
-        yield
-    except (RequestException, HTTPError, OSError) as error:
-        cause: BaseException = error
-        while (inner := cause.__cause__ or cause.__context__) is not None:
-            cause = inner
-        raise StoreUnavailable(url, str(cause)) from error

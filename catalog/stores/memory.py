@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
 from catalog.errors import NotFound, StoreFull
-from catalog.stores.base import Capability, Stat, Usage
+from catalog.stores.base import Capability, LeavesNothing, NothingToMake, Stat, Usage
 
 
 class MemoryStoreSettings(BaseModel):
@@ -28,7 +28,7 @@ class MemoryStoreSettings(BaseModel):
     """Bytes the store takes before it is full; None for no limit."""
 
 
-class MemoryStore:
+class MemoryStore(NothingToMake, LeavesNothing):
     """Objects in a dictionary, gone with the process."""
 
     capabilities = Capability.WRITE | Capability.COPY | Capability.LISTING

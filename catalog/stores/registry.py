@@ -11,9 +11,19 @@ from typing import Any, Protocol
 from pydantic import BaseModel
 
 from catalog.stores.base import Store
-from catalog.stores.filesystem import FilesystemStore, FilesystemStoreSettings
+from catalog.stores.filesystem import FilesystemStoreSettings
 from catalog.stores.http import HttpStore, HttpStoreSettings
 from catalog.stores.memory import MemoryStore, MemoryStoreSettings
+from catalog.stores.patient import open_folder
+from catalog.stores.policy.remote import RemoteStore
+from catalog.stores.policy.settings import RemoteStoreSettings
+from catalog.stores.rbd.connection import RbdStoreSettings
+from catalog.stores.rbd.store import RbdStore
+from catalog.stores.s3.settings import S3StoreSettings
+from catalog.stores.s3.store import S3Store
+from catalog.stores.swift.store import SwiftStore, SwiftStoreSettings
+from catalog.stores.vmware.settings import VmwareStoreSettings
+from catalog.stores.vmware.store import VmwareStore
 
 
 class Driver(Protocol):
@@ -23,16 +33,26 @@ class Driver(Protocol):
 
 
 DRIVERS: Mapping[str, tuple[type[BaseModel], Driver]] = {
-    "filesystem": (FilesystemStoreSettings, FilesystemStore),
+    "filesystem": (FilesystemStoreSettings, open_folder),
     "http": (HttpStoreSettings, HttpStore),
     "memory": (MemoryStoreSettings, MemoryStore),
+    "rbd": (RbdStoreSettings, RbdStore),
+    "s3": (S3StoreSettings, S3Store),
+    "swift": (SwiftStoreSettings, SwiftStore),
+    "vmware": (VmwareStoreSettings, VmwareStore),
 }
 """type -> (its settings model, its constructor)."""
 
 
 def open_store(name: str, settings: BaseModel) -> Store:
-    """Make the store a settings section describes.  Opens nothing yet."""
+    """Make the store a settings section describes.  Opens nothing yet.
+
+    A remote one has its policy around it (`[stores.NAME.policy]`); a folder is bare.
+    """
     for model, driver in DRIVERS.values():
         if type(settings) is model:
-            return driver(name, settings)
+            store = driver(name, settings)
+            if isinstance(settings, RemoteStoreSettings):
+                return RemoteStore(store, settings.policy)
+            return store
     raise TypeError(f"no driver takes {type(settings).__name__}")

@@ -292,6 +292,7 @@ def test_add_from_a_web_server(run: Run, tmp_path: Path) -> None:
     assert paths(run) == ["/file/disk one.raw"]
 
 
+@pytest.mark.expect_log("the chunk at offset 0 is damaged")
 def test_data_that_lies_elsewhere_is_verified_later(run: Run, vfs: Vfs, tmp_path: Path) -> None:
     """Exported unverified at first, and that is said; `verify` records what it then holds to."""
     with nginx(tmp_path) as web:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from catalog.access import ADMIN
+from catalog.bootstrap import make_catalog
+from catalog.deletion import recover
 from catalog.errors import (
     AlreadyExists,
     CatalogError,
@@ -15,9 +20,16 @@ from catalog.errors import (
     NotSupported,
     Protected,
     StoreFull,
+    StoreUnavailable,
 )
-from catalog.image import CHUNK_SIZE, Place
+from catalog.fsck import fsck
+from catalog.image import CHUNK_SIZE, Image, Place
 from catalog.replicate import replicate
+from catalog.repository import copies
+from catalog.settings import Settings
+from catalog.store_check import note
+from catalog.stores.memory import MemoryStore, MemoryStoreSettings
+from catalog.verify import verify
 from catalog.vfs import Vfs
 from tests.catalog.actions import (
     ALICE,
@@ -37,6 +49,7 @@ from tests.catalog.actions import (
     some_bytes,
     staged_files,
 )
+from tests.catalog.test_verify import overwrite
 
 DATA = some_bytes(2 * CHUNK_SIZE + 77)
 
@@ -246,3 +259,215 @@ def test_a_copy_cannot_go_into_the_trash(vfs: Vfs) -> None:
         vfs.link(image_at(vfs, "/file/a").number, Place(trash, "a"), ALICE)
     assert keys_in(vfs, "other") == set()
     assert entry(vfs, "/file/a").store == "file"
+
+
+# What a copy is made of
+
+
+def test_a_bad_chunk_comes_from_another_copy(vfs: Vfs, tmp_path: Path) -> None:
+    """The new copy is whole, and the bad one is marked."""
+    image = put(vfs, "/file/a", DATA)
+    link(vfs, "/file/a", "/memory/a")
+    overwrite(tmp_path / "file" / image.id, CHUNK_SIZE, b"\0\1\2")
+    link(vfs, "/file/a", "/other/a")
+    assert (tmp_path / "other" / image.id).read_bytes() == DATA
+    assert damaged_in(vfs, image) == {"file"}
+
+
+@pytest.mark.parametrize("size", [CHUNK_SIZE, 2 * CHUNK_SIZE, 0])
+def test_a_truncated_copy_is_not_copied(vfs: Vfs, tmp_path: Path, size: int) -> None:
+    """Though every chunk that is left is right."""
+    image = put(vfs, "/file/a", DATA)
+    stored = tmp_path / "file" / image.id
+    stored.chmod(0o600)
+    os.truncate(stored, size)
+    with pytest.raises(StoreUnavailable):
+        link(vfs, "/file/a", "/other/a")
+    assert (keys_in(vfs, "other"), staged_files(tmp_path)) == (set(), [])
+
+
+class ReachingStore(MemoryStore):
+    """A memory store that has the objects of another as if they were of one service."""
+
+    def __init__(self, beside: MemoryStore) -> None:
+        super().__init__("beside", MemoryStoreSettings())
+        self._beside = beside
+        self.cut = 0
+
+    def reaches(self, url: str) -> bool:
+        """Whether the url is of the other store."""
+        return url.startswith("memory://memory/")
+
+    def copy(self, url: str, key: str) -> str:
+        """Take the other's object, cut by `cut` bytes."""
+        reader = self._beside.open(url)
+        return self.put(key, reader.read_at(0, reader.size - self.cut))
+
+
+@pytest.fixture
+def reaching(settings: Settings, tmp_path: Path) -> Iterator[tuple[Vfs, ReachingStore]]:
+    """A catalog with the stores `memory` and `beside` of one service."""
+    stores = {**settings.stores, "beside": MemoryStoreSettings()}
+    catalog = make_catalog(Settings("test", settings.catalog, stores))
+    memory = catalog.store("memory")
+    assert isinstance(memory, MemoryStore)
+    beside = ReachingStore(memory)
+    catalog.stores = {**catalog.stores, "beside": beside}
+    yield Vfs(catalog), beside
+    catalog.close()
+
+
+def test_stores_of_one_service_copy_by_themselves(
+    reaching: tuple[Vfs, ReachingStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No byte passes through this host, and the progress says that all is done."""
+    vfs, beside = reaching
+    image = put(vfs, "/memory/a", DATA)
+    monkeypatch.setattr(beside, "writer", None)
+    done: list[int] = []
+    vfs.link(image.number, vfs.place("/beside/a"), ALICE, progress=done.append)
+    assert (sum(done), read(vfs, "/beside/a")) == (len(DATA), DATA)
+
+
+def test_what_a_service_copied_short_is_no_copy(reaching: tuple[Vfs, ReachingStore]) -> None:
+    """Its size is asked for, before it gets an entry."""
+    vfs, beside = reaching
+    put(vfs, "/memory/a", DATA)
+    beside.cut = 1
+    with pytest.raises(StoreUnavailable):
+        link(vfs, "/memory/a", "/beside/a")
+    assert (list(beside.keys()), names_in(vfs, "/beside")) == ([], set())
+
+
+def test_a_service_is_not_asked_to_copy_what_is_damaged(
+    reaching: tuple[Vfs, ReachingStore], tmp_path: Path
+) -> None:
+    """The good chunks pass through this host instead."""
+    vfs, beside = reaching
+    image = put(vfs, "/memory/a", DATA)
+    link(vfs, "/memory/a", "/file/a")
+    memory = vfs.catalog.store("memory")
+    assert isinstance(memory, MemoryStore)
+    memory.put(image.id, b"x" + DATA[1:])
+    list(verify(vfs.catalog, image, ADMIN))
+    beside.cut = 1
+    link(vfs, "/memory/a", "/beside/a")
+    assert read(vfs, "/beside/a") == DATA
+
+
+def test_a_duplicate_of_a_damaged_copy_is_whole(vfs: Vfs, tmp_path: Path) -> None:
+    """A store duplicates what is bad as it is: what is marked comes from another copy."""
+    image = put(vfs, "/file/a", DATA)
+    link(vfs, "/file/a", "/other/a")
+    overwrite(tmp_path / "file" / image.id, 0, b"\0\1\2")
+    list(verify(vfs.catalog, image, ADMIN))
+    vfs.copy(entry(vfs, "/file/a"), vfs.place("/file/b"), ALICE, replace=False)
+    assert read(vfs, "/file/b") == DATA
+
+
+# What the message tells
+
+
+def test_the_message_tells_how_far_a_copy_is(vfs: Vfs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it goes on; then it is what it was.  The image's time stays all the while."""
+    monkeypatch.setattr("catalog.notice.INTERVAL", 0.0)
+    image = put(vfs, "/file/a", DATA)
+    note(vfs.catalog, image.number, "seen by fsck")
+    before = image_at(vfs, "/file/a")
+    told: list[str] = []
+    times = set()
+    changes = []
+
+    def look(_size: int) -> None:
+        now = image_at(vfs, "/file/a")
+        told.append(now.message)
+        times.add(now.updated_at)
+        with vfs.catalog.read() as repository:
+            changes.append(repository.last_change())
+
+    vfs.link(image.number, vfs.place("/other/a"), ALICE, progress=look)
+    assert told == [f"copying to store other: {percent} %" for percent in (49, 99, 100)]
+    assert times == {before.updated_at}
+    assert len(set(changes)) == 1
+    assert image_at(vfs, "/file/a").message == "seen by fsck"
+
+
+def test_a_short_copy_tells_nothing(vfs: Vfs) -> None:
+    """Messages come some seconds apart: the first one too."""
+    image = put(vfs, "/file/a", DATA)
+    told: list[str] = []
+    vfs.link(
+        image.number,
+        vfs.place("/other/a"),
+        ALICE,
+        progress=lambda _size: told.append(image_at(vfs, "/file/a").message),
+    )
+    assert set(told) == {""}
+
+
+def test_a_failure_stays_in_the_message_until_a_copy_succeeds(vfs: Vfs, tmp_path: Path) -> None:
+    """With its reason."""
+    image = put(vfs, "/file/a", DATA)
+    stored = tmp_path / "file" / image.id
+    overwrite(stored, CHUNK_SIZE, b"\0\1\2")
+    with pytest.raises(DataDamaged):
+        link(vfs, "/file/a", "/other/a")
+    message = image_at(vfs, "/file/a").message
+    assert message.startswith("copying to store other failed: ")
+    assert str(CHUNK_SIZE) in message
+    overwrite(stored, 0, DATA)
+    link(vfs, "/file/a", "/other/a")
+    assert image_at(vfs, "/file/a").message == ""
+
+
+# When it is cut off
+
+
+@pytest.mark.parametrize("store", ["other", "memory"])
+def test_a_signal_right_after_the_commit_costs_nothing(
+    vfs: Vfs, monkeypatch: pytest.MonkeyPatch, store: str
+) -> None:
+    """The moved image keeps its new data: that is all there is."""
+    put(vfs, "/file/a", DATA)
+    finish = vfs.catalog.finish_copy
+
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        finish(*arguments, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(vfs.catalog, "finish_copy", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        rename(vfs, "/file/a", f"/{store}/a")
+    recover(vfs.catalog)
+    assert read(vfs, f"/{store}/a") == DATA
+    assert names_in(vfs, "/file") == set()
+    assert list(fsck(vfs.catalog, repair=False)) == []
+
+
+def test_what_a_store_does_not_let_go_is_taken_over_by_the_next_copy(
+    vfs: Vfs, tmp_path: Path
+) -> None:
+    """It went away in the middle: its row stays, is no entry, and stands in nobody's way."""
+    image = put(vfs, "/file/a", DATA)
+    other, away = tmp_path / "other", tmp_path / "away"
+
+    def unmount(_size: int) -> None:
+        if other.exists():
+            other.rename(away)
+
+    with pytest.raises(StoreUnavailable):
+        vfs.link(image.number, vfs.place("/other/a"), ALICE, progress=unmount)
+    away.rename(other)
+    assert names_in(vfs, "/other") == set()
+    assert read(vfs, "/file/a") == DATA
+    link(vfs, "/file/a", "/memory/a")
+    link(vfs, "/file/a", "/other/a")
+    assert read(vfs, "/other/a") == DATA
+    assert (staged_files(tmp_path), list(fsck(vfs.catalog, repair=False))) == ([], [])
+
+
+def damaged_in(vfs: Vfs, image: Image) -> set[str]:
+    """The stores whose copy is marked."""
+    with vfs.catalog.read() as repository:
+        marked = copies.damaged(repository, image.number)
+        return {x.store for x in repository.locations_of(image.number) if x.number in marked}

@@ -160,11 +160,11 @@ def test_everything_set(tmp_path: Path) -> None:
     [
         (
             "[catalogue]",
-            "catalogue: unknown section; allowed: catalog, dav, mount, stores",
+            "catalogue: unknown section; allowed: cache, catalog, dav, mount, stores",
         ),
         (
             '[stores.file]\ntype = "filesystem"\npath = "/i"\nsize = 1',
-            "stores.file.size: unknown key; allowed: path, type",
+            "stores.file.size: unknown key; allowed: io_timeout, path, policy, replicas, type",
         ),
         ("[mount]\nallow = true", "mount.allow: unknown key; allowed: allow_other, drain_timeout"),
         ("catalog = 1", "catalog: should be a section"),
@@ -186,6 +186,9 @@ def test_everything_set(tmp_path: Path) -> None:
         ),
         ("[stores.s]\ntype = []", "stores.s.type: should be one of filesystem, http, memory"),
         ("[stores.s]", "stores.s.type: should be one of filesystem, http, memory"),
+        ('[stores.s]\ntype = "sheepdog"', "stores.s.type: Sheepdog is developed no more"),
+        ('[stores.s]\ntype = "gridfs"', "stores.s.type: Glance has dropped MongoDB"),
+        ('[stores.s]\ntype = "file"', "stores.s.type: Glance's 'file' is called 'filesystem' here"),
         ('[stores.s]\ntype = "filesystem"', "stores.s.path: is required"),
         ('[stores.s]\ntype = "filesystem"\npath = "i"', "stores.s.path: "),
         (
@@ -244,5 +247,10 @@ def test_describe_has_everything_but_passwords(tmp_path: Path) -> None:
     described = describe(found)
     assert described["source"] == found.source
     assert described["catalog"]["url"] == "postgresql://me:***@db/x"
-    assert described["stores"]["file"] == {"type": "filesystem", "path": "/srv/images"}
+    assert described["stores"]["file"] == {
+        "type": "filesystem",
+        "path": "/srv/images",
+        "io_timeout": None,
+        "policy": None,
+    }
     assert described["mount"] == {"allow_other": None, "drain_timeout": 60}

@@ -144,7 +144,7 @@ def test_a_catalog_of_the_first_schema_is_brought_up_to_date(
     """Its images stay, and users can be added."""
     put(Vfs(catalog), "/file/a")
     with catalog.write() as repository:
-        for table in ("users", "members", "locks"):
+        for table in ("users", "members", "locks", "damages", "wanted_copies"):
             repository.connection.execute(text(f"DROP TABLE {table}"))
         repository.connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
     upgraded = open_catalog(settings)

@@ -400,5 +400,5 @@ def test_ten_thousand_members(
     record_property("VmHWM_delta", grown)
     assert answer.headers["transfer-encoding"] == "chunked"
     assert len(set(_hrefs(answer))) == MEMBERS + 1
-    # Half of the answer's 8 MB is much more than a page of it.
-    assert grown < pages.LIMIT + len(answer.body) / 2
+    # What is kept, and as much again for the holes that forgotten pages leave in the heap.
+    assert grown < 2 * pages.LIMIT

@@ -47,15 +47,17 @@ def memory(pid: int) -> dict[str, int]:
 class Daemon:
     """One catalog below a folder, and its mount."""
 
-    def __init__(self, state: Path, *, catalog: str = "", drain_timeout: int = 10) -> None:
-        """Make the catalog; `catalog` is more lines of its section."""
+    def __init__(
+        self, state: Path, *, catalog: str = "", sections: str = "", drain_timeout: int = 10
+    ) -> None:
+        """Make the catalog; `catalog` is more lines of its section, `sections` more of those."""
         self.state = state
         self.path = state / "mnt"
         self.log = state / "log"
         self.process: subprocess.Popen[bytes] | None = None
         self.path.mkdir(parents=True)
-        mount = f"[mount]\ndrain_timeout = {drain_timeout}"
-        self.config = configure(state, catalog=catalog, sections=mount)
+        sections += f"[mount]\ndrain_timeout = {drain_timeout}\n"
+        self.config = configure(state, catalog=catalog, sections=sections)
         self.command("init")
 
     def catalog(self) -> Catalog:

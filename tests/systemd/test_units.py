@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from catalog.settings import CatalogSettings, load
+from catalog.settings import CacheSettings, CatalogSettings, load
 from catalog.stores.filesystem import FilesystemStoreSettings
 from catalog.stores.http import HttpStoreSettings
 from imagefs.settings import MountSettings
@@ -78,6 +78,7 @@ def test_example_is_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     defaults = load(Path("/dev/null"))
     assert example.catalog == defaults.catalog
     assert example.stores == defaults.stores
+    assert example.cache == defaults.cache
     assert example.sections == defaults.sections
 
 
@@ -87,8 +88,10 @@ def test_example_shows_every_setting(tmp_path: Path) -> None:
     path.write_text(re.sub(r"^#(?=\[|\w+ = )", "", EXAMPLE.read_text(), flags=re.M))
     found = load(path)
     assert shown(found.catalog) == set(CatalogSettings.model_fields)
-    assert shown(found.stores["file"]) == set(FilesystemStoreSettings.model_fields)
+    # The policy, which only a folder on a server has, is shown with the other remote store.
+    assert shown(found.stores["file"]) == set(FilesystemStoreSettings.model_fields) - {"policy"}
     assert shown(found.stores["web"]) == set(HttpStoreSettings.model_fields)
+    assert shown(found.cache) == set(CacheSettings.model_fields)
     assert shown(found.section("mount")) == set(MountSettings.model_fields)
 
 

@@ -15,7 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from catalog.errors import NotFound, NotSupported, ReadOnlyStore
+from catalog.errors import (
+    DataChanged,
+    NotFound,
+    NotSupported,
+    ReadOnlyStore,
+    StoreUnavailable,
+)
 from catalog.stores.base import Capability, Store
 
 DATA = random.Random(0).randbytes(300_007)
@@ -195,14 +201,25 @@ class WriteContract(ReadContract):
         assert subject.put("a", DATA[::-1]) == url
         assert subject.store.stat(url).etag != before.etag
         assert read_all(subject.store, url) == DATA[::-1]
-        assert reader.read_at(0, 100) == DATA[:100]
+        try:
+            assert reader.read_at(0, 100) == DATA[:100]
+        except DataChanged:
+            # A server keeps no old object for those who have it open.
+            assert reader.fileno() is None
         reader.close()
 
     def test_writers_of_one_key_do_not_mix(self, subject: Subject) -> None:
-        """Of writers at the same time, one wins whole."""
+        """Of writers at the same time, one wins whole; others may be told that they have not."""
         texts = [bytes([65 + i]) * 50_000 for i in range(8)]
+
+        def put(text: bytes) -> str:
+            try:
+                return subject.put("a", text)
+            except StoreUnavailable:
+                return ""
+
         with ThreadPoolExecutor(8) as threads:
-            urls = set(threads.map(lambda text: subject.put("a", text), texts))
+            urls = set(threads.map(put, texts)) - {""}
         assert read_all(subject.store, urls.pop()) in texts
         assert not urls
 

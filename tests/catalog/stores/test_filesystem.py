@@ -228,6 +228,12 @@ def test_url_is_as_glance_writes_it(store: FilesystemStore, path: Path) -> None:
     assert store.url_of("1f2e") == f"file://{path}/1f2e"
 
 
+def test_url_is_read_as_glance_reads_it(store: FilesystemStore, path: Path) -> None:
+    """The driver's name as a scheme means the same."""
+    (path / "a").write_bytes(DATA)
+    assert read_all(store, f"filesystem://{path}/a") == DATA
+
+
 def test_link_or_folder_is_no_object(store: FilesystemStore, path: Path) -> None:
     """Only regular files are opened and listed."""
     (path / "link").symlink_to("/etc/passwd")

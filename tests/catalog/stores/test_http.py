@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import gzip
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from catalog.errors import Forbidden, InvalidValue, NotFound, StoreUnavailable
+from catalog.errors import (
+    DataChanged,
+    Forbidden,
+    InvalidValue,
+    NotFound,
+    StoreBusy,
+    StoreUnavailable,
+)
 from catalog.stores.http import HttpStore, HttpStoreSettings
 from tests.catalog.stores.contract import DATA, ReadContract, Subject, read_all
 from tests.catalog.stores.servers import (
@@ -43,12 +52,26 @@ class TestContract(ReadContract):
     @pytest.fixture
     def subject(self, store: HttpStore, web: WebServer) -> Subject:
         """A document root of nginx."""
+        return subject_at(store, web, web.url)
 
-        def put(key: str, data: bytes) -> str:
-            (web.root / key).write_bytes(data)
-            return f"{web.url}/{key}"
 
-        return Subject(store, put, f"{web.url}/missing")
+class TestTlsContract(ReadContract):
+    @pytest.fixture
+    def subject(self, web: WebServer) -> Iterator[Subject]:
+        """The same over HTTPS."""
+        store = tls_store(web.authority)
+        yield subject_at(store, web, web.tls_url)
+        store.close()
+
+
+def subject_at(store: HttpStore, web: WebServer, url: str) -> Subject:
+    """The files of nginx at one of its addresses."""
+
+    def put(key: str, data: bytes) -> str:
+        (web.root / key).write_bytes(data)
+        return f"{url}/{key}"
+
+    return Subject(store, put, f"{url}/missing")
 
 
 # Redirects and addresses
@@ -146,6 +169,8 @@ def test_proxy_of_the_environment_is_not_used(
         *("", "a", "/a", "ftp://a/b", "file:///etc/passwd"),
         *("http://", "http:///a", "http://a:x/b", "http://[::1/b", "http://a b/c"),
         *("http://user@a/b", "http://user:word@a/b", "http://:word@a/b"),
+        *("http://user:word@a:x/b", "http://user:word@[::1/b", "ftp://user:word@a/b"),
+        "http://a b/c?sig=word",
     ],
 )
 def test_no_url_of_this_store(store: HttpStore, url: str) -> None:
@@ -153,6 +178,13 @@ def test_no_url_of_this_store(store: HttpStore, url: str) -> None:
     with pytest.raises(InvalidValue) as caught:
         store.open(url)
     assert "word" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["sheepdog://10.0.0.1:7000:a", "gridfs://a"])
+def test_location_glance_has_dropped(store: HttpStore, url: str) -> None:
+    """One line says what became of it, and how to get the image out."""
+    with pytest.raises(InvalidValue, match="then: imagefs add FILE"):
+        store.open(url)
 
 
 # TLS
@@ -167,7 +199,7 @@ def tls_store(certificate: Path | None) -> HttpStore:
 def test_certificate_is_verified_by_name(web: WebServer) -> None:
     """Though an address is connected to, TLS is about the name in the URL."""
     (web.root / "a").write_bytes(DATA)
-    store = tls_store(web.certificate)
+    store = tls_store(web.authority)
     assert read_all(store, f"{web.tls_url}/a") == DATA
     with pytest.raises(StoreUnavailable, match="Hostname mismatch"):
         store.open(f"{web.tls_url.replace('images.test', 'other.test')}/a")
@@ -184,7 +216,7 @@ def test_unknown_authority_is_refused(web: WebServer) -> None:
 def test_redirect_out_of_tls_is_refused(web: WebServer) -> None:
     """What began encrypted stays so."""
     (web.root / "a").write_bytes(DATA)
-    store = tls_store(web.certificate)
+    store = tls_store(web.authority)
     with pytest.raises(StoreUnavailable, match="redirects from https to http:"):
         store.open(f"{web.tls_url}/out-of-tls")
     store.close()
@@ -285,8 +317,6 @@ MISBEHAVIOUR: dict[str, tuple[Answer, str]] = {
         lambda handler: respond(handler, 206, {"Content-Type": "multipart/byteranges; boundary=x"}),
         "answered with nothing",
     ),
-    "changed etag": (lambda handler: part(handler, {"ETag": '"2"'}), "has changed"),
-    "changed size": (lambda handler: part(handler, data=DATA + b"x"), "has changed"),
     "compressed": (
         lambda handler: part(handler, {"Content-Encoding": "gzip"}, gzip.compress(DATA)),
         "Content-Encoding gzip",
@@ -334,6 +364,68 @@ def test_server_without_ranges_is_refused_when_opened(store: HttpStore) -> None:
                 attempt(server.url)
 
 
+CHANGES: dict[str, Answer] = {
+    "another etag": lambda handler: part(handler, {"ETag": '"2"'}),
+    "no etag": lambda handler: part(handler, {"ETag": ""}),
+    "another size": lambda handler: part(handler, data=DATA + b"x"),
+    "not the one asked for": lambda handler: respond(handler, 412, {}),
+    "ends before": lambda handler: respond(handler, 416, {"Content-Range": "bytes */1000"}),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_changed_object_is_told_from_a_broken_server(store: HttpStore, name: str) -> None:
+    """Trying again could not help; opening again does."""
+    with scripted(when_opened(CHANGES[name])) as server:
+        reader = store.open(server.url)
+        with pytest.raises(DataChanged):
+            reader.read_at(1000, 1001)
+        store.close()
+
+
+@pytest.mark.parametrize(
+    ("headers", "condition"),
+    [
+        ({"ETag": '"1"'}, ("If-Match", '"1"')),
+        ({"ETag": 'W/"1"'}, None),
+        ({"ETag": "1"}, None),
+        (
+            {"ETag": "", "Last-Modified": "Mon, 10 Nov 2025 08:00:00 GMT"},
+            ("If-Unmodified-Since", "Mon, 10 Nov 2025 08:00:00 GMT"),
+        ),
+        ({"ETag": "", "Last-Modified": "yesterday"}, None),
+    ],
+)
+def test_reads_ask_for_the_object_that_was_opened(
+    store: HttpStore, headers: dict[str, str], condition: tuple[str, str] | None
+) -> None:
+    """By the strongest condition the server gave, as a weak ETag never matches."""
+    asked = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        asked.append([item for item in handler.headers.items() if item[0].startswith("If-")])
+        part(handler, headers)
+
+    with scripted(answer) as server:
+        assert read_all(store, server.url) == DATA
+        store.close()
+    assert asked == [[], [condition] if condition else []]
+
+
+@pytest.mark.parametrize(
+    ("status", "told", "retry_after"), [(503, "7", 7.0), (429, "", None), (503, "soon", None)]
+)
+def test_busy_server_is_told_from_a_broken_one(
+    store: HttpStore, status: int, told: str, retry_after: float | None
+) -> None:
+    """When it may be asked again is passed on, if the server said so in seconds."""
+    with scripted(lambda handler: respond(handler, status, {"Retry-After": told})) as server:
+        with pytest.raises(StoreBusy, match=f"answered {status}") as caught:
+            store.open(server.url)
+        store.close()
+    assert caught.value.retry_after == retry_after
+
+
 @pytest.mark.parametrize("status", [404, 410])
 def test_vanished_object_is_not_found(store: HttpStore, status: int) -> None:
     """An object that is removed while it is open is reported as that."""
@@ -354,7 +446,7 @@ def test_time_of_change_serves_for_an_etag(store: HttpStore) -> None:
 
     with scripted(answer) as server:
         reader = store.open(server.url)
-        with pytest.raises(StoreUnavailable, match="has changed"):
+        with pytest.raises(DataChanged):
             reader.read_at(1000, 1001)
         store.close()
 
@@ -376,6 +468,27 @@ def test_server_that_never_answers(web: WebServer) -> None:
             with pytest.raises(StoreUnavailable, match="timed out"):
                 reader.read_at(1000, 1001)
             store.close()
+
+
+def test_server_that_drips(web: WebServer) -> None:
+    """A byte now and then, each within the time-out, keeps nobody waiting for ever."""
+
+    def drip(handler: BaseHTTPRequestHandler) -> None:
+        first, last = asked_range(handler)
+        headers = {"Content-Range": f"bytes {first}-{last}/{len(DATA)}", "ETag": '"1"'}
+        respond(handler, 206, headers | {"Content-Length": str(last + 1 - first)})
+        with suppress(OSError):
+            for byte in DATA[first : last + 1]:
+                handler.wfile.write(bytes([byte]))
+                time.sleep(0.01)
+        handler.close_connection = True
+
+    store = HttpStore("web", HttpStoreSettings(allow_hosts=("127.0.0.1",), timeout=0.2))
+    with scripted(when_opened(drip)) as server:
+        reader = store.open(server.url)
+        with pytest.raises(StoreUnavailable, match="too slowly"):
+            reader.read_at(1000, 1001)
+        store.close()
 
 
 def test_nobody_listens(store: HttpStore) -> None:

@@ -1,0 +1,84 @@
+"""The block cache of one process: what the catalog opens remote images through.
+
+Users: `catalog.reader`, `bootstrap`, the command `imagefs cache`.  Threading: any.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+
+from catalog.cache import heap
+from catalog.cache.chunks import Chunks
+from catalog.cache.copies import Copies, Locate, Report
+from catalog.cache.folder import CacheFolder
+from catalog.cache.image import OpenImage
+from catalog.cache.pool import Pool
+from catalog.cache.profile import BootProfile
+from catalog.cache.reader import CachedReader, Verify
+from catalog.cache.shelf import Shelf
+from catalog.errors import CatalogError
+
+
+class BlockCache:
+    """Verified chunks of remote images, shared by all their readers."""
+
+    def __init__(self, folder: CacheFolder | None = None, verify: Verify = Verify.STRICT) -> None:
+        """Without a folder only what is being read is in memory."""
+        heap.tune()
+        self.folder = folder
+        self._verify = verify
+        self._pool = Pool()
+        self._shelf = Shelf(folder)
+        self._lock = threading.Lock()
+        self._images: dict[bytes, OpenImage] = {}
+
+    def open(
+        self,
+        name: str,
+        chunks: Chunks,
+        locate: Locate,
+        report: Report,
+        profile: BootProfile | None = None,
+    ) -> CachedReader:
+        """Open an image; `name` is for errors.
+
+        Raises StoreUnavailable if not all of it is here and no copy can be opened.
+        """
+        with self._lock:
+            image = self._images.get(chunks.fingerprint)
+            if image is None:
+                copies = Copies(name, chunks, locate, report)
+                image = OpenImage(
+                    chunks, copies, self._shelf, self._pool, self._change_users, profile
+                )
+                self._images[chunks.fingerprint] = image
+            image.users += 1
+        try:
+            if not image.is_complete():
+                image.copies.open()
+            image.follow_profile()
+            return CachedReader(image, self._verify, lambda: self._change_users(image, -1))
+        except BaseException:
+            self._change_users(image, -1)
+            raise
+
+    def forget(self, image: str) -> None:
+        """Drop what is cached of an image that is deleted; what is in use is left to eviction."""
+        if self.folder is not None:
+            with suppress(CatalogError, OSError):
+                self.folder.drop(image)
+
+    def close(self) -> None:
+        """Give up what is being fetched, and end all threads.  Idempotent."""
+        self._pool.close()
+        self._shelf.close()
+
+    def _change_users(self, image: OpenImage, change: int) -> None:
+        with self._lock:
+            image.users += change
+            if image.users:
+                return
+            del self._images[image.chunks.fingerprint]
+        # Whoever opens it anew meanwhile has files of its own, as another process would.
+        image.close()

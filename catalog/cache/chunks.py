@@ -1,0 +1,46 @@
+"""What an image's data is made of, and how each part is known to be right."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+from catalog.image import ChunkDigests
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """The chunks of one image's data.  Frozen; safe to share."""
+
+    image: str
+    """The image's id."""
+    size: int
+    """Bytes of all of it."""
+    digests: ChunkDigests
+
+    @cached_property
+    def count(self) -> int:
+        return -(-self.size // self.digests.chunk_size)
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """16 bytes that tell this data from any other, of this image or another."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(f"{self.image} {self.size} {self.digests.chunk_size} ".encode())
+        digest.update(self.digests.algo.encode() + b" " + b"".join(self.digests.digests))
+        return digest.digest()
+
+    def index_of(self, offset: int) -> int:
+        """The chunk that has the byte at `offset`."""
+        return offset // self.digests.chunk_size
+
+    def span(self, first: int, end: int) -> tuple[int, int]:
+        """The bytes `[start, end)` of the chunks `[first, end)`."""
+        return first * self.digests.chunk_size, min(end * self.digests.chunk_size, self.size)
+
+    def is_good(self, index: int, data: bytes | memoryview) -> bool:
+        """Whether these are the bytes of chunk `index`."""
+        start, end = self.span(index, index + 1)
+        digest = hashlib.new(self.digests.algo, data, usedforsecurity=False).digest()
+        return len(data) == end - start and self.digests.digests[index : index + 1] == (digest,)

@@ -1,0 +1,29 @@
+"""How the C library keeps the memory of chunks: for a program that has them come and go.
+
+Users: `cache`, once, before there are many threads.  By default each thread has a heap of
+its own that keeps what it held at its most, several times what is ever in use at once;
+and large blocks are mapped anew each time, which costs as much as fetching them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
+
+_HEAPS = 2
+_LARGEST_CHUNKS = 32 << 20
+"""Bytes of a block that is still taken from a heap; glibc allows no more."""
+_KEPT = 128 << 20
+"""Free bytes that a heap keeps."""
+
+
+def tune() -> None:
+    """Have chunks of all threads share two heaps (mallopt(3)).  Only glibc knows how."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, _HEAPS)
+        mallopt(_M_MMAP_THRESHOLD, _LARGEST_CHUNKS)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT)

@@ -1,0 +1,254 @@
+"""One image that is read in this process: one fetch a chunk, however many wait.
+
+Users: `reader`, `cache`.  A chunk on its way is a flight; who wants it waits for that,
+and the last to look finds it on the shelf: it is put there before its flight ends.
+Between processes the chunk's lock does the same (`disk`).  Threading: any; who waits is
+always a reader's thread, never one of the pool.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from catalog.cache.chunks import Chunks
+from catalog.cache.copies import Copies
+from catalog.cache.disk import DiskImage
+from catalog.cache.pool import Job, Pool, Urgency
+from catalog.cache.profile import BootProfile, Recorder, decode
+from catalog.cache.shelf import Shelf
+from catalog.cache.window import RUN
+from catalog.errors import StoreUnavailable
+
+_LOCK_WAIT = 60.0
+"""Seconds to wait for another process' fetch of a chunk before it is fetched here, too."""
+_POLL = 0.005
+"""Seconds between two looks at it, at first; up to ten times as many."""
+_ATTEMPTS = 5
+"""How often a chunk is looked for that is dropped as soon as it is here."""
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """One chunk on its way."""
+
+    index: int
+    job: Job | None = None
+    landed: Future[memoryview | None] = field(default_factory=Future)
+    """Its bytes, or None: look at the shelf again."""
+
+    def land(self, view: memoryview | None, failure: BaseException | None = None) -> None:
+        """End the flight, well or badly."""
+        # The job refers to its flights: a circle that would keep megabytes for a while.
+        self.job = None
+        if failure is None:
+            self.landed.set_result(view)
+        else:
+            self.landed.set_exception(failure)
+
+
+class OpenImage:
+    """The chunks of one image, wherever they are."""
+
+    def __init__(
+        self,
+        chunks: Chunks,
+        copies: Copies,
+        shelf: Shelf,
+        pool: Pool,
+        users: Callable[[OpenImage, int], None],
+        profile: BootProfile | None = None,
+    ) -> None:
+        """`users` is called with 1 and -1 when work on the image begins and ends."""
+        self.chunks = chunks
+        self.copies = copies
+        self.disk: DiskImage | None = shelf.open(chunks)
+        self.users = 0
+        self._shelf = shelf
+        self._pool = pool
+        self._users = users
+        self._lock = threading.Lock()
+        self._flights: dict[int, Flight] = {}
+        self._profile = profile
+        self._recorder: Recorder | None = None
+        if profile is not None and not profile.text:
+            self._recorder = Recorder(chunks.count, profile.save)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether what is fetched goes to the disk."""
+        return self._shelf.takes(self.disk)
+
+    def is_complete(self) -> bool:
+        """Whether all of it is on the disk."""
+        return self.disk is not None and self.disk.is_complete()
+
+    def is_near(self, index: int) -> bool:
+        """Whether a chunk is here, or on its way."""
+        return index in self._flights or self._shelf.has(self.disk, self.chunks, index)
+
+    def note(self, index: int) -> None:
+        """Note for the boot profile that a chunk is read."""
+        if self._recorder is not None:
+            self._recorder.note(index)
+
+    def follow_profile(self) -> None:
+        """Have fetched what earlier boots have read, in their order, if there is a profile."""
+        profile, self._profile = self._profile, None
+        if profile is not None and self.is_kept:
+            for run in decode(profile.text, self.chunks.count):
+                for at in range(run.start, run.stop, RUN):
+                    self.fetch(range(at, min(at + RUN, run.stop)), Urgency.SOON)
+
+    def read(self, index: int, start: int, end: int) -> bytes:
+        """The verified bytes `[start, end)`, which are in chunk `index`.
+
+        Raises DataDamaged, StoreUnavailable.
+        """
+        base, _ = self.chunks.span(index, index + 1)
+        for _attempt in range(_ATTEMPTS):
+            data = self._shelf.get(self.disk, self.chunks, index, start, end)
+            if data is not None:
+                return data
+            flight = self._wanted(index)
+            view = flight.landed.result() if flight is not None else None
+            if view is not None:
+                return bytes(view[start - base : end - base])
+        ((_, view),) = self.copies.fetch(index, index + 1)
+        return bytes(view[start - base : end - base])
+
+    def fetch(self, run: range, urgency: Urgency) -> None:
+        """Have chunks fetched that are not here yet.  Raises StoreUnavailable after `close`."""
+        with self._lock:
+            for part in _consecutive(i for i in run if not self.is_near(i)):
+                self._begin(part, urgency)
+
+    def close(self) -> None:
+        """Let go of files and readers; nobody reads any more."""
+        if self._recorder is not None:
+            self._recorder.finish()
+        self._shelf.release(self.disk)
+        self.copies.close()
+
+    def _wanted(self, index: int) -> Flight | None:
+        """The flight of a chunk somebody waits for; None if it is here by now."""
+        with self._lock:
+            flight = self._flights.get(index)
+            if flight is not None:
+                assert flight.job is not None
+                self._pool.hurry(flight.job)
+                return flight
+            if self._shelf.has(self.disk, self.chunks, index):
+                return None
+            return self._begin(range(index, index + 1), Urgency.WANTED)[0]
+
+    def _begin(self, run: range, urgency: Urgency) -> list[Flight]:
+        """Send for consecutive chunks in one request."""
+        flights = [Flight(index) for index in run]
+        job = Job(
+            self.copies.store,
+            urgency,
+            work=lambda urgency: self._fly(flights, waits=urgency is Urgency.WANTED),
+            cancel=lambda: self._end(flights, StoreUnavailable(self.chunks.image, "was closed")),
+        )
+        for flight in flights:
+            flight.job = job
+            self._flights[flight.index] = flight
+        accepted = False
+        try:
+            self._users(self, 1)
+            accepted = self._pool.submit(job)
+        finally:
+            if not accepted:
+                for flight in flights:
+                    del self._flights[flight.index]
+                self._users(self, -1)
+        return flights
+
+    def _fly(self, flights: list[Flight], *, waits: bool) -> None:
+        """In a thread of the pool: fetch the chunks of these flights."""
+        failure: BaseException | None = None
+        locked: set[int] = set()
+        try:
+            missing = self._lock_chunks([flight.index for flight in flights], locked, waits=waits)
+            for run in _consecutive(missing):
+                for index, view in self.copies.fetch(run.start, run.stop):
+                    self._land(index, view, locked)
+        except OSError:
+            # The disk's: in the end the reader fetches the chunk past it.
+            failure = None
+        except BaseException as error:  # noqa: BLE001 - it is the waiting reader's
+            failure = error
+        finally:
+            self._unlock(locked)
+            self._end(flights, failure)
+
+    def _land(self, index: int, view: memoryview, locked: set[int]) -> None:
+        disk = self.disk if index in locked else None
+        if self._shelf.put(disk, self.chunks, index, view):
+            locked.discard(index)
+        with self._lock:
+            flight = self._flights.pop(index)
+        flight.land(view)
+
+    def _end(self, flights: list[Flight], failure: BaseException | None) -> None:
+        """End what has not landed; without a failure it is to be looked for again."""
+        with self._lock:
+            left = [flight for flight in flights if not flight.landed.done()]
+            for flight in left:
+                del self._flights[flight.index]
+        for flight in left:
+            flight.land(None, failure)
+        self._users(self, -1)
+
+    def _lock_chunks(self, indices: list[int], locked: set[int], *, waits: bool) -> list[int]:
+        """Lock chunks against other processes, noted in `locked`; return those to be fetched."""
+        disk = self.disk
+        if disk is None:
+            return indices
+        missing = []
+        for index in indices:
+            if disk.lock(index):
+                locked.add(index)
+                if not disk.has(index):
+                    missing.append(index)
+            elif waits and not self._wait(disk, index, locked):
+                missing.append(index)
+        return missing
+
+    def _unlock(self, locked: set[int]) -> None:
+        if self.disk is not None:
+            with suppress(OSError):
+                for index in locked:
+                    self.disk.unlock(index)
+
+    def _wait(self, disk: DiskImage, index: int, locked: set[int]) -> bool:
+        """Wait for another process' fetch of a chunk; False if it is to be fetched here."""
+        end, pause = time.monotonic() + _LOCK_WAIT, _POLL
+        while time.monotonic() < end:
+            if disk.has(index):
+                return True
+            if disk.lock(index):
+                locked.add(index)
+                return disk.has(index)
+            time.sleep(pause)
+            pause = min(pause * 1.5, _POLL * 10)
+        return False
+
+
+def _consecutive(indices: Iterable[int]) -> Iterator[range]:
+    """Ascending numbers as ranges."""
+    run = range(0)
+    for index in indices:
+        if run and index == run.stop:
+            run = range(run.start, index + 1)
+            continue
+        if run:
+            yield run
+        run = range(index, index + 1)
+    if run:
+        yield run

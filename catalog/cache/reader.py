@@ -1,0 +1,106 @@
+"""One open image that is read through the block cache.
+
+Users: `catalog.reader`, by way of `cache`.  `strict` waits for the whole chunk and its
+digest before it hands out a byte.  `lazy` answers a small read at random from a ranged
+read, as the store sends it, and has the chunk fetched and verified behind the reader's
+back; whatever is read in order, or a second time, is verified there too.  Threading: any.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from enum import StrEnum
+
+from catalog.cache.image import OpenImage
+from catalog.cache.pool import Urgency
+from catalog.cache.window import MAX_RUNS, RUN, Pattern, Window
+
+_SMALL = 512 << 10
+"""Bytes of a read that is answered at once when lazy."""
+_WINDOW_IN_MEMORY = 2
+"""Chunks ahead while nothing goes to the disk: memory holds only a few."""
+
+
+class Verify(StrEnum):
+    """When a chunk's digest is compared."""
+
+    STRICT = "strict"
+    LAZY = "lazy"
+
+
+class CachedReader:
+    """An image's bytes, each of them verified unless `Verify.LAZY` allows otherwise."""
+
+    def __init__(self, image: OpenImage, verify: Verify, release: Callable[[], None]) -> None:
+        """`release` is called by `close`."""
+        self.size = image.chunks.size
+        self._image = image
+        self._verify = verify
+        self._release: Callable[[], None] | None = release
+        self._window = Window(image.chunks)
+        self._fd = image.disk.direct() if image.disk is not None else None
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """The bytes `[offset, offset + size)`, cut at the end.
+
+        Raises DataDamaged if no copy has them right, StoreUnavailable if none answers.
+        """
+        end = min(offset + size, self.size)
+        if offset >= end:
+            return b""
+        if self._fd is not None:
+            data = self._read_direct(offset, end)
+            if data is not None:
+                return data
+        self._fetch_ahead(offset, end)
+        chunks = self._image.chunks
+        parts = []
+        for index in range(chunks.index_of(offset), chunks.index_of(end - 1) + 1):
+            start, past = chunks.span(index, index + 1)
+            parts.append(self._read_part(index, max(offset, start), min(end, past)))
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def fileno(self) -> int | None:
+        """The cache's own file, if all of the image was there when it was opened."""
+        return self._fd
+
+    def is_complete(self) -> bool:
+        """Whether all of the image is on the disk, be it durable yet or not."""
+        return self._image.is_complete()
+
+    def close(self) -> None:
+        """Close the image, if nobody else reads it.  Idempotent."""
+        release, self._release = self._release, None
+        if release is not None:
+            release()
+
+    def _read_direct(self, offset: int, end: int) -> bytes | None:
+        assert self._fd is not None
+        try:
+            data = os.pread(self._fd, end - offset, offset)
+        except OSError:  # The copies still have it.
+            return None
+        return data if len(data) == end - offset else None
+
+    def _fetch_ahead(self, offset: int, end: int) -> None:
+        is_kept = self._image.is_kept
+        limit = MAX_RUNS * RUN if is_kept else _WINDOW_IN_MEMORY
+        for run in self._window.note(offset, end, limit):
+            self._image.fetch(run, Urgency.AHEAD)
+
+    def _read_part(self, index: int, start: int, end: int) -> bytes:
+        self._image.note(index)
+        if end - start > _SMALL or not self._may_be_lazy(index):
+            return self._image.read(index, start, end)
+        data = self._image.copies.read(start, end - start)
+        self._image.fetch(range(index, index + 1), Urgency.FILL)
+        return data
+
+    def _may_be_lazy(self, index: int) -> bool:
+        return (
+            self._verify is Verify.LAZY
+            and self._window.pattern is Pattern.RANDOM
+            and not self._image.is_near(index)
+            and not self._image.copies.is_suspect(index)
+        )

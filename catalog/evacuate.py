@@ -1,0 +1,182 @@
+"""Taking every image out of a store: before it is switched off, or because it is full.
+
+Users: the command `evacuate`.  An image whose only copy is there is copied to another
+store first, verified; any other just loses the copy.  At every moment there is a whole
+copy, so that it may be cut off anywhere; begun again, it goes on.  Threading: any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from enum import StrEnum
+
+from catalog.access import ADMIN
+from catalog.catalog import Catalog
+from catalog.deletion import check_unused, delete_data
+from catalog.errors import CatalogError, Conflict
+from catalog.image import Entry, Image, Location, LocationState
+from catalog.replicate import Progress, no_progress, replicate, same_place
+from catalog.repository import Repository
+from catalog.repository import copies as rows
+from catalog.status import HAS_DATA, Status
+from catalog.stores.base import Capability
+
+
+class Outcome(StrEnum):
+    """What became of one image's copy."""
+
+    MOVED = "moved"
+    """It was the only one: it is in the other store now."""
+    DROPPED = "dropped"
+    """The image has another."""
+    SPARED = "spared"
+    """It is in use, or has no data that could be copied: see the reason."""
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Evacuated:
+    """One image that had a copy in the store."""
+
+    image: Image
+    outcome: Outcome
+    problem: CatalogError | None = None
+    """Why it is still there."""
+
+
+Shown = Callable[[Image], AbstractContextManager[Progress]]
+"""What shows the progress of one image's copy."""
+
+
+def no_show(_image: Image) -> AbstractContextManager[Progress]:
+    """For callers that show none."""
+    return nullcontext(no_progress)
+
+
+def evacuate(
+    catalog: Catalog, store: str, to: str, *, show: Shown = no_show
+) -> Iterator[Evacuated]:
+    """Take each image out of `store`; those that are nowhere else go to `to`.
+
+    A failure on one does not stop the others.  Raises NotFound for a store that is not
+    configured.
+    """
+    catalog.store(store)
+    catalog.store(to)
+    for location in _locations(catalog, store):
+        image = catalog.image(location.image)
+        if location.state is LocationState.DELETING:
+            yield _finish(catalog, image, location)
+        else:
+            yield _evacuate(catalog, image, location, to, show)
+
+
+def _locations(catalog: Catalog, store: str) -> Iterator[Location]:
+    after = 0
+    while True:
+        with catalog.read() as repository:
+            page = repository.locations_in_store(store, after=after)
+        if not page:
+            return
+        yield from page
+        after = page[-1].number
+
+
+def _evacuate(
+    catalog: Catalog, image: Image, location: Location, to: str, show: Shown
+) -> Evacuated:
+    if reason := _unmovable(catalog, image, location):
+        return Evacuated(image, Outcome.SPARED, Conflict(image.name, reason))
+    outcome = Outcome.DROPPED
+    try:
+        check_unused(catalog, image)
+        if _other_copy(catalog, image, location) is None:
+            place = same_place(catalog, Entry(location, image), to)
+            with show(image) as progress:
+                replicate(catalog, image, to, place, ADMIN, progress=progress)
+            outcome = Outcome.MOVED
+        _drop(catalog, image, location)
+    except Conflict as error:
+        return Evacuated(image, Outcome.SPARED, error)
+    except CatalogError as error:
+        return Evacuated(image, Outcome.FAILED, error)
+    return Evacuated(image, outcome)
+
+
+def _finish(catalog: Catalog, image: Image, location: Location) -> Evacuated:
+    """Go on with a removal that was begun, by whomever."""
+    try:
+        delete_data(catalog, location)
+    except CatalogError as error:
+        return Evacuated(image, Outcome.FAILED, error)
+    return Evacuated(image, Outcome.DROPPED)
+
+
+def _unmovable(catalog: Catalog, image: Image, location: Location) -> str:
+    """Why a copy has to stay for now; empty if it has not."""
+    if image.status is Status.PENDING_DELETE:
+        return "is in the trash: restore it or delete it for good"
+    if image.status not in HAS_DATA:
+        return f"is {image.status}: only an active image is copied"
+    if location.state is not LocationState.ACTIVE or location.folder is None:
+        return "is being copied to this store"
+    with catalog.read() as repository:
+        if repository.chunk_digests(image.number) is None:
+            return "has no digests yet: 'imagefs verify' records them"
+    return ""
+
+
+def _other_copy(catalog: Catalog, image: Image, location: Location) -> Location | None:
+    """A complete copy elsewhere whose store has it now, all of it as far as it tells."""
+    with catalog.read() as repository:
+        others = _complete(repository, catalog, location)
+    for other in others:
+        try:
+            if catalog.store(other.store).stat(str(other.url)).size == image.size:
+                return other
+        except CatalogError:
+            continue
+    return None
+
+
+def _complete(repository: Repository, catalog: Catalog, location: Location) -> list[Location]:
+    damaged = rows.damaged(repository, location.image)
+    return [
+        other
+        for other in repository.locations_of(location.image)
+        if other.number != location.number
+        and other.state is LocationState.ACTIVE
+        and other.number not in damaged
+        and other.store in catalog.stores
+        and Capability.EXTERNAL not in catalog.stores[other.store].capabilities
+    ]
+
+
+def _drop(catalog: Catalog, image: Image, location: Location) -> None:
+    """Take a copy out of the tree, and remove its data.
+
+    Raises Conflict, with all as it was, when it is in use or is the only one after all.
+    """
+    check_unused(catalog, image)
+    kept = _other_copy(catalog, image, location)
+    with catalog.write() as repository:
+        there = repository.locations_of(image.number)
+        if kept is None or kept not in there or location not in there:
+            raise Conflict(image.name, "its copies have just changed")
+        repository.detach_location(location)
+    try:
+        delete_data(catalog, location)
+    except Conflict:
+        # The store itself says that it is in use (a clone of an RBD image).
+        _put_back(catalog, location)
+        raise
+
+
+def _put_back(catalog: Catalog, location: Location) -> None:
+    assert location.folder is not None
+    assert location.name is not None
+    with catalog.write() as repository:
+        repository.set_location(location.number, LocationState.ACTIVE, location.url)
+        repository.move_entry(location, location.folder, location.name)

@@ -1,0 +1,113 @@
+"""An image's data in order, each chunk from a copy that has it right.
+
+Users: `replicate`, `repair`.  Past the block cache, which one long copy would only empty.
+Some requests are kept in flight: memory is bounded by `_AHEAD` runs of `_RUN` bytes,
+whatever the size of the image.  Threading: one thread iterates; some fetch.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+
+from catalog.access import ADMIN
+from catalog.cache.chunks import Chunks
+from catalog.cache.copies import Copies, Copy
+from catalog.catalog import Catalog
+from catalog.errors import CatalogError, StoreUnavailable
+from catalog.image import CHUNK_SIZE, Image, Location, LocationState
+from catalog.reader import open_image
+from catalog.repository import copies as rows
+
+_RUN = 4 << 20
+_AHEAD = 4
+
+_log = logging.getLogger(__name__)
+
+
+def read_intact(catalog: Catalog, image: Image) -> Generator[bytes | memoryview, None, None]:
+    """All of an image's bytes, in order; a bad chunk of one copy comes from another.
+
+    A copy that has one is marked.  An image without digests is read as it is.  Raises
+    DataDamaged if no copy has a chunk as it should be, StoreUnavailable if none answers.
+    """
+    with catalog.read() as repository:
+        digests = repository.chunk_digests(image.number)
+    if digests is None:
+        yield from _read_unverified(catalog, image)
+        return
+    chunks = Chunks(image.id, image.size, digests)
+
+    def locate() -> Sequence[Copy]:
+        complete = _complete(catalog, image)
+        return [Copy(catalog.stores[each.store], str(each.url)) for each in complete]
+
+    def report(bad: Copy, offset: int) -> None:
+        _log.info("%s: %s: the chunk at offset %d is damaged", bad.store.name, image.id, offset)
+        with suppress(CatalogError):
+            for location in _complete(catalog, image):
+                if location.store == bad.store.name:
+                    mark_damaged(catalog, location)
+
+    source = Copies(image.name, chunks, locate, report)
+    try:
+        yield from _fetch(source, chunks)
+    finally:
+        source.close()
+
+
+def mark_damaged(catalog: Catalog, location: Location) -> None:
+    """Note that a copy is not what its digests say, if it is still there."""
+    with catalog.write() as repository:
+        if location in repository.locations_of(location.image):
+            rows.mark_damaged(repository, location.number)
+
+
+def _fetch(source: Copies, chunks: Chunks) -> Iterator[memoryview]:
+    """Every chunk, with some requests ahead of the one that is waited for."""
+    step = max(1, _RUN // chunks.digests.chunk_size)
+    firsts = iter(range(0, chunks.count, step))
+    flying: deque[Future[list[memoryview]]] = deque()
+
+    def run(first: int) -> list[memoryview]:
+        end = min(first + step, chunks.count)
+        return [data for _index, data in source.fetch(first, end)]
+
+    with ThreadPoolExecutor(_AHEAD, "copy") as pool:
+        try:
+            while True:
+                for first in firsts:
+                    flying.append(pool.submit(run, first))
+                    if len(flying) == _AHEAD:
+                        break
+                if not flying:
+                    return
+                yield from flying.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _complete(catalog: Catalog, image: Image) -> list[Location]:
+    with catalog.read() as repository:
+        return [
+            location
+            for location in repository.locations_of(image.number)
+            if location.state is LocationState.ACTIVE
+            and location.url is not None
+            and location.store in catalog.stores
+        ]
+
+
+def _read_unverified(catalog: Catalog, image: Image) -> Iterator[bytes]:
+    reader = open_image(catalog, image.number, ADMIN)
+    try:
+        if reader.size != image.size:
+            reason = f"its copy has {reader.size} bytes instead of {image.size}"
+            raise StoreUnavailable(image.name, reason)
+        for offset in range(0, reader.size, CHUNK_SIZE):
+            yield reader.read_at(offset, CHUNK_SIZE)
+    finally:
+        reader.close()

@@ -1,0 +1,63 @@
+"""What an image's message tells while its data is copied.
+
+Users: `replicate`, `replicas`.  Scope: `copying to store ceph: 40 %` now and then while a
+copy goes on, nothing of it when that has succeeded, the reason when it has failed.
+Threading: the copying thread.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+
+from catalog.catalog import Catalog
+from catalog.errors import CatalogError
+from catalog.image import Image, now
+from catalog.process import this_process
+from catalog.repository import copies as rows
+from catalog.status import HAS_DATA
+
+INTERVAL = 5.0
+"""Seconds between two messages: each is a transaction."""
+
+
+class Notice:
+    """The message of one image, on its copy to one store."""
+
+    def __init__(self, catalog: Catalog, image: Image, store: str) -> None:
+        self._catalog = catalog
+        self._image = image
+        self._about = f"copying to store {store}"
+        self._done = 0
+        self._told_at = time.monotonic()
+
+    def advance(self, size: int) -> None:
+        """Note that `size` more bytes are copied, and tell it if that was not done just now."""
+        self._done += size
+        if time.monotonic() - self._told_at < INTERVAL:
+            return
+        percent = 100 * self._done // max(self._image.size, 1)
+        # The copy goes on, whatever becomes of what is told of it.
+        with suppress(CatalogError):
+            self._tell(f"{self._about}: {percent} %")
+        self._told_at = time.monotonic()
+
+    def end(self) -> None:
+        """Take back what was told of this copy, and of earlier ones that failed."""
+        with suppress(CatalogError):
+            if self._catalog.image(self._image.number).message.startswith(self._about):
+                mine = self._image.message.startswith(self._about)
+                self._tell("" if mine else self._image.message)
+
+    def fail(self, reason: object) -> None:
+        """Tell why the copy failed: an error, or a text."""
+        with suppress(CatalogError):
+            self._tell(f"{self._about} failed: {reason}")
+
+    def _tell(self, message: str) -> None:
+        with self._catalog.write() as repository:
+            image = repository.image(self._image.number)
+            if image.status not in HAS_DATA:
+                return  # its message tells why, and that matters more
+            rows.set_message(repository, image.number, message)
+            repository.beat_uploads(this_process(), now())

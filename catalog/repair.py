@@ -1,0 +1,125 @@
+"""Writing a damaged copy anew, from the chunks that are good in any copy.
+
+Users: the command `verify --repair`.  Never in place: the whole object is written again
+and takes the old one's place in one step.  Until then the copy is marked, and what of it
+is good is used like any other.  Threading: any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+
+from catalog import access
+from catalog.access import Principal
+from catalog.catalog import Catalog
+from catalog.deletion import recover
+from catalog.errors import CatalogError, Conflict, NotFound, NotSupported
+from catalog.image import Image, Location, LocationState, UploadRecord, now
+from catalog.process import is_gone, this_process
+from catalog.replicate import Progress, no_progress, transfer
+from catalog.repository import copies as rows
+from catalog.status import HAS_DATA
+from catalog.stores.base import Capability
+from catalog.verify import Verdict, Verified, verify, verify_copy
+
+
+def verify_and_repair(
+    catalog: Catalog, image: Image, principal: Principal, *, progress: Progress = no_progress
+) -> Iterator[Verified]:
+    """As `verify`; what is damaged or missing is written anew from good copies.
+
+    What cannot be is told with the reason.  Raises Forbidden, Deactivated.
+    """
+    access.check_change(principal, image)
+    for verified in verify(catalog, image, principal, progress=progress):
+        if verified.is_bad:
+            yield _repaired(catalog, image, verified, progress)
+        else:
+            yield verified
+
+
+def _repaired(catalog: Catalog, image: Image, verified: Verified, progress: Progress) -> Verified:
+    try:
+        location = _location(catalog, image, verified.store)
+        if verified.verdict is Verdict.UNREADABLE and not _is_missing(catalog, location):
+            return verified
+        repair(catalog, image, location, progress)
+        with catalog.read() as repository:
+            chunks = repository.chunk_digests(image.number)
+        again = verify_copy(catalog, image, _location(catalog, image, verified.store), chunks)
+    except CatalogError as error:
+        return replace(verified, detail=_joined(verified.detail, f"not repaired: {error}"))
+    if again.is_bad:
+        return replace(again, detail=_joined(again.detail, "it was written anew, to no avail"))
+    return replace(verified, verdict=Verdict.REPAIRED)
+
+
+def repair(
+    catalog: Catalog, image: Image, location: Location, progress: Progress = no_progress
+) -> None:
+    """Write one copy of an image anew.  It stays marked until it has been read back.
+
+    Raises DataDamaged if no copy has some chunk as it should be, NotSupported where
+    nothing may be written or nothing tells what is right, Conflict if something is going
+    on with the image, StoreFull, StoreUnavailable.
+    """
+    store = catalog.store(location.store)
+    if Capability.WRITE not in store.capabilities or Capability.EXTERNAL in store.capabilities:
+        raise NotSupported(location.store, "is not ours to write to")
+    _begin(catalog, image, location)
+    try:
+        url = transfer(catalog, image, store, image.id, progress)
+    except BaseException:
+        with suppress(CatalogError), catalog.write() as repository:
+            repository.drop_upload(image.number)
+        raise
+    with catalog.write() as repository:
+        # An adopted copy may have had another url.  What was there stays for fsck to find:
+        # two urls may well be one object.
+        repository.set_location(location.number, LocationState.ACTIVE, url)
+        repository.drop_upload(image.number)
+
+
+def _begin(catalog: Catalog, image: Image, location: Location) -> None:
+    """Note the work, as of an upload: one at a time, and recovery finds what it leaves."""
+    with catalog.read() as repository:
+        record = repository.upload(image.number)
+    if record is not None and is_gone(record.process):
+        recover(catalog)
+    at = now()
+    with catalog.write() as repository:
+        if repository.chunk_digests(image.number) is None:
+            raise NotSupported(image.name, "has no digests: nothing tells what is right")
+        if repository.image(image.number).status not in HAS_DATA:
+            raise Conflict(image.name, "is no longer active")
+        if location not in repository.locations_of(image.number):
+            raise Conflict(image.name, f"its copy in store {location.store} has just changed")
+        if repository.upload(image.number) is not None:
+            raise Conflict(image.name, "is being copied or repaired already")
+        repository.add_upload(UploadRecord(image.number, this_process(), "", at, at))
+        rows.mark_damaged(repository, location.number)
+
+
+def _location(catalog: Catalog, image: Image, store: str) -> Location:
+    with catalog.read() as repository:
+        for location in repository.locations_of(image.number):
+            if location.store == store and location.state is LocationState.ACTIVE:
+                return location
+    raise Conflict(image.name, f"its copy in store {store} has just gone")
+
+
+def _is_missing(catalog: Catalog, location: Location) -> bool:
+    assert location.url is not None
+    try:
+        catalog.store(location.store).stat(location.url)
+    except NotFound:
+        return True
+    except CatalogError:
+        return False
+    return False
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)

@@ -1,0 +1,133 @@
+"""Copies that are made by themselves: a store's setting `replicas`.
+
+Users: the mount and the WebDAV server, each of which runs a `Replicator` beside its
+requests.  Which copies are to be made is in the catalog, written with the upload itself,
+so that it survives whatever happens here; any process may make any of them, one at a time
+for each image.  What fails is told in the image's message and tried again, ever less
+often.  Threading: a `Replicator` has one thread of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import timedelta
+
+from catalog.access import ADMIN
+from catalog.catalog import Catalog
+from catalog.errors import CatalogError, NotFound
+from catalog.image import Image, LocationState, Place, now
+from catalog.notice import Notice
+from catalog.process import is_gone
+from catalog.replicate import replicate, same_place
+from catalog.repository import copies as rows
+from catalog.repository.copies import WantedCopy
+from catalog.status import HAS_DATA, Status
+
+_INTERVAL = 5.0
+"""Seconds between two looks for what is due: one indexed query each."""
+_FIRST_PAUSE = timedelta(seconds=30)
+_LONGEST_PAUSE = timedelta(hours=1)
+
+_log = logging.getLogger(__name__)
+
+
+class _Stopped(Exception):
+    """The process ends: the copy that goes on is taken back, and made by the next."""
+
+
+class Replicator:
+    """Makes the copies that are due, one after the other, until it is stopped."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._stopping = threading.Event()
+        # A store that hangs keeps the process from ending for its own time-outs at most.
+        self._thread = threading.Thread(target=self._run, name="replicas", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Stop, within `timeout` seconds if its stores answer; what is left to do stays noted."""
+        self._stopping.set()
+        self._thread.join(timeout)
+
+    def work(self) -> None:
+        """Make every copy that is due.  Raises CatalogUnavailable."""
+        with self._catalog.read() as repository:
+            due = rows.due(repository, now())
+        for wanted in due:
+            if self._stopping.is_set():
+                return
+            try:
+                self._make(wanted)
+            except (_Stopped, CatalogError):
+                raise
+            except Exception:  # noqa: BLE001 - a defect met by one image must not stop the others
+                _log.exception("replicas: image %d failed unexpectedly", wanted.image)
+                self._postpone(wanted, wanted.attempts + 1)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.work()
+            except _Stopped:
+                return
+            except CatalogError as error:
+                _log.warning("replicas: %s", error)
+            self._stopping.wait(_INTERVAL)
+
+    def _make(self, wanted: WantedCopy) -> None:
+        with self._catalog.read() as repository:
+            image = repository.image(wanted.image)
+            locations = repository.locations_of(wanted.image)
+            record = repository.upload(wanted.image)
+        is_there = any(
+            location.store == wanted.store and location.state is LocationState.ACTIVE
+            for location in locations
+        )
+        is_worked_on = record is not None and not is_gone(record.process)
+        if is_there or image.status in (Status.DELETED, Status.KILLED):
+            self._forget(wanted)
+        elif image.status not in HAS_DATA or is_worked_on:
+            self._postpone(wanted, wanted.attempts)
+        else:
+            self._copy(wanted, image)
+
+    def _copy(self, wanted: WantedCopy, image: Image) -> None:
+        try:
+            place = self._place(image, wanted.store)
+            replicate(self._catalog, image, wanted.store, place, ADMIN, progress=self._check)
+        except CatalogError as error:
+            _log.info("%s: copying it to store %s failed: %s", image.id, wanted.store, error)
+            self._postpone(wanted, wanted.attempts + 1)
+        else:
+            self._forget(wanted)
+
+    def _place(self, image: Image, store: str) -> Place:
+        """Where the copy is to be; why it cannot be there is told as well."""
+        try:
+            with self._catalog.read() as repository:
+                entries = repository.entries_of(image.number)
+            if not entries:
+                raise NotFound(image.name)
+            self._catalog.store(store)
+            return same_place(self._catalog, entries[0], store)
+        except CatalogError as error:
+            Notice(self._catalog, image, store).fail(error)
+            raise
+
+    def _check(self, _size: int) -> None:
+        if self._stopping.is_set():
+            raise _Stopped
+
+    def _forget(self, wanted: WantedCopy) -> None:
+        with self._catalog.write() as repository:
+            rows.drop_wanted(repository, wanted.image, wanted.store)
+
+    def _postpone(self, wanted: WantedCopy, attempts: int) -> None:
+        pause = min(_FIRST_PAUSE * 2 ** min(max(attempts - 1, 0), 10), _LONGEST_PAUSE)
+        with self._catalog.write() as repository:
+            rows.postpone(repository, wanted, attempts, now() + pause)

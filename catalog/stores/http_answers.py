@@ -1,0 +1,160 @@
+"""What a web server's answer to a ranged GET says, and whether it may be believed.
+
+Users: `http`.  Scope: RFC 9110 §14 (ranges), §13 (conditions), §15 (status); nothing
+here sends a request.  Safe from any thread: a response is its caller's own.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from requests import RequestException, Response
+from urllib3.exceptions import HTTPError
+
+from catalog.errors import DataChanged, NotFound, StoreBusy, StoreUnavailable
+from catalog.stores.base import Stat
+
+_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+)")
+
+_STRONG_ETAG = re.compile(r'"[^"]*"')
+
+_SLOWEST = 64 << 10
+"""Bytes a second: a server that sends less, however regularly, is given up."""
+
+_BLOCK = 1 << 20
+
+
+def shown(url: str) -> str:
+    """A URL as an error may show it: a query can be a signature, a user's name a password."""
+    bare, has_query, _ = url.partition("?")
+    return re.sub(r"^([^/]*//)[^/]*@", r"\1", bare) + ("?…" if has_query else "")
+
+
+def conditions(etag: str) -> dict[str, str]:
+    """The header that has a server refuse (412) to answer of another object than `etag`'s.
+
+    None for a weak ETag, which If-Match never takes for equal (RFC 9110 §13.1.1), nor for
+    what is no ETag.
+    """
+    if _STRONG_ETAG.fullmatch(etag):
+        return {"If-Match": etag}
+    if etag.endswith(" GMT"):
+        return {"If-Unmodified-Since": etag}
+    return {}
+
+
+def etag_of(response: Response) -> str:
+    """The ETag, or else the Last-Modified, or else nothing."""
+    return response.headers.get("ETag") or response.headers.get("Last-Modified", "")
+
+
+def is_empty(response: Response) -> bool:
+    """Whether the answer to `bytes=0-0` says that the object has no bytes."""
+    headers = response.headers
+    return (response.status_code == 416 and headers.get("Content-Range") == "bytes */0") or (
+        response.status_code == 200 and headers.get("Content-Length") == "0"
+    )
+
+
+def part_of(url: str, response: Response) -> tuple[range, int]:
+    """The bytes a response says it holds, and the size of the whole object.
+
+    Raises NotFound, DataChanged; StoreUnavailable if it is anything but a plain part.
+    """
+    if response.status_code != 206:
+        raise _failure(url, response)
+    encoding = response.headers.get("Content-Encoding", "identity")
+    if encoding.lower() != "identity":
+        raise StoreUnavailable(shown(url), f"the server sent it with Content-Encoding {encoding}")
+    found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    if found is None or found[1] is None:
+        raise other_range(url, response)
+    return range(int(found[1]), int(found[2]) + 1), int(found[3])
+
+
+def verify(url: str, response: Response, wanted: range, opened: Stat) -> None:
+    """Return if a response is the bytes `wanted` of the object that was opened.
+
+    Raises NotFound, DataChanged, StoreUnavailable.
+    """
+    answered = response.headers.get("Content-Range", "")
+    if response.status_code == 416 and _size_in(answered) not in (None, opened.size):
+        raise DataChanged(shown(url))
+    found, size = part_of(url, response)
+    if Stat(size, etag_of(response)) != opened:
+        raise DataChanged(shown(url))
+    if found != wanted:
+        raise other_range(url, response)
+
+
+def other_range(url: str, response: Response) -> StoreUnavailable:
+    """The error that a response of another range is."""
+    asked = response.request.headers["Range"]
+    got = response.headers.get("Content-Range", "nothing")
+    return StoreUnavailable(shown(url), f"the server was asked for {asked} and answered with {got}")
+
+
+def body(url: str, response: Response, size: int, patience: float) -> bytes:
+    """Exactly `size` bytes of body.
+
+    Raises StoreUnavailable, also if they take longer than `patience` seconds and what the
+    slowest server worth waiting for would need.
+    """
+    end = time.monotonic() + patience + size / _SLOWEST
+    blocks: list[bytes] = []
+    # One more than wanted: reads on to the end, so that the connection is reused.
+    rest = size + 1
+    with http_errors(url):
+        while rest and (block := _some(response, min(rest, _BLOCK))):
+            blocks.append(block)
+            rest -= len(block)
+            if time.monotonic() > end:
+                raise StoreUnavailable(shown(url), "timed out: the server sends too slowly")
+    if rest != 1:
+        sent = size + 1 - rest
+        reason = f"the server sent {sent} bytes or more instead of {size}"
+        raise StoreUnavailable(shown(url), reason)
+    return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+
+
+@contextmanager
+def http_errors(url: str) -> Iterator[None]:
+    """Turn what requests and urllib3 raise into StoreUnavailable with the inmost reason."""
+    try:
+        yield
+    except (RequestException, HTTPError, OSError) as error:
+        cause: BaseException = error
+        while (inner := cause.__cause__ or cause.__context__) is not None:
+            cause = inner
+        raise StoreUnavailable(shown(url), str(cause)) from error
+
+
+def _some(response: Response, size: int) -> bytes:
+    """What has come, up to `size` bytes: a full block would be waited for byte by byte."""
+    found: bytes = response.raw.read1(size, decode_content=False)
+    return found
+
+
+def _size_in(content_range: str) -> int | None:
+    found = _CONTENT_RANGE.fullmatch(content_range)
+    return int(found[3]) if found else None
+
+
+def _failure(url: str, response: Response) -> NotFound | StoreUnavailable:
+    """What an answer is that is no part."""
+    status, subject = response.status_code, shown(url)
+    if status in (404, 410):
+        return NotFound(subject)
+    if status == 412:
+        return DataChanged(subject)
+    if status == 200:
+        reason = "the server ignores Range: it sent the whole object"
+        return StoreUnavailable(subject, reason)
+    reason = f"the server answered {status} {response.reason}"
+    if status in (429, 503):
+        told = response.headers.get("Retry-After", "")
+        return StoreBusy(subject, reason, float(told) if told.isdecimal() else None)
+    return StoreUnavailable(subject, reason)

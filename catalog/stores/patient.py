@@ -1,0 +1,199 @@
+"""A folder on a server (NFS) that may hang: nobody waits for it longer than is set.
+
+Users: `registry`, for a filesystem store with `io_timeout`.  Threading: as any store.
+
+A system call on a file whose server is gone waits in the kernel, on a hard mount for
+ever, and only a signal that ends the whole process interrupts it.  So each is made with
+`Patience`: after the time-out its caller gets StoreUnavailable, and its thread, of which
+there are only so many, ends whenever the server is back.  For the same reason readers
+show no descriptor, from which others would read directly, and uploads are not staged in
+the folder.
+
+What was under way when it was given up may still happen.  All that a commit still has
+to do by then is one rename: what appears late under a key is whole, and fsck finds it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+from catalog.errors import StoreUnavailable
+from catalog.stores.base import Capability, LeavesNothing, Stat, Store, Usage
+from catalog.stores.file_reader import FilesystemReader
+from catalog.stores.filesystem import (
+    FilesystemStore,
+    FilesystemStoreSettings,
+    FilesystemWriter,
+)
+from catalog.stores.marked_folder import os_errors
+from catalog.stores.patience import Patience, Result
+from catalog.stores.policy.remote import RemoteStore
+from catalog.stores.policy.settings import PolicySettings
+
+_KEYS = 1000
+"""Listed at once."""
+
+
+def open_folder(name: str, settings: FilesystemStoreSettings) -> Store:
+    """The store of a folder: a local one as it is, one on a server with patience and policy."""
+    store = FilesystemStore(name, settings)
+    if settings.io_timeout is None:
+        return store
+    # Once: the mount's own retries have taken all the time there was.
+    policy = (settings.policy or PolicySettings()).model_copy(update={"attempts": 1})
+    return RemoteStore(PatientStore(store, Patience(name, settings.io_timeout)), policy)
+
+
+class PatientStore(LeavesNothing):
+    """A folder of a server."""
+
+    capabilities = FilesystemStore.capabilities & ~Capability.STAGING
+
+    def __init__(self, store: FilesystemStore, patience: Patience) -> None:
+        self.name = store.name
+        self._store = store
+        self._patience = patience
+
+    def initialize(self) -> None:
+        """Make the folder, and mark it."""
+        self._patience.run(self._store.initialize)
+
+    def check(self) -> None:
+        self._patience.run(self._store.check)
+
+    def open(self, url: str) -> PatientReader:
+        reader = self._patience.run(lambda: self._store.open(url), late=_close)
+        return PatientReader(reader, self._patience)
+
+    def stat(self, url: str) -> Stat:
+        return self._patience.run(lambda: self._store.stat(url))
+
+    def writer(self, key: str, size: int | None = None) -> PatientWriter:
+        writer = self._patience.run(lambda: self._store.writer(key, size), late=_cancel)
+        return PatientWriter(writer, self._patience, key)
+
+    def delete(self, url: str) -> None:
+        self._patience.run(lambda: self._store.delete(url))
+
+    def copy(self, url: str, key: str) -> str:
+        size = self.stat(url).size
+        return self._patience.run(lambda: self._store.copy(url, key), size)
+
+    def usage(self) -> Usage:
+        return self._patience.run(self._store.usage)
+
+    def url_of(self, key: str) -> str:
+        return self._store.url_of(key)
+
+    def keys(self) -> Iterator[str]:
+        keys = self._store.keys()
+        while some := self._patience.run(lambda: list(islice(keys, _KEYS))):
+            yield from some
+
+    def staging_folder(self) -> Path | None:
+        """None: uploads would hang where nobody watches the time."""
+        return None
+
+    def quarantine(self, key: str) -> str:
+        return self._patience.run(lambda: self._store.quarantine(key))
+
+    def close(self) -> None:
+        self._patience.close()
+
+
+class PatientReader:
+    """An open file of such a folder."""
+
+    def __init__(self, reader: FilesystemReader, patience: Patience) -> None:
+        self.size = reader.size
+        self._reader = reader
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._hanging = 0
+        """Reads that nobody waits for any more, and that have not ended."""
+        self._is_closed = False
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        wanted = max(0, min(size, self.size - offset))
+        return self._patience.run(
+            lambda: self._reader.read_at(offset, size), wanted, self._left, self._late
+        )
+
+    def fileno(self) -> int | None:
+        """None: whoever read from it would wait for ever."""
+        return None
+
+    def close(self) -> None:
+        """Close the file once no read hangs in it: its number may be another file's then."""
+        with self._lock:
+            self._is_closed = True
+            is_idle = not self._hanging
+        if is_idle:
+            self._patience.later(self._reader.close)
+
+    def _left(self) -> None:
+        with self._lock:
+            self._hanging += 1
+
+    def _late(self, _data: bytes | None) -> None:
+        with self._lock:
+            self._hanging -= 1
+            is_last = self._is_closed and not self._hanging
+        if is_last:
+            self._reader.close()
+
+
+class PatientWriter:
+    """An object being stored in such a folder.  Once it hung, all it can do is end."""
+
+    def __init__(self, writer: FilesystemWriter, patience: Patience, key: str) -> None:
+        self._writer = writer
+        self._key = key
+        self._patience = patience
+        self._size = 0
+        """Bytes that may still have to be flushed."""
+        self._hangs = False
+
+    def write(self, data: bytes | memoryview) -> None:
+        # A copy, as the caller's buffer may be another one's when the call ends.
+        block = bytes(data)
+        self._run(lambda: self._writer.write(block), len(block))
+        self._size += len(block)
+
+    def take(self, staged: Path) -> None:
+        with os_errors(str(staged)):
+            size = staged.stat().st_size
+        self._run(lambda: self._writer.take(staged), size)
+        self._size += size
+
+    def commit(self) -> str:
+        self._run(self._writer.sync, self._size)
+        return self._run(self._writer.commit, 0)
+
+    def cancel(self) -> None:
+        """Drop what was written; if a call hangs in it, when that ends."""
+        if not self._hangs:
+            with suppress(StoreUnavailable):
+                self._patience.run(self._writer.cancel, left=self._left)
+
+    def _run(self, work: Callable[[], Result], size: int) -> Result:
+        if self._hangs:
+            raise StoreUnavailable(self._key, "its upload hangs in the store's folder")
+        return self._patience.run(work, size, self._left, lambda _result: self._writer.cancel())
+
+    def _left(self) -> None:
+        self._hangs = True
+
+
+def _close(reader: FilesystemReader | None) -> None:
+    if reader is not None:
+        reader.close()
+
+
+def _cancel(writer: FilesystemWriter | None) -> None:
+    if writer is not None:
+        writer.cancel()

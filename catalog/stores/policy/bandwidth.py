@@ -1,0 +1,90 @@
+"""So many bytes a second to and from one store.
+
+Threading: any; requests of several threads are let through in the order they came.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from catalog.stores.base import DataWriter, Store
+from catalog.stores.marked_folder import os_errors
+from catalog.stores.policy.guard import GuardedStore, Operation, Request, Result
+
+_BLOCK = 1 << 20
+_BURST = 0.25
+"""Seconds' worth of bytes that go at once after a pause."""
+
+
+class Bucket:
+    """A token bucket that may be overdrawn: who overdraws it waits, and those behind him.
+
+    So a block larger than the bucket passes too, and none overtakes it.
+    """
+
+    def __init__(
+        self,
+        rate: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """`rate` in bytes a second."""
+        self._rate = rate
+        self._clock = clock
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._paid_until = clock() - _BURST
+        """When the bytes let through so far will have been paid for."""
+
+    def take(self, size: int) -> None:
+        """Wait until `size` bytes may go."""
+        with self._lock:
+            now = self._clock()
+            self._paid_until = max(self._paid_until, now - _BURST) + size / self._rate
+            wait = self._paid_until - now
+        if wait > 0:
+            self._sleep(wait)
+
+
+class Bandwidth:
+    """A guard that delays requests with data."""
+
+    def __init__(self, read: Bucket | None, write: Bucket | None) -> None:
+        """None for no limit in that direction."""
+        self._buckets = {Operation.READ: read, Operation.WRITE: write}
+
+    def run(self, request: Request, work: Callable[[], Result]) -> Result:
+        """Wait until the request's bytes may go, then make it."""
+        bucket = self._buckets.get(request.operation)
+        if bucket is not None:
+            bucket.take(request.size)
+        return work()
+
+
+class BandwidthStore(GuardedStore):
+    """A store with a limited rate."""
+
+    def __init__(self, store: Store, bandwidth: Bandwidth) -> None:
+        super().__init__(store, bandwidth)
+
+    def writer(self, key: str, size: int | None = None) -> DataWriter:
+        return _BlockWriter(super().writer(key, size))
+
+
+class _BlockWriter:
+    """Hands a staged file over in blocks: a driver would send it as fast as it can."""
+
+    def __init__(self, writer: DataWriter) -> None:
+        self._writer = writer
+        self.write = writer.write
+        self.commit = writer.commit
+        self.cancel = writer.cancel
+
+    def take(self, staged: Path) -> None:
+        with os_errors(str(staged)), staged.open("rb", buffering=0) as file:
+            while block := file.read(_BLOCK):
+                self._writer.write(block)

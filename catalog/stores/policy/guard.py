@@ -1,0 +1,165 @@
+"""A store whose every request passes through a guard.
+
+Users: the policies of this package, each one guard.  Scope: which calls are requests, and
+what a guard is told of them; the rule itself is the guard's.  What asks nothing of the
+server (`url_of`, `staging_folder`, `fileno`) is passed on as it is.  Threading: as the
+store beneath; a guard is called from many threads at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from catalog.stores.base import DataReader, DataWriter, Stat, Store, Usage
+from catalog.stores.marked_folder import os_errors
+
+Result = TypeVar("Result")
+
+
+class Operation(StrEnum):
+    """What is asked of a store: the methods of `base.Store`, its readers and writers."""
+
+    CHECK = "check"
+    OPEN = "open"
+    STAT = "stat"
+    READ = "read"
+    WRITER = "writer"
+    WRITE = "write"
+    TAKE = "take"
+    COMMIT = "commit"
+    DELETE = "delete"
+    COPY = "copy"
+    USAGE = "usage"
+    QUARANTINE = "quarantine"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call of a store."""
+
+    operation: Operation
+    store: str
+    subject: str
+    """The url or key it is about; the store's name where there is none."""
+    size: int = 0
+    """Bytes of data that go over the wire, as far as that is known beforehand."""
+
+
+class Guard(Protocol):
+    """One rule: it decides when, how often and whether a request is made."""
+
+    def run(self, request: Request, work: Callable[[], Result]) -> Result:
+        """Make the request, by calling `work`.  Raises what it raises, or `catalog.errors`."""
+
+
+class GuardedStore:
+    """A store over another, with one guard."""
+
+    def __init__(self, store: Store, guard: Guard) -> None:
+        self.name = store.name
+        self.capabilities = store.capabilities
+        self._store = store
+        self._guard = guard
+
+    def initialize(self) -> None:
+        self._store.initialize()
+
+    def check(self) -> None:
+        self._run(Operation.CHECK, self.name, self._store.check)
+
+    def open(self, url: str) -> DataReader:
+        reader = self._run(Operation.OPEN, url, lambda: self._store.open(url))
+        return GuardedReader(reader, self._guard, self.name, url)
+
+    def stat(self, url: str) -> Stat:
+        return self._run(Operation.STAT, url, lambda: self._store.stat(url))
+
+    def writer(self, key: str, size: int | None = None) -> DataWriter:
+        writer = self._run(Operation.WRITER, key, lambda: self._store.writer(key, size))
+        return GuardedWriter(writer, self._guard, self.name, key)
+
+    def delete(self, url: str) -> None:
+        self._run(Operation.DELETE, url, lambda: self._store.delete(url))
+
+    def copy(self, url: str, key: str) -> str:
+        return self._run(Operation.COPY, url, lambda: self._store.copy(url, key))
+
+    def usage(self) -> Usage:
+        return self._run(Operation.USAGE, self.name, self._store.usage)
+
+    def url_of(self, key: str) -> str:
+        return self._store.url_of(key)
+
+    def keys(self) -> Iterator[str]:
+        return self._store.keys()
+
+    def staging_folder(self) -> Path | None:
+        return self._store.staging_folder()
+
+    def quarantine(self, key: str) -> str:
+        return self._run(Operation.QUARANTINE, key, lambda: self._store.quarantine(key))
+
+    def leftovers(self, older_than: float) -> Iterator[str]:
+        return self._store.leftovers(older_than)
+
+    def drop_leftover(self, name: str) -> None:
+        self._run(Operation.DELETE, name, lambda: self._store.drop_leftover(name))
+
+    def close(self) -> None:
+        self._store.close()
+
+    def _run(self, operation: Operation, subject: str, work: Callable[[], Result]) -> Result:
+        return self._guard.run(Request(operation, self.name, subject), work)
+
+
+class GuardedReader:
+    """An open object; each `read_at` is a request."""
+
+    def __init__(self, reader: DataReader, guard: Guard, store: str, url: str) -> None:
+        self.size = reader.size
+        self._reader = reader
+        self._guard = guard
+        self._store = store
+        self._url = url
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        wanted = max(0, min(size, self.size - offset))
+        request = Request(Operation.READ, self._store, self._url, wanted)
+        return self._guard.run(request, lambda: self._reader.read_at(offset, size))
+
+    def fileno(self) -> int | None:
+        return self._reader.fileno()
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+class GuardedWriter:
+    """An object being stored; what sends data is a request."""
+
+    def __init__(self, writer: DataWriter, guard: Guard, store: str, key: str) -> None:
+        self._writer = writer
+        self._guard = guard
+        self._store = store
+        self._key = key
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._run(Operation.WRITE, len(data), lambda: self._writer.write(data))
+
+    def take(self, staged: Path) -> None:
+        with os_errors(str(staged)):
+            size = staged.stat().st_size
+        self._run(Operation.TAKE, size, lambda: self._writer.take(staged))
+
+    def commit(self) -> str:
+        return self._run(Operation.COMMIT, 0, self._writer.commit)
+
+    def cancel(self) -> None:
+        self._writer.cancel()
+
+    def _run(self, operation: Operation, size: int, work: Callable[[], Result]) -> Result:
+        return self._guard.run(Request(operation, self._store, self._key, size), work)

@@ -1,0 +1,1 @@
+"""Images in Ceph RBD, laid out as Glance does."""

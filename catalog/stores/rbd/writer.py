@@ -1,0 +1,245 @@
+"""Storing an image in Ceph: in the dark, and by its name at the end.
+
+Users: `store`.  A writer is used by one thread at a time.
+
+The image is written under a name of our own, with a few requests in flight; zeros are
+not written.  A process that dies leaves that image, which nobody takes for an object,
+and which Ceph lets go of after half a minute.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from catalog.errors import CatalogError, InvalidImage, StoreUnavailable
+from catalog.stores.marked_folder import os_errors
+from catalog.stores.rbd.bindings import ceph_error, ceph_errors
+from catalog.stores.rbd.connection import Connection
+from catalog.stores.rbd.images import (
+    OBJECT_SIZE,
+    Kind,
+    create,
+    open_image,
+    own_name,
+    publish,
+    remove,
+    seal,
+)
+from catalog.stores.sparse import data_ranges
+
+_IN_FLIGHT = 4
+"""Requests of up to OBJECT_SIZE each: what a writer takes of memory, and 3x the speed of one."""
+
+_GROWTH = 1 << 30
+"""Bytes an image of unknown size grows by at once; the end is cut off at commit."""
+
+_GRAIN = 1 << 16
+"""Bytes: zeros of that length, and so aligned, are not written.  An OSD on a hard disk
+takes that much for any less."""
+
+_ZEROS = bytes(_GRAIN)
+
+_MAGIC = {
+    0: {
+        b"QFI\xfb": "qcow2",
+        b"QED\0": "qed",
+        b"KDMV": "vmdk",
+        b"COWD": "vmdk",
+        b"# Disk DescriptorFile": "vmdk",
+        b"vhdxfile": "vhdx",
+        b"conectix": "vpc",
+        b"WithoutFreeSpace": "parallels",
+        b"WithouFreSpacExt": "parallels",
+    },
+    64: {b"\x7f\x10\xda\xbe": "vdi"},
+}
+"""Where a format has its magic number, and which."""
+
+
+def format_of(head: bytes) -> str:
+    """The disk format that the first bytes of an image are of: `raw` if of no other."""
+    for offset, formats in _MAGIC.items():
+        for magic, name in formats.items():
+            if head.startswith(magic, offset):
+                return name
+    return "raw"
+
+
+def nonzero_ranges(data: bytes) -> Iterator[tuple[int, int]]:
+    """The half-open ranges of `data` to write: whole grains, joined where they meet."""
+    start = None
+    for at in range(0, len(data), _GRAIN):
+        grain = data[at : at + _GRAIN]
+        if grain == _ZEROS[: len(grain)]:
+            if start is not None:
+                yield start, at
+            start = None
+        elif start is None:
+            start = at
+    if start is not None:
+        yield start, len(data)
+
+
+class RbdWriter:
+    """An image under a name of our own that `commit` renames to its key."""
+
+    def __init__(
+        self, connection: Connection, key: str, url: str, size: int | None, *, raw_only: bool
+    ) -> None:
+        """Make the image; `size` in bytes if it is known.  Raises StoreFull, StoreUnavailable."""
+        self._connection = connection
+        self._key = key
+        self._url = url
+        self._raw_only = raw_only
+        self._name = own_name(key, Kind.NEW)
+        self._length = size or 0
+        """Bytes of the image as it is now."""
+        self._end = 0
+        """Bytes written to it."""
+        self._block = bytearray()
+        """What follows, until it fills an object."""
+        self._pending: deque[Any] = deque()
+        self._image: Any = None
+        create(connection, self._name, self._length)
+        try:
+            self._image = open_image(connection, self._name)
+        except BaseException:
+            self.cancel()
+            raise
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append `data`.
+
+        Raises StoreFull, StoreUnavailable; InvalidImage for a format that is refused.
+        """
+        rest = memoryview(data).cast("B")
+        while rest:
+            room = OBJECT_SIZE - len(self._block)
+            self._block += rest[:room]
+            rest = rest[room:]
+            if len(self._block) == OBJECT_SIZE:
+                self._put_block()
+
+    def take(self, staged: Path) -> None:
+        """Copy a staged file, passing over its holes.  Raises as `write`."""
+        with os_errors(str(staged)):
+            fd = os.open(staged, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            with os_errors(str(staged)):
+                size = os.fstat(fd).st_size
+            self._grow(size)
+            for offset, length in _data_blocks(str(staged), fd, size):
+                self._put(offset, _read(str(staged), fd, offset, length))
+            self._end = size
+        finally:
+            os.close(fd)
+
+    def commit(self) -> str:
+        """Wait for all that was written, make the snapshot, rename; return the url.
+
+        Raises StoreFull, StoreUnavailable, InvalidImage.
+        """
+        try:
+            if self._block:
+                self._put_block()
+            self._wait(0)
+            self._finish()
+            seal(self._connection, self._name)
+            publish(self._connection, self._name, self._key)
+            self._name = ""
+        finally:
+            self.cancel()
+        return self._url
+
+    def cancel(self) -> None:
+        """Remove the image.  If the cluster does not answer it stays, for `delete` or fsck."""
+        self._block.clear()
+        self._pending.clear()
+        if self._image is not None:
+            with suppress(CatalogError), ceph_errors(self._url):
+                self._image.close()
+            self._image = None
+        if self._name:
+            with suppress(CatalogError):
+                remove(self._connection, self._name)
+            self._name = ""
+
+    def _put_block(self) -> None:
+        block = bytes(self._block)
+        self._block.clear()
+        if self._end + len(block) > self._length:
+            self._grow(self._end + max(_GROWTH, len(block)))
+        self._put(self._end, block)
+        self._end += len(block)
+
+    def _put(self, offset: int, data: bytes) -> None:
+        """Begin to write what is not zeros of `data`, at most one object's."""
+        if offset == 0 and self._raw_only and (found := format_of(data)) != "raw":
+            raise InvalidImage(
+                self._key,
+                f"is {found}, and the store {self._connection.name} takes raw images, which can be"
+                " cloned: convert it with 'qemu-img convert -O raw', or set raw_only = false",
+            )
+        for start, end in nonzero_ranges(data):
+            self._wait(_IN_FLIGHT - 1)
+            with ceph_errors(self._url):
+                done = self._opened().aio_write(data[start:end], offset + start, _ignore)
+            self._pending.append(done)
+
+    def _wait(self, allowed: int) -> None:
+        """Wait until only so many requests are in flight.  Raises what one of them ended with."""
+        while len(self._pending) > allowed:
+            done = self._pending.popleft()
+            done.wait_for_complete_and_cb()
+            if (status := done.get_return_value()) < 0:
+                raise ceph_error(self._url, -status, os.strerror(-status))
+
+    def _grow(self, length: int) -> None:
+        """Make the image as long as `length`, unless it is longer."""
+        if length > self._length:
+            self._resize(length)
+
+    def _resize(self, length: int) -> None:
+        with ceph_errors(self._url):
+            self._opened().resize(length)
+        self._length = length
+
+    def _finish(self) -> None:
+        if self._length != self._end:
+            self._resize(self._end)
+        image, self._image = self._opened(), None
+        with ceph_errors(self._url):
+            image.flush()
+            image.close()
+
+    def _opened(self) -> Any:
+        if self._image is None:
+            raise StoreUnavailable(self._url, "the upload to the store has ended")
+        return self._image
+
+
+def _data_blocks(subject: str, fd: int, size: int) -> Iterator[tuple[int, int]]:
+    """Offset and length of what is no hole of a file, within an object each."""
+    with os_errors(subject):
+        for start, end in data_ranges(fd, size):
+            while start < end:
+                length = min(end, start - start % OBJECT_SIZE + OBJECT_SIZE) - start
+                yield start, length
+                start += length
+
+
+def _read(subject: str, fd: int, offset: int, length: int) -> bytes:
+    with os_errors(subject):
+        data = os.pread(fd, length, offset)
+    if len(data) != length:
+        raise StoreUnavailable(subject, "the file was cut off while it was copied")
+    return data
+
+
+def _ignore(_completion: object) -> None:
+    """A request's end is waited for, not called back."""

@@ -1,0 +1,92 @@
+"""What an S3 server or the way to it does wrong, as one of `catalog.errors`.
+
+Users: `objects`, `requests`.  Pure functions.  The answer of a server that refuses
+a signature quotes the request: only its code and message are ever shown, and foreign
+exceptions are not chained.
+"""
+
+from __future__ import annotations
+
+import re
+
+from catalog.errors import (
+    CatalogError,
+    DataChanged,
+    ImageTooLarge,
+    NotFound,
+    StoreBusy,
+    StoreFull,
+    StoreUnavailable,
+)
+
+_CODE = re.compile(r"<Code>\s*(\w+)\s*</Code>")
+_MESSAGE = re.compile(r"<Message>\s*([^<]*?)\s*</Message>")
+_MESSAGE_MAX = 200
+_STATUS = re.compile(r"\bstatus: (\d{3})\b")
+_QUOTED = re.compile(r'(?:error|message): "([^"]*)"')
+_KIND = re.compile(r"\b[A-Z][A-Za-z]+\b")
+
+_BUSY = {"SlowDown", "ServiceUnavailable", "TooManyRequests", "RequestLimitExceeded"}
+_FULL = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"}
+_REFUSED = {
+    *("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSecurity"),
+    *("ExpiredToken", "InvalidToken", "AuthorizationHeaderMalformed"),
+}
+_KINDS = {
+    "TimedOut": "timed out",
+    "IncompleteBody": "the connection ended in the middle",
+    "IncompleteMessage": "the connection ended without an answer",
+    "UnexpectedEof": "the connection ended in the middle",
+}
+"""What the HTTP library calls a failure: what a person reads."""
+
+
+def refusal(subject: str, status: int, body: str, retry_after: float | None = None) -> CatalogError:
+    """The error of an answer that is none of success (S3 API Reference, "Error responses")."""
+    code = _found(_CODE, body)
+    if code == "NoSuchBucket":
+        return StoreUnavailable(subject, "the bucket does not exist")
+    if code in _FULL or status == 507:
+        return StoreFull(subject, _said(status, body))
+    if code in _REFUSED or status in (401, 403):
+        return StoreUnavailable(subject, f"the server refuses our credentials ({code or status})")
+    if status == 404 or code in ("NoSuchKey", "NoSuchUpload"):
+        return NotFound(subject)
+    if status == 412 or code == "PreconditionFailed":
+        return DataChanged(subject)
+    if code == "EntityTooLarge":
+        return ImageTooLarge(subject, _said(status, body))
+    if code in _BUSY or status in (429, 503):
+        return StoreBusy(subject, _said(status, body), retry_after)
+    return StoreUnavailable(subject, _said(status, body))
+
+
+def of_obstore(subject: str, error: Exception) -> CatalogError:
+    """The error of an exception of obstore, whose text alone tells what happened."""
+    text = str(error)
+    if found := _STATUS.search(text):
+        return refusal(subject, int(found[1]), text)
+    summary, _, details = text.partition("\n\nDebug source:")
+    if "HTTP error" not in summary:
+        return StoreUnavailable(subject, summary.removeprefix("Generic S3 error: ")[:_MESSAGE_MAX])
+    return StoreUnavailable(subject, _network_reason(details))
+
+
+def _network_reason(details: str) -> str:
+    """The inmost of nested Rust errors."""
+    if quoted := _QUOTED.findall(details):
+        return str(quoted[-1])
+    kind = str((["no answer"] + _KIND.findall(details))[-1])
+    if "InvalidCertificate" in details:
+        return f"its certificate is not accepted ({kind})"
+    return _KINDS.get(kind, kind)
+
+
+def _said(status: int, body: str) -> str:
+    parts = [f"the server answered {status}", _found(_CODE, body), _found(_MESSAGE, body)]
+    return ": ".join(part for part in parts if part)
+
+
+def _found(pattern: re.Pattern[str], body: str) -> str:
+    found = pattern.search(body)
+    return " ".join(found[1].split())[:_MESSAGE_MAX] if found else ""

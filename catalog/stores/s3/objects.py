@@ -1,0 +1,181 @@
+"""Whole objects of one bucket, by obstore: reading, deleting, listing.
+
+Users: `store`, `writer`.  Safe from several threads; its calls release the GIL.  Scope: one
+request each, without retries, checked to be answered with what was asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from catalog.errors import DataChanged, InvalidSettings, NotFound, StoreUnavailable
+from catalog.stores.base import Stat
+from catalog.stores.s3.errors import of_obstore
+from catalog.stores.s3.requests import Block, Body, S3Requests
+from catalog.stores.s3.settings import Credentials, S3StoreSettings
+
+if TYPE_CHECKING:
+    from obstore import GetOptions, ObjectMeta
+    from obstore.store import ClientConfig, S3Credential
+    from obstore.store import S3Store as Client
+
+_PAGE = 1000
+"""Objects S3 lists by one request."""
+
+
+class S3Objects:
+    """The requests of one bucket, by full key."""
+
+    def __init__(self, settings: S3StoreSettings, requests: S3Requests, url: str) -> None:
+        """`url` is the store's, for errors' texts: `s3://HOST/BUCKET/`."""
+        self._settings = settings
+        self._requests = requests
+        self._url = url
+        self._lock = threading.Lock()
+        self._client: Client | None = None
+
+    def check(self) -> None:
+        """Raise StoreUnavailable unless the bucket answers a listing of one object."""
+        query = {"list-type": "2", "max-keys": "1", "prefix": self._settings.prefix}
+        self._requests.send("GET", "", query, subject=self._url, is_retried=False)
+
+    def head(self, key: str) -> Stat:
+        """Size and ETag.  Raises NotFound, StoreUnavailable."""
+        try:
+            with self._asking(key) as client:
+                found = client.head(key)
+        except NotFound:
+            # An answer to HEAD has no body: that there is no bucket looks the same.
+            self.check()
+            raise
+        return Stat(found["size"], _etag(found))
+
+    def read(self, key: str, wanted: range, opened: Stat) -> bytes:
+        """The bytes `wanted` of an object that is still as it was when opened.
+
+        Raises DataChanged, NotFound, StoreUnavailable.
+        """
+        options: GetOptions = {"range": (wanted.start, wanted.stop)}
+        if opened.etag.startswith('"'):
+            options["if_match"] = opened.etag
+        with self._asking(key) as client:
+            result = client.get(key, options=options)
+            if Stat(result.meta["size"], _etag(result.meta)) != opened:
+                raise DataChanged(self._url + key)
+            if result.range != (wanted.start, wanted.stop):
+                raise StoreUnavailable(self._url + key, f"answered with the bytes {result.range}")
+            data = result.bytes().to_bytes()
+        if len(data) != len(wanted):
+            reason = f"the server sent {len(data)} bytes instead of {len(wanted)}"
+            raise StoreUnavailable(self._url + key, reason)
+        return data
+
+    def put(self, key: str, data: Block) -> None:
+        """Make `data` an object in one step."""
+        headers = {"Content-Type": "application/octet-stream"}
+        subject = self._url + key
+        self._requests.send("PUT", key, None, headers, Body.of(data), subject=subject)
+
+    def delete(self, key: str) -> None:
+        """Remove an object, if it is there."""
+        try:
+            with self._asking(key) as client:
+                client.delete(key)
+        except NotFound:
+            return
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Every key that begins with `prefix`: whole folders, or nothing for all."""
+        with self._asking("") as client:
+            for page in client.list(prefix.rstrip("/") or None, chunk_size=_PAGE):
+                yield from (found["path"] for found in page)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        with self._lock:
+            self._client = None
+
+    @contextmanager
+    def _asking(self, key: str) -> Iterator[Client]:
+        """obstore's client, with its exceptions mapped."""
+        errors = _library("obstore.exceptions")
+        try:
+            yield self._connected()
+        except (errors.PermissionDeniedError, errors.UnauthenticatedError) as error:
+            # Perhaps the credentials were renewed since: the next call reads them again.
+            self.close()
+            raise of_obstore(self._url + key, error) from None
+        except (errors.BaseError, FileNotFoundError, ValueError) as error:
+            raise of_obstore(self._url + key, error) from None
+
+    def _connected(self) -> Client:
+        with self._lock:
+            if self._client is None:
+                self._client = _connect(self._settings)
+            return self._client
+
+
+def _library(name: str) -> Any:
+    """A module of obstore, imported when first needed.  Raises InvalidSettings without it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise InvalidSettings("type s3", "needs obstore: pip install 'imagefs[s3]'") from error
+
+
+def _connect(settings: S3StoreSettings) -> Client:
+    is_virtual = settings.addressing == "virtual"
+    endpoint = settings.bucket_url if is_virtual else settings.endpoint
+    client: Client = _library("obstore.store").S3Store(
+        settings.bucket,
+        config={
+            "endpoint": endpoint,
+            "region": settings.region,
+            "virtual_hosted_style_request": is_virtual,
+            "unsigned_payload": settings.is_tls,
+            # Many servers lack the request for several; of one object, a DELETE is as good.
+            "disable_bulk_delete": True,
+            # Variables of the environment would come in where nothing is said.
+            "aws_endpoint_url_s3": endpoint,
+            "skip_signature": False,
+            "s3_express": False,
+        },
+        client_options=_client_options(settings),
+        retry_config={"max_retries": 0, "retry_timeout": timedelta(0)},
+        credential_provider=_provider(settings.credentials()),
+    )
+    return client
+
+
+def _client_options(settings: S3StoreSettings) -> ClientConfig:
+    options: ClientConfig = {
+        "allow_http": not settings.is_tls,
+        "connect_timeout": timedelta(seconds=settings.timeout),
+        "read_timeout": timedelta(seconds=settings.timeout),
+        # Of a whole request, should a server send a byte now and then.
+        "timeout": timedelta(seconds=10 * settings.timeout),
+        "user_agent": "imagefs",
+    }
+    if settings.ca_bundle is not None:
+        options["root_certificate"] = settings.ca_bundle.read_bytes()
+    return options
+
+
+def _provider(credentials: Credentials) -> Callable[[], S3Credential]:
+    """Static credentials.  As settings, a session token of the environment would join them."""
+    return lambda: {
+        "access_key_id": credentials.access_key,
+        "secret_access_key": credentials.secret_key,
+        "token": None,
+        "expires_at": None,
+    }
+
+
+def _etag(found: ObjectMeta) -> str:
+    """The ETag, or what else changes with the object."""
+    return found["e_tag"] or found["last_modified"].isoformat()

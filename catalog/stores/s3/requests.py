@@ -1,0 +1,231 @@
+"""Signed requests to one bucket: all that sends data, and what obstore has no call for.
+
+Users: `store`, `multipart`.  Safe from several threads: they share one pool of connections.
+Scope: HTTP, signature, retries.  Bodies go out in blocks, so that memory does not grow with
+a part, and the time-out is of each block, not of a whole part on a slow line.  Retries are
+here because nobody above could send a part again that has left the writer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import urlsplit, urlunsplit
+from urllib.request import getproxies, proxy_bypass
+
+from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Timeout
+from urllib3.exceptions import HTTPError
+
+from catalog.errors import StoreUnavailable
+from catalog.stores.policy.retry import Retry
+from catalog.stores.s3.errors import refusal
+from catalog.stores.s3.settings import Credentials, S3StoreSettings
+from catalog.stores.s3.signing import UNSIGNED, query_string, quoted, signed
+
+_CONNECTIONS = 8
+"""Kept open: two writers with four parts each."""
+_MAY_PASS = (429, 500, 502, 503, 504)
+BLOCK = 1 << 20
+"""Bytes that are sent in one go: each may take as long as the time-out says."""
+_ANSWER_MAX = 8 << 20
+"""Bytes of an answer, none of which is data: a list of 1000 uploads is below 1 MiB."""
+
+Block = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Bytes to be sent: `blocks` gives them anew for each attempt."""
+
+    size: int
+    blocks: Callable[[], Iterator[Block]]
+
+    def __iter__(self) -> Iterator[Block]:
+        return self.blocks()
+
+    @classmethod
+    def of(cls, data: Block) -> Body:
+        """Bytes in memory."""
+        view = memoryview(data)
+        starts = range(0, len(view), BLOCK)
+        return cls(len(view), lambda: (view[start : start + BLOCK] for start in starts))
+
+
+EMPTY = Body.of(b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the server said."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is the same in each attempt."""
+
+    method: str
+    key: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    body: Body
+    subject: str
+    """What errors are about."""
+    credentials: Credentials
+    timeout: Timeout
+
+
+class S3Requests:
+    """Sends to one bucket and gives up what is not success."""
+
+    def __init__(self, settings: S3StoreSettings) -> None:
+        self._settings = settings
+        self._url = urlsplit(settings.bucket_url)
+        self._lock = threading.Lock()
+        self._pool: PoolManager | None = None
+        self._retry = Retry(settings.policy.attempts, settings.policy.deadline)
+
+    def send(
+        self,
+        method: str,
+        key: str = "",
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: Body = EMPTY,
+        *,
+        subject: str,
+        patience: float = 0,
+        is_retried: bool = True,
+    ) -> Answer:
+        """Ask for something of the bucket, or of the object `key`, and return the answer.
+
+        `subject` is what errors are about.  `patience` is how many seconds more than
+        usual the server may work without a sign.  What may pass is tried again as the
+        store's policy says, if `is_retried`.  Raises NotFound, DataChanged, StoreFull,
+        ImageTooLarge, StoreBusy, StoreUnavailable.
+        """
+        usual = self._settings.timeout
+        complete = {name.lower(): value for name, value in (headers or {}).items()}
+        complete["host"] = self._url.netloc
+        complete["x-amz-content-sha256"] = self._digest(body)
+        if method in ("PUT", "POST"):
+            complete["content-length"] = str(body.size)
+        request = _Request(
+            method,
+            key,
+            query or {},
+            complete,
+            body,
+            subject,
+            self._settings.credentials(),
+            Timeout(connect=usual, read=usual + patience),
+        )
+        answer = (
+            self._retry.repeat(lambda: self._ask(request)) if is_retried else self._ask(request)
+        )
+        if not 200 <= answer.status < 300:
+            raise refusal(subject, answer.status, answer.text)
+        return answer
+
+    def copy_source(self, key: str) -> str:
+        """An object of the bucket as `x-amz-copy-source` names it."""
+        return quoted(f"/{self._settings.bucket}/{key}", safe="/")
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.clear()
+
+    def _connected(self) -> PoolManager:
+        # Not before it is needed: reading the system's authorities takes a while.
+        with self._lock:
+            if self._pool is None:
+                self._pool = _pool(self._settings)
+            return self._pool
+
+    def _ask(self, request: _Request) -> Answer:
+        """Raises StoreUnavailable, and others, for what may be answered otherwise next time."""
+        path = self._url.path + (f"/{quoted(request.key, safe='/')}" if request.key else "")
+        path = path or "/"
+        headers = signed(
+            request.method,
+            path,
+            request.query,
+            request.headers,
+            credentials=request.credentials,
+            region=self._settings.region,
+            now=datetime.now(UTC),
+        )
+        query = query_string(request.query)
+        with _http_errors(request.subject):
+            response = self._connected().urlopen(
+                request.method,
+                urlunsplit((self._url.scheme, self._url.netloc, path, query, "")),
+                body=request.body if request.body.size else None,
+                headers=headers,
+                redirect=False,
+                preload_content=False,
+                retries=False,
+                timeout=request.timeout,
+            )
+            return _answer(request.subject, response)
+
+    def _digest(self, body: Body) -> str:
+        if self._settings.is_tls and body.size:
+            return UNSIGNED
+        digest = hashlib.sha256()
+        for block in body:
+            digest.update(block)
+        return digest.hexdigest()
+
+
+def _pool(settings: S3StoreSettings) -> PoolManager:
+    """The pool, through the proxy of the environment as obstore's is."""
+    context = ssl.create_default_context()
+    if settings.ca_bundle is not None:
+        context.load_verify_locations(settings.ca_bundle)
+    parts = urlsplit(settings.bucket_url)
+    proxy = getproxies().get(parts.scheme)
+    if proxy is None or proxy_bypass(parts.netloc):
+        return PoolManager(maxsize=_CONNECTIONS, ssl_context=context)
+    return ProxyManager(proxy, maxsize=_CONNECTIONS, ssl_context=context)
+
+
+def _answer(subject: str, response: BaseHTTPResponse) -> Answer:
+    with response:
+        text = response.read(_ANSWER_MAX).decode("utf-8", "replace")
+        response.drain_conn()
+    # S3 may begin an answer with 200 and find out later that it failed.
+    is_late = response.status == 200 and "<Error>" in text[:500]
+    if is_late or response.status in _MAY_PASS:
+        status = 500 if is_late else response.status
+        raise refusal(subject, status, text, _retry_after(response))
+    return Answer(response.status, response.headers, text)
+
+
+def _retry_after(response: BaseHTTPResponse) -> float | None:
+    value = response.headers.get("Retry-After", "")
+    return float(value) if value.isdecimal() else None
+
+
+@contextmanager
+def _http_errors(subject: str) -> Iterator[None]:
+    """Turn what urllib3 raises into StoreUnavailable with the inmost reason."""
+    try:
+        yield
+    except (HTTPError, OSError) as error:
+        cause: BaseException = error
+        while (inner := cause.__cause__ or cause.__context__) is not None:
+            cause = inner
+        raise StoreUnavailable(subject, str(cause)) from error

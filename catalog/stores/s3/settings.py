@@ -1,0 +1,124 @@
+"""The `[stores.NAME]` section of an S3 store, and what follows from it.
+
+Users: `s3` and its parts, `registry`.  Immutable.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Literal
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import Field, FilePath, PositiveFloat, field_validator, model_validator
+
+from catalog.stores.policy.settings import RemoteStoreSettings
+from catalog.stores.secret import SecretReference
+
+_PREFIX = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9._-]*/)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """An S3 account.  Its representation shows neither of both."""
+
+    access_key: str
+    secret_key: str
+
+    def __repr__(self) -> str:
+        return "Credentials(…)"
+
+
+class S3StoreSettings(RemoteStoreSettings):
+    """`[stores.NAME]` with `type = "s3"`."""
+
+    type: Literal["s3"] = "s3"
+    endpoint: str
+    """`https://HOST[:PORT]`, without the bucket."""
+    bucket: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]$")
+    """It must exist: we never make one."""
+    prefix: str = ""
+    """What the keys of our objects begin with: folders, `images/` or `a/b/`."""
+    region: str = Field(default="us-east-1", pattern=r"^[A-Za-z0-9_-]+$")
+    access_key: SecretReference
+    secret_key: SecretReference
+    addressing: Literal["path", "virtual"] = "path"
+    """Whether the bucket is in the path of a URL, or in front of its host name."""
+    allow_http: bool = False
+    """Plain http also beyond loopback: whoever is on the way reads and changes the data."""
+    ca_bundle: FilePath | None = None
+    """PEM file of authorities to trust besides the public ones."""
+    timeout: PositiveFloat = 30
+    """Seconds without an answer, or without further data, before the server is given up."""
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_endpoint(cls, endpoint: str) -> str:
+        parts = urlsplit(endpoint)
+        extra = parts.username or parts.password or parts.query or parts.fragment
+        if parts.scheme not in ("http", "https") or not parts.hostname or extra:
+            raise ValueError("should be https://HOST or https://HOST:PORT, without a credential")
+        return endpoint.rstrip("/")
+
+    @field_validator("prefix")
+    @classmethod
+    def _is_folder(cls, prefix: str) -> str:
+        folder = f"{prefix.rstrip('/')}/" if prefix else ""
+        if not _PREFIX.fullmatch(folder):
+            raise ValueError("should be folders such as images/: letters, digits, . _ - and /")
+        return folder
+
+    @field_validator("ca_bundle")
+    @classmethod
+    def _holds_certificates(cls, path: Path | None) -> Path | None:
+        if path is not None:
+            try:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+            except OSError as error:
+                raise ValueError(f"holds no certificate that can be read: {error}") from error
+        return path
+
+    @model_validator(mode="after")
+    def _is_private(self) -> S3StoreSettings:
+        if not (self.is_tls or self.allow_http or _is_loopback(self.parts.hostname or "")):
+            raise ValueError(
+                "endpoint is not https: anybody on the way could read and change the data;"
+                " allow_http = true permits it"
+            )
+        return self
+
+    @property
+    def parts(self) -> SplitResult:
+        """The endpoint, split."""
+        return urlsplit(self.endpoint)
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether all goes over TLS."""
+        return self.parts.scheme == "https"
+
+    @property
+    def host(self) -> str:
+        """The endpoint as a location's url holds it."""
+        return f"{self.parts.netloc}{self.parts.path}"
+
+    @property
+    def bucket_url(self) -> str:
+        """Where the bucket's requests go."""
+        if self.addressing == "path":
+            return f"{self.endpoint}/{self.bucket}"
+        return f"{self.parts.scheme}://{self.bucket}.{self.host}"
+
+    def credentials(self) -> Credentials:
+        """Read them anew.  Raises StoreUnavailable."""
+        return Credentials(self.access_key.read(), self.secret_key.read())
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,229 @@
+"""A store of images in a bucket of S3: AWS, Ceph RGW, Swift's s3api, MinIO and others.
+
+Users: `registry`.  Safe from several threads.  An object of ours is `PREFIX` + key; one of
+a Glance is whatever its url says, in the same bucket.
+
+`location` is the url, `settings` the configuration, `objects` reading by obstore,
+`requests` and `multipart` what is sent, `writer` storing an object.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+from catalog.errors import CatalogError, DataChanged, InvalidName, InvalidValue, StoreUnavailable
+from catalog.stores.base import Capability, NothingToMake, Stat, Usage
+from catalog.stores.s3.location import S3Location
+from catalog.stores.s3.multipart import Multipart, PartsInFlight
+from catalog.stores.s3.objects import S3Objects
+from catalog.stores.s3.requests import S3Requests
+from catalog.stores.s3.settings import S3StoreSettings
+from catalog.stores.s3.writer import S3Writer
+
+QUARANTINE = ".quarantine/"
+
+_KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
+"""Of an image: what means nothing to a url, and is listed again."""
+_FULL_KEY_MAX = 1024
+"""Bytes of UTF-8 (Amazon S3 User Guide, "Object key naming guidelines")."""
+_COPIED_WHOLE = 5 << 30
+"""Bytes of the largest object that one request copies."""
+_COPIED_PIECE = 512 << 20
+_COPIES_AT_ONCE = 4
+
+
+class S3Store(NothingToMake):
+    """Objects of one bucket."""
+
+    capabilities = Capability.WRITE | Capability.COPY | Capability.LISTING
+
+    def __init__(
+        self,
+        name: str,
+        settings: S3StoreSettings,
+        copied_whole: int = _COPIED_WHOLE,
+        copied_piece: int = _COPIED_PIECE,
+    ) -> None:
+        """Objects of more than `copied_whole` bytes are copied in pieces of `copied_piece`."""
+        self.name = name
+        self._root = settings.prefix
+        self._scheme = "s3+https" if settings.is_tls else "s3"
+        self._bucket_path = f"{settings.host}/{settings.bucket}/"
+        self._copied_whole = copied_whole
+        self._copied_piece = copied_piece
+        url = self._url("")
+        self._requests = S3Requests(settings)
+        self._objects = S3Objects(settings, self._requests, url)
+        self._multipart = Multipart(self._requests, url)
+
+    def check(self) -> None:
+        """Raise StoreUnavailable unless the bucket can be listed with our credentials."""
+        self._objects.check()
+
+    def open(self, url: str) -> S3Reader:
+        """Open an object to read.  Raises NotFound, StoreUnavailable."""
+        key = self._key_of(url)
+        return S3Reader(self._objects, key, self._objects.head(key))
+
+    def stat(self, url: str) -> Stat:
+        """Size and ETag.  Raises NotFound, StoreUnavailable."""
+        return self._objects.head(self._key_of(url))
+
+    def writer(self, key: str, size: int | None = None) -> S3Writer:
+        """Start storing an object.  Raises InvalidName."""
+        url = self.url_of(key)
+        return S3Writer(self._objects, self._multipart, self._root + key, url, size)
+
+    def delete(self, url: str) -> None:
+        """Remove the object, and abort what writers of it that died have begun.
+
+        Needs the permission to list multipart uploads.  Raises StoreUnavailable.
+        """
+        key = self._key_of(url)
+        self._objects.delete(key)
+        for upload in self._multipart.uploads(key):
+            if upload.key == key:
+                self._multipart.abort(key, upload.id)
+
+    def copy(self, url: str, key: str) -> str:
+        """Let the server duplicate an object: whole, or by pieces if it is large.
+
+        Raises NotFound, DataChanged, StoreFull, StoreUnavailable.
+        """
+        copied = self.url_of(key)
+        self._copy(self._key_of(url), self._root + key)
+        return copied
+
+    def usage(self) -> Usage:
+        """S3 does not tell."""
+        return Usage(None, None)
+
+    def url_of(self, key: str) -> str:
+        """`s3+https://HOST/BUCKET/PREFIX…KEY`, `s3://…` without TLS.  Raises InvalidName."""
+        if not _KEY.fullmatch(key):
+            raise InvalidName(key, "is not a key of an image")
+        return self._url(self._root + key)
+
+    def keys(self) -> Iterator[str]:
+        """Every object right below the prefix."""
+        for key in self._objects.list(self._root):
+            name = key.removeprefix(self._root)
+            if "/" not in name and not name.startswith("."):
+                yield name
+
+    def staging_folder(self) -> Path | None:
+        """None: there is no local folder."""
+        return None
+
+    def quarantine(self, key: str) -> str:
+        """Copy an object to `PREFIX.quarantine/`, then delete it; return its new url.
+
+        Raises NotFound, StoreUnavailable.
+        """
+        place = f"{self._root}{QUARANTINE}{key}.{secrets.token_hex(4)}"
+        source = self._key_of(self.url_of(key))
+        self._copy(source, place)
+        self._objects.delete(source)
+        return self._url(place)
+
+    def leftovers(self, older_than: float) -> Iterator[str]:
+        """Multipart uploads begun more than `older_than` seconds ago: `KEY UPLOAD-ID`."""
+        limit = datetime.now(UTC) - timedelta(seconds=older_than)
+        for upload in self._multipart.uploads(self._root):
+            if upload.initiated <= limit:
+                yield f"{upload.key} {upload.id}"
+
+    def drop_leftover(self, name: str) -> None:
+        """Abort an upload that `leftovers` has told.  One that is gone is no error."""
+        key, _, upload = name.rpartition(" ")
+        self._multipart.abort(key, upload)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._objects.close()
+        self._requests.close()
+
+    def _url(self, key: str) -> str:
+        return f"{self._scheme}://{self._bucket_path}{key}"
+
+    def _key_of(self, url: str) -> str:
+        """The full key in a url of our bucket, a Glance's or our own.
+
+        Any other url is StoreUnavailable, not NotFound: most likely the settings were
+        changed, and nobody may conclude that the data is lost.
+        """
+        try:
+            path = S3Location.parse(url).path
+        except InvalidValue as error:
+            raise StoreUnavailable(self.name, f"{error}") from None
+        key = path.removeprefix(self._bucket_path)
+        if key == path:
+            raise StoreUnavailable(self.name, f"{path} is not inside {self._bucket_path}")
+        if not _is_key(key):
+            raise StoreUnavailable(self.name, f"{key!r} is a key that cannot be asked for")
+        return key
+
+    def _copy(self, source: str, target: str) -> None:
+        found = self._objects.head(source)
+        if found.size <= self._copied_whole:
+            self._multipart.copy(source, found.etag, target)
+        else:
+            self._copy_pieces(source, found, target)
+
+    def _copy_pieces(self, source: str, found: Stat, target: str) -> None:
+        length = max(self._copied_piece, -(-found.size // 9000))
+        parts = PartsInFlight(self._multipart, target, _COPIES_AT_ONCE)
+        try:
+            for start in range(0, found.size, length):
+                piece = range(start, min(start + length, found.size))
+                copy = self._multipart.copy_part
+                parts.add(partial(copy, source, found.etag, piece, target, parts.id))
+            parts.wait()
+            # Ceph's radosgw 16 does not mind the condition that each piece was copied with.
+            if self._objects.head(source) != found:
+                raise DataChanged(self._url(source))
+            parts.complete()
+        except CatalogError:
+            with suppress(CatalogError):
+                parts.abort()
+            raise
+        finally:
+            parts.close()
+
+
+class S3Reader:
+    """An object pinned to the ETag it had when opened.  Safe from several threads."""
+
+    def __init__(self, objects: S3Objects, key: str, opened: Stat) -> None:
+        self.size = opened.size
+        self._objects = objects
+        self._key = key
+        self._opened = opened
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """The bytes `[offset, offset + size)`, cut at the end.
+
+        Raises DataChanged, NotFound, StoreUnavailable.
+        """
+        wanted = range(offset, min(offset + size, self.size))
+        return self._objects.read(self._key, wanted, self._opened) if wanted else b""
+
+    def fileno(self) -> int | None:
+        """None: there is no file."""
+        return None
+
+    def close(self) -> None:
+        """Connections belong to the store."""
+
+
+def _is_key(key: str) -> bool:
+    """Whether a key reaches the server as it is: no path is normalised on the way."""
+    segments = key.split("/")
+    is_plain = not any(segment in ("", ".", "..") for segment in segments)
+    return is_plain and key.isprintable() and len(key.encode()) <= _FULL_KEY_MAX

@@ -1,0 +1,153 @@
+"""Storing one object in S3: by one request, or by parts that go out while more is written.
+
+Users: `s3`.  A writer is used by one thread; its parts are sent by threads of its own.
+Memory: `write` holds parts until they are sent, 192 MiB at most (for objects up to 800 GiB
+of known size; above, two parts); `take` sends from the file and holds nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from catalog.errors import CatalogError, NotFound, StoreUnavailable
+from catalog.stores.base import Stat
+from catalog.stores.marked_folder import os_errors
+from catalog.stores.s3.multipart import Multipart, PartsInFlight
+from catalog.stores.s3.objects import S3Objects
+from catalog.stores.s3.requests import BLOCK, Body
+
+_PART_MIN = 8 << 20
+_PART_UNKNOWN = 64 << 20
+"""Bytes of a part when the object's size is not known: 10,000 make 625 GiB."""
+_PARTS_WANTED = 9000
+"""Below the 10,000 that S3 takes, should there be more data than was told."""
+_AT_ONCE = 4
+_BUFFERED_MAX = 192 << 20
+
+
+def part_size(size: int | None) -> int:
+    """How large the parts of an object are, all but the last; bytes."""
+    if size is None:
+        return _PART_UNKNOWN
+    return max(_PART_MIN, -(-size // _PARTS_WANTED))
+
+
+class S3Writer:
+    """Collects a part, sends it, and makes the object of them at `commit`."""
+
+    def __init__(
+        self, objects: S3Objects, multipart: Multipart, key: str, url: str, size: int | None
+    ) -> None:
+        """Nothing is asked of the server before there is more than one part."""
+        self._objects = objects
+        self._multipart = multipart
+        self._key = key
+        self._url = url
+        self._part_size = part_size(size)
+        self._size = 0
+        self._buffer = bytearray()
+        self._parts: PartsInFlight | None = None
+        self._fd = -1
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append `data`; raises also what an earlier part has failed with."""
+        rest = memoryview(data).cast("B")
+        self._size += len(rest)
+        while rest:
+            if len(self._buffer) == self._part_size:
+                self._send_buffer()
+            room = self._part_size - len(self._buffer)
+            self._buffer += rest[:room]
+            rest = rest[room:]
+
+    def take(self, staged: Path) -> None:
+        """Send a staged file instead of `write`s, all of it but the last parts now."""
+        with os_errors(str(staged)):
+            self._fd = os.open(staged, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            self._size = os.fstat(self._fd).st_size
+        self._part_size = part_size(self._size)
+        if self._size <= self._part_size:
+            for block in _blocks(self._fd, range(self._size)):
+                self._buffer += block
+            return
+        parts = self._begin(_AT_ONCE)
+        for start in range(0, self._size, self._part_size):
+            piece = range(start, min(start + self._part_size, self._size))
+            body = Body(len(piece), partial(_blocks, self._fd, piece))
+            parts.add(partial(self._multipart.put_part, self._key, parts.id, body=body))
+
+    def commit(self) -> str:
+        """Send what is left, make the object, and see that it is whole."""
+        try:
+            if self._parts is None:
+                self._objects.put(self._key, self._buffer)
+            else:
+                if self._buffer:
+                    self._send_buffer()
+                self._complete(self._parts)
+                self._parts.close()
+                self._parts = None
+        finally:
+            self.cancel()
+        return self._url
+
+    def cancel(self) -> None:
+        """Abort the upload, so that none of its parts stays."""
+        parts, self._parts = self._parts, None
+        if parts is not None:
+            # A server that is away keeps the parts; `delete` and fsck find them.
+            with suppress(CatalogError):
+                parts.abort()
+        self._buffer = bytearray()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _send_buffer(self) -> None:
+        at_once = max(1, min(_AT_ONCE, _BUFFERED_MAX // self._part_size - 1))
+        parts = self._parts or self._begin(at_once)
+        body, self._buffer = Body.of(self._buffer), bytearray()
+        parts.add(partial(self._multipart.put_part, self._key, parts.id, body=body))
+
+    def _begin(self, at_once: int) -> PartsInFlight:
+        self._parts = PartsInFlight(self._multipart, self._key, at_once)
+        return self._parts
+
+    def _complete(self, parts: PartsInFlight) -> None:
+        """Make the object, and compare its size where the server tells it."""
+        expected = parts.expected_etag()
+        try:
+            parts.complete()
+        except NotFound as error:
+            # Made all the same, if the answer to an earlier attempt was lost.
+            found = self._found()
+            if found is None or not expected or found.etag != expected:
+                raise StoreUnavailable(self._url, "the upload was aborted elsewhere") from error
+        else:
+            found = self._found()
+        if found is not None and found.etag == expected and found.size != self._size:
+            self._objects.delete(self._key)
+            reason = f"the server made {found.size} bytes of {self._size}"
+            raise StoreUnavailable(self._url, reason)
+
+    def _found(self) -> Stat | None:
+        """What is at the key; None if the server does not tell."""
+        try:
+            return self._objects.head(self._key)
+        except CatalogError:
+            return None
+
+
+def _blocks(fd: int, piece: range) -> Iterator[bytes]:
+    """The bytes of a piece of a file.  Raises StoreUnavailable if it has become shorter."""
+    with os_errors("staging"):
+        for offset in range(piece.start, piece.stop, BLOCK):
+            wanted = min(BLOCK, piece.stop - offset)
+            block = os.pread(fd, wanted, offset)
+            if len(block) != wanted:
+                raise StoreUnavailable("staging", "the staged file became shorter")
+            yield block

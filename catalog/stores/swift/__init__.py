@@ -1,0 +1,1 @@
+"""Images in OpenStack Swift, by its own API."""

@@ -1,0 +1,281 @@
+"""Requests to one account of Swift, authenticated, with its answers judged.
+
+Users: `store`, `writer`.  Safe from several threads: they share a pool of
+connections and one session.  A token the server no longer takes is renewed once a
+request; nothing else is repeated.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+from urllib.parse import quote, urlencode
+
+from urllib3 import BaseHTTPResponse, HTTPHeaderDict
+
+from catalog.errors import CatalogError, NotFound, StoreUnavailable
+from catalog.stores.swift.auth import Session, SwiftAuth, SwiftAuthSettings, make_pool
+from catalog.stores.swift.errors import discard, failure, http_errors
+
+Blocks = Callable[[], Iterable[bytes | memoryview]]
+"""A body: the same bytes each time it is called."""
+
+UPLOAD = "X-Object-Meta-Imagefs-Upload"
+"""Tells which upload made an object, and so which segments are its own."""
+
+_CONNECTIONS = 32
+"""Kept open per server: about as many threads as use a store at once."""
+_PAGE = 10_000
+"""Names asked for in one answer: the usual limit of a server."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What the headers of an object say."""
+
+    size: int
+    """Bytes; of a large object, of all its segments."""
+    etag: str
+    """Without quotes.  Of a large object it is made of its segments' etags."""
+    is_static: bool
+    """Whether it is the manifest of a Static Large Object."""
+    dynamic: str | None
+    """`container/prefix` of the segments, of a Dynamic Large Object."""
+    upload: str | None
+    """Of the writer that made it; None if it was not one of ours."""
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str], subject: str) -> Self:
+        """Read headers.  Raises StoreUnavailable if they do not tell the size."""
+        try:
+            size = int(headers["Content-Length"])
+        except (KeyError, ValueError):
+            # So of a DLO of more segments than a listing's page.
+            raise StoreUnavailable(subject, "the server does not tell its size") from None
+        return cls(
+            size=size,
+            etag=unquoted(headers.get("ETag", "")),
+            is_static=headers.get("X-Static-Large-Object", "").lower() == "true",
+            dynamic=headers.get("X-Object-Manifest"),
+            upload=headers.get(UPLOAD),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the server says of large objects (`GET /info`), or its defaults."""
+
+    segments: int = 1000
+    """In one manifest."""
+
+
+class SwiftClient:
+    """One account."""
+
+    def __init__(self, store: str, settings: SwiftAuthSettings) -> None:
+        """`store` names it in errors.  Connects only when it is asked something."""
+        self.store = store
+        self._pool = make_pool(settings, _CONNECTIONS)
+        self._auth = SwiftAuth(store, settings, self._pool)
+        self._lock = threading.Lock()
+        self._limits: Limits | None = None
+
+    def storage_url(self) -> str:
+        """The account's URL.  Raises StoreUnavailable."""
+        return self._auth.session().storage_url
+
+    def is_tls(self) -> bool:
+        """Whether data goes over TLS, which detects what is changed on the way."""
+        return self.storage_url().startswith("https:")
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        subject: str = "",
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        body: Blocks | bytes | None = None,
+    ) -> BaseHTTPResponse:
+        """Send a request about `path`, `container/object`; the answer's body is not read yet.
+
+        The caller closes the response.  `subject` is what errors are about; the store
+        if empty.  Raises StoreUnavailable, StoreBusy.
+        """
+        target = quote(path) + (f"?{urlencode(query)}" if query else "")
+        session = self._auth.session()
+        response = self._send(session, method, target, subject, headers or {}, body)
+        if response.status == 401:
+            discard(response)
+            session = self._auth.session(refused=session)
+            response = self._send(session, method, target, subject, headers or {}, body)
+        return response
+
+    def _send(
+        self,
+        session: Session,
+        method: str,
+        target: str,
+        subject: str,
+        headers: Mapping[str, str],
+        body: Blocks | bytes | None,
+    ) -> BaseHTTPResponse:
+        # Typed for bytes; takes memoryviews just so.
+        content: Any = body() if callable(body) else body
+        with http_errors(subject or self.store):
+            return self._pool.request(
+                method,
+                f"{session.storage_url}/{target}".rstrip("/"),
+                headers={"X-Auth-Token": session.token, **headers},
+                body=content,
+                redirect=False,
+                preload_content=False,
+                decode_content=False,
+            )
+
+    def do(
+        self,
+        method: str,
+        path: str,
+        *statuses: int,
+        subject: str = "",
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        body: Blocks | bytes | None = None,
+    ) -> tuple[HTTPHeaderDict, bytes]:
+        """Send a request and read the answer, which must have one of `statuses`.
+
+        Raises NotFound, DataChanged, StoreFull, ImageTooLarge, StoreUnavailable, StoreBusy.
+        """
+        subject = subject or self.store
+        with self.ask(
+            method, path, subject=subject, headers=headers, query=query, body=body
+        ) as response:
+            if response.status not in statuses:
+                raise failure(response, subject)
+            with http_errors(subject):
+                return response.headers, response.read()
+
+    def head(self, path: str, subject: str) -> ObjectInfo:
+        """What an object is.  Raises NotFound only if the container is there."""
+        try:
+            headers, _ = self.do("HEAD", path, 200, subject=subject)
+        except NotFound:
+            self.check_container(path.partition("/")[0])
+            raise
+        return ObjectInfo.of(headers, subject)
+
+    def find(self, path: str, subject: str) -> ObjectInfo | None:
+        """As `head`; None where nothing is."""
+        try:
+            return self.head(path, subject)
+        except NotFound:
+            return None
+
+    def check_container(self, container: str) -> HTTPHeaderDict:
+        """Its headers.  Raises StoreUnavailable if it is missing."""
+        try:
+            return self.do("HEAD", container, 200, 204)[0]
+        except NotFound:
+            reason = f"there is no container {container}: run 'imagefs init'"
+            raise StoreUnavailable(self.store, reason) from None
+
+    def make_container(self, container: str) -> None:
+        """Make a container; one that is there already stays.  Raises StoreUnavailable."""
+        self.do("PUT", container, 201, 202)
+
+    def listing(
+        self, container: str, prefix: str = "", delimiter: str = ""
+    ) -> Iterator[dict[str, Any]]:
+        """The container's entries in order of names: `name`, `bytes`, `last_modified`.
+
+        With a delimiter also `{"subdir": "NAME/"}`.  Nothing of a container that is
+        missing.  A listing follows changes with a delay.  Raises StoreUnavailable.
+        """
+        query = {"format": "json", "limit": str(_PAGE), "prefix": prefix, "delimiter": delimiter}
+        marker = ""
+        while True:
+            asked = {**query, "marker": marker}
+            try:
+                _, body = self.do("GET", container, 200, 204, query=asked)
+            except NotFound:
+                return
+            try:
+                entries = json.loads(body or "[]")
+                yield from entries
+                if not entries:
+                    return
+                marker = entries[-1].get("subdir") or entries[-1]["name"]
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise StoreUnavailable(self.store, "the server's listing cannot be read") from None
+
+    def manifest(self, path: str, subject: str) -> Iterator[str]:
+        """The segments of a Static Large Object, as `container/name`.
+
+        Nothing if there is none any more.  Raises StoreUnavailable.
+        """
+        query = {"multipart-manifest": "get"}
+        try:
+            _, body = self.do("GET", path, 200, subject=subject, query=query)
+            yield from [str(entry["name"]).removeprefix("/") for entry in json.loads(body)]
+        except NotFound:
+            return
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise StoreUnavailable(subject, "its manifest cannot be read") from None
+
+    def delete(self, path: str, subject: str, query: Mapping[str, str] | None = None) -> None:
+        """Delete one object; a missing one is no error.  Raises StoreUnavailable."""
+        headers = {"Accept": "application/json"}
+        _, body = self.do(
+            "DELETE", path, 204, 200, 404, subject=subject, headers=headers, query=query
+        )
+        if query is None:
+            return
+        # A bulk deletion answers 200 before it knows how it will end.
+        with http_errors(subject):
+            try:
+                answer = json.loads(body or "{}")
+                status, errors = answer.get("Response Status", "200"), answer.get("Errors", [])
+            except (ValueError, AttributeError):
+                raise StoreUnavailable(subject, "the server's answer cannot be read") from None
+        if errors or status[:3] not in ("200", "204", "404"):
+            reason = f"{len(errors)} of its segments cannot be deleted: {status}"
+            raise StoreUnavailable(subject, reason)
+
+    def delete_prefix(self, container: str, prefix: str, subject: str) -> None:
+        """Delete all objects whose names begin with `prefix`, at least a whole key."""
+        for entry in self.listing(container, prefix):
+            self.delete(f"{container}/{entry['name']}", subject)
+
+    def limits(self) -> Limits:
+        """The server's limits; asked for once."""
+        with self._lock:
+            if self._limits is None:
+                self._limits = self._ask_limits()
+            return self._limits
+
+    def _ask_limits(self) -> Limits:
+        # The account's URL ends in /v1/ACCOUNT.
+        base = self.storage_url().rpartition("/v1")[0]
+        try:
+            with http_errors(self.store):
+                response = self._pool.request("GET", f"{base}/info", redirect=False)
+                info = response.json() if response.status == 200 else {}
+            told = info.get("slo", {}).get("max_manifest_segments")
+            return Limits() if told is None else Limits(int(told))
+        except (CatalogError, ValueError, TypeError, AttributeError):
+            # An operator may hide it.
+            return Limits()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._pool.clear()
+
+
+def unquoted(etag: str) -> str:
+    """An ETag without quotes: Swift sends plain objects' without, large ones' with."""
+    return etag.removeprefix('"').removesuffix('"')

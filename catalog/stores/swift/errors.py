@@ -1,0 +1,80 @@
+"""What Swift's answers and urllib3's exceptions mean in the catalog's terms.
+
+Users: the other modules here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from urllib3 import BaseHTTPResponse
+from urllib3.exceptions import HTTPError
+
+from catalog.errors import (
+    CatalogError,
+    DataChanged,
+    ImageTooLarge,
+    NotFound,
+    StoreBusy,
+    StoreFull,
+    StoreUnavailable,
+)
+
+_TEXT_MAX = 4096
+"""Bytes of an error's body that are looked at."""
+
+_REASONS = {
+    401: "the server refuses a new token: is the user allowed to use this account?",
+    403: "the server forbids it to this user",
+    409: "the server reports a conflict: a segment is missing or damaged, or it is being changed",
+    422: "the server received other bytes than were sent",
+}
+
+
+@contextmanager
+def http_errors(subject: str) -> Iterator[None]:
+    """Turn what urllib3 raises into StoreUnavailable with the inmost reason."""
+    try:
+        yield
+    except (HTTPError, OSError) as error:
+        cause: BaseException = error
+        while (inner := cause.__cause__ or cause.__context__) is not None:
+            cause = inner
+        raise StoreUnavailable(subject, str(cause) or type(cause).__name__) from error
+
+
+def failure(response: BaseHTTPResponse, subject: str) -> CatalogError:
+    """The error an answer is; reads and releases the answer."""
+    status = response.status
+    with http_errors(subject):
+        text = response.read(_TEXT_MAX).decode(errors="replace")
+    discard(response)
+    if status in (404, 410):
+        return NotFound(subject)
+    if status in (412, 416):
+        return DataChanged(subject)
+    if status == 413 and "quota" not in text.lower():
+        return ImageTooLarge(subject, "is larger than the server takes")
+    if status in (413, 507):
+        return StoreFull(subject, "the server has no room left, or a quota is used up")
+    transaction = response.headers.get("X-Trans-Id", "no transaction")
+    reason = _REASONS.get(status, f"the server answered {status} {response.reason}")
+    if status in (429, 498, 503):
+        return StoreBusy(subject, f"{reason} ({transaction})", retry_after(response))
+    return StoreUnavailable(subject, f"{reason} ({transaction})")
+
+
+def retry_after(response: BaseHTTPResponse) -> float | None:
+    """Seconds of a Retry-After that is a number."""
+    told = response.headers.get("Retry-After", "")
+    return float(told) if told.isdecimal() else None
+
+
+def discard(response: BaseHTTPResponse) -> None:
+    """Give the connection back, or close it if much of the body is still to come."""
+    rest = response.length_remaining
+    with suppress(HTTPError, OSError):
+        if rest is not None and rest <= _TEXT_MAX:
+            response.read()
+    response.close()

@@ -1,0 +1,83 @@
+"""Ranged reads of one object in Swift, of the very object that was opened.
+
+Users: `swift`.  Safe from several threads.  An answer is believed only where it says
+that it is the range asked for (RFC 9110 §14.4), of the object with the ETag pinned.
+"""
+
+from __future__ import annotations
+
+import re
+
+from urllib3 import BaseHTTPResponse
+
+from catalog.errors import DataChanged, StoreUnavailable
+from catalog.stores.swift.client import ObjectInfo, SwiftClient, unquoted
+from catalog.stores.swift.errors import failure, http_errors
+
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+
+
+class SwiftReader:
+    """An object that is read by one request per `read_at`.  Safe from several threads."""
+
+    def __init__(self, client: SwiftClient, path: str, url: str, opened: ObjectInfo) -> None:
+        """`opened` is what was found at `path` when it was opened."""
+        self.size = opened.size
+        self._client = client
+        self._path = path
+        self._url = url
+        self._opened = opened
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """The bytes `[offset, offset + size)`, cut at the end.
+
+        Raises NotFound; DataChanged if the object is not the one opened; StoreUnavailable.
+        """
+        wanted = range(offset, min(offset + size, self.size))
+        if not wanted:
+            return b""
+        headers = {
+            "Range": f"bytes={wanted.start}-{wanted.stop - 1}",
+            # Of a compressed representation the ranges would be other bytes.
+            "Accept-Encoding": "identity",
+        }
+        if self._opened.dynamic is None:
+            headers["If-Match"] = self._opened.etag
+        with self._client.ask("GET", self._path, subject=self._url, headers=headers) as response:
+            if response.status != 206:
+                raise self._refusal(response)
+            self._verify(response, wanted)
+            with http_errors(self._url):
+                # Its length was checked: no more is read, and urllib3 refuses less.
+                data = response.read()
+        if len(data) != len(wanted):
+            raise StoreUnavailable(self._url, f"{len(data)} bytes came instead of {len(wanted)}")
+        return data
+
+    def fileno(self) -> int | None:
+        """None: there is no file."""
+        return None
+
+    def close(self) -> None:
+        """Connections belong to the store."""
+
+    def _refusal(self, response: BaseHTTPResponse) -> Exception:
+        if response.status == 200:
+            response.close()
+            return StoreUnavailable(self._url, "the server ignores Range: it sent the whole object")
+        return failure(response, self._url)
+
+    def _verify(self, response: BaseHTTPResponse, wanted: range) -> None:
+        """Believe only an answer that says it is this range of the object that was opened."""
+        told = response.headers.get("Content-Range", "nothing")
+        found = _CONTENT_RANGE.fullmatch(told)
+        etag = unquoted(response.headers.get("ETag", ""))
+        if found is None or (int(found[1]), int(found[2]) + 1) != (wanted.start, wanted.stop):
+            reason = (
+                f"was asked for bytes {wanted.start}-{wanted.stop - 1} and answered with {told}"
+            )
+            raise StoreUnavailable(self._url, f"the server {reason}")
+        if etag != self._opened.etag or int(found[3]) != self.size:
+            raise DataChanged(self._url)
+        if response.headers.get("Content-Length") != str(len(wanted)):
+            raise StoreUnavailable(self._url, "the server does not tell the length of its answer")

@@ -1,0 +1,1 @@
+"""Images in a datastore of VMware vSphere."""

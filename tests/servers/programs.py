@@ -1,0 +1,84 @@
+"""Where the servers of the tests come from: Debian's packages, and virtual environments.
+
+Environments are made once a checkout, in `.servers/`; several test processes may ask
+for the same one at once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_SERVERS = Path(__file__).parents[2] / ".servers"
+_PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+
+
+def environment(name: str, requirements: Iterable[str]) -> Path:
+    """The `bin` folder of the virtual environment `.servers/NAME`, made if needed."""
+    folder = _SERVERS / name
+    wanted = "\n".join(requirements)
+    stamp = folder / "installed"
+    with _one_at_a_time():
+        if not stamp.exists() or stamp.read_text() != wanted:
+            subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+            pip = [str(folder / "bin" / "pip"), "install", "--quiet", *wanted.split("\n")]
+            subprocess.run(pip, check=True)
+            stamp.write_text(wanted)
+    return folder / "bin"
+
+
+def program(name: str, package: str) -> str:
+    """The path of a program; root installs its Debian package if needed."""
+    found = shutil.which(name, path=_PATH)
+    if found is None and os.geteuid() == 0:
+        with _one_at_a_time():
+            # RUNLEVEL=1: the package must not start a server of its own.
+            install = ["apt-get", "install", "-y", "--no-install-recommends", package]
+            subprocess.run(install, env=os.environ | {"RUNLEVEL": "1"}, check=False)
+        found = shutil.which(name, path=_PATH)
+    if found is None:
+        raise RuntimeError(f"{name} is not installed (package {package})")
+    return found
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback nobody listens on now, no two the same."""
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+@contextmanager
+def running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program whose output goes to `log`; in the end it is terminated, by its id."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    _SERVERS.mkdir(exist_ok=True)
+    with (_SERVERS / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
