@@ -127,10 +127,7 @@ class CacheMachine(RuleBasedStateMachine):
         copy = self.path / "copy"
         for image in IMAGES:
             source, target = self.path / "cache/images" / image, copy / "images" / image
-            if source.exists():
-                target.mkdir(parents=True)
-                for name in (MAP, DATA):
-                    shutil.copyfile(source / name, target / name)
+            if _copied(source, target):
                 self._check(CacheFolder(copy, ROOM), image)
         shutil.rmtree(copy, ignore_errors=True)
 
@@ -154,6 +151,18 @@ class CacheMachine(RuleBasedStateMachine):
             self.caches[process].close()
         shutil.rmtree(self.path)
         logging.disable(logging.NOTSET)
+
+
+def _copied(source: Path, target: Path) -> bool:
+    """Copy an image of the cache, unless it is evicted meanwhile, by what goes on behind a read."""
+    target.mkdir(parents=True)
+    try:
+        for name in (MAP, DATA):
+            shutil.copyfile(source / name, target / name)
+    except FileNotFoundError:
+        shutil.rmtree(target)
+        return False
+    return True
 
 
 TestCache: Any = CacheMachine.TestCase
