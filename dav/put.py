@@ -98,13 +98,17 @@ def _outlive(request: _Request, image: Image) -> bool:
     earlier = turns.of(image.number)
     if not isinstance(earlier, _Request) or earlier.principal != request.principal:
         return False
-    received = earlier.body.received
-    if turns.wait(image.number, earlier, SILENT_SECONDS):
-        return True
-    if earlier.body.finished or earlier.body.received != received:
-        return False
-    earlier.body.abort()
-    return turns.wait(image.number, earlier, SILENT_SECONDS)
+    # Twice: what was still on its way when this request came is no sign of life.
+    for _ in range(2):
+        received = earlier.body.received
+        if turns.wait(image.number, earlier, SILENT_SECONDS):
+            return True
+        if earlier.body.finished:
+            return False
+        if earlier.body.received == received:
+            earlier.body.abort()
+            return turns.wait(image.number, earlier, SILENT_SECONDS)
+    return False
 
 
 def _upload(request: _Request, target: Entry) -> None:
