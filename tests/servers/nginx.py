@@ -6,20 +6,16 @@ Its document root is also served at paths that ask who we are: `/basic/`, `/bear
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.servers.certificates import NAME, make_certificates
-from tests.servers.programs import free_ports, program, running
+from tests.servers.programs import free_ports, program, running, wait_for_port
 
 USER, PASSWORD, TOKEN = "mirror", "hUnter/2+=", "tok.en-1~2=="
 
-_READY_SECONDS = 10
 
 _CONFIG = """
 user root;
@@ -97,18 +93,7 @@ def nginx(folder: Path) -> Iterator[WebServer]:
     config.write_text(_CONFIG.format(folder=folder, port=port, tls_port=tls_port, token=TOKEN))
     log = folder / "nginx.log"
     with running([command, "-c", str(config), "-p", str(folder)], log) as process:
-        _wait_for(port, process, log)
+        wait_for_port(port, process, log)
         yield WebServer(
             folder / "www", f"http://127.0.0.1:{port}", f"https://{NAME}:{tls_port}", folder
         )
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(_READY_SECONDS * 50):
-        if process.poll() is not None:
-            break
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.02)
-    raise RuntimeError(f"nginx is not up: {log.read_text()}")

@@ -12,11 +12,13 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 _SERVERS = Path(__file__).parents[2] / ".servers"
+_READY_SECONDS = 10
 _PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 
@@ -74,6 +76,18 @@ def running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Return when the process answers there.  Raises RuntimeError with its log if it does not."""
+    for _ in range(_READY_SECONDS * 50):
+        if process.poll() is not None:
+            break
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    raise RuntimeError(f"{process.args!r} is not up: {log.read_text()}")
 
 
 @contextmanager

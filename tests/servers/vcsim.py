@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.servers.programs import free_ports, program, running
+from tests.servers.programs import free_ports, program, running, wait_for_port
 
 USER, PASSWORD = "glance", "pa/ss+=w"
 DATACENTER, DATASTORE = "DC0", "LocalDS_0"
@@ -23,7 +21,6 @@ _SOURCE = Path(__file__).with_name("vcsim") / "main.go"
 _BUILT = Path(__file__).parents[2] / ".servers" / "vcsim"
 _GOPATH = Path("/usr/share/gocode")
 """Where Debian has the sources of Go packages."""
-_READY_SECONDS = 10
 
 
 @contextmanager
@@ -33,7 +30,7 @@ def vcsim(folder: Path) -> Iterator[int]:
     (port,) = free_ports(1)
     log = folder / "vcsim.log"
     with running([*command, "-l", f"127.0.0.1:{port}"], log) as process:
-        _wait_for(port, process, log)
+        wait_for_port(port, process, log)
         yield port
 
 
@@ -52,14 +49,3 @@ def _program() -> Path:
             build = [go, "build", "-o", str(built), str(_SOURCE)]
             subprocess.run(build, env=environ, check=True)
     return built
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(_READY_SECONDS * 50):
-        if process.poll() is not None:
-            break
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.02)
-    raise RuntimeError(f"vcsim is not up: {log.read_text()}")
