@@ -1,9 +1,9 @@
 """One image's verified chunks on this host's disk, open in this process.
 
 Users: `image`, `folder`.  Two files in a folder of their own: `data`, sparse, with each
-chunk at its own offset, and `map` (`slots`).  A chunk *lands* when it is written, and
-this process reads it from then on; `flush` makes it durable and only then claims it, so
-that no crash and no loss of power leaves a claim without its data.
+chunk at its own offset, and `map` (`slots`).  A chunk that *lands* is in memory, and this
+process reads it from then on; `flush` writes it, makes it durable and only then claims
+it, so that no crash and no loss of power leaves a claim without its data.
 
 Processes share the files.  Whoever fetches or drops a chunk holds its lock (an open file
 description's range of `map`, so that it ends with its process); whoever reads holds
@@ -17,7 +17,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
-import itertools
 import os
 import struct
 import threading
@@ -26,12 +25,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from catalog.cache.chunks import Chunks
+from catalog.cache.direct import DirectFile
 from catalog.cache.slots import Header, Slots, place_of
 
 DATA = "data"
 MAP = "map"
 
-_KEEP_SIZE_PUNCH_HOLE = 0x01 | 0x02
+_KEEP_SIZE = 0x01
+_PUNCH_HOLE = 0x02
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
@@ -54,8 +55,7 @@ class DiskImage:
         self._flushing = threading.Lock()
         self._is_closed = False
         self._held: set[int] = set()
-        self._landed: dict[int, bytes] = {}
-        self._landings = itertools.count()
+        self._landed: dict[int, memoryview] = {}
         self._is_direct = False
         self._used: dict[int, int] = {}
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -65,6 +65,7 @@ class DiskImage:
             self._data = os.open(folder / DATA, flags)
             try:
                 self._slots = Slots(self._map, Header.of(chunks))
+                self._file = DirectFile(folder / DATA, self._data)
             except BaseException:
                 os.close(self._data)
                 raise
@@ -77,7 +78,8 @@ class DiskImage:
 
     def has(self, index: int) -> bool:
         """Whether the chunk is here to be read."""
-        return self._stamp(index) is not None
+        # Claimed last: between the two steps of a flush it is both.
+        return index in self._landed or self._slots.stamp(index) is not None
 
     def is_complete(self) -> bool:
         """Whether every chunk is here to be read."""
@@ -88,12 +90,16 @@ class DiskImage:
 
         `now` is any number that grows: what was read last is dropped last.
         """
-        stamp = self._stamp(index)
+        landed = self._landed.get(index)
+        if landed is not None:
+            base, _ = self._chunks.span(index, index + 1)
+            return bytes(landed[start - base : end - base])
+        stamp = self._slots.stamp(index)
         while stamp is not None:
             if self._recheck and index not in self._checked and not self._check(index, stamp):
                 return None
             data = os.pread(self._data, end - start, start)
-            after = self._stamp(index)
+            after = self._slots.stamp(index)
             if after == stamp:
                 self._used[index] = now
                 if len(data) == end - start:
@@ -108,11 +114,14 @@ class DiskImage:
 
         Nothing is dropped from now on, until `close`.
         """
+        if self.is_complete():
+            # What has only landed may still turn out not to find its way to the disk.
+            with suppress(OSError):
+                self.flush()
         with self._lock, suppress(BlockingIOError):
             if self._recheck:
                 return None
             fcntl.flock(self._data, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            # What has only landed may still turn out not to be durable.
             if all(self._slots.stamp(index) is not None for index in range(self._chunks.count)):
                 self._is_direct = True
                 return self._data
@@ -137,26 +146,22 @@ class DiskImage:
             self._set_lock(index, fcntl.F_UNLCK)
 
     def land(self, index: int, data: bytes | memoryview, now: int = 0) -> None:
-        """Write a verified chunk whose lock is held; it can be read here at return.
+        """Take a verified chunk whose lock is held; it can be read here at return.
 
-        The lock goes with `flush`.  If it fails, the chunk is not here and still locked.
+        Its room on the disk is taken now.  `data` never changes; it and the lock are held
+        until `flush`.
         """
-        start, _ = self._chunks.span(index, index + 1)
-        rest = memoryview(data)
-        try:
-            while rest:
-                written = os.pwrite(self._data, rest, start)
-                rest, start = rest[written:], start + written
-        except OSError:
-            self._punch(index)
-            raise
+        self._fallocate(_KEEP_SIZE, index)
         with self._lock:
             self._checked.add(index)
             self._used[index] = now
-            self._landed[index] = b"landed %d" % next(self._landings)
+            self._landed[index] = memoryview(data)
 
     def flush(self) -> bool:
-        """Make durable and claim what has landed; False if there was nothing."""
+        """Write, make durable and claim what has landed; False if there was nothing.
+
+        If it fails, none of that is here any more.
+        """
         with self._flushing:
             return not self._is_closed and self._flush()
 
@@ -197,24 +202,37 @@ class DiskImage:
                 self.touch()
             finally:
                 self._slots.close()
+                self._file.close()
                 os.close(self._data)
                 os.close(self._map)
 
     def _flush(self) -> bool:
         with self._lock:
-            landed = sorted(self._landed)
+            landed = sorted(self._landed.items())
         if not landed:
             return False
         try:
-            os.fdatasync(self._data)
-            self._slots.claim(landed)
+            self._write(landed)
+            self._slots.claim(index for index, _ in landed)
         finally:
             with self._lock:
-                for index in landed:
+                for index, _ in landed:
                     del self._landed[index]
-            for index in landed:
+            for index, _ in landed:
                 self.unlock(index)
         return True
+
+    def _write(self, landed: list[tuple[int, memoryview]]) -> None:
+        """Make chunks durable, or leave nothing of them."""
+        try:
+            for index, data in landed:
+                self._file.write(data, self._chunks.span(index, index + 1)[0])
+            os.fdatasync(self._data)
+        except OSError:
+            for index, _ in landed:
+                with suppress(OSError):
+                    self._punch(index)
+            raise
 
     def _drop(self, indices: Iterable[int]) -> int:
         dropped = []
@@ -229,28 +247,30 @@ class DiskImage:
             for index in dropped:
                 self._set_lock(index, fcntl.F_UNLCK)
 
-    def _stamp(self, index: int) -> bytes | None:
-        # Claimed first: between the two steps of a flush it is both.
-        return self._slots.stamp(index) or self._landed.get(index)
-
     def _check(self, index: int, stamp: bytes) -> bool:
         """Whether the chunk's bytes are still what was claimed; if not, it is dropped."""
         start, end = self._chunks.span(index, index + 1)
         if self._chunks.is_good(index, os.pread(self._data, end - start, start)):
             self._checked.add(index)
             return True
-        if self._stamp(index) == stamp:
+        if self._slots.stamp(index) == stamp:
             self.drop([index])
         return False
 
     def _punch(self, index: int) -> int:
+        """Free a chunk's room; how many bytes that were, as far as the file system can."""
         start, end = self._chunks.span(index, index + 1)
-        if _libc.fallocate(self._data, _KEEP_SIZE_PUNCH_HOLE, start, end - start):
+        return end - start if self._fallocate(_PUNCH_HOLE | _KEEP_SIZE, index) else 0
+
+    def _fallocate(self, mode: int, index: int) -> bool:
+        """fallocate(2) of a chunk; False where the file system has no such thing."""
+        start, end = self._chunks.span(index, index + 1)
+        if _libc.fallocate(self._data, mode, start, end - start):
             number = ctypes.get_errno()
             if number != errno.EOPNOTSUPP:
                 raise OSError(number, os.strerror(number))
-            return 0
-        return end - start
+            return False
+        return True
 
     def _set_lock(self, index: int, kind: int) -> bool:
         offset, size = place_of(index)

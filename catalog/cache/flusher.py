@@ -1,6 +1,7 @@
-"""The thread that makes landed chunks durable, those of one moment together.
+"""The thread that writes landed chunks and makes them durable, those of one moment together.
 
-Users: `shelf`.  While it waits for the disk more chunks land, and go with the next round.
+Users: `shelf`.  While it waits for the disk more chunks land, and go with the next round:
+so many that memory is not exceeded; then those who fetch wait for the disk as well.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ import threading
 from collections.abc import Callable
 
 from catalog.cache.disk import DiskImage
+
+_MOST = 48 << 20
+"""Bytes that may wait to be written."""
 
 
 class Flusher:
@@ -19,23 +23,30 @@ class Flusher:
         self._trouble = trouble
         self._changed = threading.Condition()
         self._waiting: set[DiskImage] = set()
+        self._bytes = 0
         self._thread: threading.Thread | None = None
         self._is_closed = False
 
-    def add(self, disk: DiskImage) -> None:
-        """Flush an image soon; it may be closed meanwhile."""
+    def add(self, disk: DiskImage, size: int) -> None:
+        """Flush an image soon, on which `size` bytes have landed; it may be closed meanwhile."""
         with self._changed:
             self._waiting.add(disk)
+            self._bytes += size
             if self._thread is None and not self._is_closed:
                 self._thread = threading.Thread(target=self._run, name="cache-flush", daemon=True)
                 self._thread.start()
-            self._changed.notify()
+            self._changed.notify_all()
+
+    def wait_for_room(self) -> None:
+        """Return when more may land.  Not while a chunk is held that others wait for."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._bytes < _MOST or self._is_closed)
 
     def close(self) -> None:
         """Flush what is left, and end the thread.  Idempotent."""
         with self._changed:
             self._is_closed = True
-            self._changed.notify()
+            self._changed.notify_all()
         if self._thread is not None:
             self._thread.join()
 
@@ -44,6 +55,7 @@ class Flusher:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._is_closed)
                 waiting, self._waiting = self._waiting, set()
+                size = self._bytes
                 if not waiting:
                     return
             for disk in waiting:
@@ -51,3 +63,6 @@ class Flusher:
                     disk.flush()
                 except OSError as error:
                     self._trouble(error)
+            with self._changed:
+                self._bytes -= size
+                self._changed.notify_all()

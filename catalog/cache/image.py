@@ -131,7 +131,7 @@ class OpenImage:
         """Let go of files and readers; nobody reads any more."""
         if self._recorder is not None:
             self._recorder.finish()
-        self._shelf.release(self.disk)
+        self._shelf.release(self.disk, self.chunks)
         self.copies.close()
 
     def _wanted(self, index: int) -> Flight | None:
@@ -186,6 +186,7 @@ class OpenImage:
         finally:
             self._unlock(locked)
             self._end(flights, failure)
+        self._shelf.wait_for_room()
 
     def _land(self, index: int, view: memoryview, locked: set[int]) -> None:
         disk = self.disk if index in locked else None

@@ -1,7 +1,7 @@
-"""Where verified chunks are put: on the disk, or a few in memory while that cannot be.
+"""Where verified chunks are put: in memory, which holds a few, and behind that on the disk.
 
 Users: `image`.  Scope: room, and what to do without it: reads go on, and it is said once.
-Threading: any.
+Threading: any; nobody who reads waits for the disk to be written.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import itertools
 import logging
 import threading
 import time
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from contextlib import suppress
 
 from catalog.cache.chunks import Chunks
@@ -24,8 +24,9 @@ _GRANT = 64 << 20
 """Bytes of room asked for at once."""
 _AT_ONCE = 4
 """Chunks dropped together, as it costs a flush of the disk."""
-_IN_MEMORY = 32 << 20
-"""Bytes of chunks kept while the disk takes none."""
+_IN_MEMORY = 72 << 20
+"""Bytes of the chunks that are kept in memory: what one reader has fetched ahead (`window`),
+and a little more.  The first to come is the first to go, as it is the first to be read."""
 _PAUSE = 30.0
 """Seconds after which a disk that took nothing is tried again."""
 
@@ -44,7 +45,7 @@ class Shelf:
         self._paused_until = 0.0
         self._has_warned = False
         self._reads = itertools.count(1)
-        self._memory: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
+        self._memory: dict[tuple[bytes, int], memoryview] = {}
         self._memory_lock = threading.Lock()
 
     def open(self, chunks: Chunks) -> DiskImage | None:
@@ -60,8 +61,11 @@ class Shelf:
             self._disks.add(disk)
         return disk
 
-    def release(self, disk: DiskImage | None) -> None:
-        """Close an image that `open` has opened."""
+    def release(self, disk: DiskImage | None, chunks: Chunks) -> None:
+        """Close an image that `open` has opened; nothing of it stays in memory."""
+        with self._memory_lock:
+            for key in [key for key in self._memory if key[0] == chunks.fingerprint]:
+                del self._memory[key]
         if disk is None:
             return
         with self._lock:
@@ -77,59 +81,69 @@ class Shelf:
 
     def has(self, disk: DiskImage | None, chunks: Chunks, index: int) -> bool:
         """Whether a chunk is here."""
-        if disk is not None and disk.has(index):
+        if (chunks.fingerprint, index) in self._memory:
             return True
-        return (chunks.fingerprint, index) in self._memory
+        return disk is not None and disk.has(index)
 
     def get(
         self, disk: DiskImage | None, chunks: Chunks, index: int, start: int, end: int
     ) -> bytes | None:
         """The bytes `[start, end)` of an image, which are in chunk `index`; None if not here."""
-        if disk is not None:
-            try:
-                data = disk.read(index, start, end, next(self._reads))
-            except OSError as error:
-                self._trouble(error)
-                with suppress(OSError):
-                    disk.drop([index])
-            else:
-                if data is not None:
-                    return data
         with self._memory_lock:
             chunk = self._memory.get((chunks.fingerprint, index))
-            if chunk is None:
-                return None
-            self._memory.move_to_end((chunks.fingerprint, index))
-        base, _ = chunks.span(index, index + 1)
-        return chunk[start - base : end - base]
+        if chunk is not None:
+            base, _ = chunks.span(index, index + 1)
+            return bytes(chunk[start - base : end - base])
+        if disk is None:
+            return None
+        try:
+            return disk.read(index, start, end, next(self._reads))
+        except OSError as error:
+            self._trouble(error)
+            with suppress(OSError):
+                disk.drop([index])
+            return None
 
     def put(
         self, disk: DiskImage | None, chunks: Chunks, index: int, data: bytes | memoryview
     ) -> bool:
-        """Keep a verified chunk; True if it went to the disk, and its lock with it.
+        """Keep a verified chunk; True if it goes to the disk, and its lock with it.
 
         With a disk, the chunk's lock is held.
         """
-        if disk is not None and self._reserve(len(data)):
-            try:
-                disk.land(index, data, next(self._reads))
-            except OSError as error:
-                self._trouble(error)
-            else:
-                self._flusher.add(disk)
-                return True
-            finally:
-                with self._lock:
-                    self._landing -= len(data)
-        with self._memory_lock:
-            self._memory[chunks.fingerprint, index] = bytes(data)
-            while len(self._memory) > 1 and sum(map(len, self._memory.values())) > _IN_MEMORY:
-                self._memory.popitem(last=False)
-        return False
+        goes_to_disk = disk is not None and self._land(disk, index, data)
+        # Not before: who finds it in memory may ask next whether all of it is on the disk.
+        self._remember((chunks.fingerprint, index), memoryview(data))
+        return goes_to_disk
+
+    def wait_for_room(self) -> None:
+        """Return when there is room in memory for more."""
+        self._flusher.wait_for_room()
 
     def close(self) -> None:
         """Make durable what has landed, and end the thread.  Idempotent."""
         self._flusher.close()
+
+    def _land(self, disk: DiskImage, index: int, data: bytes | memoryview) -> bool:
+        if not self._reserve(len(data)):
+            return False
+        try:
+            disk.land(index, data, next(self._reads))
+        except OSError as error:
+            self._trouble(error)
+            return False
+        finally:
+            with self._lock:
+                self._landing -= len(data)
+        self._flusher.add(disk, len(data))
+        return True
+
+    def _remember(self, key: tuple[bytes, int], data: memoryview) -> None:
+        with self._memory_lock:
+            self._memory.pop(key, None)
+            self._memory[key] = data
+            while len(self._memory) > 1 and sum(map(len, self._memory.values())) > _IN_MEMORY:
+                del self._memory[next(iter(self._memory))]
 
     def _reserve(self, size: int) -> bool:
         """Take so many bytes of room, for a chunk that lands; whether there are any."""
@@ -138,7 +152,7 @@ class Shelf:
             if time.monotonic() < self._paused_until:
                 return False
             if self._granted < size:
-                # What is just being written is not on the disk yet, but has its room.
+                # What is just landing has no room on the disk yet, but is to have it.
                 needed = _AT_ONCE * size + self._landing
                 wanted = max(needed, min(_GRANT, self._folder.size // 8))
                 try:

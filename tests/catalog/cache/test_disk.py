@@ -172,7 +172,8 @@ def test_dropped_chunk_is_gone_for_all(folder: CacheFolder) -> None:
         before = folder.usage()
         assert one.drop([5, 6]) == 2 * CHUNK
         assert read(other, 5) is None
-        assert before - folder.usage() == 2 * CHUNK
+        # The file system may need a block to note that there is a hole.
+        assert CHUNK < before - folder.usage() <= 2 * CHUNK
     assert held(folder) == [0, 1, 2, 3, 4, 7, 8, 9, 10]
 
 

@@ -52,7 +52,7 @@ print(most() - before)
 
 @pytest.mark.parametrize("on_disk", [True, False])
 def test_memory_is_bounded(tmp_path: Path, on_disk: bool) -> None:
-    """Reading an image of 640 MiB in order takes no more than 150 MB, with 64 MiB in flight."""
+    """Reading an image of 640 MiB in order takes no more than 180 MB: 64 MiB in flight, 72 kept."""
     arguments = [str(tmp_path)] if on_disk else []
     done = subprocess.run(
         [sys.executable, "-c", _READ, *arguments],
@@ -61,4 +61,4 @@ def test_memory_is_bounded(tmp_path: Path, on_disk: bool) -> None:
         text=True,
         check=True,
     )
-    assert int(done.stdout) < 150_000_000
+    assert int(done.stdout) < 180_000_000

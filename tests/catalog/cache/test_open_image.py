@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from catalog.settings import CacheSettings, Settings
 from catalog.stores.memory import MemoryStore, MemoryStoreSettings
 from catalog.vfs import Vfs
 from tests.catalog.actions import ALICE, link, put, read_image, settings_at, some_bytes
+from tests.imagefs.daemon import wait_until
 
 DATA = some_bytes(5_200_000)
 
@@ -132,8 +133,13 @@ def test_boot_profile_is_a_property(vfs: Vfs) -> None:
         at = index * CHUNK_SIZE + 5
         assert reader.read_at(at, 512) == data[at : at + 512]
     reader.close()
-    with vfs.catalog.read() as repository:
-        assert repository.properties(image.number) == {BOOT_PROFILE: "0,7-8,3"}
+
+    def properties() -> Mapping[str, str]:
+        with vfs.catalog.read() as repository:
+            return repository.properties(image.number)
+
+    # The last thread that worked for the image saves it.
+    wait_until(properties, "the profile is not saved")
+    assert properties() == {BOOT_PROFILE: "0,7-8,3"}
     assert read_image(vfs, image.number) == data
-    with vfs.catalog.read() as repository:
-        assert repository.properties(image.number) == {BOOT_PROFILE: "0,7-8,3"}
+    assert properties() == {BOOT_PROFILE: "0,7-8,3"}
