@@ -427,15 +427,10 @@ class Catalog:
             repository.add_location(number, entry.store, place.folder, place.name)
             return rules.entry_at(repository, place)
 
-    def record_digests(self, number: int, os_hash_value: str, chunks: ChunkDigests) -> None:
+    def record_digests(self, number: int, algo: str, value: str, chunks: ChunkDigests) -> None:
         """Record the digests of an active image that came without any."""
         with self.write() as repository:
-            repository.set_image(
-                number,
-                os_hash_algo=chunks.algo,
-                os_hash_value=os_hash_value,
-                expected_hash=None,
-            )
+            repository.set_image(number, os_hash_algo=algo, os_hash_value=value, expected_hash=None)
             repository.set_chunk_digests(number, chunks)
 
     # -- fields ------------------------------------------------------------------------

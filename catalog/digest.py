@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from catalog.hashing import CHUNK_ALGO, new_hash
 from catalog.image import CHUNK_SIZE, ChunkDigests
 
 _BLOCK = 1024 * 1024
@@ -47,13 +48,12 @@ class _Whole:
 class _Chunks:
     """A digest for every CHUNK_SIZE bytes."""
 
-    def __init__(self, algo: str) -> None:
-        self._algo = algo
+    def __init__(self) -> None:
         self._done: list[bytes] = []
         self._start()
 
     def _start(self) -> None:
-        self._hash = hashlib.new(self._algo, usedforsecurity=False)
+        self._hash = new_hash(CHUNK_ALGO)
         self._room = CHUNK_SIZE
 
     def update(self, data: memoryview) -> None:
@@ -68,7 +68,7 @@ class _Chunks:
 
     def value(self) -> ChunkDigests:
         last = () if self._room == CHUNK_SIZE else (self._hash.digest(),)
-        return ChunkDigests(self._algo, CHUNK_SIZE, (*self._done, *last))
+        return ChunkDigests(CHUNK_ALGO, CHUNK_SIZE, (*self._done, *last))
 
 
 class _Digest(Protocol):
@@ -161,7 +161,7 @@ class Digester:
         """Follow the file open at `fd`, which must stay open until `stop`."""
         self._algo = algo
         self._whole = _Follower[_Whole](fd, lambda: _Whole(algo), "whole")
-        self._chunks = _Follower[_Chunks](fd, lambda: _Chunks(algo), "chunks")
+        self._chunks = _Follower[_Chunks](fd, _Chunks, "chunks")
         self._md5 = _Follower[_Whole](fd, lambda: _Whole("md5"), "md5") if checksum else None
         self._followers: list[_Follower[Any]] = [self._whole, self._chunks]
         if self._md5 is not None:

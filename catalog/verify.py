@@ -18,6 +18,7 @@ from catalog.access import Principal
 from catalog.attributes import hash_algorithm
 from catalog.catalog import Catalog
 from catalog.errors import CatalogError, DataDamaged, DigestMismatch, NotFound
+from catalog.hashing import CHUNK_ALGO, digest_of
 from catalog.image import CHUNK_SIZE, ChunkDigests, Image, Location, LocationState
 from catalog.reader import open_image
 from catalog.replicate import Progress, no_progress
@@ -183,7 +184,7 @@ def _record_digests(
             return Verified(image, location.store, Verdict.DAMAGED, detail)
         for _offset, data, _good in _read_chunks(reader, None):
             whole.update(data)
-            parts.append(hashlib.new(algo, data).digest())
+            parts.append(digest_of(CHUNK_ALGO, data))
             progress(len(data))
     finally:
         reader.close()
@@ -191,7 +192,8 @@ def _record_digests(
     if image.expected_hash not in (None, value):
         detail = f"the {algo} is {value}, but {image.expected_hash} was announced"
         return Verified(image, location.store, Verdict.DAMAGED, detail)
-    catalog.record_digests(image.number, value, ChunkDigests(algo, CHUNK_SIZE, tuple(parts)))
+    chunks = ChunkDigests(CHUNK_ALGO, CHUNK_SIZE, tuple(parts))
+    catalog.record_digests(image.number, algo, value, chunks)
     return Verified(image, location.store, Verdict.RECORDED, f"{algo} {value}")
 
 
@@ -206,7 +208,7 @@ def _read_chunks(
 
 
 def _is_good(chunks: ChunkDigests, index: int, data: bytes) -> bool:
-    digest = hashlib.new(chunks.algo, data, usedforsecurity=False).digest()
+    digest = digest_of(chunks.algo, data)
     return chunks.digests[index : index + 1] == (digest,)
 
 

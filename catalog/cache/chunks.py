@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
+from catalog.hashing import digest_of
 from catalog.image import ChunkDigests
 
 
@@ -42,5 +43,5 @@ class Chunks:
     def is_good(self, index: int, data: bytes | memoryview) -> bool:
         """Whether these are the bytes of chunk `index`."""
         start, end = self.span(index, index + 1)
-        digest = hashlib.new(self.digests.algo, data, usedforsecurity=False).digest()
+        digest = digest_of(self.digests.algo, data)
         return len(data) == end - start and self.digests.digests[index : index + 1] == (digest,)

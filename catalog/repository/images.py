@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +11,7 @@ from sqlalchemy import Column, Connection, Select, bindparam, delete, exists, fu
 
 from catalog.errors import InvalidTransition, NotFound
 from catalog.fields import Details
+from catalog.hashing import new_hash
 from catalog.image import ChangeKind, ChunkDigests, Image, Visibility, now
 from catalog.models import chunk_digests, images, locations, properties, tags
 from catalog.repository.rows import Rows
@@ -215,7 +215,7 @@ class ImageRows(Rows):
         if row is None:
             return None
         _image, algo, chunk_size, data = row
-        width = hashlib.new(algo).digest_size
+        width = new_hash(algo).digest_size
         parts = tuple(data[at : at + width] for at in range(0, len(data), width))
         return ChunkDigests(algo, chunk_size, parts)
 
