@@ -108,6 +108,6 @@ def _read_unverified(catalog: Catalog, image: Image) -> Iterator[bytes]:
             reason = f"its copy has {reader.size} bytes instead of {image.size}"
             raise StoreUnavailable(image.name, reason)
         for offset in range(0, reader.size, CHUNK_SIZE):
-            yield reader.read_at(offset, CHUNK_SIZE)
+            yield bytes(reader.read_at(offset, CHUNK_SIZE))
     finally:
         reader.close()

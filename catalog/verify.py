@@ -203,7 +203,7 @@ def _read_chunks(
     """Each chunk's offset, its bytes, and whether they are what their digest says."""
     step = chunks.chunk_size if chunks else CHUNK_SIZE
     for index, offset in enumerate(range(0, reader.size, step)):
-        data = reader.read_at(offset, step)
+        data = bytes(reader.read_at(offset, step))
         yield offset, data, chunks is None or _is_good(chunks, index, data)
 
 

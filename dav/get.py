@@ -164,7 +164,7 @@ class _Blocks(Iterable[bytes]):
             if lead:
                 yield lead
             for offset in range(start, end, _BLOCK):
-                yield self._reader.read_at(offset, min(_BLOCK, end - offset))
+                yield bytes(self._reader.read_at(offset, min(_BLOCK, end - offset)))
         if self._tail:
             yield self._tail
 

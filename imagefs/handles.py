@@ -27,7 +27,7 @@ from catalog.errors import (
 from catalog.image import Image, Place
 from catalog.members import members_of
 from catalog.status import HAS_DATA, Status
-from catalog.stores.base import DataReader
+from catalog.stores.base import Data, DataReader
 from catalog.upload import Upload, UploadState
 from catalog.vfs import Vfs
 from imagefs import inodes, writers
@@ -177,7 +177,7 @@ class Handles:
 
     # -- reading and writing -----------------------------------------------------------
 
-    def read(self, handle: Handle, offset: int, size: int) -> bytes:
+    def read(self, handle: Handle, offset: int, size: int) -> Data:
         """The bytes `[offset, offset + size)`, cut at the end of what there is."""
         if handle.reader is None:
             upload = self._vfs.uploads.get(handle.image)

@@ -24,7 +24,7 @@ from catalog.errors import (
     NotFound,
     StoreUnavailable,
 )
-from catalog.stores.base import Capability, DataReader, Store
+from catalog.stores.base import Capability, Data, DataReader, Store
 from catalog.stores.policy.breaker import BreakerStore, Circuit
 from catalog.stores.policy.remote import RemoteStore
 from catalog.stores.policy.settings import LOCAL_WEIGHT
@@ -92,7 +92,7 @@ class Copies:
         """Open the first copy that answers.  Raises StoreUnavailable."""
         self._first(_Source.opened)
 
-    def read(self, offset: int, size: int) -> bytes:
+    def read(self, offset: int, size: int) -> Data:
         """The bytes `[offset, offset + size)` of some copy, unverified.
 
         Raises StoreUnavailable if none answers.
@@ -158,7 +158,7 @@ class Copies:
                 break
         raise StoreUnavailable(self._name, f"no copy can be read: {failure}") from failure
 
-    def _fetch_again(self, index: int, suspect: _Source) -> bytes:
+    def _fetch_again(self, index: int, suspect: _Source) -> Data:
         """A chunk of which `suspect` has just sent bad bytes."""
         for source in [suspect, *(s for s in self._ordered() if s is not suspect)]:
             with suppress(NotFound, Forbidden, StoreUnavailable):
@@ -218,7 +218,7 @@ class _Source:
                 self._reader = reader
             return self._reader
 
-    def read(self, offset: int, size: int) -> bytes:
+    def read(self, offset: int, size: int) -> Data:
         """The bytes `[offset, offset + size)`, unverified.  Raises as `opened`."""
         reader = self.opened()
         try:

@@ -27,6 +27,7 @@ from pathlib import Path
 from catalog.cache.chunks import Chunks
 from catalog.cache.direct import DirectFile
 from catalog.cache.slots import Header, Slots, place_of
+from catalog.stores.base import Data
 
 DATA = "data"
 MAP = "map"
@@ -85,7 +86,7 @@ class DiskImage:
         """Whether every chunk is here to be read."""
         return all(self.has(index) for index in range(self._chunks.count))
 
-    def read(self, index: int, start: int, end: int, now: int = 0) -> bytes | None:
+    def read(self, index: int, start: int, end: int, now: int = 0) -> Data | None:
         """The bytes `[start, end)` of the image, which are in chunk `index`; None if not here.
 
         `now` is any number that grows: what was read last is dropped last.
@@ -93,7 +94,7 @@ class DiskImage:
         landed = self._landed.get(index)
         if landed is not None:
             base, _ = self._chunks.span(index, index + 1)
-            return bytes(landed[start - base : end - base])
+            return landed[start - base : end - base]
         stamp = self._slots.stamp(index)
         while stamp is not None:
             if self._recheck and index not in self._checked and not self._check(index, stamp):

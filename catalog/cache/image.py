@@ -23,6 +23,7 @@ from catalog.cache.profile import BootProfile, Recorder, decode
 from catalog.cache.shelf import Shelf
 from catalog.cache.window import RUN
 from catalog.errors import StoreUnavailable
+from catalog.stores.base import Data
 
 _LOCK_WAIT = 60.0
 """Seconds to wait for another process' fetch of a chunk before it is fetched here, too."""
@@ -104,7 +105,7 @@ class OpenImage:
                 for at in range(run.start, run.stop, RUN):
                     self.fetch(range(at, min(at + RUN, run.stop)), Urgency.SOON)
 
-    def read(self, index: int, start: int, end: int) -> bytes:
+    def read(self, index: int, start: int, end: int) -> Data:
         """The verified bytes `[start, end)`, which are in chunk `index`.
 
         Raises DataDamaged, StoreUnavailable.
@@ -117,9 +118,9 @@ class OpenImage:
             flight = self._wanted(index)
             view = flight.landed.result() if flight is not None else None
             if view is not None:
-                return bytes(view[start - base : end - base])
+                return view[start - base : end - base]
         ((_, view),) = self.copies.fetch(index, index + 1)
-        return bytes(view[start - base : end - base])
+        return view[start - base : end - base]
 
     def fetch(self, run: range, urgency: Urgency) -> None:
         """Have chunks fetched that are not here yet.  Raises StoreUnavailable after `close`."""

@@ -15,6 +15,7 @@ from enum import StrEnum
 from catalog.cache.image import OpenImage
 from catalog.cache.pool import Urgency
 from catalog.cache.window import MAX_RUNS, RUN, Pattern, Window
+from catalog.stores.base import Data
 
 _SMALL = 512 << 10
 """Bytes of a read that is answered at once when lazy."""
@@ -41,7 +42,7 @@ class CachedReader:
         self._window = Window(image.chunks)
         self._fd = image.disk.direct() if image.disk is not None else None
 
-    def read_at(self, offset: int, size: int) -> bytes:
+    def read_at(self, offset: int, size: int) -> Data:
         """The bytes `[offset, offset + size)`, cut at the end.
 
         Raises DataDamaged if no copy has them right, StoreUnavailable if none answers.
@@ -89,7 +90,7 @@ class CachedReader:
         for run in self._window.note(offset, end, limit):
             self._image.fetch(run, Urgency.AHEAD)
 
-    def _read_part(self, index: int, start: int, end: int) -> bytes:
+    def _read_part(self, index: int, start: int, end: int) -> Data:
         self._image.note(index)
         if end - start > _SMALL or not self._may_be_lazy(index):
             return self._image.read(index, start, end)

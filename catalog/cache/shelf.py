@@ -17,6 +17,7 @@ from catalog.cache.chunks import Chunks
 from catalog.cache.disk import DiskImage
 from catalog.cache.flusher import Flusher
 from catalog.cache.folder import CacheFolder
+from catalog.stores.base import Data
 
 _log = logging.getLogger(__name__)
 
@@ -87,13 +88,13 @@ class Shelf:
 
     def get(
         self, disk: DiskImage | None, chunks: Chunks, index: int, start: int, end: int
-    ) -> bytes | None:
+    ) -> Data | None:
         """The bytes `[start, end)` of an image, which are in chunk `index`; None if not here."""
         with self._memory_lock:
             chunk = self._memory.get((chunks.fingerprint, index))
         if chunk is not None:
             base, _ = chunks.span(index, index + 1)
-            return bytes(chunk[start - base : end - base])
+            return chunk[start - base : end - base]
         if disk is None:
             return None
         try:

@@ -90,7 +90,7 @@ def _of_stream(stream: IO[bytes] | RawIOBase) -> Iterator[tuple[int, bytes]]:
 
 def _of_reader(reader: DataReader) -> Iterator[tuple[int, bytes]]:
     for offset in range(0, reader.size, _REQUEST):
-        yield offset, reader.read_at(offset, _REQUEST)
+        yield offset, bytes(reader.read_at(offset, _REQUEST))
 
 
 def _of_file(fd: int, size: int, name: str) -> Iterator[tuple[int, bytes]]:

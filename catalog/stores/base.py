@@ -21,6 +21,9 @@ from enum import Flag, auto
 from pathlib import Path
 from typing import Protocol
 
+Data = bytes | memoryview
+"""Bytes that nobody changes; a view of them may keep a larger block in memory."""
+
 
 class Capability(Flag):
     """What a store can do beyond reading."""
@@ -62,7 +65,7 @@ class DataReader(Protocol):
     size: int
     """Bytes, fixed when it was opened."""
 
-    def read_at(self, offset: int, size: int) -> bytes:
+    def read_at(self, offset: int, size: int) -> Data:
         """Return exactly the bytes `[offset, offset + size)`, cut at the end of the object.
 
         MUST return all of them or raise: never short before the end, never other

@@ -202,7 +202,7 @@ class VfsTree:
         number = self._entry(path).image.number
         reader = self._vfs.open(number, ADMIN)
         try:
-            return reader.read_at(0, reader.size)
+            return bytes(reader.read_at(0, reader.size))
         finally:
             reader.close()
 

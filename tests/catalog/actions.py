@@ -62,7 +62,7 @@ def read_image(vfs: Vfs, number: int, who: Principal = ADMIN) -> bytes:
     """All data of an image."""
     reader = vfs.open(number, who)
     try:
-        return reader.read_at(0, reader.size)
+        return bytes(reader.read_at(0, reader.size))
     finally:
         reader.close()
 

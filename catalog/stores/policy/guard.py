@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from catalog.stores.base import DataReader, DataWriter, Stat, Store, Usage
+from catalog.stores.base import Data, DataReader, DataWriter, Stat, Store, Usage
 from catalog.stores.marked_folder import os_errors
 
 Result = TypeVar("Result")
@@ -126,7 +126,7 @@ class GuardedReader:
         self._store = store
         self._url = url
 
-    def read_at(self, offset: int, size: int) -> bytes:
+    def read_at(self, offset: int, size: int) -> Data:
         wanted = max(0, min(size, self.size - offset))
         request = Request(Operation.READ, self._store, self._url, wanted)
         return self._guard.run(request, lambda: self._reader.read_at(offset, size))

@@ -55,7 +55,7 @@ class S3Objects:
             raise
         return Stat(found["size"], _etag(found))
 
-    def read(self, key: str, wanted: range, opened: Stat) -> bytes:
+    def read(self, key: str, wanted: range, opened: Stat) -> memoryview:
         """The bytes `wanted` of an object that is still as it was when opened.
 
         Raises DataChanged, NotFound, StoreUnavailable.
@@ -69,7 +69,7 @@ class S3Objects:
                 raise DataChanged(self._url + key)
             if result.range != (wanted.start, wanted.stop):
                 raise StoreUnavailable(self._url + key, f"answered with the bytes {result.range}")
-            data = result.bytes().to_bytes()
+            data = memoryview(result.bytes())
         if len(data) != len(wanted):
             reason = f"the server sent {len(data)} bytes instead of {len(wanted)}"
             raise StoreUnavailable(self._url + key, reason)

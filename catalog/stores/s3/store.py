@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from catalog.errors import CatalogError, DataChanged, InvalidName, InvalidValue, StoreUnavailable
-from catalog.stores.base import Capability, NothingToMake, Stat, Usage
+from catalog.stores.base import Capability, Data, NothingToMake, Stat, Usage
 from catalog.stores.s3.location import S3Location
 from catalog.stores.s3.multipart import Multipart, PartsInFlight
 from catalog.stores.s3.objects import S3Objects
@@ -206,7 +206,7 @@ class S3Reader:
         self._key = key
         self._opened = opened
 
-    def read_at(self, offset: int, size: int) -> bytes:
+    def read_at(self, offset: int, size: int) -> Data:
         """The bytes `[offset, offset + size)`, cut at the end.
 
         Raises DataChanged, NotFound, StoreUnavailable.

@@ -15,6 +15,7 @@ from catalog.cache import slots
 from catalog.cache.disk import DATA as DATA_FILE
 from catalog.cache.disk import MAP, DiskImage
 from catalog.cache.folder import CacheFolder
+from catalog.stores.base import Data
 from tests.catalog.cache.remote import CHUNK, chunks_of, some_data
 
 DATA = some_data(10 * CHUNK + 100)
@@ -33,7 +34,7 @@ def land(disk: DiskImage, *indices: int) -> None:
         disk.land(index, part(index))
 
 
-def read(disk: DiskImage, index: int) -> bytes | None:
+def read(disk: DiskImage, index: int) -> Data | None:
     """All of one chunk, if it is there."""
     return disk.read(index, *CHUNKS.span(index, index + 1))
 
@@ -218,7 +219,8 @@ def test_reads_while_others_drop_and_fetch(folder: CacheFolder) -> None:
         thread.start()
     with closing(folder.open(CHUNKS)) as disk:
         for _ in range(3000):
-            answers[read(disk, 0)] += 1
+            found = read(disk, 0)
+            answers[found if found is None else bytes(found)] += 1
     stop.set()
     for thread in threads:
         thread.join()

@@ -67,7 +67,7 @@ def read_all(store: Store, url: str) -> bytes:
     """All bytes of an object."""
     reader = store.open(url)
     try:
-        return reader.read_at(0, reader.size)
+        return bytes(reader.read_at(0, reader.size))
     finally:
         reader.close()
 
