@@ -17,11 +17,12 @@ RUN = 2
 MAX_RUNS = 8
 """Requests in flight for one reader."""
 
-_SLACK = 4 << 20
-"""Bytes by which reads of one stream may come out of order."""
+_SLACK = 8 << 20
+"""Bytes by which reads of one stream may come out of order: the kernel has up to twice its
+read-ahead of 4 MiB in flight, and threads answer in any order."""
 _STREAM = 2 << 20
 """Bytes read in one go that make a stream."""
-_AHEAD = 0.5
+_AHEAD = 1.0
 """Bytes to fetch ahead for each byte read in one go."""
 
 

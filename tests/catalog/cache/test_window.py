@@ -69,14 +69,14 @@ def test_jump_closes_the_window() -> None:
     for offset in range(far + STEP, far + 4 * CHUNK_SIZE, STEP):
         asked += indices(window.note(offset, offset + STEP, LIMIT))
     assert asked
-    assert set(asked) <= set(range(100, 108))
+    assert set(asked) <= set(range(100, 110))
 
 
 def test_little_is_fetched_in_vain() -> None:
-    """A reader that stops has had at most about half as much again fetched as it read."""
+    """A reader that stops has had at most about as much again fetched as it read."""
     for read in (4, 8, 16):
         window = Window(CHUNKS)
         asked: list[int] = []
         for offset in range(0, read * CHUNK_SIZE, STEP):
             asked += indices(window.note(offset, offset + STEP, LIMIT))
-        assert max(asked) + 1 <= read * 1.5 + RUN
+        assert max(asked) + 1 <= read * 2 + RUN
