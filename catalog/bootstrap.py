@@ -56,7 +56,7 @@ def _stores(settings: Settings) -> dict[str, Store]:
 def _cache(settings: Settings) -> BlockCache:
     cache = settings.cache
     folder = CacheFolder(cache.path, cache.size, recheck=cache.recheck) if cache.size else None
-    return BlockCache(folder, Verify(cache.verify))
+    return BlockCache(folder, Verify(cache.verify), fill=cache.fill)
 
 
 def _make_tree(catalog: Catalog) -> None:

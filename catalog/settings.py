@@ -128,6 +128,10 @@ class CacheSettings(BaseModel):
     """`strict` hands out no byte before the digest of its chunk was compared.  `lazy` answers
     a small read at random as the store sends it, and compares behind the reader's back."""
 
+    fill: bool = False
+    """Fetch all of an image while it is open, behind its readers' backs, so that it no longer
+    needs its store; not of one that is larger than `size`."""
+
     recheck: bool = False
     """Compare a chunk on the cache's disk again when a program first reads it: for a disk
     that is not trusted.  Reads are then never passed to the kernel directly."""

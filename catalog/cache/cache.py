@@ -23,11 +23,21 @@ from catalog.errors import CatalogError
 class BlockCache:
     """Verified chunks of remote images, shared by all their readers."""
 
-    def __init__(self, folder: CacheFolder | None = None, verify: Verify = Verify.STRICT) -> None:
-        """Without a folder only what is being read is in memory."""
+    def __init__(
+        self,
+        folder: CacheFolder | None = None,
+        verify: Verify = Verify.STRICT,
+        *,
+        fill: bool = False,
+    ) -> None:
+        """Without a folder only what is being read is in memory.
+
+        `fill` has all of each open image fetched.
+        """
         heap.tune()
         self.folder = folder
         self._verify = verify
+        self._fill = fill
         self._pool = Pool()
         self._shelf = Shelf(folder)
         self._lock = threading.Lock()
@@ -54,13 +64,16 @@ class BlockCache:
                 )
                 self._images[chunks.fingerprint] = image
             image.users += 1
+            image.readers += 1
         try:
             if not image.is_complete():
                 image.copies.open()
             image.follow_profile()
-            return CachedReader(image, self._verify, lambda: self._change_users(image, -1))
+            if self._fill and self.folder is not None and chunks.size <= self.folder.size:
+                image.fill()
+            return CachedReader(image, self._verify, lambda: self._release(image))
         except BaseException:
-            self._change_users(image, -1)
+            self._release(image)
             raise
 
     def forget(self, image: str) -> None:
@@ -73,6 +86,11 @@ class BlockCache:
         """Give up what is being fetched, and end all threads.  Idempotent."""
         self._pool.close()
         self._shelf.close()
+
+    def _release(self, image: OpenImage) -> None:
+        with self._lock:
+            image.readers -= 1
+        self._change_users(image, -1)
 
     def _change_users(self, image: OpenImage, change: int) -> None:
         with self._lock:

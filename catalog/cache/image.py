@@ -69,11 +69,16 @@ class OpenImage:
         self.copies = copies
         self.disk: DiskImage | None = shelf.open(chunks)
         self.users = 0
+        """Readers, and fetches on their way."""
+        self.readers = 0
         self._shelf = shelf
         self._pool = pool
         self._users = users
         self._lock = threading.Lock()
         self._flights: dict[int, Flight] = {}
+        self._fills = False
+        self._fill_from = 0
+        self._filling: Flight | None = None
         self._profile = profile
         self._recorder: Recorder | None = None
         if profile is not None and not profile.text:
@@ -127,6 +132,15 @@ class OpenImage:
         with self._lock:
             for part in _consecutive(i for i in run if not self.is_near(i)):
                 self._begin(part, urgency)
+
+    def fill(self) -> None:
+        """From now on have all of it fetched, one run at a time, as long as it has readers.
+
+        That gives way to whatever is read.  After a failure it goes on with the next fetch
+        that succeeds.
+        """
+        self._fills = True
+        self._fill_on()
 
     def close(self) -> None:
         """Let go of files and readers; nobody reads any more."""
@@ -189,6 +203,21 @@ class OpenImage:
             self._end(flights, failure)
         self._shelf.wait_for_room()
 
+    def _fill_on(self) -> None:
+        """Send for the next run that is missing, unless one is on its way."""
+        if not (self._fills and self.readers and self.is_kept):
+            return
+        with self._lock, suppress(StoreUnavailable):
+            flight = self._filling
+            if flight is not None and self._flights.get(flight.index) is flight:
+                return
+            while self._fill_from < self.chunks.count:
+                start, end = self._fill_from, min(self._fill_from + RUN, self.chunks.count)
+                self._fill_from = end
+                for part in _consecutive(i for i in range(start, end) if not self.is_near(i)):
+                    self._filling = self._begin(part, Urgency.FILL)[-1]
+                    return
+
     def _land(self, index: int, view: memoryview, locked: set[int]) -> None:
         disk = self.disk if index in locked else None
         if self._shelf.put(disk, self.chunks, index, view):
@@ -205,6 +234,10 @@ class OpenImage:
                 del self._flights[flight.index]
         for flight in left:
             flight.land(None, failure)
+        if failure is None:
+            self._fill_on()
+        else:
+            self._fill_from = min(self._fill_from, flights[0].index)
         self._users(self, -1)
 
     def _lock_chunks(self, indices: list[int], locked: set[int], *, waits: bool) -> list[int]:
