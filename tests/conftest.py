@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.catalog.actions import some_bytes
+from tests.servers.ceph import S3, Ceph, ceph, radosgw
 from tests.servers.swift import Swift, swift
 
 # Started in the background of a shell, SIGINT would be ignored, by all we start as well.
@@ -59,4 +60,18 @@ def source(tmp_path: Path, data: bytes) -> Path:
 def swift_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
     """A Swift with tempauth and s3api, for the tests of the drivers and of the mount."""
     with swift(tmp_path_factory.mktemp("swift")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session", name="ceph")
+def _ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ceph]:
+    """A Ceph cluster with one pool for images."""
+    with ceph(tmp_path_factory.mktemp("ceph") / "cluster") as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def rgw(ceph: Ceph) -> Iterator[S3]:
+    """The S3 server of that cluster."""
+    with radosgw(ceph) as server:
         yield server
