@@ -75,6 +75,16 @@ def mounted(folder: Path, *stores: str, catalog: str = "") -> Iterator[Daemon]:
         yield it
 
 
+@contextmanager
+def other_host(first: Daemon, folder: Path) -> Iterator[Daemon]:
+    """Mount the same catalog once more, as another host does: with a cache of its own."""
+    second = Daemon(folder / "host")
+    text = first.config.read_text()
+    second.config.write_text(text.replace(str(cache_of(first).path), f"{folder}/cache"))
+    with second.mounted():
+        yield second
+
+
 def cache_of(daemon: Daemon) -> CacheFolder:
     """The block cache of a mount that `mounted` has made."""
     return CacheFolder(daemon.state.parent / "cache", CACHE_SIZE)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.imagefs.boot_sector import DRIVES, assert_boots, make_disk
 from tests.imagefs.tools import MIB, assert_active, attempt, field, run, some_bytes, status
 
 FORMATS = {
@@ -181,39 +182,10 @@ def test_two_guests_share_a_base(overlay: Path, base: Path, tmp_path: Path) -> N
 
 # -- a guest ---------------------------------------------------------------------------------
 
-_TEXT = b"booted from imagefs\r\n"
 
-
-def _boot_sector() -> bytes:
-    """512 bytes that write a text to the serial port and switch the machine off."""
-    head = bytes.fromhex("31c0 8ed8 be 207c ac 84c0 7406 ba f803 ee ebf5".replace(" ", ""))
-    # isa-debug-exit: writing to its port ends qemu.
-    end = bytes.fromhex("ba f400 b0 10 ee f4".replace(" ", ""))
-    code = head + end
-    assert len(code) <= 0x20
-    return (code.ljust(0x20, b"\0") + _TEXT + b"\0").ljust(510, b"\0") + b"\x55\xaa"
-
-
-@pytest.mark.parametrize(
-    "drive",
-    [
-        "if=virtio,cache=none,aio=native",
-        "if=virtio,cache=none,aio=io_uring",
-        "if=ide,cache=writeback",
-        "if=ide,cache=none,aio=native",
-    ],
-)
+@pytest.mark.parametrize("drive", DRIVES)
 def test_a_guest_boots_from_an_overlay(folder: Path, tmp_path: Path, drive: str) -> None:
     """A machine boots from an overlay whose backing file is on the mount."""
-    disk = tmp_path / "disk.raw"
-    disk.write_bytes(_boot_sector() + bytes(MIB))
-    run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", disk, folder / "disk.qcow2")
-    overlay = tmp_path / "guest.qcow2"
-    run("qemu-img", "create", "-f", "qcow2", "-b", folder / "disk.qcow2", "-F", "qcow2", overlay)
-    result = attempt(
-        "qemu-system-x86_64", "-accel", "tcg", "-m", "16", "-nodefaults", "-display", "none",
-        "-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=1",
-        "-drive", f"file={overlay},{drive}",
-    )  # fmt: skip
-    assert _TEXT in result.stdout, result.stderr.decode()
+    make_disk(folder / "disk.qcow2", tmp_path)
+    assert_boots(folder / "disk.qcow2", tmp_path, drive)
     assert status(folder / "disk.qcow2") == "active"
