@@ -3,16 +3,18 @@
 Users: `image`, `cache`.  It is recorded when an image that has none is read, kept with the
 image as a property, and what of it is not cached yet is fetched in that order when a host
 opens the image.  Only what looks like a boot is kept: not a copy from end to end, nor a
-glance at the first bytes.  Threading: any; one lock guards a recording.
+glance at the first bytes.  Threading: any; one lock guards a recording, and a timer ends
+it, as a guest that has booted may read nothing more for days.
 """
 
 from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
+from threading import Timer
 
 LIMIT = 256
 """Chunks in a profile: 1 GiB."""
@@ -20,6 +22,8 @@ DURATION = 60.0
 """Seconds that are recorded, from the first read."""
 
 _FEWEST = 4
+_NEAR = 4
+"""Chunks by which reads in order may come out of it: the kernel reads ahead."""
 _TEXT = re.compile(r"\d{1,9}(-\d{1,9})?(,\d{1,9}(-\d{1,9})?)*")
 
 
@@ -57,28 +61,27 @@ def decode(text: str, count: int) -> list[range]:
 class Recorder:
     """Records one image from its first read on, and saves what turns out to be a boot."""
 
-    def __init__(
-        self, count: int, save: Callable[[str], None], clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, count: int, save: Callable[[str], None], timer: type[Timer] = Timer) -> None:
         """`count` is how many chunks the image has."""
         self._count = count
         self._save = save
-        self._clock = clock
         self._lock = threading.Lock()
         self._order: dict[int, None] = {}
-        self._end: float | None = None
+        self._timer = timer(DURATION, self.finish)
+        self._timer.daemon = True
         self._is_done = False
 
     def note(self, index: int) -> None:
         """Note that a chunk is read; does nothing when the recording has ended."""
-        if self._is_done or index in self._order:
+        if index in self._order:
             return
         with self._lock:
-            now = self._clock()
-            self._end = now + DURATION if self._end is None else self._end
-            if now < self._end:
-                self._order[index] = None
-            is_over = now >= self._end or len(self._order) >= LIMIT
+            if self._is_done:
+                return
+            if not self._order:
+                self._timer.start()
+            self._order[index] = None
+            is_over = len(self._order) >= LIMIT
         if is_over:
             self.finish()
 
@@ -88,9 +91,19 @@ class Recorder:
             if self._is_done:
                 return
             self._is_done = True
+            self._timer.cancel()
             order = list(self._order)
-        if len(_runs(order)) > 1 and _FEWEST <= len(order) <= self._count // 2:
+        if _is_boot(order, self._count):
             self._save(encode(order))
+
+
+def _is_boot(order: list[int], count: int) -> bool:
+    """Whether somebody has read here and there, and not most of it in order."""
+    if len(order) <= count // 2:
+        return len(order) >= _FEWEST and len(_runs(order)) > 1
+    # A small image is read nearly all by its boot, too.
+    jumps = sum(abs(after - before) > _NEAR for before, after in pairwise(order))
+    return jumps >= max(_FEWEST, len(order) // 4)
 
 
 def _runs(order: list[int]) -> list[list[int]]:

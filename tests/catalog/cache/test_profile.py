@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
+from threading import Timer
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -64,22 +68,57 @@ def test_what_is_no_boot_is_not_kept(cache: BlockCache, order: list[int]) -> Non
     assert saved == []
 
 
-def test_recording_ends() -> None:
-    """After its time, or with enough chunks, what was read by then is saved, once."""
-    now, saved = [0.0], list[str]()
-    recorder = Recorder(10_000, saved.append, lambda: now[0])
+class Hand(Timer):
+    """A timer that goes off when a test says so."""
+
+    made: ClassVar[list[Hand]] = []
+
+    def start(self) -> None:
+        """Be there for the test."""
+        self.made.append(self)
+
+
+def test_recording_ends_by_itself() -> None:
+    """After its time what was read by then is saved, once, though nothing more is read."""
+    saved = list[str]()
+    recorder = Recorder(10_000, saved.append, Hand)
+    assert Hand.made == []
     for index in BOOT:
         recorder.note(index)
-    now[0] = DURATION
+    (timer,) = Hand.made
+    assert (timer.interval, saved) == (DURATION, [])
+    timer.function()
     recorder.note(5000)
-    recorder.note(6000)
     recorder.finish()
     assert saved == [encode(BOOT)]
-    recorder = Recorder(10_000, saved.append, lambda: now[0])
+
+
+def test_recording_ends_when_it_is_full() -> None:
+    """No profile has more than its limit of chunks."""
+    saved = list[str]()
+    recorder = Recorder(10_000, saved.append)
     for index in range(0, 4 * LIMIT, 2):
         recorder.note(index)
-    assert len(decode(saved[-1], 10_000)) == LIMIT
-    assert len(saved) == 2
+    assert [len(list(chain(*decode(text, 10_000)))) for text in saved] == [LIMIT]
+
+
+@pytest.mark.parametrize(
+    ("order", "is_boot"),
+    [
+        (random.Random(1).sample(range(60), 45), True),
+        ([at + swap for at in range(0, 60, 2) for swap in (1, 0)], False),
+        ([*range(30), 45, *range(30, 45), *range(46, 60)], False),
+    ],
+    ids=["all over it", "the kernel reads ahead", "a copy that looks at a table"],
+)
+def test_most_of_an_image(order: list[int], is_boot: bool) -> None:
+    """A small image's boot reads nearly all of it, but not in order, as a copy does."""
+    saved = list[str]()
+    recorder = Recorder(60, saved.append)
+    for index in order:
+        recorder.note(index)
+    recorder.finish()
+    assert bool(saved) is is_boot
 
 
 @given(st.lists(st.integers(0, 1000), unique=True, max_size=LIMIT))
