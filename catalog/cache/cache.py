@@ -68,7 +68,6 @@ class BlockCache:
         try:
             if not image.is_complete():
                 image.copies.open()
-            image.follow_profile()
             if self._fill and self.folder is not None and chunks.size <= self.folder.size:
                 image.fill()
             return CachedReader(image, self._verify, lambda: self._release(image))

@@ -19,7 +19,7 @@ from catalog.cache.chunks import Chunks
 from catalog.cache.copies import Copies
 from catalog.cache.disk import DiskImage
 from catalog.cache.pool import Job, Pool, Urgency
-from catalog.cache.profile import BootProfile, Recorder, decode
+from catalog.cache.profile import BootProfile, Follower, Recorder, decode
 from catalog.cache.shelf import Shelf
 from catalog.cache.window import RUN
 from catalog.errors import StoreUnavailable
@@ -79,9 +79,11 @@ class OpenImage:
         self._fills = False
         self._fill_from = 0
         self._filling: Flight | None = None
-        self._profile = profile
         self._recorder: Recorder | None = None
-        if profile is not None and not profile.text:
+        self._follower: Follower | None = None
+        if profile is not None and profile.text:
+            self._follower = Follower(decode(profile.text, chunks.count))
+        elif profile is not None:
             self._recorder = Recorder(chunks.count, profile.save)
 
     @property
@@ -98,15 +100,11 @@ class OpenImage:
         return index in self._flights or self._shelf.has(self.disk, self.chunks, index)
 
     def note(self, index: int) -> None:
-        """Note for the boot profile that a chunk is read."""
+        """Note that a chunk is read: for the boot profile, or to follow that of another boot."""
         if self._recorder is not None:
             self._recorder.note(index)
-
-    def follow_profile(self) -> None:
-        """Have fetched what earlier boots have read, in their order, if there is a profile."""
-        profile, self._profile = self._profile, None
-        if profile is not None and self.is_kept:
-            for run in decode(profile.text, self.chunks.count):
+        if self._follower is not None and self.is_kept:
+            for run in self._follower.note(index):
                 for at in range(run.start, run.stop, RUN):
                     self.fetch(range(at, min(at + RUN, run.stop)), Urgency.SOON)
 

@@ -1,10 +1,10 @@
 """The boot profile: which chunks a first boot reads, in which order.
 
 Users: `image`, `cache`.  It is recorded when an image that has none is read, kept with the
-image as a property, and what of it is not cached yet is fetched in that order when a host
-opens the image.  Only what looks like a boot is kept: not a copy from end to end, nor a
-glance at the first bytes.  Threading: any; one lock guards a recording, and a timer ends
-it, as a guest that has booted may read nothing more for days.
+image as a property, and what of it is not cached yet is fetched in that order when the
+image is read on another host.  Only what looks like a boot is kept, and followed: not a
+copy from end to end, nor a glance at the first bytes.  Threading: any; one lock guards a
+recording, and a timer ends it, as a guest that has booted may read nothing more for days.
 """
 
 from __future__ import annotations
@@ -95,6 +95,31 @@ class Recorder:
             order = list(self._order)
         if _is_boot(order, self._count):
             self._save(encode(order))
+
+
+class Follower:
+    """Tells when a reader of one image goes the way of an earlier boot."""
+
+    def __init__(self, runs: list[range]) -> None:
+        """`runs` are the chunks of that boot, in its order."""
+        self._lock = threading.Lock()
+        self._runs = runs
+        self._first: int | None = None
+
+    def note(self, index: int) -> list[range]:
+        """Note that a chunk is read; return what to fetch now: all, once, at the second chunk.
+
+        Whoever looks at the format, or sends a part of it over a network, reads one.
+        """
+        if not self._runs:
+            return []
+        with self._lock:
+            if self._first is None:
+                self._first = index
+            if index == self._first:
+                return []
+            runs, self._runs = self._runs, []
+            return runs
 
 
 def _is_boot(order: list[int], count: int) -> bool:

@@ -57,6 +57,19 @@ def test_second_host_has_it_ahead(tmp_path: Path) -> None:
     assert saved == ["0,40-42,7,59,8"]
 
 
+def test_a_glance_fetches_nothing_ahead(cache: BlockCache) -> None:
+    """Who reads the first chunk alone has nothing else fetched; the second begins it."""
+    remote = Remote()
+    with closing(opened(cache, remote, [encode(BOOT)])) as reader:
+        boot(reader, [0, 0, 0])
+        assert remote.of_chunks().keys() == {0}
+        boot(reader, [3])
+        for index in BOOT:
+            reader.read_at(index * CHUNK, 1)
+        assert remote.of_chunks().keys() == {3, *BOOT}
+        assert len(remote.asked) < len(BOOT) + 1
+
+
 @pytest.mark.parametrize(
     "order", [[], [0], [0, 1, 2, 3, 4, 5], [0, 9], [*range(10), *range(20, 59)]]
 )
