@@ -109,13 +109,13 @@ def make_cold(daemon: Daemon, path: Path) -> None:
 # -- sections of stores ------------------------------------------------------------------
 
 
-def s3_section(name: str, account: Account) -> str:
+def s3_section(name: str, account: Account, bucket: str = "images") -> str:
     """A store in the account's bucket, under a prefix of its own."""
     return f"""\
 [stores.{name}]
 type = "s3"
 endpoint = "{account.endpoint}"
-bucket = "images"
+bucket = "{bucket}"
 prefix = "{name}"
 access_key = {{ file = "{account.reference(account.access_key).file}" }}
 secret_key = {{ file = "{account.reference(account.secret_key).file}" }}

@@ -75,6 +75,7 @@ def everything(
             share_section("share", folder / "share"),
         )
         yield servers.enter_context(remote(folder, *sections))
+    ceph.empty()
 
 
 @pytest.fixture(scope="module")
