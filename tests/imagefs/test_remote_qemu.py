@@ -22,7 +22,7 @@ from tests.imagefs.boot_sector import DRIVES, assert_boots, make_disk
 from tests.imagefs.daemon import Daemon, wait_until
 from tests.imagefs.remote import cache_of, make_cold, mounted, other_host, s3_section
 from tests.imagefs.tools import MIB, field, run, some_bytes
-from tests.servers.proxy import Proxy, never, proxy
+from tests.servers.proxy import Fault, Proxy, always, never, proxy
 from tests.servers.swift import Swift
 
 CHUNKS = 20
@@ -150,6 +150,16 @@ def test_a_boot_is_fetched_ahead_on_another_host(hosts: Hosts, image: Path) -> N
     assert hosts.fetched() == Counter(BOOT)
     _read_direct(there, BOOT)
     assert hosts.fetched() == Counter(BOOT)
+
+
+def test_a_warm_image_needs_no_server(hosts: Hosts, image: Path) -> None:
+    """`imagefs cache warm` fetches each chunk once; all is read though the server fails."""
+    hosts.first.command("cache", "warm", f"/qemu/{image.name}")
+    assert hosts.fetched() == Counter(range(CHUNKS))
+    hosts.between.set_plan(always(Fault(status=503)))
+    assert image.read_bytes() == DATA
+    assert hosts.between.requests == []
+    hosts.between.set_plan(never)
 
 
 _READER = """
