@@ -19,6 +19,9 @@ THREADS = 10
 SHARE = 8
 """Threads that the work for one store may take."""
 
+_LEFT = 2
+"""Of these, what is only fetched soon leaves so many to those who wait."""
+
 _FILLS = 1
 """Threads that may do what nobody waits for."""
 _MAX_FILLS = 32
@@ -131,7 +134,8 @@ class Pool:
     def _may_begin(self, job: Job) -> bool:
         if job.urgency is Urgency.FILL and self._fills >= _FILLS:
             return False
-        return self._running[job.store] < SHARE
+        share = SHARE - _LEFT if job.urgency >= Urgency.SOON else SHARE
+        return self._running[job.store] < share
 
     def _waiting_fills(self) -> int:
         return sum(job.urgency is Urgency.FILL for job in self._queue)

@@ -19,7 +19,6 @@ from tests.servers.programs import program
 
 _FOLDER = Path(__file__).parents[2] / ".servers" / "guest"
 _PACKAGES = "systemd-sysv,udev,linux-image-cloud-amd64,initramfs-tools"
-_MIRROR = "http://deb.debian.org/debian"
 GUEST_SIZE = 2 << 30
 """Bytes of its disk."""
 _BOOT_SECONDS = 300
@@ -65,7 +64,7 @@ def make_guest() -> Guest:
     root = _FOLDER / "root"
     root.mkdir(parents=True)
     debootstrap = [program("debootstrap", "debootstrap"), "--variant=minbase"]
-    _run(*debootstrap, f"--include={_PACKAGES}", "bookworm", str(root), _MIRROR)
+    _run(*debootstrap, f"--include={_PACKAGES}", "bookworm", str(root))
     (kernel,), (initrd,) = root.glob("boot/vmlinuz-*"), root.glob("boot/initrd.img-*")
     shutil.copy(kernel, guest.kernel)
     shutil.copy(initrd, guest.initrd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from catalog.access import ADMIN
 from catalog.bootstrap import make_catalog
+from catalog.cache.pool import THREADS, Job, Pool, Urgency
 from catalog.cache.reader import CachedReader
 from catalog.catalog import Catalog
 from catalog.errors import DataDamaged, StoreUnavailable
@@ -143,3 +145,20 @@ def test_boot_profile_is_a_property(vfs: Vfs) -> None:
     assert properties() == {BOOT_PROFILE: "0,7-8,3"}
     assert read_image(vfs, image.number) == data
     assert properties() == {BOOT_PROFILE: "0,7-8,3"}
+
+
+def test_a_prefetch_leaves_threads_to_readers() -> None:
+    """However much is fetched soon, what somebody waits for begins at once."""
+    pool, go, began = Pool(), threading.Event(), threading.Event()
+
+    def work(urgency: Urgency) -> None:
+        if urgency is Urgency.WANTED:
+            began.set()
+        go.wait(30)
+
+    for _ in range(2 * THREADS):
+        pool.submit(Job("remote", Urgency.SOON, work, go.set))
+    pool.submit(Job("remote", Urgency.WANTED, work, go.set))
+    assert began.wait(30)
+    go.set()
+    pool.close()
