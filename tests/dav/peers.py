@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from dav.server import TlsFiles
-
-_START_TIMEOUT = 20.0
+from tests.servers.programs import free_ports, program, running, wait_for_port
 
 APACHE = """
 ServerRoot {folder}
@@ -62,8 +55,8 @@ http {{
 @contextmanager
 def apache(folder: Path) -> Iterator[str]:
     """Apache with mod_dav over `folder`/www, below a path open to all; yields its URL."""
-    program = _program("apache2", "apache2")
-    port = _free_port()
+    apache2 = program("apache2", "apache2")
+    port = free_ports(1)[0]
     lines = [f"LoadModule {it}_module {_MODULES}/mod_{it}.so" for it in _LOADED]
     config = folder / "apache.conf"
     config.write_text(APACHE.format(folder=folder, port=port, modules="\n".join(lines)))
@@ -71,64 +64,33 @@ def apache(folder: Path) -> Iterator[str]:
     folder.chmod(0o711)
     for path in (folder, folder / "www"):
         shutil.chown(path, "www-data")
-    with _running(port, program, "-DFOREGROUND", "-f", config) as url:
+    with _running(folder, port, apache2, "-DFOREGROUND", "-f", config) as url:
         yield url
 
 
 @contextmanager
 def nginx(folder: Path, tls: TlsFiles) -> Iterator[str]:
     """nginx with TLS over `folder`/www; yields its URL, for the host name `images.test`."""
-    program = _program("nginx", "nginx-light")
-    port = _free_port()
+    port = free_ports(1)[0]
     config = folder / "nginx.conf"
     config.write_text(NGINX.format(folder=folder, port=port, tls=tls))
-    with _running(port, program, "-c", config, "-p", folder):
+    with _running(folder, port, program("nginx", "nginx-light"), "-c", config, "-p", folder):
         yield f"https://images.test:{port}"
 
 
 @contextmanager
 def rclone(folder: Path) -> Iterator[str]:
     """`rclone serve webdav` over `folder`/www; yields its URL."""
-    port = _free_port()
+    port = free_ports(1)[0]
     address = f"127.0.0.1:{port}"
     command = ("serve", "webdav", "--config=", "--addr", address, folder / "www")
-    with _running(port, _program("rclone", "rclone"), *command) as url:
+    with _running(folder, port, program("rclone", "rclone"), *command) as url:
         yield url
 
 
 @contextmanager
-def _running(port: int, *command: str | Path) -> Iterator[str]:
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    try:
-        until = time.monotonic() + _START_TIMEOUT
-        while not _answers(port):
-            assert process.poll() is None, f"{command[0]} has ended"
-            assert time.monotonic() < until, f"{command[0]} does not answer"
-            time.sleep(0.02)
+def _running(folder: Path, port: int, *command: str | Path) -> Iterator[str]:
+    log = folder / "output.log"
+    with running([str(word) for word in command], log) as process:
+        wait_for_port(port, process, log)
         yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _program(name: str, package: str) -> str:
-    path = f"{os.environ['PATH']}:/usr/sbin"
-    if not shutil.which(name, path=path) and os.geteuid() == 0:
-        # RUNLEVEL=1: the package must not start a server of its own.
-        install = ["apt-get", "install", "-y", "--no-install-recommends", package]
-        subprocess.run(install, env=os.environ | {"RUNLEVEL": "1"}, check=False)
-    found = shutil.which(name, path=path)
-    if found is None:
-        pytest.skip(f"{name} is not installed (package {package})")
-    return found

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.catalog.stores.servers import free_port, nginx
+from tests.catalog.stores.servers import nginx
 from tests.docs import console
+from tests.servers.programs import free_ports
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -38,7 +39,7 @@ def test_tour(tmp_path: Path) -> None:
         image = server.root / "debian-12-nocloud-amd64.qcow2"
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "2G"], check=True)
         page = page.replace(MIRROR, server.url)
-        page = page.replace(LISTEN, f"127.0.0.1:{free_port()}")
+        page = page.replace(LISTEN, f"127.0.0.1:{free_ports(1)[0]}")
         page = page.replace(HTTP_STORE, f'{HTTP_STORE}> allow_hosts = ["127.0.0.1"]\n')
         try:
             console.check(page, tmp_path / "tour", environ)

@@ -15,8 +15,9 @@ import pytest
 
 from catalog.status import Status
 from imagefs.errors import ERRNO
-from tests.catalog.stores.servers import free_port, nginx
+from tests.catalog.stores.servers import nginx
 from tests.docs import console
+from tests.servers.programs import free_ports
 
 PAGE = Path(__file__).parents[2] / "docs/semantics.md"
 FOLDER = "/srv/imagefs"
@@ -40,7 +41,7 @@ def folder() -> Iterator[Path]:
 def test_examples(folder: Path, tmp_path: Path) -> None:
     """Every command prints what the page says it prints."""
     page = PAGE.read_text().replace(FOLDER, str(folder))
-    page = page.replace(LISTEN, f"127.0.0.1:{free_port()}")
+    page = page.replace(LISTEN, f"127.0.0.1:{free_ports(1)[0]}")
     (configuration,) = re.findall(r"^```toml\n(.*?)^```$", page, re.M | re.S)
     (folder / "imagefs.toml").write_text(configuration)
     with nginx(tmp_path) as mirror:

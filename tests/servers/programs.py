@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _SERVERS = Path(__file__).parents[2] / ".servers"
-_READY_SECONDS = 10
+_READY_SECONDS = 60
 _PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 

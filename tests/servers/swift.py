@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
 
-from tests.servers.programs import environment, free_ports, program, running
+from tests.servers.programs import environment, free_ports, program, running, wait_for_port
 
 # setuptools: Swift imports pkg_resources, which newer ones no longer have.
 REQUIREMENTS = ("swift==2.38.*", "setuptools<81", "keystonemiddleware")
@@ -30,6 +30,11 @@ _PIPELINE = (
     "tempurl {auth} copy container-quotas account-quotas slo dlo versioned_writes symlink "
     "proxy-server"
 )
+
+_WITHOUT_SETTINGS = (
+    "catch_errors gatekeeper healthcheck etag-quoter listing_formats bulk tempurl copy "
+    "container-quotas account-quotas slo dlo symlink"
+).split()
 
 _SWIFT_CONF = """
 [swift-hash]
@@ -79,33 +84,14 @@ memcache_servers = 127.0.0.1:{memcached_port}
 use = egg:swift#versioned_writes
 allow_versioned_writes = true
 allow_object_versioning = true
-[filter:catch_errors]
-use = egg:swift#catch_errors
-[filter:gatekeeper]
-use = egg:swift#gatekeeper
-[filter:healthcheck]
-use = egg:swift#healthcheck
-[filter:listing_formats]
-use = egg:swift#listing_formats
-[filter:bulk]
-use = egg:swift#bulk
-[filter:tempurl]
-use = egg:swift#tempurl
-[filter:copy]
-use = egg:swift#copy
-[filter:container-quotas]
-use = egg:swift#container_quotas
-[filter:account-quotas]
-use = egg:swift#account_quotas
-[filter:slo]
-use = egg:swift#slo
-[filter:dlo]
-use = egg:swift#dlo
-[filter:symlink]
-use = egg:swift#symlink
-[filter:etag-quoter]
-use = egg:swift#etag_quoter
+{plain}
 {more}
+"""
+
+# What a filter that has no settings needs.
+_PLAIN = """
+[filter:{name}]
+use = egg:swift#{egg}
 """
 
 _STORAGE = """
@@ -197,19 +183,24 @@ def swift(
     with ExitStack() as servers:
         options = ["-u", "nobody", "-l", "127.0.0.1", "-p", str(memcached_port), "-m", "16"]
         memcached = program("memcached", "memcached")
-        servers.enter_context(running([memcached, *options], folder / "memcached.log"))
+        log = folder / "memcached.log"
+        listening = [
+            (memcached_port, servers.enter_context(running([memcached, *options], log)), log)
+        ]
         _make_rings(programs, folder, ports)
         for kind, port in zip(("account", "container", "object"), ports, strict=True):
             config = _STORAGE.format(folder=folder, kind=kind)
-            servers.enter_context(_server(programs, folder, kind, port, config))
+            process = servers.enter_context(_server(programs, folder, kind, port, config))
+            listening.append((port, process, folder / f"{kind}.log"))
         config = _PROXY.format(
             pipeline=_PIPELINE.format(auth=auth),
             memcached_port=memcached_port,
+            plain="".join(map(_plain_filter, _WITHOUT_SETTINGS)),
             more=more,
         )
         proxy = servers.enter_context(_server(programs, folder, "proxy", proxy_port, config))
-        for port in (memcached_port, *ports):
-            _wait_listening(port)
+        for port, process, log in listening:
+            wait_for_port(port, process, log)
         _wait_healthy(proxy_port, proxy, folder / "proxy.log")
         yield Swift(folder, proxy_port, memcached_port)
 
@@ -227,19 +218,14 @@ def _server(
         yield process
 
 
+def _plain_filter(name: str) -> str:
+    return _PLAIN.format(name=name, egg=name.replace("-", "_"))
+
+
 def _make_rings(programs: Path, folder: Path, ports: list[int]) -> None:
     python = [str(programs / "python"), "-c", _RINGS]
     arguments = [str(folder / "etc"), *map(str, ports)]
     subprocess.run([*python, *arguments], check=True, capture_output=True)
-
-
-def _wait_listening(port: int) -> None:
-    for _ in range(_READY_SECONDS * 50):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.02)
-    raise RuntimeError(f"nothing listens on port {port} after {_READY_SECONDS} s")
 
 
 def _wait_healthy(port: int, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -8,23 +8,16 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from tests.servers.nginx import WebServer, nginx
-from tests.servers.programs import free_ports
 
 __all__ = [
     "Answer",
     "ScriptedServer",
     "WebServer",
     "asked_range",
-    "free_port",
     "nginx",
     "respond",
     "scripted",
 ]
-
-
-def free_port() -> int:
-    """A port nobody listens on now."""
-    return free_ports(1)[0]
 
 
 Answer = Callable[[BaseHTTPRequestHandler], None]

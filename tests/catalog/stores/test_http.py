@@ -26,11 +26,11 @@ from tests.catalog.stores.servers import (
     Answer,
     WebServer,
     asked_range,
-    free_port,
     nginx,
     respond,
     scripted,
 )
+from tests.servers.programs import free_ports
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +159,7 @@ def test_proxy_of_the_environment_is_not_used(
     """A proxy would connect for us, past the filter."""
     (web.root / "a").write_bytes(DATA)
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY"):
-        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_ports(1)[0]}")
     assert read_all(store, f"{web.url}/a") == DATA
 
 
@@ -494,7 +494,7 @@ def test_server_that_drips(web: WebServer) -> None:
 def test_nobody_listens(store: HttpStore) -> None:
     """A server that is down is unavailable, in one line."""
     with pytest.raises(StoreUnavailable, match="Connection refused") as caught:
-        store.open(f"http://127.0.0.1:{free_port()}/a")
+        store.open(f"http://127.0.0.1:{free_ports(1)[0]}/a")
     assert "\n" not in str(caught.value)
 
 
