@@ -19,11 +19,7 @@ from catalog import access, attributes, names, rules
 from catalog.access import Principal
 from catalog.cache.cache import BlockCache
 from catalog.database import WRITE, catalog_errors, turn_to_write
-from catalog.errors import (
-    Conflict,
-    NotFound,
-    ReadOnlyStore,
-)
+from catalog.errors import Conflict, NotFound, ReadOnlyStore
 from catalog.fields import Details
 from catalog.image import (
     Change,
@@ -232,18 +228,18 @@ class Catalog:
 
     def rename(
         self, source: Place, target: Place, principal: Principal, *, replace: bool = True
-    ) -> None:
+    ) -> list[Location]:
         """Rename an entry within its store; restores it when it comes from the trash.
 
-        What had the name `target` goes to the trash in the same step.  Raises NotFound,
-        AlreadyExists (unless `replace`), IsAFolder, Protected, Conflict, Forbidden,
-        InvalidName.
+        What had the name `target` is removed in the same step.  Returns the copies whose
+        data goes next.  Raises NotFound, AlreadyExists (unless `replace`), IsAFolder,
+        Protected, Conflict, Forbidden, InvalidName.
         """
         names.check(target.name)
         with self.write() as repository:
             entry = rules.entry_at(repository, source)
             access.check_change(principal, entry.image)
-            rules.move(repository, entry, target, principal, replace=replace)
+            return rules.move(repository, entry, target, principal, replace=replace)
 
     def check_rename(
         self, source: Place, target: Place, principal: Principal, *, replace: bool
@@ -254,24 +250,28 @@ class Catalog:
             access.check_change(principal, entry.image)
             rules.check_move(repository, entry, target, principal, replace=replace)
 
-    def to_trash(self, place: Place, principal: Principal) -> None:
-        """Delete the image that has no other entry: it goes to its store's trash.
+    def remove(self, place: Place, principal: Principal) -> list[Location]:
+        """Remove an entry: one of several copies, or with its last name the image.
 
-        What has a temporary name and no data is deleted at once.  Raises NotFound,
-        Protected, Conflict (an upload goes on), Forbidden.
+        The image goes to its store's trash; with a temporary name and no data it is
+        deleted at once.  Returns the copies whose data goes next.  Raises NotFound,
+        Forbidden, Protected, Conflict (an upload goes on, or this is the only complete
+        copy, or the only one that is not damaged).
         """
         with self.write() as repository:
             entry = rules.entry_at(repository, place)
             access.check_change(principal, entry.image)
-            rules.to_trash(repository, entry)
+            return rules.remove(repository, entry)
 
     def mark_deleted(self, number: int) -> list[Location]:
         """Take an image out of the tree for good; its data goes next.
 
         Returns the locations whose data is to be removed.  Raises NotFound,
-        InvalidTransition unless the image is in the trash.
+        InvalidTransition unless the image is in the trash, Conflict while it is copied.
         """
         with self.write() as repository:
+            if repository.upload(number) is not None:
+                raise Conflict(repository.image(number).name, "is being copied")
             repository.change_status(number, Status.DELETED)
             locations = repository.locations_of(number)
             for location in locations:
@@ -301,30 +301,38 @@ class Catalog:
         self,
         location: Location,
         url: str,
-        place: Place,
+        place: Place | None,
         principal: Principal,
         *,
         replace: bool = False,
         instead_of: Place | None = None,
-    ) -> Location | None:
-        """Make a complete copy an entry; `instead_of` takes another copy out of the tree.
+    ) -> list[Location]:
+        """Note that a copy is complete, and make it the entry `place` if it is to have a name.
 
-        Returns the copy taken out, whose data goes next.  Raises as `rename`.
+        A copy that is complete already gets the name.  `instead_of` takes another copy out
+        of the tree.  Returns the copies taken out, whose data goes next.  Raises as
+        `rename`.
         """
         with self.write() as repository:
             image = repository.image(location.image)
             access.check_change(principal, image)
+            if image.status not in HAS_DATA:
+                raise Conflict(image.name, f"is {image.status} since")
             repository.set_location(location.number, LocationState.ACTIVE, url)
-            rules.move(repository, Entry(location, image), place, principal, replace=replace)
-            repository.drop_upload(location.image)
-            repository.set_image(location.image, name=place.name)
-            if instead_of is None:
-                return None
-            old = rules.entry_at(repository, instead_of).location
-            if old.image != location.image:
-                raise Conflict(instead_of.name, "is another image since")
-            repository.detach_location(old)
-            return old
+            if location.state is LocationState.PENDING:
+                repository.drop_upload(location.image)
+            if place is None:
+                repository.set_image(location.image)  # its `stores` have changed
+                return []
+            entry = Entry(location, image)
+            dropped = rules.move(repository, entry, place, principal, replace=replace)
+            if instead_of is not None:
+                old = rules.entry_at(repository, instead_of).location
+                if old.image != location.image:
+                    raise Conflict(instead_of.name, "is another image since")
+                repository.detach_location(old)
+                dropped.append(old)
+            return dropped
 
     def drop_copy(self, location: Location) -> None:
         """Forget a copy that was not completed, or whose data is gone."""
@@ -333,36 +341,25 @@ class Catalog:
             if location.state is LocationState.PENDING:
                 repository.drop_upload(location.image)
 
-    def detach_copy(self, place: Place, principal: Principal) -> Location:
-        """Take one of several copies out of the tree (`rm` of one link).
-
-        Raises NotFound, Forbidden, Conflict when it is the only complete one, or the only
-        one that is not damaged.
-        """
-        with self.write() as repository:
-            entry = rules.entry_at(repository, place)
-            access.check_change(principal, entry.image)
-            rules.check_droppable(repository, entry)
-            repository.detach_location(entry.location)
-            return entry.location
-
     # -- uploads -----------------------------------------------------------------------
 
     def start_upload(self, number: int, process: Process, staged: str) -> None:
         """queued -> saving.  Raises InvalidTransition, NotFound."""
-        self._note_upload(number, process, staged, Status.QUEUED)
-
-    def reopen_upload(self, number: int, process: Process, staged: str) -> None:
-        """active -> saving, for the writer that committed it (DESIGN §6.3)."""
-        self._note_upload(number, process, staged, Status.ACTIVE)
-
-    def _note_upload(self, number: int, process: Process, staged: str, only_from: Status) -> None:
         at = now()
         with self.write() as repository:
-            repository.change_status(number, Status.SAVING, only_from=(only_from,), message="")
-            repository.add_upload(UploadRecord(number, process, staged, at, at))
-            for location in repository.locations_of(number):
-                repository.set_location(location.number, LocationState.PENDING, None)
+            record = UploadRecord(number, process, staged, at, at)
+            rules.begin_upload(repository, record, Status.QUEUED)
+
+    def reopen_upload(self, number: int, process: Process, staged: str) -> list[Location]:
+        """active -> saving, for the writer that committed it (DESIGN §6.3).
+
+        Returns the copies that were made of what is now to change: their data goes next.
+        Raises Conflict while one is being made.
+        """
+        at = now()
+        with self.write() as repository:
+            record = UploadRecord(number, process, staged, at, at)
+            return rules.begin_upload(repository, record, Status.ACTIVE)
 
     def finish_upload(
         self,
@@ -370,10 +367,11 @@ class Catalog:
         url: str,
         saved: Saved,
         publish: Rename | None = None,
-    ) -> None:
+    ) -> list[Location]:
         """saving -> active, with everything the upload found out, in one step.
 
-        `publish` renames the entry in the same step.
+        `publish` renames the entry in the same step.  Returns the copies that gave way,
+        whose data goes next.
         """
         with self.write() as repository:
             repository.change_status(
@@ -392,20 +390,20 @@ class Catalog:
                 message="",
             )
             repository.set_chunk_digests(number, saved.chunks)
-            (location,) = repository.locations_of(number)
-            repository.set_location(location.number, LocationState.ACTIVE, url)
-            replicas = self._replicas.get(location.store, ())
+            (entry,) = repository.entries_of(number)
+            repository.set_location(entry.location.number, LocationState.ACTIVE, url)
+            replicas = self._replicas.get(entry.store, ())
             copies.want(repository, number, replicas, now() + copies.SETTLE)
             repository.drop_upload(number)
-            if publish is not None:
-                entry = rules.entry_at(repository, publish.source)
-                rules.move(
-                    repository,
-                    entry,
-                    publish.target,
-                    publish.principal,
-                    replace=publish.replace,
-                )
+            if publish is None:
+                return []
+            return rules.move(
+                repository,
+                rules.entry_at(repository, publish.source),
+                publish.target,
+                publish.principal,
+                replace=publish.replace,
+            )
 
     def fail_upload(self, number: int, message: str) -> bool:
         """saving -> killed, with the reason; False, and nothing done, if it had ended."""

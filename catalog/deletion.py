@@ -7,7 +7,7 @@ nothing refers to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +18,7 @@ from catalog.catalog import Catalog
 from catalog.errors import CatalogError, Conflict
 from catalog.image import Image, Location, LocationState, Place, UploadRecord, now
 from catalog.notice import Notice
+from catalog.paging import all_images
 from catalog.process import is_gone, this_process
 from catalog.repository.images import ImageFilter
 from catalog.status import IN_PROGRESS, Status
@@ -65,9 +66,11 @@ def check_unused(catalog: Catalog, image: Image) -> None:
 def purge(catalog: Catalog, image: Image) -> None:
     """Delete an image in the trash now, with its data.
 
-    Raises Conflict when it is in use, InvalidTransition unless it is in the trash.
+    Raises Conflict when it is in use or being copied, InvalidTransition unless it is in
+    the trash.
     """
     check_unused(catalog, image)
+    recover_if_dead(catalog, image)
     for location in catalog.mark_deleted(image.number):
         delete_data(catalog, location)
     catalog.cache.forget(image.id)
@@ -94,22 +97,15 @@ def scrub(catalog: Catalog, *, dry_run: bool = False) -> Iterator[Scrubbed]:
         catalog.trim(now() - KEEP_ROWS)
 
 
-def all_images(catalog: Catalog, wanted: ImageFilter) -> Iterator[Image]:
-    """Every image the filter lets through, fetched in pages, by number."""
-    after = 0
-    while True:
-        with catalog.read() as repository:
-            page = repository.images(wanted, after=after)
-        if not page:
-            return
-        yield from page
-        after = page[-1].number
-
-
 def finish_deletions(catalog: Catalog) -> None:
     """Remove the data of locations that an earlier process had begun to delete."""
     with catalog.read() as repository:
         locations = repository.locations_in_state(LocationState.DELETING)
+    delete_detached(catalog, locations)
+
+
+def delete_detached(catalog: Catalog, locations: Iterable[Location]) -> None:
+    """Remove the data of copies that were taken out of the tree, as far as their stores let."""
     for location in locations:
         try:
             delete_data(catalog, location)
@@ -133,7 +129,15 @@ def give_up_abandoned(catalog: Catalog) -> None:
         if names.is_temporary(image.name) and now() - image.updated_at > ABANDONED_AFTER:
             with catalog.read() as repository:
                 (entry,) = repository.entries_of(image.number)
-            catalog.to_trash(Place(entry.folder, entry.name), ADMIN)
+            catalog.remove(Place(entry.folder, entry.name), ADMIN)
+
+
+def recover_if_dead(catalog: Catalog, image: Image) -> None:
+    """Clean up first if what works on an image according to its record is gone."""
+    with catalog.read() as repository:
+        record = repository.upload(image.number)
+    if record is not None and is_gone(record.process):
+        recover(catalog)
 
 
 def recover(catalog: Catalog) -> list[Image]:

@@ -12,6 +12,7 @@ from secrets import token_hex
 from catalog import access
 from catalog.access import Principal
 from catalog.catalog import Catalog, Rename
+from catalog.deletion import delete_detached
 from catalog.errors import Conflict, NotSupported, ReadOnlyStore
 from catalog.image import Entry, Image, Location, LocationState, Place, Saved
 from catalog.members import members_of
@@ -44,13 +45,14 @@ def duplicate(
         saved = _saved(catalog, image)
         url = _copy_data(catalog, image, location, made.image.id)
         rename = Rename(place, target, principal, replace)
-        catalog.finish_upload(number, url, saved, rename)
+        dropped = catalog.finish_upload(number, url, saved, rename)
     except BaseException as error:
         if catalog.fail_upload(number, f"the copy failed: {error}"):
             store = catalog.store(location.store)
             store.delete(store.url_of(made.image.id))
-        catalog.to_trash(place, principal)
+        catalog.remove(place, principal)
         raise
+    delete_detached(catalog, dropped)
 
 
 def check_copy(catalog: Catalog, source: Entry, store: str, principal: Principal) -> None:

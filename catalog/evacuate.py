@@ -1,7 +1,8 @@
 """Taking every image out of a store: before it is switched off, or because it is full.
 
 Users: the command `evacuate`.  An image whose only copy is there is copied to another
-store first, verified; any other just loses the copy.  At every moment there is a whole
+store first, verified; any other just loses the copy, and its name goes to another if it
+has no other name.  At every moment there is a whole
 copy, so that it may be cut off anywhere; begun again, it goes on.  Threading: any thread.
 """
 
@@ -14,9 +15,11 @@ from enum import StrEnum
 
 from catalog.access import ADMIN
 from catalog.catalog import Catalog
+from catalog.damage import complete_locations
 from catalog.deletion import check_unused, delete_data
 from catalog.errors import CatalogError, Conflict
 from catalog.image import Entry, Image, Location, LocationState
+from catalog.paging import all_locations
 from catalog.replicate import Progress, no_progress, replicate, same_place
 from catalog.repository import Repository
 from catalog.repository import copies as rows
@@ -65,23 +68,12 @@ def evacuate(
     """
     catalog.store(store)
     catalog.store(to)
-    for location in _locations(catalog, store):
+    for location in all_locations(catalog, store):
         image = catalog.image(location.image)
         if location.state is LocationState.DELETING:
             yield _finish(catalog, image, location)
         else:
             yield _evacuate(catalog, image, location, to, show)
-
-
-def _locations(catalog: Catalog, store: str) -> Iterator[Location]:
-    after = 0
-    while True:
-        with catalog.read() as repository:
-            page = repository.locations_in_store(store, after=after)
-        if not page:
-            return
-        yield from page
-        after = page[-1].number
 
 
 def _evacuate(
@@ -92,11 +84,16 @@ def _evacuate(
     outcome = Outcome.DROPPED
     try:
         check_unused(catalog, image)
-        if _other_copy(catalog, image, location) is None:
-            place = same_place(catalog, Entry(location, image), to)
-            with show(image) as progress:
-                replicate(catalog, image, to, place, ADMIN, progress=progress)
+        other = _other_copy(catalog, image, location)
+        if other is None:
             outcome = Outcome.MOVED
+        if other is None or _is_last_name(catalog, location):
+            into = to if other is None else other.store
+            place = None
+            if location.folder is not None:
+                place = same_place(catalog, Entry(location, image), into)
+            with show(image) as progress:
+                replicate(catalog, image, into, place, ADMIN, progress=progress)
         _drop(catalog, image, location)
     except Conflict as error:
         return Evacuated(image, Outcome.SPARED, error)
@@ -120,7 +117,7 @@ def _unmovable(catalog: Catalog, image: Image, location: Location) -> str:
         return "is in the trash: restore it or delete it for good"
     if image.status not in HAS_DATA:
         return f"is {image.status}: only an active image is copied"
-    if location.state is not LocationState.ACTIVE or location.folder is None:
+    if location.state is not LocationState.ACTIVE:
         return "is being copied to this store"
     with catalog.read() as repository:
         if repository.chunk_digests(image.number) is None:
@@ -128,10 +125,17 @@ def _unmovable(catalog: Catalog, image: Image, location: Location) -> str:
     return ""
 
 
+def _is_last_name(catalog: Catalog, location: Location) -> bool:
+    """Whether the image is in the tree only by this copy."""
+    with catalog.read() as repository:
+        entries = repository.entries_of(location.image)
+    return [entry.location.number for entry in entries] == [location.number]
+
+
 def _other_copy(catalog: Catalog, image: Image, location: Location) -> Location | None:
     """A complete copy elsewhere whose store has it now, all of it as far as it tells."""
     with catalog.read() as repository:
-        others = _complete(repository, catalog, location)
+        others = _undamaged(repository, catalog, location)
     for other in others:
         try:
             if catalog.store(other.store).stat(str(other.url)).size == image.size:
@@ -141,15 +145,14 @@ def _other_copy(catalog: Catalog, image: Image, location: Location) -> Location 
     return None
 
 
-def _complete(repository: Repository, catalog: Catalog, location: Location) -> list[Location]:
+def _undamaged(repository: Repository, catalog: Catalog, location: Location) -> list[Location]:
+    """The other copies that are known to be complete, and not to be damaged, and ours."""
     damaged = rows.damaged(repository, location.image)
     return [
         other
-        for other in repository.locations_of(location.image)
+        for other in complete_locations(catalog, repository, location.image)
         if other.number != location.number
-        and other.state is LocationState.ACTIVE
         and other.number not in damaged
-        and other.store in catalog.stores
         and Capability.EXTERNAL not in catalog.stores[other.store].capabilities
     ]
 
@@ -175,8 +178,7 @@ def _drop(catalog: Catalog, image: Image, location: Location) -> None:
 
 
 def _put_back(catalog: Catalog, location: Location) -> None:
-    assert location.folder is not None
-    assert location.name is not None
     with catalog.write() as repository:
         repository.set_location(location.number, LocationState.ACTIVE, location.url)
-        repository.move_entry(location, location.folder, location.name)
+        if location.folder is not None and location.name is not None:
+            repository.move_entry(location, location.folder, location.name)

@@ -18,7 +18,6 @@ from pathlib import Path
 from catalog.catalog import Catalog
 from catalog.deletion import (
     ABANDONED_AFTER,
-    all_images,
     finish_deletions,
     give_up_abandoned,
     recover,
@@ -26,6 +25,7 @@ from catalog.deletion import (
 from catalog.errors import CatalogError, CatalogUnavailable, NotFound, StoreUnavailable
 from catalog.finding import Finding, FindingKind, mend
 from catalog.image import LocationState, UploadRecord, now
+from catalog.paging import all_images
 from catalog.process import is_gone
 from catalog.repository.images import ImageFilter
 from catalog.status import HAS_DATA, IN_PROGRESS, Status

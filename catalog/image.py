@@ -87,7 +87,10 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """An image's copy in one store; while it has a folder it is that folder's entry."""
+    """An image's copy in one store; while it has a folder it is that folder's entry.
+
+    An image outside of `deleted` has at least one entry.  Copies made by `replicas` are none.
+    """
 
     number: int
     image: int

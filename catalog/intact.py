@@ -17,10 +17,10 @@ from catalog.access import ADMIN
 from catalog.cache.chunks import Chunks
 from catalog.cache.copies import Copies, Copy
 from catalog.catalog import Catalog
+from catalog.damage import copies_to_read, report_damage
 from catalog.errors import CatalogError, StoreUnavailable
-from catalog.image import CHUNK_SIZE, Image, Location, LocationState
+from catalog.image import CHUNK_SIZE, Image
 from catalog.reader import open_image
-from catalog.repository import copies as rows
 
 _RUN = 4 << 20
 _AHEAD = 4
@@ -42,28 +42,19 @@ def read_intact(catalog: Catalog, image: Image) -> Generator[bytes | memoryview,
     chunks = Chunks(image.id, image.size, digests)
 
     def locate() -> Sequence[Copy]:
-        complete = _complete(catalog, image)
-        return [Copy(catalog.stores[each.store], str(each.url)) for each in complete]
+        with catalog.read() as repository:
+            return copies_to_read(catalog, repository, image.number)
 
     def report(bad: Copy, offset: int) -> None:
         _log.info("%s: %s: the chunk at offset %d is damaged", bad.store.name, image.id, offset)
         with suppress(CatalogError):
-            for location in _complete(catalog, image):
-                if location.store == bad.store.name:
-                    mark_damaged(catalog, location)
+            report_damage(catalog, image, bad)
 
     source = Copies(image.name, chunks, locate, report)
     try:
         yield from _fetch(source, chunks)
     finally:
         source.close()
-
-
-def mark_damaged(catalog: Catalog, location: Location) -> None:
-    """Note that a copy is not what its digests say, if it is still there."""
-    with catalog.write() as repository:
-        if location in repository.locations_of(location.image):
-            rows.mark_damaged(repository, location.number)
 
 
 def _fetch(source: Copies, chunks: Chunks) -> Iterator[memoryview]:
@@ -88,17 +79,6 @@ def _fetch(source: Copies, chunks: Chunks) -> Iterator[memoryview]:
                 yield from flying.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _complete(catalog: Catalog, image: Image) -> list[Location]:
-    with catalog.read() as repository:
-        return [
-            location
-            for location in repository.locations_of(image.number)
-            if location.state is LocationState.ACTIVE
-            and location.url is not None
-            and location.store in catalog.stores
-        ]
 
 
 def _read_unverified(catalog: Catalog, image: Image) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 
 from catalog.catalog import Catalog
-from catalog.errors import CatalogError
+from catalog.errors import CatalogError, CatalogUnavailable, Conflict
 from catalog.image import Image, now
 from catalog.process import this_process
 from catalog.repository import copies as rows
@@ -32,14 +32,19 @@ class Notice:
         self._told_at = time.monotonic()
 
     def advance(self, size: int) -> None:
-        """Note that `size` more bytes are copied, and tell it if that was not done just now."""
+        """Note that `size` more bytes are copied, and tell it if that was not done just now.
+
+        Raises Conflict when the image has been deleted: nobody wants the copy any more.
+        """
         self._done += size
         if time.monotonic() - self._told_at < INTERVAL:
             return
         percent = 100 * self._done // max(self._image.size, 1)
-        # The copy goes on, whatever becomes of what is told of it.
-        with suppress(CatalogError):
-            self._tell(f"{self._about}: {percent} %")
+        try:
+            if not self._tell(f"{self._about}: {percent} %"):
+                raise Conflict(self._image.name, "was deleted while it was copied")
+        except CatalogUnavailable:
+            pass  # the copy goes on, whatever becomes of what is told of it
         self._told_at = time.monotonic()
 
     def end(self) -> None:
@@ -54,10 +59,12 @@ class Notice:
         with suppress(CatalogError):
             self._tell(f"{self._about} failed: {reason}")
 
-    def _tell(self, message: str) -> None:
+    def _tell(self, message: str) -> bool:
+        """Whether the image still has data; its message tells otherwise what matters more."""
         with self._catalog.write() as repository:
             image = repository.image(self._image.number)
             if image.status not in HAS_DATA:
-                return  # its message tells why, and that matters more
+                return False
             rows.set_message(repository, image.number, message)
             repository.beat_uploads(this_process(), now())
+            return True

@@ -8,7 +8,7 @@ Threading: a reader may be used by several threads.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 from catalog import access
@@ -17,9 +17,9 @@ from catalog.cache.chunks import Chunks
 from catalog.cache.copies import Copy
 from catalog.cache.profile import BootProfile
 from catalog.catalog import Catalog
+from catalog.damage import copies_to_read, report_damage
 from catalog.errors import CatalogError, Conflict, ImageKilled, NotFound, StoreUnavailable
-from catalog.image import ChunkDigests, Image, Location, LocationState
-from catalog.repository import copies as rows
+from catalog.image import ChunkDigests, Image
 from catalog.status import IN_PROGRESS, Status
 from catalog.stores.base import Capability, DataReader
 
@@ -37,14 +37,12 @@ def open_image(catalog: Catalog, number: int, principal: Principal) -> DataReade
     """
     with catalog.read() as repository:
         image = repository.image(number)
-        locations = repository.locations_of(number)
+        found = copies_to_read(catalog, repository, number)
         members = repository.members_of(image)
         chunks = repository.chunk_digests(number)
-        damaged = rows.damaged(repository, number)
         profile = repository.properties(number).get(BOOT_PROFILE, "")
     access.check_read_data(principal, image, members)
     _check_has_data(image)
-    found = _copies(catalog, locations, damaged)
     copies = sorted(found, key=lambda copy: (copy.is_damaged, -copy.weight))
     failure: Exception = NotFound(image.name, "no configured store has all of it")
     for copy in copies:
@@ -74,17 +72,14 @@ def _open_cached(catalog: Catalog, image: Image, chunks: ChunkDigests, profile: 
 
     def locate() -> Sequence[Copy]:
         with catalog.read() as repository:
-            damaged = rows.damaged(repository, image.number)
-            return _copies(catalog, repository.locations_of(image.number), damaged)
+            return copies_to_read(catalog, repository, image.number)
 
     def report(bad: Copy, offset: int) -> None:
         # Not its url: one that was adopted may hold a credential.
         place = f"{bad.store.name}: {image.name} ({image.id})"
         _log.warning("%s: the chunk at offset %d is damaged", place, offset)
-        with suppress(CatalogError), catalog.write() as repository:
-            for location in repository.locations_of(image.number):
-                if (location.store, location.url) == (bad.store.name, bad.url):
-                    rows.mark_damaged(repository, location.number)
+        with suppress(CatalogError):
+            report_damage(catalog, image, bad)
 
     def save(text: str) -> None:
         # Whoever may only read has no profile recorded.
@@ -98,19 +93,6 @@ def _open_cached(catalog: Catalog, image: Image, chunks: ChunkDigests, profile: 
         report,
         BootProfile(profile, save),
     )
-
-
-def _copies(
-    catalog: Catalog, locations: Sequence[Location], damaged: Collection[int]
-) -> list[Copy]:
-    """The complete copies, in stores that are configured."""
-    return [
-        Copy(catalog.stores[location.store], location.url, location.number in damaged)
-        for location in locations
-        if location.state is LocationState.ACTIVE
-        and location.url is not None
-        and location.store in catalog.stores
-    ]
 
 
 def _check_has_data(image: Image) -> None:

@@ -14,10 +14,10 @@ from dataclasses import replace
 from catalog import access
 from catalog.access import Principal
 from catalog.catalog import Catalog
-from catalog.deletion import recover
+from catalog.deletion import recover_if_dead
 from catalog.errors import CatalogError, Conflict, NotFound, NotSupported
 from catalog.image import Image, Location, LocationState, UploadRecord, now
-from catalog.process import is_gone, this_process
+from catalog.process import this_process
 from catalog.replicate import Progress, no_progress, transfer
 from catalog.repository import copies as rows
 from catalog.status import HAS_DATA
@@ -84,10 +84,7 @@ def repair(
 
 def _begin(catalog: Catalog, image: Image, location: Location) -> None:
     """Note the work, as of an upload: one at a time, and recovery finds what it leaves."""
-    with catalog.read() as repository:
-        record = repository.upload(image.number)
-    if record is not None and is_gone(record.process):
-        recover(catalog)
+    recover_if_dead(catalog, image)
     at = now()
     with catalog.write() as repository:
         if repository.chunk_digests(image.number) is None:

@@ -1,10 +1,11 @@
 """Copies that are made by themselves: a store's setting `replicas`.
 
 Users: the mount and the WebDAV server, each of which runs a `Replicator` beside its
-requests.  Which copies are to be made is in the catalog, written with the upload itself,
-so that it survives whatever happens here; any process may make any of them, one at a time
-for each image.  What fails is told in the image's message and tried again, ever less
-often.  Threading: a `Replicator` has one thread of its own.
+requests.  They have no names: they come and go with the image, whatever it is called.
+Which are to be made is in the catalog, written with the upload itself, so that it survives
+whatever happens here; any process may make any of them, one at a time for each image.
+What fails is told in the image's message and tried again, ever less often.  Threading: a
+`Replicator` has one thread of its own.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from datetime import timedelta
 from catalog.access import ADMIN
 from catalog.catalog import Catalog
 from catalog.errors import CatalogError, NotFound
-from catalog.image import Image, LocationState, Place, now
+from catalog.image import Image, LocationState, now
 from catalog.notice import Notice
 from catalog.process import is_gone
-from catalog.replicate import replicate, same_place
+from catalog.replicate import replicate
 from catalog.repository import copies as rows
 from catalog.repository.copies import WantedCopy
 from catalog.status import HAS_DATA, Status
@@ -98,24 +99,18 @@ class Replicator:
 
     def _copy(self, wanted: WantedCopy, image: Image) -> None:
         try:
-            place = self._place(image, wanted.store)
-            replicate(self._catalog, image, wanted.store, place, ADMIN, progress=self._check)
+            self._check_store(image, wanted.store)
+            replicate(self._catalog, image, wanted.store, None, ADMIN, progress=self._check)
         except CatalogError as error:
             _log.info("%s: copying it to store %s failed: %s", image.id, wanted.store, error)
             self._postpone(wanted, wanted.attempts + 1)
         else:
             self._forget(wanted)
 
-    def _place(self, image: Image, store: str) -> Place:
-        """Where the copy is to be; why it cannot be there is told as well."""
+    def _check_store(self, image: Image, store: str) -> None:
         try:
-            with self._catalog.read() as repository:
-                entries = repository.entries_of(image.number)
-            if not entries:
-                raise NotFound(image.name)
             self._catalog.store(store)
-            return same_place(self._catalog, entries[0], store)
-        except CatalogError as error:
+        except NotFound as error:
             Notice(self._catalog, image, store).fail(error)
             raise
 

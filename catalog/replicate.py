@@ -1,8 +1,9 @@
 """Copying an image's data to another store, verified on the way (`ln`, `mv`, `replicate`).
 
 Users: `vfs` and through it every frontend, `evacuate`, `replicas`, `repair`.  The copy is
-an entry only once it is complete; until then its row is pending.  What a crash leaves is
-cleaned up by `deletion.recover`, at the latest before the image is copied again.
+read, and an entry if it has a name, only once it is complete; until then its row is
+pending.  What a crash leaves is cleaned up by `deletion.recover`, at the latest before the
+image is copied again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Protocol, runtime_checkable
 from catalog import rules
 from catalog.access import Principal
 from catalog.catalog import Catalog
-from catalog.deletion import delete_data, recover
+from catalog.damage import complete_locations
+from catalog.deletion import delete_data, delete_detached, recover_if_dead
 from catalog.errors import CatalogError, Conflict, NotAFolder, NotFound, StoreUnavailable
 from catalog.image import (
     Entry,
@@ -29,7 +31,7 @@ from catalog.image import (
 )
 from catalog.intact import read_intact
 from catalog.notice import Notice
-from catalog.process import is_gone, this_process
+from catalog.process import this_process
 from catalog.repository import Repository
 from catalog.repository import copies as rows
 from catalog.status import HAS_DATA
@@ -55,20 +57,29 @@ def replicate(
     catalog: Catalog,
     image: Image,
     store: str,
-    place: Place,
+    place: Place | None,
     principal: Principal,
     *,
     progress: Progress = no_progress,
     replace: bool = False,
     instead_of: Place | None = None,
 ) -> None:
-    """Copy an image to `store` and make the copy the entry `place`.
+    """Copy an image to `store` and make the copy the entry `place`, if it is to have a name.
 
-    `instead_of` is the entry of the copy to drop in the same step (a move).  The image's
-    message tells how far it is, or why it failed.  Raises DataDamaged, AlreadyExists,
-    Conflict, Forbidden, StoreFull, StoreUnavailable.
+    A copy that is there without a name gets this one.  `instead_of` is the entry of the
+    copy to drop in the same step (a move).  The image's message tells how far it is, or
+    why it failed.  Raises DataDamaged, AlreadyExists, Conflict, Forbidden, StoreFull,
+    StoreUnavailable.
     """
     target = catalog.store(store)
+    unnamed = None if place is None else _unnamed(catalog, image, target)
+    if unnamed is not None:
+        url = str(unnamed.url)
+        dropped = catalog.finish_copy(
+            unnamed, url, place, principal, replace=replace, instead_of=instead_of
+        )
+        delete_detached(catalog, dropped)
+        return
     location = _begin(catalog, image, target)
     notice = Notice(catalog, image, store)
 
@@ -78,7 +89,7 @@ def replicate(
 
     try:
         url = transfer(catalog, image, target, image.id, copied)
-        old = catalog.finish_copy(
+        dropped = catalog.finish_copy(
             location, url, place, principal, replace=replace, instead_of=instead_of
         )
     except BaseException as error:
@@ -89,8 +100,7 @@ def replicate(
             notice.end()
         raise
     notice.end()
-    if old is not None:
-        delete_data(catalog, old)
+    delete_detached(catalog, dropped)
 
 
 def transfer(
@@ -158,12 +168,30 @@ def _folder_like(repository: Repository, model: Folder, parent: Folder) -> Folde
     )
 
 
+def _unnamed(catalog: Catalog, image: Image, target: Store) -> Location | None:
+    """The copy that is there without a name.  Raises Conflict if it is not as it should be."""
+    with catalog.read() as repository:
+        damaged = rows.damaged(repository, image.number)
+        locations = complete_locations(catalog, repository, image.number)
+    for location in locations:
+        if location.store == target.name and location.folder is None:
+            if location.number in damaged or not _is_whole(target, location, image):
+                told = f"its copy in store {target.name} is damaged: 'imagefs verify --repair'"
+                raise Conflict(image.name, told)
+            return location
+    return None
+
+
+def _is_whole(target: Store, location: Location, image: Image) -> bool:
+    try:
+        return target.stat(str(location.url)).size == image.size
+    except NotFound:
+        return False
+
+
 def _begin(catalog: Catalog, image: Image, target: Store) -> Location:
     """Note a copy that is about to be made, under the row an earlier one may have left."""
-    with catalog.read() as repository:
-        record = repository.upload(image.number)
-    if record is not None and is_gone(record.process):
-        recover(catalog)
+    recover_if_dead(catalog, image)
     left = _take_over(catalog, image, target.name)
     if left is None:
         return catalog.start_copy(image.number, target.name, this_process())
@@ -218,16 +246,12 @@ def _on_server(catalog: Catalog, image: Image, target: Store) -> str | None:
         return None
     with catalog.read() as repository:
         damaged = rows.damaged(repository, image.number)
-        locations = repository.locations_of(image.number)
+        locations = complete_locations(catalog, repository, image.number)
     for location in locations:
-        if (
-            location.state is LocationState.ACTIVE
-            and location.url is not None
-            and location.store != target.name
-            and location.number not in damaged
-            and target.reaches(location.url)
-        ):
-            return location.url
+        url = str(location.url)
+        is_other = location.store != target.name and location.number not in damaged
+        if is_other and target.reaches(url):
+            return url
     return None
 
 

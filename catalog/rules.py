@@ -23,7 +23,17 @@ from catalog.errors import (
     NotSupported,
     Protected,
 )
-from catalog.image import Entry, Folder, FolderKind, LocationState, Place, Visibility, now
+from catalog.image import (
+    Entry,
+    Folder,
+    FolderKind,
+    Location,
+    LocationState,
+    Place,
+    UploadRecord,
+    Visibility,
+    now,
+)
 from catalog.repository import Repository, copies
 from catalog.status import HAS_DATA, IN_PROGRESS, Status
 
@@ -165,19 +175,23 @@ def check_move(
     if not replace:
         raise AlreadyExists(target.name)
     access.check_change(principal, present.image)
-    check_deletable(repository, present)
+    if present.image.protected:
+        raise Protected(present.name)
+    _check_removable(repository, present)
     return present
 
 
 def move(
     repository: Repository, entry: Entry, target: Place, principal: Principal, *, replace: bool
-) -> None:
-    """Rename an entry within its store; from the trash it is restored to what it was."""
+) -> list[Location]:
+    """Rename an entry within its store; from the trash it is restored to what it was.
+
+    Returns the copies that gave way, whose data goes next.
+    """
     present = check_move(repository, entry, target, principal, replace=replace)
     if repository.folder(target.folder).store != entry.store:
         raise Conflict(entry.name, "moving to another store takes a copy of the data")
-    if present is not None:
-        to_trash(repository, present)
+    dropped = [] if present is None else remove(repository, present)
     repository.move_entry(entry.location, target.folder, target.name)
     if entry.image.status is Status.PENDING_DELETE:
         assert entry.image.status_before_delete is not None
@@ -189,26 +203,63 @@ def move(
             status_before_delete=None,
         )
     repository.set_image(entry.image.number, name=target.name)
+    return dropped
+
+
+def begin_upload(repository: Repository, record: UploadRecord, only_from: Status) -> list[Location]:
+    """Take an image to saving.  Returns copies of what is now to change: their data goes next.
+
+    Raises InvalidTransition, NotFound, and Conflict while a copy is being made.
+    """
+    repository.change_status(record.image, Status.SAVING, only_from=(only_from,), message="")
+    if repository.upload(record.image) is not None:
+        raise Conflict(repository.image(record.image).name, "is being copied")
+    repository.add_upload(record)
+    locations = repository.locations_of(record.image)
+    for location in locations:
+        if location.folder is not None:
+            repository.set_location(location.number, LocationState.PENDING, None)
+        else:
+            repository.detach_location(location)
+    return [location for location in locations if location.folder is None]
 
 
 # -- deletion --------------------------------------------------------------------------
 
 
-def check_deletable(repository: Repository, entry: Entry) -> None:
-    """Raise Protected or Conflict unless the image may go to the trash now."""
+def remove(repository: Repository, entry: Entry) -> list[Location]:
+    """Remove an entry: with an image's last name the image, else the copy that has this one.
+
+    Returns the copies whose data goes next.  Raises Protected, Conflict.
+    """
+    _check_removable(repository, entry)
+    if _has_other_names(repository, entry):
+        repository.detach_location(entry.location)
+        return [entry.location]
+    to_trash(repository, entry)
+    return []
+
+
+def _check_removable(repository: Repository, entry: Entry) -> None:
+    if _has_other_names(repository, entry):
+        _check_droppable(repository, entry)
+    else:
+        _check_deletable(entry)
+
+
+def _has_other_names(repository: Repository, entry: Entry) -> bool:
+    """Whether somebody has linked the image elsewhere; copies without a name go with it."""
+    return len(repository.entries_of(entry.image.number)) > 1
+
+
+def _check_deletable(entry: Entry) -> None:
     if entry.image.protected:
         raise Protected(entry.name)
     if entry.image.status in IN_PROGRESS:
         raise Conflict(entry.name, "is being uploaded")
-    copies = repository.locations_of(entry.image.number)
-    if any(
-        copy.number != entry.location.number and copy.state is not LocationState.DELETING
-        for copy in copies
-    ):
-        raise Conflict(entry.name, "has copies in other stores: delete those first")
 
 
-def check_droppable(repository: Repository, entry: Entry) -> None:
+def _check_droppable(repository: Repository, entry: Entry) -> None:
     """Raise Conflict unless another complete copy is as good as this one."""
     here, number = entry.location.number, entry.image.number
     complete = {
@@ -225,8 +276,8 @@ def check_droppable(repository: Repository, entry: Entry) -> None:
 
 
 def to_trash(repository: Repository, entry: Entry) -> None:
-    """Delete an image: its entry goes to the trash of its store."""
-    check_deletable(repository, entry)
+    """Delete an image: its only entry goes to the trash of its store."""
+    _check_deletable(entry)
     image = entry.image
     repository.change_status(
         image.number,

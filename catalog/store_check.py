@@ -91,10 +91,12 @@ class StoreCheck:
             yield mend(wrong, self._repair, lambda: note(self._catalog, image.number, message))
 
     def _drop_ornote(self, location: Location) -> str:
-        """Forget a location without data, but never an image's last one."""
+        """Forget a location without data, but never an image's last one, nor its last name."""
         with self._catalog.read() as repository:
-            others = repository.locations_of(location.image)
-        if not any(other.number != location.number and self._has_data(other) for other in others):
+            here = repository.locations_of(location.image)
+        others = [other for other in here if other.number != location.number]
+        is_named = location.folder is None or any(other.folder is not None for other in others)
+        if not is_named or not any(self._has_data(other) for other in others):
             message = f"its data is missing in store {self._store.name}"
             return note(self._catalog, location.image, message)
         with self._catalog.write() as repository:

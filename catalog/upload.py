@@ -28,6 +28,7 @@ from catalog import formats
 from catalog.access import ADMIN
 from catalog.attributes import hash_algorithm
 from catalog.catalog import Catalog, Rename
+from catalog.deletion import delete_detached
 from catalog.digest import Digester, Digests
 from catalog.errors import (
     CatalogError,
@@ -235,12 +236,13 @@ class Upload:
                 url = self._data.commit()
                 # rsync sets the time after it has closed the file, which finished it.
                 saved = replace(self._saved, mtime=self.mtime)
-                self._catalog.finish_upload(self.image.number, url, saved, publish)
+                dropped = self._catalog.finish_upload(self.image.number, url, saved, publish)
             except CatalogError as error:
                 self.cancel(str(error))
                 raise
             self.state = UploadState.COMMITTED
             self._staged.unlink(missing_ok=True)
+            delete_detached(self._catalog, dropped)
 
     def cancel(self, reason: str) -> None:
         """Give the upload up: the image is killed and `reason` is its message.  Idempotent."""
@@ -373,7 +375,8 @@ class Uploads:
             try:
                 fd = _create(staged)
                 _copy_data(self._catalog, number, fd)
-                self._catalog.reopen_upload(number, this_process(), str(staged))
+                dropped = self._catalog.reopen_upload(number, this_process(), str(staged))
+                delete_detached(self._catalog, dropped)
             except (OSError, CatalogError) as error:
                 if fd >= 0:
                     os.close(fd)
@@ -386,10 +389,10 @@ class Uploads:
     def _image_and_store(self, number: int) -> tuple[Image, Store]:
         with self._catalog.read() as repository:
             image = repository.image(number)
-            locations = repository.locations_of(number)
-        if len(locations) != 1:
-            raise Conflict(image.name, "has several copies")
-        return image, self._catalog.store(locations[0].store)
+            entries = repository.entries_of(number)
+        if len(entries) != 1:
+            raise Conflict(image.name, "has several names")
+        return image, self._catalog.store(entries[0].store)
 
     def _staging_path(self, image: Image, store: Store) -> Path:
         folder = store.staging_folder()

@@ -16,13 +16,14 @@ from enum import StrEnum
 from catalog import access
 from catalog.access import Principal
 from catalog.attributes import hash_algorithm
+from catalog.cache.chunks import Chunks
 from catalog.catalog import Catalog
+from catalog.damage import set_damaged
 from catalog.errors import CatalogError, DataDamaged, DigestMismatch, NotFound
 from catalog.hashing import CHUNK_ALGO, digest_of
 from catalog.image import CHUNK_SIZE, ChunkDigests, Image, Location, LocationState
 from catalog.reader import open_image
 from catalog.replicate import Progress, no_progress
-from catalog.repository import copies as rows
 from catalog.stores.base import DataReader
 
 
@@ -87,22 +88,8 @@ def verify(
                     yield Verified(image, location.store, Verdict.UNVERIFIED, detail)
             except CatalogError as error:
                 if isinstance(error, NotFound):
-                    _mark(catalog, location, True)
+                    set_damaged(catalog, location, True)
                 yield Verified(image, location.store, Verdict.UNREADABLE, str(error))
-
-
-def _mark(catalog: Catalog, location: Location, is_bad: bool) -> None:
-    """Note what was found out about a copy, if it is still the same and that is news."""
-    with catalog.read() as repository:
-        if (location.number in rows.damaged(repository, location.image)) is is_bad:
-            return
-    with catalog.write() as repository:
-        if location not in repository.locations_of(location.image):
-            return
-        if is_bad:
-            rows.mark_damaged(repository, location.number)
-        else:
-            rows.clear_damaged(repository, location.number, location.image)
 
 
 def read_verified(catalog: Catalog, image: Image, principal: Principal) -> Iterator[bytes]:
@@ -116,7 +103,7 @@ def read_verified(catalog: Catalog, image: Image, principal: Principal) -> Itera
     reader = open_image(catalog, image.number, principal)
     try:
         whole = _Whole(image)
-        for offset, data, good in _read_chunks(reader, chunks):
+        for offset, data, good in _read_chunks(reader, image, chunks):
             if not good:
                 raise DataDamaged(image.name, offset)
             whole.update(data)
@@ -139,7 +126,7 @@ def verify_copy(
     Raises NotFound, StoreUnavailable.
     """
     verified = _read_back(catalog, image, location, chunks, progress)
-    _mark(catalog, location, verified.is_bad)
+    set_damaged(catalog, location, verified.is_bad)
     return verified
 
 
@@ -155,7 +142,7 @@ def _read_back(
     try:
         whole = _Whole(image)
         bad = []
-        for offset, data, good in _read_chunks(reader, chunks):
+        for offset, data, good in _read_chunks(reader, image, chunks):
             if not good:
                 bad.append(BadChunk(offset, len(data)))
             whole.update(data)
@@ -182,7 +169,7 @@ def _record_digests(
         if reader.size != image.size:
             detail = f"has {reader.size} bytes instead of {image.size}"
             return Verified(image, location.store, Verdict.DAMAGED, detail)
-        for _offset, data, _good in _read_chunks(reader, None):
+        for _offset, data, _good in _read_chunks(reader, image, None):
             whole.update(data)
             parts.append(digest_of(CHUNK_ALGO, data))
             progress(len(data))
@@ -198,18 +185,14 @@ def _record_digests(
 
 
 def _read_chunks(
-    reader: DataReader, chunks: ChunkDigests | None
+    reader: DataReader, image: Image, digests: ChunkDigests | None
 ) -> Iterator[tuple[int, bytes, bool]]:
     """Each chunk's offset, its bytes, and whether they are what their digest says."""
-    step = chunks.chunk_size if chunks else CHUNK_SIZE
+    chunks = Chunks(image.id, image.size, digests) if digests else None
+    step = digests.chunk_size if digests else CHUNK_SIZE
     for index, offset in enumerate(range(0, reader.size, step)):
         data = bytes(reader.read_at(offset, step))
-        yield offset, data, chunks is None or _is_good(chunks, index, data)
-
-
-def _is_good(chunks: ChunkDigests, index: int, data: bytes) -> bool:
-    digest = digest_of(chunks.algo, data)
-    return chunks.digests[index : index + 1] == (digest,)
+        yield offset, data, chunks is None or chunks.is_good(index, data)
 
 
 class _Whole:

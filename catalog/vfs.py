@@ -15,7 +15,7 @@ from __future__ import annotations
 from catalog import access, external, names, rules
 from catalog.access import Principal
 from catalog.catalog import Catalog, Rename
-from catalog.deletion import delete_data, purge
+from catalog.deletion import delete_data, delete_detached, purge
 from catalog.duplicate import check_copy, check_no_copy, duplicate
 from catalog.errors import (
     AlreadyExists,
@@ -97,10 +97,8 @@ class Vfs(Namespace):
             if upload is None:
                 raise Conflict(entry.name, "is being uploaded by another process")
             upload.cancel("it was deleted while it was being uploaded")
-        if len(self.entries_of(entry.image.number)) > 1:
-            delete_data(self.catalog, self.catalog.detach_copy(place, principal))
-        else:
-            self.catalog.to_trash(place, principal)
+        for location in self.catalog.remove(place, principal):
+            delete_data(self.catalog, location)
 
     def rename(
         self, source: Place, target: Place, principal: Principal, *, replace: bool = True
@@ -174,7 +172,8 @@ class Vfs(Namespace):
         ):
             self._publish(entry, source, target, principal, replace)
         else:
-            self.catalog.rename(source, target, principal, replace=replace)
+            dropped = self.catalog.rename(source, target, principal, replace=replace)
+            delete_detached(self.catalog, dropped)
 
     def _publish(
         self, entry: Entry, source: Place, target: Place, principal: Principal, replace: bool

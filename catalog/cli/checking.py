@@ -128,7 +128,7 @@ def fsck(session: Session, repair: bool, as_json: bool) -> int:
 
 def _to_verify(session: Session, images: tuple[str, ...], codes: list[int]) -> Iterator[Image]:
     """The images asked for, or all that have data; notes the code of those not found."""
-    from catalog.deletion import all_images
+    from catalog.paging import all_images
     from catalog.repository.images import ImageFilter
 
     if not images:

@@ -144,7 +144,7 @@ def _walk(vfs: Vfs, folder: Folder, path: str) -> Iterator[Listed]:
 
 def _matching(vfs: Vfs, properties: dict[str, str], tags: tuple[str, ...]) -> frozenset[int] | None:
     """The numbers of the images with those properties and tags; None for all images."""
-    from catalog.deletion import all_images
+    from catalog.paging import all_images
     from catalog.repository.images import ImageFilter
 
     if not properties and not tags:

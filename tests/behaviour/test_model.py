@@ -65,11 +65,7 @@ class Names(RuleBasedStateMachine):
 
     def _refusal_to_give_way(self, path: Path) -> int:
         present = self.images.get(path)
-        if present is None:
-            return 0
-        if present.protected:
-            return errno.EPERM
-        return errno.EBUSY if len(present.places) > 1 else 0
+        return errno.EPERM if present is not None and present.protected else 0
 
     def _delete(self, path: Path) -> None:
         image = self.images.pop(path)

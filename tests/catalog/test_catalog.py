@@ -19,8 +19,10 @@ from catalog.errors import (
     NotAFolder,
     NotFound,
     NotSupported,
+    Protected,
 )
 from catalog.image import Place
+from catalog.repository import copies
 from catalog.settings import Settings
 from catalog.stores.memory import MemoryStoreSettings
 from catalog.vfs import Vfs
@@ -29,6 +31,7 @@ from tests.catalog.actions import (
     begin,
     entry,
     image_at,
+    keys_in,
     link,
     make_folder,
     names_in,
@@ -36,6 +39,7 @@ from tests.catalog.actions import (
     read,
     remove,
     rename,
+    set_fields,
 )
 
 
@@ -255,15 +259,43 @@ def test_rename_without_replace(vfs: Vfs) -> None:
 
 
 def test_what_is_not_replaced(vfs: Vfs) -> None:
-    """An upload that goes on, and an image with copies elsewhere."""
+    """An upload that goes on, and the only whole copy of an image with several names."""
     put(vfs, "/file/new")
     saving = begin(vfs, "/file/saving", b"x")
-    put(vfs, "/file/copied")
-    link(vfs, "/file/copied", "/other/copied")
+    copied = put(vfs, "/file/copied")
+    there = link(vfs, "/file/copied", "/other/copied")
+    with vfs.catalog.write() as repository:
+        copies.mark_damaged(repository, there.location.number)
     for name in ("saving", "copied"):
         with pytest.raises(Conflict):
             rename(vfs, "/file/new", f"/file/{name}")
+    assert keys_in(vfs, "file") >= {copied.id}
     saving.commit()
+
+
+@pytest.mark.parametrize("source", ["/file/b", "/file/.b.part", "/memory/b"])
+def test_what_is_replaced_lives_on_under_its_other_name(vfs: Vfs, source: str) -> None:
+    """Only this copy of it goes: by a rename, a publishing, a move from another store."""
+    old = put(vfs, "/file/a", b"old")
+    link(vfs, "/file/a", "/other/mine")
+    new = put(vfs, source, b"new")
+    rename(vfs, source, "/file/a")
+    assert (image_at(vfs, "/file/a").id, read(vfs, "/file/a")) == (new.id, b"new")
+    after = image_at(vfs, "/other/mine")
+    assert (after.id, after.status, read(vfs, "/other/mine")) == (old.id, "active", b"old")
+    assert vfs.catalog.details(old.number).stores == ("other",)
+    assert (keys_in(vfs, "file"), names_in(vfs, "/file/.trash")) == ({new.id}, set())
+
+
+def test_a_protected_image_is_not_replaced_under_any_name(vfs: Vfs) -> None:
+    """Whoever protects it wants to find it where it is."""
+    put(vfs, "/file/a", b"old")
+    link(vfs, "/file/a", "/other/a")
+    set_fields(vfs, "/file/a", protected="true")
+    put(vfs, "/file/b", b"new")
+    with pytest.raises(Protected):
+        rename(vfs, "/file/b", "/file/a")
+    assert read(vfs, "/file/a") == b"old"
 
 
 def test_an_image_takes_no_temporary_name(vfs: Vfs) -> None:

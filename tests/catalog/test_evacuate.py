@@ -21,7 +21,8 @@ from catalog.evacuate import Evacuated, Outcome, Shown, evacuate
 from catalog.fsck import fsck
 from catalog.image import CHUNK_SIZE, Image, Process
 from catalog.process import this_process
-from catalog.replicate import Progress, no_progress
+from catalog.replicate import Progress, no_progress, replicate
+from catalog.repository import copies
 from catalog.verify import verify
 from catalog.vfs import Vfs
 from tests.catalog.actions import (
@@ -77,6 +78,43 @@ def test_an_image_with_another_copy_just_loses_this_one(vfs: Vfs) -> None:
     assert take_out(vfs) == {"b": Outcome.DROPPED}
     assert keys(vfs.catalog, "other") == []
     assert read(vfs, "/memory/b") == DATA
+
+
+def unnamed_copy(vfs: Vfs, path: str, store: str) -> Image:
+    """A new image with a copy as `replicas` makes them."""
+    image = put(vfs, path, DATA)
+    replicate(vfs.catalog, image, store, None, ADMIN)
+    return image
+
+
+@pytest.mark.parametrize("to", ["other", "memory"])
+def test_a_copy_without_a_name_gets_the_image_s(vfs: Vfs, to: str) -> None:
+    """Nothing is copied, wherever the others go."""
+    make_folder(vfs, "/file/d")
+    image = unnamed_copy(vfs, "/file/d/a", "other")
+    assert take_out(vfs, to=to) == {"a": Outcome.DROPPED}
+    assert image_at(vfs, "/other/d/a").id == image.id
+    assert vfs.catalog.details(image.number).stores == ("other",)
+    assert read(vfs, "/other/d/a") == DATA
+
+
+def test_a_copy_without_a_name_is_dropped(vfs: Vfs) -> None:
+    """The image has its name elsewhere."""
+    image = unnamed_copy(vfs, "/memory/a", "file")
+    assert take_out(vfs) == {"a": Outcome.DROPPED}
+    assert (keys(vfs.catalog, "file"), read(vfs, "/memory/a")) == ([], DATA)
+    assert vfs.catalog.details(image.number).stores == ("memory",)
+
+
+def test_the_last_good_copy_has_no_name(vfs: Vfs) -> None:
+    """It is moved all the same; the image's name stays where it is."""
+    image = unnamed_copy(vfs, "/memory/a", "file")
+    with vfs.catalog.write() as repository:
+        named, _ = repository.locations_of(image.number)
+        copies.mark_damaged(repository, named.number)
+    assert take_out(vfs) == {"a": Outcome.MOVED}
+    assert vfs.catalog.details(image.number).stores == ("memory", "other")
+    assert (names_in(vfs, "/other"), read(vfs, "/memory/a")) == (set(), DATA)
 
 
 @pytest.mark.parametrize("harm", ["missing", "cut", "marked"])

@@ -132,7 +132,9 @@ def test_a_killed_copy_is_dropped(kill: Kill, vfs: Vfs, tmp_path: Path, then: st
 def test_a_killed_move_is_finished(kill: Kill, vfs: Vfs, tmp_path: Path) -> None:
     """Once the new copy is the entry, the old data goes."""
     image = put(vfs, "/file/a", b"data")
-    kill("import catalog.replicate as r; r.delete_data = stop; rename(vfs, '/file/a', '/other/a')")
+    kill(
+        "import catalog.replicate as r; r.delete_detached = stop;rename(vfs, '/file/a', '/other/a')"
+    )
     recover(vfs.catalog)
     assert read(vfs, "/other/a") == b"data"
     assert not (tmp_path / "file" / image.id).exists()

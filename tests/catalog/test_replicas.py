@@ -5,20 +5,29 @@ from __future__ import annotations
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from catalog import replicas
+from catalog import replicate as replicate_module
+from catalog.access import ADMIN
+from catalog.catalog import Catalog
+from catalog.errors import Conflict
 from catalog.fsck import fsck
 from catalog.image import CHUNK_SIZE, Image, Process, UploadRecord, now
 from catalog.process import this_process
+from catalog.repair import verify_and_repair
 from catalog.replicas import Replicator
+from catalog.replicate import replicate
 from catalog.repository import copies
 from catalog.repository.copies import WantedCopy
+from catalog.verify import Verdict, verify
 from catalog.vfs import Vfs
 from tests.catalog.actions import (
     ALICE,
     image_at,
+    keys_in,
     link,
     make_folder,
     names_in,
@@ -29,6 +38,7 @@ from tests.catalog.actions import (
     some_bytes,
     staged_files,
 )
+from tests.catalog.test_verify import overwrite
 
 DATA = some_bytes(2 * CHUNK_SIZE + 77)
 LATER = timedelta(days=1)
@@ -46,13 +56,29 @@ def wanted(vfs: Vfs) -> list[WantedCopy]:
         return copies.due(repository, now() + LATER)
 
 
-def test_a_wanted_copy_is_made_at_the_same_path(vfs: Vfs) -> None:
-    """In each of its stores, with the folders; nothing is wanted any more."""
-    make_folder(vfs, "/file/d")
-    image = put(vfs, "/file/d/a", DATA)
-    want(vfs, image, "other", "memory")
+def stores_of(vfs: Vfs, image: Image) -> tuple[str, ...]:
+    """The stores that have a copy."""
+    return vfs.catalog.details(image.number).stores
+
+
+def replicated(vfs: Vfs, path: str, *stores: str) -> Image:
+    """A new image with copies that were made by themselves."""
+    image = put(vfs, path, DATA)
+    want(vfs, image, *(stores or ("other",)))
     Replicator(vfs.catalog).work()
-    assert read(vfs, "/other/d/a") == read(vfs, "/memory/d/a") == DATA
+    return image
+
+
+def test_a_wanted_copy_is_made_without_a_name(vfs: Vfs) -> None:
+    """In each of its stores, and it is read; nothing is wanted any more."""
+    make_folder(vfs, "/file/d")
+    image = replicated(vfs, "/file/d/a", "other", "memory")
+    assert stores_of(vfs, image) == ("file", "memory", "other")
+    assert (names_in(vfs, "/other"), names_in(vfs, "/memory")) == (set(), set())
+    assert {one.verdict for one in verify(vfs.catalog, image, ADMIN)} == {Verdict.INTACT}
+    file = vfs.catalog.store("file")
+    file.delete(file.url_of(image.id))
+    assert read(vfs, "/file/d/a") == DATA
     assert wanted(vfs) == []
     assert image_at(vfs, "/file/d/a").message == ""
 
@@ -61,26 +87,26 @@ def test_a_copy_is_not_made_before_its_time(vfs: Vfs) -> None:
     """The writer may open the image again (DESIGN §6.3)."""
     want(vfs, put(vfs, "/file/a", DATA), "other", due=copies.SETTLE)
     Replicator(vfs.catalog).work()
-    assert names_in(vfs, "/other") == set()
+    assert keys_in(vfs, "other") == set()
     assert len(wanted(vfs)) == 1
 
 
-def test_a_name_that_is_taken_is_told_and_tried_again(
-    vfs: Vfs, monkeypatch: pytest.MonkeyPatch
+def test_a_store_that_is_away_is_told_and_tried_again(
+    vfs: Vfs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Ever less often; once it is free the copy is made, and the message goes."""
+    """Ever less often; once it is back the copy is made, and the message goes."""
     monkeypatch.setattr(replicas, "_FIRST_PAUSE", timedelta())
-    put(vfs, "/other/a", b"another")
     image = put(vfs, "/file/a", DATA)
     want(vfs, image, "other")
+    (tmp_path / "other").rename(tmp_path / "away")
     for attempts in (1, 2):
         Replicator(vfs.catalog).work()
         (left,) = wanted(vfs)
         assert left.attempts == attempts
-    assert image_at(vfs, "/file/a").message == "copying to store other failed: a: already exists"
-    remove(vfs, "/other/a")
+    assert image_at(vfs, "/file/a").message.startswith("copying to store other failed: ")
+    (tmp_path / "away").rename(tmp_path / "other")
     Replicator(vfs.catalog).work()
-    assert read(vfs, "/other/a") == DATA
+    assert stores_of(vfs, image) == ("file", "other")
     assert image_at(vfs, "/file/a").message == ""
     assert wanted(vfs) == []
 
@@ -101,16 +127,6 @@ def test_pauses_grow_to_an_hour(vfs: Vfs, tmp_path: Path) -> None:
     assert pauses == [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]
     message = image_at(vfs, "/file/a").message
     assert message.startswith("copying to store other failed: ")
-
-
-def test_an_image_where_a_folder_should_be_is_told(vfs: Vfs) -> None:
-    """Nothing gives way."""
-    make_folder(vfs, "/file/d")
-    put(vfs, "/other/d", b"an image")
-    want(vfs, put(vfs, "/file/d/a", DATA), "other")
-    Replicator(vfs.catalog).work()
-    assert "d: is an image in store other" in image_at(vfs, "/file/d/a").message
-    assert read(vfs, "/other/d") == b"an image"
 
 
 def test_what_is_not_needed_is_forgotten(vfs: Vfs) -> None:
@@ -135,12 +151,12 @@ def test_what_may_come_back_waits(vfs: Vfs) -> None:
     Replicator(vfs.catalog).work()
     (left,) = wanted(vfs)
     assert left.attempts == 0
-    assert names_in(vfs, "/other") == set()
+    assert keys_in(vfs, "other") == set()
     rename(vfs, "/file/.trash/a", "/file/a")
     with vfs.catalog.write() as repository:
         copies.postpone(repository, left, 0, now())
     Replicator(vfs.catalog).work()
-    assert read(vfs, "/other/a") == DATA
+    assert stores_of(vfs, image) == ("file", "other")
 
 
 def test_a_store_that_is_no_longer_configured_is_told(vfs: Vfs) -> None:
@@ -160,7 +176,7 @@ def test_two_processes_do_not_make_one_copy(vfs: Vfs, is_dead: bool) -> None:
     dead = Process(here.host, here.boot, here.pid, here.started + 1)
     vfs.catalog.start_copy(image.number, "other", dead if is_dead else here)
     Replicator(vfs.catalog).work()
-    assert names_in(vfs, "/other") == ({"a"} if is_dead else set())
+    assert set(keys_in(vfs, "other")) == ({image.id} if is_dead else set())
     assert image_at(vfs, "/file/a").message == ""
 
 
@@ -184,12 +200,12 @@ def test_stopping_takes_a_copy_back_and_keeps_the_wish(
     replicator._thread.join(30)
     replicator.stop(30)
     assert len(begun) == 1
-    assert (names_in(vfs, "/other"), staged_files(tmp_path)) == (set(), [])
+    assert (keys_in(vfs, "other"), staged_files(tmp_path)) == (set(), [])
     assert list(fsck(vfs.catalog, repair=False)) == []
     assert image_at(vfs, "/file/a").message == ""
     monkeypatch.setattr(Replicator, "_check", original)
     Replicator(vfs.catalog).work()
-    assert read(vfs, "/other/a") == DATA
+    assert stores_of(vfs, image) == ("file", "other")
 
 
 @pytest.mark.expect_log("failed unexpectedly")
@@ -197,19 +213,18 @@ def test_a_defect_met_by_one_image_does_not_stop_the_others(
     vfs: Vfs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is logged, and tried again later."""
-    bad = put(vfs, "/file/a", DATA)
+    bad, good = put(vfs, "/file/a", DATA), put(vfs, "/file/b", DATA)
     want(vfs, bad, "other")
-    want(vfs, put(vfs, "/file/b", DATA), "other")
-    original = Replicator._place
+    want(vfs, good, "other")
 
-    def place(self: Replicator, image: Image, store: str) -> object:
+    def fail(_catalog: Catalog, image: Image, *arguments: Any, **options: Any) -> None:
         if image.number == bad.number:
             raise RuntimeError("a defect")
-        return original(self, image, store)
+        replicate(vfs.catalog, image, *arguments, **options)
 
-    monkeypatch.setattr(Replicator, "_place", place)
+    monkeypatch.setattr(replicas, "replicate", fail)
     Replicator(vfs.catalog).work()
-    assert names_in(vfs, "/other") == {"b"}
+    assert keys_in(vfs, "other") == {good.id}
     assert len(wanted(vfs)) == 1
 
 
@@ -218,9 +233,10 @@ def test_the_thread_works_and_stops(vfs: Vfs, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(replicas, "_INTERVAL", 0.01)
     replicator = Replicator(vfs.catalog)
     replicator.start()
-    want(vfs, put(vfs, "/file/a", DATA), "other")
+    image = put(vfs, "/file/a", DATA)
+    want(vfs, image, "other")
     deadline = time.monotonic() + 30
-    while names_in(vfs, "/other") != {"a"}:
+    while keys_in(vfs, "other") != {image.id}:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     replicator.stop(30)
@@ -235,5 +251,143 @@ def test_a_record_on_another_host_is_left_alone(vfs: Vfs) -> None:
     with vfs.catalog.write() as repository:
         repository.add_upload(UploadRecord(image.number, elsewhere, "", now(), now()))
     Replicator(vfs.catalog).work()
-    assert names_in(vfs, "/other") == set()
+    assert keys_in(vfs, "other") == set()
     assert ALICE.owner == image.owner
+
+
+# What becomes of them
+
+
+def test_what_replaces_an_image_takes_its_copies_along(vfs: Vfs) -> None:
+    """They are in the trash with it and come back with it; the new image gets its own."""
+    old = replicated(vfs, "/file/a")
+    new = put(vfs, "/file/.a.part", b"new")
+    rename(vfs, "/file/.a.part", "/file/a")
+    want(vfs, new, "other")
+    Replicator(vfs.catalog).work()
+    assert stores_of(vfs, new) == stores_of(vfs, old) == ("file", "other")
+    assert image_at(vfs, "/file/.trash/a").id == old.id
+    assert read(vfs, "/file/a") == b"new"
+    rename(vfs, "/file/.trash/a", "/file/a")
+    assert (image_at(vfs, "/file/a").id, read(vfs, "/file/a")) == (old.id, DATA)
+    assert stores_of(vfs, old) == ("file", "other")
+
+
+def test_the_last_name_takes_them_to_the_trash_and_away(vfs: Vfs) -> None:
+    """`rm`, and `rm` in the trash: nothing is left in either store."""
+    image = replicated(vfs, "/file/a")
+    remove(vfs, "/file/a")
+    assert keys_in(vfs, "other") == {image.id}
+    remove(vfs, "/file/.trash/a")
+    assert (keys_in(vfs, "file"), keys_in(vfs, "other")) == (set(), set())
+    assert list(fsck(vfs.catalog, repair=False)) == []
+
+
+def test_a_rename_costs_them_nothing(vfs: Vfs) -> None:
+    """The old name is free for another image, which gets its copy as well."""
+    old = replicated(vfs, "/file/a")
+    rename(vfs, "/file/a", "/file/b")
+    new = replicated(vfs, "/file/a")
+    assert keys_in(vfs, "other") == {old.id, new.id}
+
+
+def test_a_link_gives_one_its_name(vfs: Vfs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without another byte; then it is a copy like any other that somebody made."""
+    image = replicated(vfs, "/file/a")
+    monkeypatch.setattr(replicate_module, "transfer", None)
+    link(vfs, "/file/a", "/other/b")
+    assert image_at(vfs, "/other/b").id == image.id
+    remove(vfs, "/file/a")
+    assert read(vfs, "/other/b") == DATA
+    assert (stores_of(vfs, image), image_at(vfs, "/other/b").status) == (("other",), "active")
+
+
+def test_a_move_there_gives_it_its_name(vfs: Vfs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the one it comes from goes."""
+    image = replicated(vfs, "/file/a")
+    monkeypatch.setattr(replicate_module, "transfer", None)
+    rename(vfs, "/file/a", "/other/a")
+    assert (keys_in(vfs, "file"), names_in(vfs, "/file")) == (set(), set())
+    assert (image_at(vfs, "/other/a").id, read(vfs, "/other/a")) == (image.id, DATA)
+
+
+@pytest.mark.parametrize("harm", ["missing", "marked"])
+def test_one_that_is_not_whole_gets_no_name(vfs: Vfs, tmp_path: Path, harm: str) -> None:
+    """A move to it would leave nothing."""
+    image = replicated(vfs, "/file/a")
+    stored = tmp_path / "other" / image.id
+    if harm == "missing":
+        stored.unlink()
+    else:
+        overwrite(stored, 0, b"\0\1\2")
+        list(verify(vfs.catalog, image, ADMIN))
+    with pytest.raises(Conflict):
+        rename(vfs, "/file/a", "/other/a")
+    assert read(vfs, "/file/a") == DATA
+
+
+def test_a_writer_that_returns_takes_them_back(vfs: Vfs) -> None:
+    """DESIGN §6.3: what they are copies of changes.  They are made anew of what it leaves."""
+    image = replicated(vfs, "/file/a")
+    upload = vfs.uploads.reopen(image.number)
+    assert keys_in(vfs, "other") == set()
+    upload.write(0, b"changed")
+    upload.commit()
+    want(vfs, image, "other")
+    Replicator(vfs.catalog).work()
+    (_file, other) = verify(vfs.catalog, vfs.catalog.image(image.number), ADMIN)
+    assert (other.store, other.verdict) == ("other", Verdict.INTACT)
+    assert read(vfs, "/file/a") == b"changed" + DATA[7:]
+
+
+def test_a_writer_does_not_return_while_one_is_made(vfs: Vfs) -> None:
+    """Conflict: the copy would be of neither."""
+    image = put(vfs, "/file/a", DATA)
+    vfs.catalog.start_copy(image.number, "other", this_process())
+    with pytest.raises(Conflict):
+        vfs.uploads.reopen(image.number)
+    assert read(vfs, "/file/a") == DATA
+
+
+def test_a_deletion_stops_the_copy(vfs: Vfs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for no copy; nothing of it is left, and the image can be restored."""
+    monkeypatch.setattr("catalog.notice.INTERVAL", 0.0)
+    image = put(vfs, "/file/a", DATA)
+    done: list[int] = []
+
+    def delete(_self: Replicator, size: int) -> None:
+        done.append(size)
+        remove(vfs, "/file/a")
+        with pytest.raises(Conflict):
+            remove(vfs, "/file/.trash/a")
+
+    want(vfs, image, "other")
+    monkeypatch.setattr(Replicator, "_check", delete)
+    Replicator(vfs.catalog).work()
+    assert len(done) == 1
+    assert (stores_of(vfs, image), keys_in(vfs, "other")) == (("file",), set())
+    rename(vfs, "/file/.trash/a", "/file/a")
+    assert read(vfs, "/file/a") == DATA
+
+
+def test_one_that_ends_after_the_deletion_is_none(vfs: Vfs) -> None:
+    """It was all but complete."""
+    image = put(vfs, "/file/a", DATA)
+    location = vfs.catalog.start_copy(image.number, "other", this_process())
+    remove(vfs, "/file/a")
+    with pytest.raises(Conflict):
+        vfs.catalog.finish_copy(location, "file:///anywhere", None, ADMIN)
+
+
+def test_fsck_leaves_an_image_its_last_name(vfs: Vfs, tmp_path: Path) -> None:
+    """Its data there is gone, and a copy without a name has it: it is read, and repaired."""
+    image = replicated(vfs, "/file/a")
+    (tmp_path / "file" / image.id).unlink()
+    list(fsck(vfs.catalog, repair=True))
+    assert read(vfs, "/file/a") == DATA
+    assert "missing" in image_at(vfs, "/file/a").message
+    assert {one.verdict for one in verify_and_repair(vfs.catalog, image, ADMIN)} == {
+        Verdict.REPAIRED,
+        Verdict.INTACT,
+    }
+    assert (tmp_path / "file" / image.id).read_bytes() == DATA

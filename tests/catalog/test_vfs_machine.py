@@ -135,9 +135,18 @@ class VfsMachine(RuleBasedStateMachine):
         return above(path) in self.tree
 
     def can_give_way(self, path: str) -> bool:
-        """Whether `path` is free, or what is there may go to the trash."""
+        """Whether `path` is free, or what is there may be removed."""
         image = self.image(path)
-        return image is None or (image.status != "saving" and len(self.links(image)) == 1)
+        return image is None or image.status != "saving"
+
+    def give_way(self, path: str) -> None:
+        """What becomes of the image at `path` when the name is removed."""
+        image = self.tree[path]
+        assert image is not None
+        if len(self.links(image)) > 1:
+            del self.tree[path]
+        else:
+            self.to_trash(path)
 
     def to_trash(self, path: str) -> None:
         """What becomes of the image at `path` when it is deleted."""
@@ -156,7 +165,7 @@ class VfsMachine(RuleBasedStateMachine):
         if source == target:
             return
         if target in self.tree:
-            self.to_trash(target)
+            self.give_way(target)
         self.tree[target] = self.tree.pop(source)
 
     def step(self, allowed: object, action: Callable[[], object]) -> bool:
@@ -318,10 +327,7 @@ class VfsMachine(RuleBasedStateMachine):
             assert image is not None
             if image.status == "saving":
                 image.status, image.data, image.upload = "killed", b"", None
-            if len(self.links(image)) > 1:
-                del self.tree[path]
-            else:
-                self.to_trash(path)
+            self.give_way(path)
 
     @rule(data=st.data(), to=paths)
     def restore(self, data: st.DataObject, to: str) -> None:

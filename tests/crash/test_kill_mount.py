@@ -20,9 +20,9 @@ from pathlib import Path
 import pytest
 
 from catalog.catalog import Catalog
-from catalog.deletion import all_images
 from catalog.fsck import fsck
 from catalog.image import Image
+from catalog.paging import all_images
 from catalog.repository.images import ImageFilter
 from catalog.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.vfs import Vfs

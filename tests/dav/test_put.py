@@ -12,6 +12,7 @@ import pytest
 from catalog import locks
 from catalog.access import ADMIN, Role
 from catalog.locks import LockRequest
+from catalog.replicate import replicate
 from catalog.status import Status
 from catalog.users import add_user, remove_user
 from tests.catalog.actions import (
@@ -122,6 +123,19 @@ def test_replaces_in_one_step(served: Served, path: str) -> None:
     assert read(served.vfs, path) == DATA
     trashed = image_at(served.vfs, path.replace("/file/", "/file/.trash/"))
     assert (trashed.id, trashed.status) == (old.id, Status.PENDING_DELETE)
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_replaces_what_has_a_copy_elsewhere(served: Served, path: str, is_named: bool) -> None:
+    """It lives on under the name somebody linked; a copy without one goes to the trash with it."""
+    old = served.add(path)
+    there = served.vfs.place(path.replace("/file/", "/other/")) if is_named else None
+    replicate(served.vfs.catalog, old, "other", there, ADMIN)
+    assert served.ask(f"PUT {path}", body=DATA).status == 204
+    assert read(served.vfs, path) == DATA
+    after = served.vfs.catalog.details(old.number)
+    assert after.stores == (("other",) if is_named else ("file", "other"))
+    assert after.image.status is (Status.ACTIVE if is_named else Status.PENDING_DELETE)
 
 
 @pytest.mark.parametrize("name", ["ü" * 127, "像" * 85, "n" * 255])

@@ -1,0 +1,55 @@
+"""Where an image's data is whole, and which of its copies are known not to be.
+
+Users: `reader`, `intact`, `verify`, `evacuate`, `replicate`.  Scope: rows; whether a copy is
+damaged is found out by whoever reads it.  Threading: any thread.
+"""
+
+from __future__ import annotations
+
+from catalog.cache.copies import Copy
+from catalog.catalog import Catalog
+from catalog.image import Image, Location, LocationState
+from catalog.repository import Repository
+from catalog.repository import copies as rows
+
+
+def complete_locations(catalog: Catalog, repository: Repository, number: int) -> list[Location]:
+    """The complete copies of an image, in stores that are configured."""
+    return [
+        location
+        for location in repository.locations_of(number)
+        if location.state is LocationState.ACTIVE
+        and location.url is not None
+        and location.store in catalog.stores
+    ]
+
+
+def copies_to_read(catalog: Catalog, repository: Repository, number: int) -> list[Copy]:
+    """The complete copies of an image, as readers want them."""
+    damaged = rows.damaged(repository, number)
+    return [
+        Copy(catalog.stores[location.store], str(location.url), location.number in damaged)
+        for location in complete_locations(catalog, repository, number)
+    ]
+
+
+def report_damage(catalog: Catalog, image: Image, bad: Copy) -> None:
+    """Note that a copy has bytes that are not what their digests say, if it is still there."""
+    with catalog.write() as repository:
+        for location in repository.locations_of(image.number):
+            if (location.store, location.url) == (bad.store.name, bad.url):
+                rows.mark_damaged(repository, location.number)
+
+
+def set_damaged(catalog: Catalog, location: Location, is_damaged: bool) -> None:
+    """Note what was found out about a copy, if it is still the same and that is news."""
+    with catalog.read() as repository:
+        if (location.number in rows.damaged(repository, location.image)) is is_damaged:
+            return
+    with catalog.write() as repository:
+        if location not in repository.locations_of(location.image):
+            return
+        if is_damaged:
+            rows.mark_damaged(repository, location.number)
+        else:
+            rows.clear_damaged(repository, location.number, location.image)
