@@ -8,9 +8,9 @@ image is copied again.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import closing, suppress
-from typing import Protocol, runtime_checkable
 
 from catalog import rules
 from catalog.access import Principal
@@ -35,7 +35,9 @@ from catalog.process import this_process
 from catalog.repository import Repository
 from catalog.repository import copies as rows
 from catalog.status import HAS_DATA
-from catalog.stores.base import Capability, Store
+from catalog.stores.base import Capability, Reaching, Store
+
+_log = logging.getLogger(__name__)
 
 Progress = Callable[[int], None]
 """Called with the number of bytes just dealt with."""
@@ -43,14 +45,6 @@ Progress = Callable[[int], None]
 
 def no_progress(_size: int) -> None:
     """For callers that show none."""
-
-
-@runtime_checkable
-class Reaching(Protocol):
-    """A store whose `copy` also takes urls of other stores of the same service."""
-
-    def reaches(self, url: str) -> bool:
-        """Whether `copy` can take it.  Asks nobody."""
 
 
 def replicate(
@@ -113,10 +107,14 @@ def transfer(
     """
     source = _on_server(catalog, image, target)
     if source is not None:
-        url = target.copy(source, key)
-        _check_size(image, target, url)
-        progress(image.size)
-        return url
+        try:
+            url = target.copy(source, key)
+            _check_size(image, target, url)
+        except (NotFound, StoreUnavailable) as error:
+            _log.info("%s: %s does not copy it by itself: %s", image.id, target.name, error)
+        else:
+            progress(image.size)
+            return url
     writer = target.writer(key, image.size)
     try:
         with closing(read_intact(catalog, image)) as blocks:

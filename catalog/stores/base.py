@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Flag, auto
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 Data = bytes | memoryview
 """Bytes that nobody changes; a view of them may keep a larger block in memory."""
@@ -198,6 +198,14 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Release connections and threads."""
+
+
+@runtime_checkable
+class Reaching(Protocol):
+    """A store with COPY whose `copy` also takes urls of other stores of the same service."""
+
+    def reaches(self, url: str) -> bool:
+        """Whether `copy` may be tried with it: it can still be refused.  Asks nobody."""
 
 
 class NothingToMake:

@@ -329,14 +329,30 @@ def test_stores_of_one_service_copy_by_themselves(
     assert (sum(done), read(vfs, "/beside/a")) == (len(DATA), DATA)
 
 
-def test_what_a_service_copied_short_is_no_copy(reaching: tuple[Vfs, ReachingStore]) -> None:
+def test_what_a_service_copied_short_passes_through_this_host(
+    reaching: tuple[Vfs, ReachingStore],
+) -> None:
     """Its size is asked for, before it gets an entry."""
     vfs, beside = reaching
     put(vfs, "/memory/a", DATA)
     beside.cut = 1
-    with pytest.raises(StoreUnavailable):
-        link(vfs, "/memory/a", "/beside/a")
-    assert (list(beside.keys()), names_in(vfs, "/beside")) == ([], set())
+    link(vfs, "/memory/a", "/beside/a")
+    assert read(vfs, "/beside/a") == DATA
+
+
+def test_what_a_service_refuses_to_copy_passes_through_this_host(
+    reaching: tuple[Vfs, ReachingStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Our credentials may not be allowed to read there."""
+    vfs, beside = reaching
+
+    def refuse(url: str, _key: str) -> str:
+        raise StoreUnavailable(url, "the server refuses our credentials")
+
+    put(vfs, "/memory/a", DATA)
+    monkeypatch.setattr(beside, "copy", refuse)
+    link(vfs, "/memory/a", "/beside/a")
+    assert read(vfs, "/beside/a") == DATA
 
 
 def test_a_service_is_not_asked_to_copy_what_is_damaged(

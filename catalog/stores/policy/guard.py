@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from catalog.stores.base import Data, DataReader, DataWriter, Stat, Store, Usage
+from catalog.stores.base import Data, DataReader, DataWriter, Reaching, Stat, Store, Usage
 from catalog.stores.marked_folder import os_errors
 
 Result = TypeVar("Result")
@@ -87,6 +87,9 @@ class GuardedStore:
 
     def copy(self, url: str, key: str) -> str:
         return self._run(Operation.COPY, url, lambda: self._store.copy(url, key))
+
+    def reaches(self, url: str) -> bool:
+        return isinstance(self._store, Reaching) and self._store.reaches(url)
 
     def usage(self) -> Usage:
         return self._run(Operation.USAGE, self.name, self._store.usage)

@@ -79,7 +79,10 @@ class Multipart:
         return etag
 
     def copy(self, source: str, etag: str, key: str) -> None:
-        """Copy a whole object of the bucket, up to 5 GiB, if it still has that ETag."""
+        """Copy a whole object, up to 5 GiB, if it still has that ETag.
+
+        `source` is as `S3Requests.copy_source` names it.
+        """
         headers = self._copy_headers(source, etag)
         self._requests.send(
             "PUT", key, None, headers, subject=self._url + key, patience=_PATIENCE_TO_COPY
@@ -136,7 +139,7 @@ class Multipart:
         return Upload(key, upload, _moment(self._url, initiated))
 
     def _copy_headers(self, source: str, etag: str) -> dict[str, str]:
-        headers = {"x-amz-copy-source": self._requests.copy_source(source)}
+        headers = {"x-amz-copy-source": source}
         # What stands for the ETag of a server without is no condition.
         is_etag = etag.startswith('"')
         return headers | ({"x-amz-copy-source-if-match": etag} if is_etag else {})

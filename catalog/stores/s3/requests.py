@@ -22,6 +22,7 @@ from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Timeout
 from urllib3.exceptions import HTTPError
 
 from catalog.errors import StoreUnavailable
+from catalog.stores.base import Stat
 from catalog.stores.policy.retry import Retry
 from catalog.stores.s3.errors import refusal
 from catalog.stores.s3.settings import Credentials, S3StoreSettings
@@ -135,6 +136,14 @@ class S3Requests:
         if not 200 <= answer.status < 300:
             raise refusal(subject, answer.status, answer.text)
         return answer
+
+    def head(self, key: str, *, subject: str) -> Stat:
+        """Size and ETag of an object.  Raises as `send`."""
+        headers = self.send("HEAD", key, subject=subject).headers
+        try:
+            return Stat(int(headers["Content-Length"]), headers["ETag"])
+        except (KeyError, ValueError) as error:
+            raise StoreUnavailable(subject, "the server does not tell its size") from error
 
     def copy_source(self, key: str) -> str:
         """An object of the bucket as `x-amz-copy-source` names it."""

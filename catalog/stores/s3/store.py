@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -52,6 +53,7 @@ class S3Store(NothingToMake):
     ) -> None:
         """Objects of more than `copied_whole` bytes are copied in pieces of `copied_piece`."""
         self.name = name
+        self._settings = settings
         self._root = settings.prefix
         self._scheme = "s3+https" if settings.is_tls else "s3"
         self._bucket_path = f"{settings.host}/{settings.bucket}/"
@@ -94,11 +96,24 @@ class S3Store(NothingToMake):
     def copy(self, url: str, key: str) -> str:
         """Let the server duplicate an object: whole, or by pieces if it is large.
 
-        Raises NotFound, DataChanged, StoreFull, StoreUnavailable.
+        Also one of another bucket, if our credentials may read it.  Raises NotFound,
+        DataChanged, StoreFull, StoreUnavailable.
         """
         copied = self.url_of(key)
-        self._copy(self._key_of(url), self._root + key)
+        if not self.reaches(url):
+            self._copy(self._source(self._key_of(url)), self._root + key)
+            return copied
+        bucket, there = self._elsewhere(url)
+        with closing(S3Requests(self._settings.model_copy(update={"bucket": bucket}))) as requests:
+            path = requests.copy_source(there)
+            source = CopySource(path, partial(requests.head, there, subject=path))
+            self._copy(source, self._root + key)
         return copied
+
+    def reaches(self, url: str) -> bool:
+        """Whether the url is of another bucket of the same server."""
+        bucket, key = self._elsewhere(url)
+        return bucket not in ("", self._settings.bucket) and _is_key(key)
 
     def usage(self) -> Usage:
         """S3 does not tell."""
@@ -128,7 +143,7 @@ class S3Store(NothingToMake):
         """
         place = f"{self._root}{QUARANTINE}{key}.{secrets.token_hex(4)}"
         source = self._key_of(self.url_of(key))
-        self._copy(source, place)
+        self._copy(self._source(source), place)
         self._objects.delete(source)
         return self._url(place)
 
@@ -169,25 +184,40 @@ class S3Store(NothingToMake):
             raise StoreUnavailable(self.name, f"{key!r} is a key that cannot be asked for")
         return key
 
-    def _copy(self, source: str, target: str) -> None:
-        found = self._objects.head(source)
+    def _elsewhere(self, url: str) -> tuple[str, str]:
+        """Bucket and key of a url of this server; both empty for any other."""
+        try:
+            path = S3Location.parse(url).path
+        except InvalidValue:
+            return "", ""
+        host = f"{self._settings.host}/"
+        if not path.startswith(host):
+            return "", ""
+        bucket, _, key = path.removeprefix(host).partition("/")
+        return bucket, key
+
+    def _source(self, key: str) -> CopySource:
+        return CopySource(self._requests.copy_source(key), partial(self._objects.head, key))
+
+    def _copy(self, source: CopySource, target: str) -> None:
+        found = source.head()
         if found.size <= self._copied_whole:
-            self._multipart.copy(source, found.etag, target)
+            self._multipart.copy(source.path, found.etag, target)
         else:
             self._copy_pieces(source, found, target)
 
-    def _copy_pieces(self, source: str, found: Stat, target: str) -> None:
+    def _copy_pieces(self, source: CopySource, found: Stat, target: str) -> None:
         length = max(self._copied_piece, -(-found.size // 9000))
         parts = PartsInFlight(self._multipart, target, _COPIES_AT_ONCE)
         try:
             for start in range(0, found.size, length):
                 piece = range(start, min(start + length, found.size))
                 copy = self._multipart.copy_part
-                parts.add(partial(copy, source, found.etag, piece, target, parts.id))
+                parts.add(partial(copy, source.path, found.etag, piece, target, parts.id))
             parts.wait()
             # Ceph's radosgw 16 does not mind the condition that each piece was copied with.
-            if self._objects.head(source) != found:
-                raise DataChanged(self._url(source))
+            if source.head() != found:
+                raise DataChanged(source.path)
             parts.complete()
         except CatalogError:
             with suppress(CatalogError):
@@ -195,6 +225,16 @@ class S3Store(NothingToMake):
             raise
         finally:
             parts.close()
+
+
+@dataclass(frozen=True, slots=True)
+class CopySource:
+    """An object that the server is to copy, of whichever bucket."""
+
+    path: str
+    """As `x-amz-copy-source` names it."""
+    head: Callable[[], Stat]
+    """Asks for its size and ETag."""
 
 
 class S3Reader:

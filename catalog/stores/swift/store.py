@@ -132,6 +132,15 @@ class SwiftStore:
             raise DataChanged(url, "changed while it was being copied")
         return copied
 
+    def reaches(self, url: str) -> bool:
+        """Whether the url is of another container of the same account, by its reference."""
+        try:
+            location = SwiftLocation.parse(url)
+        except InvalidValue:
+            return False
+        is_here = location.scheme == CONFIG and location.address == self._reference
+        return is_here and location.container != self._container
+
     def usage(self) -> Usage:
         """What the tightest quota of the account and the containers allows."""
         found = [self._quota("", "Account")]

@@ -225,6 +225,38 @@ def test_large_object_is_copied_by_pieces(store: S3Store) -> None:
     assert leftovers(store) == []
 
 
+@pytest.mark.parametrize("data", [DATA, LARGE], ids=["whole", "by pieces"])
+def test_objects_of_another_bucket_are_copied(
+    account: Account, store: S3Store, data: bytes
+) -> None:
+    """By the server, whole or by pieces; the copy outlives the original."""
+    account.make_bucket("elsewhere")
+    with opened(account.settings(bucket="elsewhere")) as elsewhere:
+        url = put_by_writer(elsewhere)("a", data)
+        assert store.reaches(url)
+        copied = store.copy(url, "a")
+        elsewhere.delete(url)
+        with pytest.raises(NotFound):
+            store.copy(url, "b")
+    assert read_all(store, copied) == data
+    assert (list(store.keys()), leftovers(store)) == (["a"], [])
+
+
+def test_what_is_no_bucket_of_this_server_is_not_reached(account: Account, store: S3Store) -> None:
+    """Nor is our own: that needs no asking."""
+    host = account.settings().host
+    assert store.reaches(f"s3://{host}/another/a")
+    for url in (store.url_of("a"), "s3://127.0.0.1:1/another/a", "file:///a", "s3://a"):
+        assert not store.reaches(url)
+
+
+def test_an_object_of_a_bucket_that_is_not_there(account: Account, store: S3Store) -> None:
+    """An error: whoever asks copies in another way."""
+    with pytest.raises((NotFound, StoreUnavailable)):
+        store.copy(f"s3://{account.settings().host}/nowhere/a", "a")
+    assert list(store.keys()) == []
+
+
 def test_quarantined_object_keeps_its_bytes(store: S3Store) -> None:
     """The place that is told is a url of the same bucket."""
     put_by_writer(store)("a", DATA)
@@ -393,6 +425,6 @@ def test_object_replaced_while_it_is_copied(store: S3Store) -> None:
     seen = store.stat(url)
     put("a", LARGE[::-1])
     with pytest.raises(CatalogError):
-        store._copy_pieces(f"{store._root}a", seen, f"{store._root}b")
+        store._copy_pieces(store._source(f"{store._root}a"), seen, f"{store._root}b")
     assert list(store.keys()) == ["a"]
     assert leftovers(store) == []

@@ -13,6 +13,7 @@ from catalog.errors import (
     Conflict,
     DataChanged,
     InvalidName,
+    NotFound,
     StoreFull,
     StoreUnavailable,
 )
@@ -294,6 +295,28 @@ def test_dynamic_large_object_is_copied(store: SwiftStore, account: Account) -> 
     copied = store.copy(store.url_of("a"), "b")
     store.delete(store.url_of("a"))
     assert read_all(store, copied) == DATA
+
+
+@pytest.mark.parametrize("size", [1000, len(DATA)])
+def test_an_object_of_another_container_is_copied(
+    swift_server: Swift, tmp_path: Path, size: int
+) -> None:
+    """By the server, if both have the account's reference; the copy outlives the original."""
+    with (
+        swift_store(swift_server, tmp_path, reference="ref1") as here,
+        swift_store(swift_server, tmp_path, reference="ref1") as there,
+        swift_store(swift_server, tmp_path, reference="ref2") as stranger,
+    ):
+        url = put_by_writer(here)("a", DATA[:size])
+        assert there.reaches(url)
+        assert not here.reaches(url)
+        assert not stranger.reaches(url)
+        assert not there.reaches("s3://host/bucket/a")
+        copied = there.copy(url, "a")
+        here.delete(url)
+        assert read_all(there, copied) == DATA[:size]
+        with pytest.raises(NotFound):
+            there.copy(url, "b")
 
 
 def test_static_large_object_of_others(store: SwiftStore, account: Account) -> None:
