@@ -426,8 +426,10 @@ class Catalog:
             return rules.entry_at(repository, place)
 
     def record_digests(self, number: int, algo: str, value: str, chunks: ChunkDigests) -> None:
-        """Record the digests of an active image that came without any."""
+        """Record the digests of an active image that came without any; the first ones stay."""
         with self.write() as repository:
+            if repository.image(number).os_hash_value is not None:
+                return
             repository.set_image(number, os_hash_algo=algo, os_hash_value=value, expected_hash=None)
             repository.set_chunk_digests(number, chunks)
 

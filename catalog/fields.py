@@ -123,6 +123,7 @@ _TABLE = (
     Field("os_hash_algo", _column("os_hash_algo")),
     Field("os_hash_value", _column("os_hash_value")),
     Field("checksum", _column("checksum")),
+    Field("verified", _column("verified")),
     Field("stores", lambda details: ",".join(details.stores)),
     Field("message", lambda details: details.image.message),
 )

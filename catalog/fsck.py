@@ -29,7 +29,7 @@ from catalog.paging import all_images
 from catalog.process import is_gone
 from catalog.repository.images import ImageFilter
 from catalog.status import HAS_DATA, IN_PROGRESS, Status
-from catalog.store_check import StoreCheck, note, should_have_data
+from catalog.store_check import StoreCheck, note
 from catalog.stores.base import Store
 
 __all__ = ["Finding", "FindingKind", "fsck"]
@@ -164,9 +164,7 @@ def _image(catalog: Catalog, number: int, repair: bool) -> Iterator[Finding]:
         found = Finding(FindingKind.NO_UPLOADER, image.id, f"{image.name} is {image.status}")
         yield mend(found, repair, lambda: _kill(catalog, number, reason))
     elif (
-        image.status is not Status.DELETED
-        and should_have_data(image)
-        and LocationState.ACTIVE not in states
+        image.status is not Status.DELETED and image.has_data and LocationState.ACTIVE not in states
     ):
         found = Finding(FindingKind.NO_LOCATION, image.id, f"{image.name} is in no store")
         yield mend(found, repair, lambda: note(catalog, number, "its data is in no store"))

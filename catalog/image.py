@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from catalog.status import Status
+from catalog.status import HAS_DATA, Status
 
 CHUNK_SIZE = 4 * 1024 * 1024
 """Bytes of data under one chunk digest (DESIGN §6.9)."""
@@ -83,6 +83,16 @@ class Image:
     updated_at: datetime
     deleted_at: datetime | None
     status_before_delete: Status | None
+
+    @property
+    def has_data(self) -> bool:
+        """Whether its data is complete, also while it is in the trash."""
+        return (self.status_before_delete or self.status) in HAS_DATA
+
+    @property
+    def verified(self) -> bool | None:
+        """Whether there are digests to compare its data with; None while it has none."""
+        return self.os_hash_value is not None if self.has_data else None
 
 
 @dataclass(frozen=True, slots=True)

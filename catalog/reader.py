@@ -1,7 +1,8 @@
 """Reading an image's data from whichever of its copies answers.
 
 Users: `vfs`, `verify`, `replicate`.  A copy in a folder of this host is read as it is; any
-other through the block cache, verified chunk by chunk, if the image has digests.
+other through the block cache, verified chunk by chunk, if the image has digests; if
+it has none yet, they are recorded by whoever reads all of it first.
 Threading: a reader may be used by several threads.
 """
 
@@ -19,6 +20,7 @@ from catalog.cache.profile import BootProfile
 from catalog.catalog import Catalog
 from catalog.damage import copies_to_read, report_damage
 from catalog.errors import CatalogError, Conflict, ImageKilled, NotFound, StoreUnavailable
+from catalog.first_read import FirstReader
 from catalog.image import ChunkDigests, Image
 from catalog.status import IN_PROGRESS, Status
 from catalog.stores.base import Capability, DataReader
@@ -60,7 +62,9 @@ def open_image(catalog: Catalog, number: int, principal: Principal) -> DataReade
             reason = f"has {reader.size} bytes instead of {image.size}"
             failure = StoreUnavailable(copy.store.name, reason)
             continue
-        if chunks is None or reader.fileno() is not None:
+        if chunks is None:
+            return FirstReader(reader, catalog, image)
+        if reader.fileno() is not None:
             return reader
         reader.close()
         return _open_cached(catalog, image, chunks, profile)

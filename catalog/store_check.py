@@ -15,13 +15,8 @@ from catalog.errors import CatalogError, NotFound
 from catalog.finding import Finding, FindingKind, mend
 from catalog.image import CHUNK_SIZE, Image, Location, LocationState
 from catalog.repository import Repository
-from catalog.status import HAS_DATA, Status
+from catalog.status import Status
 from catalog.stores.base import Capability, Stat, Store
-
-
-def should_have_data(image: Image) -> bool:
-    """Whether the image's data is to be there, also while it is in the trash."""
-    return (image.status_before_delete or image.status) in HAS_DATA
 
 
 def _is_dead(image: Image) -> bool:
@@ -151,7 +146,7 @@ class StoreCheck:
                 return image, None
         if _is_dead(image):
             return image, FindingKind.GARBAGE
-        if should_have_data(image):
+        if image.has_data:
             return image, FindingKind.LOST_LOCATION
         return image, FindingKind.UNKNOWN_DATA
 

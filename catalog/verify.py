@@ -15,12 +15,11 @@ from enum import StrEnum
 
 from catalog import access
 from catalog.access import Principal
-from catalog.attributes import hash_algorithm
 from catalog.cache.chunks import Chunks
 from catalog.catalog import Catalog
 from catalog.damage import set_damaged
 from catalog.errors import CatalogError, DataDamaged, DigestMismatch, NotFound
-from catalog.hashing import CHUNK_ALGO, digest_of
+from catalog.first_read import Recording
 from catalog.image import CHUNK_SIZE, ChunkDigests, Image, Location, LocationState
 from catalog.reader import open_image
 from catalog.replicate import Progress, no_progress
@@ -159,29 +158,22 @@ def _record_digests(
     catalog: Catalog, image: Image, location: Location, progress: Progress
 ) -> Verified:
     assert location.url is not None
-    algo: str = catalog.settings.os_hash_algo
-    if image.expected_hash is not None:
-        algo = hash_algorithm(image.expected_hash)
-    whole = hashlib.new(algo)
-    parts = []
+    recording = Recording(catalog, image)
     reader = catalog.store(location.store).open(location.url)
     try:
         if reader.size != image.size:
             detail = f"has {reader.size} bytes instead of {image.size}"
             return Verified(image, location.store, Verdict.DAMAGED, detail)
         for _offset, data, _good in _read_chunks(reader, image, None):
-            whole.update(data)
-            parts.append(digest_of(CHUNK_ALGO, data))
+            recording.update(data)
             progress(len(data))
     finally:
         reader.close()
-    value = whole.hexdigest()
-    if image.expected_hash not in (None, value):
-        detail = f"the {algo} is {value}, but {image.expected_hash} was announced"
-        return Verified(image, location.store, Verdict.DAMAGED, detail)
-    chunks = ChunkDigests(CHUNK_ALGO, CHUNK_SIZE, tuple(parts))
-    catalog.record_digests(image.number, algo, value, chunks)
-    return Verified(image, location.store, Verdict.RECORDED, f"{algo} {value}")
+    try:
+        recorded = recording.record()
+    except DigestMismatch as error:
+        return Verified(image, location.store, Verdict.DAMAGED, error.reason)
+    return Verified(image, location.store, Verdict.RECORDED, recorded)
 
 
 def _read_chunks(

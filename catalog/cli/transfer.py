@@ -105,7 +105,7 @@ def export(session: Session, image: str, file: str) -> None:
         else:
             _to_file(data, Path(file), progress)
     if found.os_hash_value is None:
-        report(f"{found.name}: written, but not verified: the image has no digest")
+        report(f"{found.name}: written, but not verified: the image had no digest")
 
 
 @click.command()

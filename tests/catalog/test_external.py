@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from catalog import first_read
 from catalog.access import ADMIN
 from catalog.bootstrap import make_catalog
 from catalog.errors import InvalidImage, InvalidValue, NotSupported
@@ -77,6 +79,88 @@ def test_announced_digest_is_verified(vfs: Vfs, web: WebServer) -> None:
     vfs.catalog.set_attributes(wrong.image.number, {"image.os_hash_value": SHA256}, ADMIN)
     (found,) = verify(vfs.catalog, vfs.catalog.image(wrong.image.number), ADMIN)
     assert found.verdict is Verdict.RECORDED
+
+
+PIECE = 256 << 10
+PIECES = [range(at, min(at + PIECE, len(DATA))) for at in range(0, len(DATA), PIECE)]
+
+
+def read_pieces(vfs: Vfs, entry: Entry, pieces: Iterable[range], threads: int = 1) -> None:
+    """Read ranges of an image by one reader."""
+    reader = vfs.open(entry.image.number, ADMIN)
+
+    def read(piece: range) -> None:
+        assert reader.read_at(piece.start, len(piece)) == DATA[piece.start : piece.stop]
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(read, pieces))
+    reader.close()
+
+
+def swapped(pieces: list[range]) -> list[range]:
+    """Each second one before the first, some of them twice, and one larger than both."""
+    found = [piece for pair in zip(pieces[1::2], pieces[::2], strict=False) for piece in pair]
+    return [*found[:6], *found[2:4], range(3 * PIECE), *found[6:], *pieces[len(found) :]]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "threads"),
+    [
+        ([range(len(DATA))], 1),
+        (PIECES, 1),
+        (swapped(PIECES), 1),
+        ([*PIECES[:3], *PIECES], 1),
+        (PIECES, 4),
+    ],
+    ids=["at once", "in order", "almost in order", "begun anew", "by threads"],
+)
+def test_the_first_full_read_records_digests(
+    vfs: Vfs, web: WebServer, pieces: list[range], threads: int
+) -> None:
+    """Until then the image is told to be unverified; from then on its reads are compared."""
+    entry = register(vfs, f"{web.url}/image")
+    assert entry.image.verified is False
+    read_pieces(vfs, entry, pieces, threads)
+    image = vfs.catalog.image(entry.image.number)
+    assert (image.verified, image.os_hash_value) == (True, SHA256)
+    (found,) = verify(vfs.catalog, image, ADMIN)
+    assert (found.verdict, found.bad_chunks) == (Verdict.INTACT, ())
+
+
+@pytest.mark.parametrize(
+    "pieces", [PIECES[1:], PIECES[:-1], PIECES[:5] + PIECES[6:], PIECES[8:] + PIECES[:8]]
+)
+def test_a_read_of_some_of_it_records_nothing(
+    vfs: Vfs, web: WebServer, pieces: list[range], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor one whose bytes come in an order that would take too much memory."""
+    monkeypatch.setattr(first_read, "_AHEAD", 4 * PIECE)
+    entry = register(vfs, f"{web.url}/image")
+    read_pieces(vfs, entry, pieces)
+    image = vfs.catalog.image(entry.image.number)
+    assert (image.verified, image.os_hash_value) == (False, None)
+
+
+@pytest.mark.expect_log("was announced")
+def test_a_full_read_of_what_was_not_announced_records_nothing(vfs: Vfs, web: WebServer) -> None:
+    """It is told in the log; a digest that is announced later is compared as well."""
+    entry = register(vfs, f"{web.url}/image#sha256={'0' * 64}")
+    read_pieces(vfs, entry, PIECES)
+    assert vfs.catalog.image(entry.image.number).verified is False
+    reader = vfs.open(entry.image.number, ADMIN)
+    vfs.catalog.set_attributes(entry.image.number, {"image.os_hash_value": SHA256}, ADMIN)
+    reader.read_at(0, len(DATA))
+    reader.close()
+    assert vfs.catalog.image(entry.image.number).os_hash_value == SHA256
+
+
+def test_a_link_of_an_image_without_digests_records_them(vfs: Vfs, web: WebServer) -> None:
+    """The copy is compared with them from the beginning."""
+    entry = register(vfs, f"{web.url}/image")
+    vfs.link(entry.image.number, vfs.place("/file/image"), ADMIN)
+    image = vfs.catalog.image(entry.image.number)
+    assert image.os_hash_value == SHA256
+    assert {one.verdict for one in verify(vfs.catalog, image, ADMIN)} == {Verdict.INTACT}
 
 
 @pytest.mark.parametrize("fragment", ["sha256=12", "md5=" + "0" * 32, "sha512=" + "0" * 64, "x"])

@@ -40,6 +40,7 @@ READ_ONLY = [
     "os_hash_algo",
     "os_hash_value",
     "checksum",
+    "verified",
     "stores",
     "message",
 ]
@@ -70,6 +71,7 @@ def test_all_fields_of_an_image(vfs: Vfs) -> None:
     assert fields["owner"] == "alice"
     assert fields["stores"] == "file,other"
     assert fields["checksum"] is None
+    assert fields["verified"] == "true"
 
 
 @pytest.mark.parametrize(("name", "value"), SETTABLE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.catalog.stores.servers import nginx
-from tests.imagefs.daemon import Daemon
-from tests.imagefs.tools import attempt, field, mode, run, status
+from tests.imagefs.daemon import Daemon, wait_until
+from tests.imagefs.tools import MIB, attempt, field, mode, run, some_bytes, status
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,21 @@ def test_ln_s_registers_an_image(image: Path, data: bytes) -> None:
     assert field(image, "size") == str(len(data))
     assert field(image, "disk_format") == "raw"
     assert field(image, "stores") == "web"
+
+
+def test_reading_all_of_it_records_digests(
+    mount: Daemon, web: tuple[str, Path], tmp_path: Path
+) -> None:
+    """Unverified until then; as the kernel reads it, ahead and by several requests at once."""
+    data = some_bytes(13 * MIB + 5)
+    (web[1] / "large.img").write_bytes(data)
+    path = mount.path / "web" / "large"
+    run("ln", "-s", f"{web[0]}/large.img", path)
+    assert (field(path, "verified"), field(path, "os_hash_value")) == ("false", "")
+    run("cp", path, tmp_path / "copied")
+    assert (tmp_path / "copied").read_bytes() == data
+    wait_until(lambda: field(path, "verified") == "true", "its digests are recorded")
+    assert field(path, "os_hash_value") == hashlib.sha256(data).hexdigest()
 
 
 def test_it_is_replicated_to_a_file_store(
