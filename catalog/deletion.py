@@ -7,7 +7,7 @@ nothing refers to.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +21,7 @@ from catalog.notice import Notice
 from catalog.paging import all_images
 from catalog.process import is_gone, this_process
 from catalog.repository.images import ImageFilter
-from catalog.status import IN_PROGRESS, Status
+from catalog.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.stores.base import Capability, Store
 
 LEASE_TIME = timedelta(minutes=10)
@@ -137,28 +137,58 @@ def recover_if_dead(catalog: Catalog, image: Image) -> None:
     with catalog.read() as repository:
         record = repository.upload(image.number)
     if record is not None and is_gone(record.process):
-        recover(catalog)
+        _give_up(catalog, record, _is_gone(record))
 
 
 def recover(catalog: Catalog) -> list[Image]:
     """Clean up after processes of this host that died; return the images it killed.
 
     What they were uploading becomes `killed` with the reason, what they had staged is
-    removed, copies they were making are dropped.  Committed data is never touched.
+    removed, copies they were making are dropped, unless whoever copies again can go on
+    with them; those stay for a day.  Committed data is never touched.
     """
+    return _recover(catalog, lambda record: not _can_go_on(catalog, record))
+
+
+def give_up_dead(catalog: Catalog) -> list[Image]:
+    """As `recover`; nothing is left to go on with."""
+    return _recover(catalog, lambda _record: True)
+
+
+def _recover(catalog: Catalog, is_lost: Callable[[UploadRecord], bool]) -> list[Image]:
     with catalog.read() as repository:
         records = repository.uploads()
         holders = repository.lease_holders()
     killed = []
     for record in records:
-        if is_gone(record.process):
-            who = f"pid {record.process.pid} on {record.process.host}"
-            killed += _give_up(catalog, record, f"the process that uploaded it ({who}) is gone")
+        if is_gone(record.process) and is_lost(record):
+            killed += _give_up(catalog, record, _is_gone(record))
     for process, _heartbeat_at in holders:
         if is_gone(process):
             catalog.drop_leases(process)
     finish_deletions(catalog)
     return killed
+
+
+def _is_gone(record: UploadRecord) -> str:
+    who = f"pid {record.process.pid} on {record.process.host}"
+    return f"the process that uploaded it ({who}) is gone"
+
+
+def _can_go_on(catalog: Catalog, record: UploadRecord) -> bool:
+    """Whether it is a copy that another process can go on with; that is told."""
+    with catalog.read() as repository:
+        image = repository.image(record.image)
+        locations = repository.locations_of(record.image)
+    if image.status not in HAS_DATA or now() - record.heartbeat_at > ABANDONED_AFTER:
+        return False
+    for location in locations:
+        store = catalog.stores.get(location.store)
+        is_pending = location.state is LocationState.PENDING and store is not None
+        if is_pending and Capability.RESUME in catalog.store(location.store).capabilities:
+            Notice(catalog, image, location.store).fail("it was cut off, and goes on if repeated")
+            return True
+    return False
 
 
 def _give_up(catalog: Catalog, record: UploadRecord, reason: str) -> list[Image]:

@@ -20,7 +20,7 @@ from catalog.deletion import (
     ABANDONED_AFTER,
     finish_deletions,
     give_up_abandoned,
-    recover,
+    give_up_dead,
 )
 from catalog.errors import CatalogError, CatalogUnavailable, NotFound, StoreUnavailable
 from catalog.finding import Finding, FindingKind, mend
@@ -69,7 +69,7 @@ def _dead_uploads(catalog: Catalog, repair: bool) -> Iterator[Finding]:
         dead = [record for record in repository.uploads() if _is_dead_upload(record)]
         images = [repository.image(record.image) for record in dead]
     if dead and repair:
-        recover(catalog)
+        give_up_dead(catalog)
         give_up_abandoned(catalog)
     with catalog.read() as repository:
         remaining = {record.image for record in repository.uploads()}

@@ -28,8 +28,12 @@ _AHEAD = 4
 _log = logging.getLogger(__name__)
 
 
-def read_intact(catalog: Catalog, image: Image) -> Generator[bytes | memoryview, None, None]:
-    """All of an image's bytes, in order; a bad chunk of one copy comes from another.
+def read_intact(
+    catalog: Catalog, image: Image, start: int = 0
+) -> Generator[bytes | memoryview, None, None]:
+    """An image's bytes from `start` on, in order; a bad chunk of one copy comes from another.
+
+    `start` is where a chunk begins, or the end; 0 for an image without digests.
 
     A copy that has one is marked.  An image without digests is read as it is.  Raises
     DataDamaged if no copy has a chunk as it should be, StoreUnavailable if none answers.
@@ -52,15 +56,15 @@ def read_intact(catalog: Catalog, image: Image) -> Generator[bytes | memoryview,
 
     source = Copies(image.name, chunks, locate, report)
     try:
-        yield from _fetch(source, chunks)
+        yield from _fetch(source, chunks, -(-start // digests.chunk_size))
     finally:
         source.close()
 
 
-def _fetch(source: Copies, chunks: Chunks) -> Iterator[memoryview]:
-    """Every chunk, with some requests ahead of the one that is waited for."""
+def _fetch(source: Copies, chunks: Chunks, begin: int) -> Iterator[memoryview]:
+    """Every chunk from `begin` on, with some requests ahead of the one that is waited for."""
     step = max(1, _RUN // chunks.digests.chunk_size)
-    firsts = iter(range(0, chunks.count, step))
+    firsts = iter(range(begin, chunks.count, step))
     flying: deque[Future[list[memoryview]]] = deque()
 
     def run(first: int) -> list[memoryview]:

@@ -14,6 +14,7 @@ from contextlib import closing, suppress
 
 from catalog import rules
 from catalog.access import Principal
+from catalog.cache.chunks import Chunks
 from catalog.catalog import Catalog
 from catalog.damage import complete_locations
 from catalog.deletion import delete_data, delete_detached, recover_if_dead
@@ -31,11 +32,11 @@ from catalog.image import (
 )
 from catalog.intact import read_intact
 from catalog.notice import Notice
-from catalog.process import this_process
+from catalog.process import is_gone, this_process
 from catalog.repository import Repository
 from catalog.repository import copies as rows
 from catalog.status import HAS_DATA
-from catalog.stores.base import Capability, Reaching, Store
+from catalog.stores.base import Capability, DataWriter, Reaching, Resuming, Store
 
 _log = logging.getLogger(__name__)
 
@@ -115,15 +116,29 @@ def transfer(
         else:
             progress(image.size)
             return url
-    writer = target.writer(key, image.size)
+    writer, have = _writer(catalog, image, target, key)
     try:
-        with closing(read_intact(catalog, image)) as blocks:
+        if have:
+            progress(have)
+        with closing(read_intact(catalog, image, have)) as blocks:
             for data in blocks:
                 writer.write(data)
                 progress(len(data))
         return writer.commit()
     finally:
         writer.cancel()
+
+
+def _writer(catalog: Catalog, image: Image, target: Store, key: str) -> tuple[DataWriter, int]:
+    """A writer, and how many bytes it has already from one that died."""
+    with catalog.read() as repository:
+        digests = repository.chunk_digests(image.number)
+    can_go_on = Capability.RESUME in target.capabilities and isinstance(target, Resuming)
+    if digests is None or not can_go_on:
+        return target.writer(key, image.size), 0
+    assert isinstance(target, Resuming)
+    chunks = Chunks(image.id, image.size, digests)
+    return target.resume(key, image.size, digests.chunk_size, chunks.is_good)
 
 
 def same_place(catalog: Catalog, entry: Entry, store: str) -> Place:
@@ -189,13 +204,14 @@ def _is_whole(target: Store, location: Location, image: Image) -> bool:
 
 def _begin(catalog: Catalog, image: Image, target: Store) -> Location:
     """Note a copy that is about to be made, under the row an earlier one may have left."""
-    recover_if_dead(catalog, image)
     left = _take_over(catalog, image, target.name)
     if left is None:
+        recover_if_dead(catalog, image)
         return catalog.start_copy(image.number, target.name, this_process())
     try:
-        # What its writer has left, and data that never got its entry.
-        target.delete(target.url_of(image.id))
+        if Capability.RESUME not in target.capabilities:
+            # What its writer has left, and data that never got its entry.
+            target.delete(target.url_of(image.id))
     except BaseException:
         _forget_work(catalog, image.number)
         raise
@@ -203,11 +219,12 @@ def _begin(catalog: Catalog, image: Image, target: Store) -> Location:
 
 
 def _take_over(catalog: Catalog, image: Image, store: str) -> Location | None:
-    """The row of a copy to that store that was given up and could not be removed, now ours."""
+    """The row of a copy to that store whose process died or gave it up, now ours."""
     at = now()
     with catalog.write() as repository:
-        has_data = repository.image(image.number).status in HAS_DATA
-        if not has_data or repository.upload(image.number) is not None:
+        record = repository.upload(image.number)
+        is_worked_on = record is not None and not is_gone(record.process)
+        if is_worked_on or repository.image(image.number).status not in HAS_DATA:
             return None
         for location in repository.locations_of(image.number):
             if location.store == store and location.state is LocationState.PENDING:

@@ -15,7 +15,7 @@ are bytes; ranges are half-open, `[offset, offset + size)`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Flag, auto
 from pathlib import Path
@@ -39,6 +39,8 @@ class Capability(Flag):
     """`staging_folder` is on the store's own file system, so that commit is a rename."""
     LISTING = auto()
     """`keys` lists everything stored, for fsck."""
+    RESUME = auto()
+    """The store is Resuming."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +208,24 @@ class Reaching(Protocol):
 
     def reaches(self, url: str) -> bool:
         """Whether `copy` may be tried with it: it can still be refused.  Asks nobody."""
+
+
+IsGood = Callable[[int, bytes], bool]
+"""Whether these are the bytes of the chunk of that number."""
+
+
+@runtime_checkable
+class Resuming(Protocol):
+    """A store with RESUME: what a writer that died has stored of an object is not lost."""
+
+    def resume(self, key: str, size: int, step: int, is_good: IsGood) -> tuple[DataWriter, int]:
+        """As `writer`, to go on with what one of this key that died has left, if anything.
+
+        Returns with the writer how many bytes it has: whole chunks of `step` bytes, or
+        all, each of which `is_good`.  The bytes behind them are to be written; MUST NOT
+        believe any other it has without comparing.  MUST remove what it does not use.
+        Raises as `writer`.
+        """
 
 
 class NothingToMake:

@@ -21,7 +21,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, PositiveFloat, field_validator, model_validator
 
 from catalog.errors import CatalogError, InvalidName, NotFound, StoreUnavailable
-from catalog.stores.base import Capability, LeavesNothing, Stat, Usage
+from catalog.stores.base import Capability, IsGood, LeavesNothing, Stat, Usage
 from catalog.stores.file_reader import FilesystemReader, etag_of
 from catalog.stores.marked_folder import MarkedFolder, os_errors
 from catalog.stores.policy.settings import PolicySettings
@@ -70,7 +70,13 @@ class FilesystemStoreSettings(BaseModel):
 class FilesystemStore(LeavesNothing):
     """A folder of one local or shared file system."""
 
-    capabilities = Capability.WRITE | Capability.COPY | Capability.STAGING | Capability.LISTING
+    capabilities = (
+        Capability.WRITE
+        | Capability.COPY
+        | Capability.STAGING
+        | Capability.LISTING
+        | Capability.RESUME
+    )
 
     def __init__(self, name: str, settings: FilesystemStoreSettings) -> None:
         self.name = name
@@ -115,6 +121,23 @@ class FilesystemStore(LeavesNothing):
         """
         return FilesystemWriter(self._folder, key, self.url_of(key))
 
+    def resume(
+        self, key: str, size: int, step: int, is_good: IsGood
+    ) -> tuple[FilesystemWriter, int]:
+        """Go on with the longest file that a writer of this key has left in `.staging`.
+
+        It is read back as far as it is good.  Raises as `writer`.
+        """
+        url = self.url_of(key)
+        with self._folder.opened() as folder, os_errors(url):
+            left = _left_by(self._folder.path, key)
+            left.sort(key=lambda name: os.stat(name, dir_fd=folder).st_size)
+            *others, longest = left or [""]
+            for name in others:
+                os.unlink(name, dir_fd=folder)
+        writer = FilesystemWriter(self._folder, key, url, longest)
+        return writer, writer.keep(step, is_good) if longest else 0
+
     def delete(self, url: str) -> None:
         """Remove the object durably, and what writers of it that died have left.
 
@@ -124,10 +147,9 @@ class FilesystemStore(LeavesNothing):
         with self._folder.opened() as folder, os_errors(url):
             with suppress(FileNotFoundError):
                 os.unlink(key, dir_fd=folder)
-            with suppress(FileNotFoundError):
-                for name in os.listdir(self._folder.path / STAGING):
-                    if name.rpartition(".")[0] == key:
-                        os.unlink(f"{STAGING}/{name}", dir_fd=folder)
+            for name in _left_by(self._folder.path, key):
+                with suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=folder)
             os.fsync(folder)
 
     def copy(self, url: str, key: str) -> str:
@@ -197,19 +219,31 @@ class FilesystemStore(LeavesNothing):
 class FilesystemWriter:
     """A file in `.staging` that a rename makes an object."""
 
-    def __init__(self, folder: MarkedFolder, key: str, url: str) -> None:
+    def __init__(self, folder: MarkedFolder, key: str, url: str, left: str = "") -> None:
+        """`left` is what another has left in `.staging`, relative to the folder."""
         self._folder = folder
         self._key = key
         self._url = url
-        self._unfinished = f"{STAGING}/{key}.{secrets.token_hex(8)}"
+        self._unfinished = left or f"{STAGING}/{key}.{secrets.token_hex(8)}"
         """What commit renames, relative to the folder."""
         self._is_staged = False
         """Whether that is a staged file taken over, which only a commit may move."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags |= 0 if left else os.O_CREAT | os.O_EXCL
         with folder.opened() as opened:
             _make_private(STAGING, opened)
             with os_errors(url):
                 self._fd = os.open(self._unfinished, flags, 0o600, dir_fd=opened)
+
+    def keep(self, step: int, is_good: IsGood) -> int:
+        """Cut what was left behind its last good chunk; return how long it is then."""
+        kept = 0
+        with os_errors(self._url):
+            while (data := os.pread(self._fd, step, kept)) and is_good(kept // step, data):
+                kept += len(data)
+            os.ftruncate(self._fd, kept)
+            os.lseek(self._fd, kept, os.SEEK_SET)
+        return kept
 
     def write(self, data: bytes | memoryview) -> None:
         """Append `data`.  Raises StoreFull, ImageTooLarge, StoreUnavailable."""
@@ -279,6 +313,15 @@ class FilesystemWriter:
         with self._folder.opened() as folder, os_errors(self._url):
             same_file_system = os.fstat(fd).st_dev == os.fstat(folder).st_dev
         return same_file_system and staged.parent == self._folder.path / STAGING
+
+
+def _left_by(folder: Path, key: str) -> list[str]:
+    """What writers of a key have in `.staging`, relative to the store's folder."""
+    try:
+        names = os.listdir(folder / STAGING)
+    except FileNotFoundError:
+        return []
+    return [f"{STAGING}/{name}" for name in names if name.rpartition(".")[0] == key]
 
 
 def _make_private(name: str, folder: int) -> None:

@@ -22,7 +22,7 @@ from itertools import islice
 from pathlib import Path
 
 from catalog.errors import StoreUnavailable
-from catalog.stores.base import Capability, LeavesNothing, Stat, Store, Usage
+from catalog.stores.base import Capability, IsGood, LeavesNothing, Stat, Store, Usage
 from catalog.stores.file_reader import FilesystemReader
 from catalog.stores.filesystem import (
     FilesystemStore,
@@ -75,6 +75,14 @@ class PatientStore(LeavesNothing):
     def writer(self, key: str, size: int | None = None) -> PatientWriter:
         writer = self._patience.run(lambda: self._store.writer(key, size), late=_cancel)
         return PatientWriter(writer, self._patience, key)
+
+    def resume(self, key: str, size: int, step: int, is_good: IsGood) -> tuple[PatientWriter, int]:
+        writer, have = self._patience.run(
+            lambda: self._store.resume(key, size, step, is_good),
+            size,
+            late=lambda made: _cancel(made[0] if made else None),
+        )
+        return PatientWriter(writer, self._patience, key), have
 
     def delete(self, url: str) -> None:
         self._patience.run(lambda: self._store.delete(url))

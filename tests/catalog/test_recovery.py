@@ -13,7 +13,7 @@ import pytest
 
 from catalog.bootstrap import make_catalog, open_catalog
 from catalog.catalog import Catalog
-from catalog.deletion import recover
+from catalog.deletion import give_up_dead, recover
 from catalog.fsck import fsck
 from catalog.image import LocationState, Process, UploadRecord, now
 from catalog.process import is_gone, start_time, this_process
@@ -22,6 +22,7 @@ from catalog.vfs import Vfs
 from tests.catalog.actions import (
     begin,
     image_at,
+    keys_in,
     link,
     names_in,
     put,
@@ -119,14 +120,23 @@ def test_a_killed_reopen_is_killed(kill: Kill, vfs: Vfs, tmp_path: Path) -> None
         "vfs.catalog.finish_copy = stop; rename(vfs, '/file/a', '/other/b')",
     ],
 )
-def test_a_killed_copy_is_dropped(kill: Kill, vfs: Vfs, tmp_path: Path, then: str) -> None:
-    """The image stays active with what it had, and can be copied again."""
+@pytest.mark.parametrize("is_repeated", [True, False])
+def test_a_killed_copy_is_no_entry(
+    kill: Kill, vfs: Vfs, tmp_path: Path, then: str, is_repeated: bool
+) -> None:
+    """The image stays active with what it had, and can be copied again, or never."""
     put(vfs, "/file/a", b"data" * 1000)
     kill(f"number = image_at(vfs, '/file/a').number; {then}")
     assert recover(vfs.catalog) == []
     assert read(vfs, "/file/a") == b"data" * 1000
+    assert names_in(vfs, "/other") == set()
+    if is_repeated:
+        link(vfs, "/file/a", "/other/a")
+        assert read(vfs, "/other/a") == b"data" * 1000
+    else:
+        give_up_dead(vfs.catalog)
+        assert keys_in(vfs, "other") == set()
     check_clean(vfs.catalog, tmp_path)
-    link(vfs, "/file/a", "/other/a")
 
 
 def test_a_killed_move_is_finished(kill: Kill, vfs: Vfs, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from catalog.access import ADMIN
-from catalog.deletion import recover
+from catalog.deletion import give_up_dead, recover
 from catalog.fsck import fsck
 from catalog.image import CHUNK_SIZE, Entry, LocationState
 from catalog.repair import verify_and_repair
@@ -46,7 +46,8 @@ def kill_somewhere(path: Path, seed: int, *, repairing: bool) -> None:
 def test_killed_at_any_moment(vfs: Vfs, tmp_path: Path, then: str) -> None:
     """Every entry has its whole data or is marked, and what is left over has a record.
 
-    After a recovery, or simply the next copy to that store, nothing of it is left.
+    After the next copy to that store, which goes on with it, or when it is given up,
+    nothing of it is left.
     """
     image = put(vfs, "/file/a", DATA)
     for seed in range(MOMENTS):
@@ -56,9 +57,11 @@ def test_killed_at_any_moment(vfs: Vfs, tmp_path: Path, then: str) -> None:
         found = list(verify_and_repair(vfs.catalog, image, ADMIN))
         assert found
         assert all(one.verdict in (Verdict.INTACT, Verdict.REPAIRED) for one in found)
+        recover(vfs.catalog)
         if then == "gone on with":
             go_on(vfs)
-        recover(vfs.catalog)
+        else:
+            give_up_dead(vfs.catalog)
         check_clean(vfs, tmp_path)
 
 

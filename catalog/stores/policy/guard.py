@@ -14,7 +14,17 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from catalog.stores.base import Data, DataReader, DataWriter, Reaching, Stat, Store, Usage
+from catalog.stores.base import (
+    Data,
+    DataReader,
+    DataWriter,
+    IsGood,
+    Reaching,
+    Resuming,
+    Stat,
+    Store,
+    Usage,
+)
 from catalog.stores.marked_folder import os_errors
 
 Result = TypeVar("Result")
@@ -81,6 +91,14 @@ class GuardedStore:
     def writer(self, key: str, size: int | None = None) -> DataWriter:
         writer = self._run(Operation.WRITER, key, lambda: self._store.writer(key, size))
         return GuardedWriter(writer, self._guard, self.name, key)
+
+    def resume(self, key: str, size: int, step: int, is_good: IsGood) -> tuple[DataWriter, int]:
+        store = self._store
+        assert isinstance(store, Resuming)
+        writer, have = self._run(
+            Operation.WRITER, key, lambda: store.resume(key, size, step, is_good)
+        )
+        return GuardedWriter(writer, self._guard, self.name, key), have
 
     def delete(self, url: str) -> None:
         self._run(Operation.DELETE, url, lambda: self._store.delete(url))

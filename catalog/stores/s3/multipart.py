@@ -54,6 +54,19 @@ class Upload:
     initiated: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A part that the server has."""
+
+    etag: str
+    size: int
+
+    def has(self, data: bytes | bytearray) -> bool:
+        """Whether it is these bytes.  An ETag that is no MD5 tells nothing."""
+        digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        return (self.size, self.etag.strip('"')) == (len(data), digest)
+
+
 class Multipart:
     """The requests."""
 
@@ -132,6 +145,22 @@ class Multipart:
             query["key-marker"] = _text(self._url, page, "NextKeyMarker")
             query["upload-id-marker"] = _text(self._url, page, "NextUploadIdMarker")
 
+    def parts(self, key: str, upload: str) -> dict[int, Stored]:
+        """What the server has of an upload, by number."""
+        query, subject = {"uploadId": upload, "max-parts": str(_PAGE)}, self._url + key
+        stored: dict[int, Stored] = {}
+        while True:
+            answer = self._requests.send("GET", key, query, subject=subject)
+            page = _parse(subject, answer.text)
+            for part in page.iterfind("{*}Part"):
+                number, etag, size = (
+                    _text(subject, part, name) for name in ("PartNumber", "ETag", "Size")
+                )
+                stored[int(number)] = Stored(etag, int(size))
+            if page.findtext("{*}IsTruncated") != "true":
+                return stored
+            query["part-number-marker"] = _text(subject, page, "NextPartNumberMarker")
+
     def _upload(self, found: Element) -> Upload:
         key, upload, initiated = (
             _text(self._url, found, name) for name in ("Key", "UploadId", "Initiated")
@@ -148,10 +177,10 @@ class Multipart:
 class PartsInFlight:
     """One upload whose parts are made by threads, a few at once.  Used by one thread."""
 
-    def __init__(self, multipart: Multipart, key: str, at_once: int) -> None:
-        """Begin the upload."""
+    def __init__(self, multipart: Multipart, key: str, at_once: int, upload: str = "") -> None:
+        """Begin the upload, or go on with one."""
         self.key = key
-        self.id = multipart.create(key)
+        self.id = upload or multipart.create(key)
         self._multipart = multipart
         self._room = BoundedSemaphore(at_once)
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="s3-part")

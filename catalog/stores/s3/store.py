@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from catalog.errors import CatalogError, DataChanged, InvalidName, InvalidValue, StoreUnavailable
-from catalog.stores.base import Capability, Data, NothingToMake, Stat, Usage
+from catalog.stores.base import Capability, Data, IsGood, NothingToMake, Stat, Usage
 from catalog.stores.s3.location import S3Location
 from catalog.stores.s3.multipart import Multipart, PartsInFlight
 from catalog.stores.s3.objects import S3Objects
@@ -42,7 +42,7 @@ _COPIES_AT_ONCE = 4
 class S3Store(NothingToMake):
     """Objects of one bucket."""
 
-    capabilities = Capability.WRITE | Capability.COPY | Capability.LISTING
+    capabilities = Capability.WRITE | Capability.COPY | Capability.LISTING | Capability.RESUME
 
     def __init__(
         self,
@@ -81,6 +81,21 @@ class S3Store(NothingToMake):
         """Start storing an object.  Raises InvalidName."""
         url = self.url_of(key)
         return S3Writer(self._objects, self._multipart, self._root + key, url, size)
+
+    def resume(self, key: str, size: int, _step: int, _is_good: IsGood) -> tuple[S3Writer, int]:
+        """Go on with the newest upload of this key, and abort the others.
+
+        Parts cannot be read: all bytes are to be written again, and those of which the
+        server has the MD5 are not sent.  Raises InvalidName, StoreUnavailable.
+        """
+        writer, path = self.writer(key, size), self._root + key
+        left = [upload for upload in self._multipart.uploads(path) if upload.key == path]
+        left.sort(key=lambda upload: upload.initiated)
+        for upload in left[:-1]:
+            self._multipart.abort(path, upload.id)
+        if left:
+            writer.go_on(left[-1].id)
+        return writer, 0
 
     def delete(self, url: str) -> None:
         """Remove the object, and abort what writers of it that died have begun.

@@ -16,7 +16,7 @@ from pathlib import Path
 from catalog.errors import CatalogError, NotFound, StoreUnavailable
 from catalog.stores.base import Stat
 from catalog.stores.marked_folder import os_errors
-from catalog.stores.s3.multipart import Multipart, PartsInFlight
+from catalog.stores.s3.multipart import Multipart, PartsInFlight, Stored
 from catalog.stores.s3.objects import S3Objects
 from catalog.stores.s3.requests import BLOCK, Body
 
@@ -51,7 +51,15 @@ class S3Writer:
         self._size = 0
         self._buffer = bytearray()
         self._parts: PartsInFlight | None = None
+        self._stored: dict[int, Stored] = {}
+        """Parts another writer of the same size has left; they are not sent again."""
+        self._next = 1
         self._fd = -1
+
+    def go_on(self, upload: str) -> None:
+        """Go on with an upload: what is written is compared with its parts."""
+        self._stored = self._multipart.parts(self._key, upload)
+        self._parts = PartsInFlight(self._multipart, self._key, self._at_once, upload)
 
     def write(self, data: bytes | memoryview) -> None:
         """Append `data`; raises also what an earlier part has failed with."""
@@ -108,10 +116,19 @@ class S3Writer:
             self._fd = -1
 
     def _send_buffer(self) -> None:
-        at_once = max(1, min(_AT_ONCE, _BUFFERED_MAX // self._part_size - 1))
-        parts = self._parts or self._begin(at_once)
-        body, self._buffer = Body.of(self._buffer), bytearray()
-        parts.add(partial(self._multipart.put_part, self._key, parts.id, body=body))
+        parts = self._parts or self._begin(self._at_once)
+        data, self._buffer = self._buffer, bytearray()
+        stored = self._stored.get(self._next)
+        self._next += 1
+        if stored is not None and stored.has(data):
+            parts.add(lambda number: stored.etag)
+        else:
+            put = partial(self._multipart.put_part, self._key, parts.id)
+            parts.add(partial(put, body=Body.of(data)))
+
+    @property
+    def _at_once(self) -> int:
+        return max(1, min(_AT_ONCE, _BUFFERED_MAX // self._part_size - 1))
 
     def _begin(self, at_once: int) -> PartsInFlight:
         self._parts = PartsInFlight(self._multipart, self._key, at_once)
