@@ -18,6 +18,9 @@ from tests.catalog.actions import some_bytes
 from tests.servers.ceph import S3, Ceph, ceph, radosgw
 from tests.servers.swift import Swift, swift
 
+# The contract's assertions explain themselves as those of a test file do.
+pytest.register_assert_rewrite("tests.catalog.stores.contract")
+
 # Started in the background of a shell, SIGINT would be ignored, by all we start as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

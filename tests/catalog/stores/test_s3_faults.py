@@ -37,13 +37,6 @@ def account(swift_server: Swift, tmp_path_factory: pytest.TempPathFactory) -> Ac
 
 
 @pytest.fixture
-def between(swift_server: Swift) -> Iterator[Proxy]:
-    """The proxy."""
-    with proxy(swift_server.port) as found:
-        yield found
-
-
-@pytest.fixture
 def store(account: Account, between: Proxy) -> Iterator[S3Store]:
     """A store that is not patient."""
     settings = account.by_way_of(between.url).settings(timeout=1, policy={"attempts": 3})

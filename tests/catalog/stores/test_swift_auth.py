@@ -20,7 +20,7 @@ from catalog.stores.swift.store import SwiftStore
 from tests.catalog.stores.contract import DATA, put_by_writer, read_all
 from tests.catalog.stores.swift_account import container_of, settings, swift_store
 from tests.servers.keystone import Keystone, keystone
-from tests.servers.proxy import Fault, Proxy, Request, proxy
+from tests.servers.proxy import Fault, Proxy, Request
 from tests.servers.swift import Swift, swift
 
 
@@ -28,21 +28,6 @@ from tests.servers.swift import Swift, swift
 def store(swift_server: Swift, tmp_path: Path) -> Iterator[SwiftStore]:
     """A store of small segments."""
     with swift_store(swift_server, tmp_path) as store:
-        yield store
-
-
-@pytest.fixture
-def between(swift_server: Swift) -> Iterator[Proxy]:
-    """A proxy before Swift."""
-    with proxy(swift_server.port) as running:
-        yield running
-
-
-@pytest.fixture
-def behind(between: Proxy, swift_server: Swift, tmp_path: Path) -> Iterator[SwiftStore]:
-    """A store that reaches Swift through the proxy, and waits a second for it."""
-    url = f"{between.url}/auth/v1.0"
-    with swift_store(swift_server, tmp_path, auth_url=url, timeout=2) as store:
         yield store
 
 

@@ -36,21 +36,6 @@ def account(swift_server: Swift) -> Account:
     return Account(swift_server)
 
 
-@pytest.fixture
-def between(swift_server: Swift) -> Iterator[Proxy]:
-    """A proxy before Swift."""
-    with proxy(swift_server.port) as running:
-        yield running
-
-
-@pytest.fixture
-def behind(between: Proxy, swift_server: Swift, tmp_path: Path) -> Iterator[SwiftStore]:
-    """A store that reaches Swift through the proxy, and waits a second for it."""
-    url = f"{between.url}/auth/v1.0"
-    with swift_store(swift_server, tmp_path, auth_url=url, timeout=2) as store:
-        yield store
-
-
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
