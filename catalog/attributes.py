@@ -89,8 +89,8 @@ def _may_expect(image: Image, field: Field) -> bool:
 
 
 def _present(repository: Repository, image: Image, field: Field) -> str | None:
-    stores = sorted(place.store for place in repository.locations_of(image.number))
-    details = Details(image, {}, repository.tags(image.number), tuple(stores))
+    stores = repository.stores_of(image.number)
+    details = Details(image, {}, repository.tags(image.number), stores)
     return field.render(details)
 
 

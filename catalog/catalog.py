@@ -140,7 +140,7 @@ class Catalog:
                 repository.image(number),
                 repository.properties(number),
                 repository.tags(number),
-                tuple(sorted(place.store for place in repository.locations_of(number))),
+                repository.stores_of(number),
             )
 
     def properties_of(self, numbers: Collection[int]) -> dict[int, dict[str, str]]:

@@ -112,6 +112,11 @@ class Location:
     trashed_from: int | None
     """In the trash: the folder the entry was removed from."""
 
+    @property
+    def is_told(self) -> bool:
+        """Whether the image's `stores` tell of it: an entry, or a complete copy without a name."""
+        return self.folder is not None or self.state is LocationState.ACTIVE
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:

@@ -376,7 +376,6 @@ class Uploads:
                 fd = _create(staged)
                 _copy_data(self._catalog, number, fd)
                 dropped = self._catalog.reopen_upload(number, this_process(), str(staged))
-                delete_detached(self._catalog, dropped)
             except (OSError, CatalogError) as error:
                 if fd >= 0:
                     os.close(fd)
@@ -384,7 +383,9 @@ class Uploads:
                 if isinstance(error, CatalogError):
                     raise
                 raise StoreUnavailable(image.name, f"staging failed: {error}") from error
-            return self._add(image, store, staged, fd)
+            upload = self._add(image, store, staged, fd)
+        delete_detached(self._catalog, dropped)
+        return upload
 
     def _image_and_store(self, number: int) -> tuple[Image, Store]:
         with self._catalog.read() as repository:

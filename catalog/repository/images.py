@@ -7,12 +7,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Connection, Select, bindparam, delete, exists, func, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Select,
+    bindparam,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 
 from catalog.errors import InvalidTransition, NotFound
 from catalog.fields import Details
 from catalog.hashing import new_hash
-from catalog.image import ChangeKind, ChunkDigests, Image, Visibility, now
+from catalog.image import ChangeKind, ChunkDigests, Image, LocationState, Visibility, now
 from catalog.models import chunk_digests, images, locations, properties, tags
 from catalog.repository.rows import Rows
 from catalog.status import Status, sources_of
@@ -184,7 +196,9 @@ class ImageRows(Rows):
         """All there is to tell of several images, in four statements."""
         custom = self.properties_of(numbers)
         found_tags = self._gather(tags.c.image, tags.c.tag, numbers)
-        stores = self._gather(locations.c.image, locations.c.store, numbers)
+        # As `Location.is_told` has it.
+        is_told = or_(locations.c.folder.is_not(None), locations.c.state == LocationState.ACTIVE)
+        stores = self._gather(locations.c.image, locations.c.store, numbers, is_told)
         return {
             row.number: Details(
                 make_image(row),
@@ -196,11 +210,17 @@ class ImageRows(Rows):
         }
 
     def _gather(
-        self, image: Column[Any], value: Column[Any], numbers: Collection[int]
+        self,
+        image: Column[Any],
+        value: Column[Any],
+        numbers: Collection[int],
+        condition: ColumnElement[bool] | None = None,
     ) -> dict[int, tuple[str, ...]]:
         """A column's values for each image, sorted."""
         found: dict[int, tuple[str, ...]] = {}
         statement = select(image, value).where(image.in_(numbers)).order_by(value)
+        if condition is not None:
+            statement = statement.where(condition)
         for number, each in self.connection.execute(statement):
             found[number] = (*found.get(number, ()), each)
         return found

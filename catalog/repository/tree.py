@@ -280,6 +280,10 @@ class TreeRows(Rows):
         rows = self.connection.execute(_LOCATIONS_OF, {"image": image})
         return [_make_location(row) for row in rows]
 
+    def stores_of(self, image: int) -> tuple[str, ...]:
+        """The stores that have a copy of the image, sorted; not those that are getting one."""
+        return tuple(sorted(each.store for each in self.locations_of(image) if each.is_told))
+
     def locations_in_state(self, state: LocationState) -> list[Location]:
         """Every location in that state."""
         statement = _LOCATION.where(locations.c.state == state)
@@ -345,6 +349,8 @@ class TreeRows(Rows):
         )
         if location.folder is not None and location.name is not None:
             self._touch_folder(location.folder, location.name)
+        else:
+            self.tell(ChangeKind.IMAGE, image=location.image)  # its `stores` have changed
 
     def drop_location(self, location: Location) -> None:
         """Remove a location's row, and its entry if it still is one."""

@@ -14,6 +14,7 @@ from catalog import replicate as replicate_module
 from catalog.access import ADMIN
 from catalog.catalog import Catalog
 from catalog.errors import Conflict
+from catalog.evacuate import evacuate
 from catalog.fsck import fsck
 from catalog.image import CHUNK_SIZE, Image, Process, UploadRecord, now
 from catalog.process import this_process
@@ -281,6 +282,28 @@ def test_the_last_name_takes_them_to_the_trash_and_away(vfs: Vfs) -> None:
     remove(vfs, "/file/.trash/a")
     assert (keys_in(vfs, "file"), keys_in(vfs, "other")) == (set(), set())
     assert list(fsck(vfs.catalog, repair=False)) == []
+
+
+def test_stores_tell_of_what_is_complete(vfs: Vfs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not of a copy that is being made or removed; each change is in the feed."""
+    image = put(vfs, "/file/a", DATA)
+    told: list[tuple[str, ...]] = []
+
+    def look(_self: Replicator, _size: int) -> None:
+        told.append(stores_of(vfs, image))
+        told.append(vfs.catalog.details_of([image.number])[image.number].stores)
+
+    want(vfs, image, "other")
+    monkeypatch.setattr(Replicator, "_check", look)
+    Replicator(vfs.catalog).work()
+    assert set(told) == {("file",)}
+    assert stores_of(vfs, image) == ("file", "other")
+    before = vfs.catalog.version()
+    list(evacuate(vfs.catalog, "other", "memory"))
+    changes = vfs.catalog.changes_between(before, vfs.catalog.version(), 10)
+    assert changes is not None
+    assert image.number in {change.image for change in changes}
+    assert stores_of(vfs, image) == ("file",)
 
 
 def test_a_rename_costs_them_nothing(vfs: Vfs) -> None:
