@@ -20,6 +20,7 @@ from catalog.damage import complete_locations
 from catalog.deletion import delete_data, delete_detached, recover_if_dead
 from catalog.errors import CatalogError, Conflict, NotAFolder, NotFound, StoreUnavailable
 from catalog.image import (
+    ChunkDigests,
     Entry,
     Folder,
     FolderKind,
@@ -131,14 +132,19 @@ def transfer(
 
 def _writer(catalog: Catalog, image: Image, target: Store, key: str) -> tuple[DataWriter, int]:
     """A writer, and how many bytes it has already from one that died."""
-    with catalog.read() as repository:
-        digests = repository.chunk_digests(image.number)
-    can_go_on = Capability.RESUME in target.capabilities and isinstance(target, Resuming)
-    if digests is None or not can_go_on:
+    digests = _digests_to_go_on(catalog, image, target)
+    if digests is None or not isinstance(target, Resuming):
         return target.writer(key, image.size), 0
-    assert isinstance(target, Resuming)
     chunks = Chunks(image.id, image.size, digests)
     return target.resume(key, image.size, digests.chunk_size, chunks.is_good)
+
+
+def _digests_to_go_on(catalog: Catalog, image: Image, target: Store) -> ChunkDigests | None:
+    """What tells how much is right of a copy that was cut off; None if it begins anew."""
+    if Capability.RESUME not in target.capabilities:
+        return None
+    with catalog.read() as repository:
+        return repository.chunk_digests(image.number)
 
 
 def same_place(catalog: Catalog, entry: Entry, store: str) -> Place:
@@ -209,7 +215,8 @@ def _begin(catalog: Catalog, image: Image, target: Store) -> Location:
         recover_if_dead(catalog, image)
         return catalog.start_copy(image.number, target.name, this_process())
     try:
-        if Capability.RESUME not in target.capabilities:
+        is_by_server = _on_server(catalog, image, target) is not None
+        if is_by_server or _digests_to_go_on(catalog, image, target) is None:
             # What its writer has left, and data that never got its entry.
             target.delete(target.url_of(image.id))
     except BaseException:

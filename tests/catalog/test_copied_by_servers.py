@@ -9,6 +9,9 @@ import pytest
 from pydantic import BaseModel
 
 from catalog.bootstrap import make_catalog
+from catalog.deletion import recover
+from catalog.image import Process
+from catalog.process import this_process
 from catalog.settings import Settings
 from catalog.vfs import Vfs
 from tests.catalog.actions import (
@@ -65,6 +68,23 @@ def test_links_and_moves(vfs: Vfs, monkeypatch: pytest.MonkeyPatch) -> None:
     assert names_in(vfs, "/here") == set()
     assert read(vfs, "/there/a") == DATA
     assert read(vfs, "/there/b") == DATA[::-1]
+
+
+def test_what_a_killed_copy_has_left_is_removed(vfs: Vfs) -> None:
+    """Nothing can be gone on with where the server itself copies."""
+    image = put(vfs, "/here/a", DATA)
+    here = this_process()
+    dead = Process(here.host, here.boot, here.pid, here.started + 1)
+    vfs.catalog.start_copy(image.number, "there", dead)
+    there = vfs.catalog.store("there")
+    writer = there.writer(image.id)
+    writer.write(bytes(65 << 20))
+    writer.write(b"more than a part")
+    recover(vfs.catalog)
+    link(vfs, "/here/a", "/there/a")
+    assert list(there.leftovers(-60)) == []
+    assert read(vfs, "/there/a") == DATA
+    writer.cancel()
 
 
 def test_what_the_server_does_not_find_passes_through_this_host(vfs: Vfs) -> None:
