@@ -213,6 +213,15 @@ class StoreBusy(StoreUnavailable):
         self.retry_after = retry_after
 
 
+class StoreRefused(StoreUnavailable):
+    """The store's answer will not change by itself: no such bucket, not these credentials.
+
+    Neither asking again nor waiting helps; somebody has to change the settings or the server.
+    """
+
+    summary = "the store refuses"
+
+
 class DataChanged(StoreUnavailable):
     """The object is another than the one that was opened: reading on would mix the two."""
 

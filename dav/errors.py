@@ -45,6 +45,7 @@ STATUS: Mapping[type[CatalogError], HTTPStatus] = {
     errors.ImageKilled: _S.NOT_FOUND,
     errors.StoreUnavailable: _S.SERVICE_UNAVAILABLE,
     errors.StoreBusy: _S.SERVICE_UNAVAILABLE,
+    errors.StoreRefused: _S.SERVICE_UNAVAILABLE,
     errors.DataChanged: _S.SERVICE_UNAVAILABLE,
     errors.NotSupported: _S.FORBIDDEN,
     errors.CatalogUnavailable: _S.SERVICE_UNAVAILABLE,

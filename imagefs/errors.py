@@ -40,6 +40,7 @@ ERRNO: Mapping[type[CatalogError], int] = {
     errors.ImageKilled: errno.EIO,
     errors.StoreUnavailable: errno.EIO,
     errors.StoreBusy: errno.EIO,
+    errors.StoreRefused: errno.EIO,
     errors.DataChanged: errno.EIO,
     # What link(2) and symlink(2) answer where there are no such links.
     errors.NotSupported: errno.EPERM,

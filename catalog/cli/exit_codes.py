@@ -49,6 +49,8 @@ EXIT_CODES: Mapping[type[CatalogError], int] = {
     errors.ImageKilled: FAILURE,
     errors.StoreUnavailable: TRY_AGAIN,
     errors.StoreBusy: TRY_AGAIN,
+    # It would fail again: its settings or its server are to be changed first.
+    errors.StoreRefused: FAILURE,
     errors.DataChanged: TRY_AGAIN,
     errors.NotSupported: FAILURE,
     errors.CatalogUnavailable: TRY_AGAIN,

@@ -33,7 +33,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import NewConnectionError
 from urllib3.util.connection import create_connection
 
-from catalog.errors import Forbidden, StoreUnavailable
+from catalog.errors import Forbidden, StoreRefused, StoreUnavailable
+from catalog.stores.network import is_lasting
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -129,12 +130,14 @@ class AddressFilter:
     def addresses(self, host: str, port: int) -> list[str]:
         """The numeric addresses of a host, all of them permitted.
 
-        Raises Forbidden if any is not, StoreUnavailable if the name does not resolve.
+        Raises Forbidden if any is not, StoreRefused if there is no such name,
+        StoreUnavailable if it cannot be resolved now.
         """
         try:
             found = self._look_up(host, port)
         except (OSError, UnicodeError) as error:
-            raise StoreUnavailable(host, f"the name cannot be resolved: {error}") from error
+            kind = StoreRefused if is_lasting(error) else StoreUnavailable
+            raise kind(host, f"the name cannot be resolved: {error}") from error
         for address in found:
             if not self._permits(host, port, ip_address(address)):
                 raise Forbidden(

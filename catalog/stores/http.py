@@ -16,7 +16,7 @@ from requests import PreparedRequest, Request, RequestException, Response
 from urllib3.exceptions import HTTPError
 from urllib3.util import parse_url
 
-from catalog.errors import InvalidValue, NotSupported, ReadOnlyStore, StoreUnavailable
+from catalog.errors import InvalidValue, NotSupported, ReadOnlyStore, StoreRefused
 from catalog.stores.address_filter import AddressFilter, FilteredAdapter, Lookup, look_up
 from catalog.stores.base import Capability, DataWriter, LeavesNothing, NothingToMake, Stat, Usage
 from catalog.stores.glance_locations import DROPPED
@@ -24,7 +24,6 @@ from catalog.stores.http_answers import (
     body,
     conditions,
     etag_of,
-    http_errors,
     is_empty,
     other_range,
     part_of,
@@ -32,6 +31,7 @@ from catalog.stores.http_answers import (
     verify,
 )
 from catalog.stores.http_settings import HttpStoreSettings
+from catalog.stores.network import http_errors
 
 __all__ = ["HttpReader", "HttpStore", "HttpStoreSettings"]
 
@@ -59,7 +59,7 @@ class HttpStore(NothingToMake, LeavesNothing):
     def open(self, url: str) -> HttpReader:
         """Open an object to read.
 
-        Raises NotFound, StoreUnavailable (also of a server without ranged reads),
+        Raises NotFound, StoreUnavailable, StoreRefused (a server without ranged reads),
         Forbidden (address filter), InvalidValue (not a URL for this store).
         """
         found, answered = self._probe(url)
@@ -119,7 +119,7 @@ class HttpStore(NothingToMake, LeavesNothing):
                 return response
             response.close()
             at = _redirected(at, target)
-        raise StoreUnavailable(shown(url), f"redirects more than {_MAX_REDIRECTS} times")
+        raise StoreRefused(shown(url), f"redirects more than {_MAX_REDIRECTS} times")
 
     def body(self, url: str, response: Response, size: int) -> bytes:
         """Exactly `size` bytes of a response's body.  Raises StoreUnavailable."""
@@ -131,7 +131,7 @@ class HttpStore(NothingToMake, LeavesNothing):
         server = self._settings.server(str(request.url))
         request.headers.update(server.authorization())
         bundle = self._settings.ca_bundle
-        with http_errors(url):
+        with http_errors(shown(url)):
             return self._adapter.send(
                 request,
                 stream=True,
@@ -226,11 +226,11 @@ def _prepared(url: str, headers: Mapping[str, str]) -> PreparedRequest:
 
 
 def _redirected(url: str, target: str) -> str:
-    """Where a redirect leads.  Raises StoreUnavailable if that is nowhere, or not TLS any more."""
+    """Where a redirect leads.  Raises StoreRefused if that is nowhere, or not TLS any more."""
     try:
         found = urljoin(url, target)
     except ValueError as error:
-        raise StoreUnavailable(shown(url), f"redirects to {shown(target)!r}") from error
+        raise StoreRefused(shown(url), f"redirects to {shown(target)!r}") from error
     if url.lower().startswith("https:") and not found.lower().startswith("https:"):
-        raise StoreUnavailable(shown(url), f"redirects from https to {shown(found)}")
+        raise StoreRefused(shown(url), f"redirects from https to {shown(found)}")
     return found

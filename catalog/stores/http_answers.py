@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-from requests import RequestException, Response
-from urllib3.exceptions import HTTPError
+from requests import Response
 
-from catalog.errors import DataChanged, NotFound, StoreBusy, StoreUnavailable
+from catalog.errors import DataChanged, NotFound, StoreBusy, StoreRefused, StoreUnavailable
 from catalog.stores.base import Stat
+from catalog.stores.network import http_errors
 
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+)")
 
@@ -25,6 +23,8 @@ _SLOWEST = 64 << 10
 """Bytes a second: a server that sends less, however regularly, is given up."""
 
 _BLOCK = 1 << 20
+
+_IGNORES_RANGE = "the server ignores Range: it sent the whole object"
 
 
 def shown(url: str) -> str:
@@ -68,7 +68,7 @@ def part_of(url: str, response: Response) -> tuple[range, int]:
         raise _failure(url, response)
     encoding = response.headers.get("Content-Encoding", "identity")
     if encoding.lower() != "identity":
-        raise StoreUnavailable(shown(url), f"the server sent it with Content-Encoding {encoding}")
+        raise StoreRefused(shown(url), f"the server sent it with Content-Encoding {encoding}")
     found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if found is None or found[1] is None:
         raise other_range(url, response)
@@ -83,6 +83,9 @@ def verify(url: str, response: Response, wanted: range, opened: Stat) -> None:
     answered = response.headers.get("Content-Range", "")
     if response.status_code == 416 and _size_in(answered) not in (None, opened.size):
         raise DataChanged(shown(url))
+    if response.status_code == 200:
+        # It obeyed when the object was opened: perhaps one of several mirrors does not.
+        raise StoreUnavailable(shown(url), _IGNORES_RANGE)
     found, size = part_of(url, response)
     if Stat(size, etag_of(response)) != opened:
         raise DataChanged(shown(url))
@@ -107,7 +110,7 @@ def body(url: str, response: Response, size: int, patience: float) -> bytes:
     blocks: list[bytes] = []
     # One more than wanted: reads on to the end, so that the connection is reused.
     rest = size + 1
-    with http_errors(url):
+    with http_errors(shown(url)):
         while rest and (block := _some(response, min(rest, _BLOCK))):
             blocks.append(block)
             rest -= len(block)
@@ -118,18 +121,6 @@ def body(url: str, response: Response, size: int, patience: float) -> bytes:
         reason = f"the server sent {sent} bytes or more instead of {size}"
         raise StoreUnavailable(shown(url), reason)
     return blocks[0] if len(blocks) == 1 else b"".join(blocks)
-
-
-@contextmanager
-def http_errors(url: str) -> Iterator[None]:
-    """Turn what requests and urllib3 raise into StoreUnavailable with the inmost reason."""
-    try:
-        yield
-    except (RequestException, HTTPError, OSError) as error:
-        cause: BaseException = error
-        while (inner := cause.__cause__ or cause.__context__) is not None:
-            cause = inner
-        raise StoreUnavailable(shown(url), str(cause)) from error
 
 
 def _some(response: Response, size: int) -> bytes:
@@ -151,10 +142,10 @@ def _failure(url: str, response: Response) -> NotFound | StoreUnavailable:
     if status == 412:
         return DataChanged(subject)
     if status == 200:
-        reason = "the server ignores Range: it sent the whole object"
-        return StoreUnavailable(subject, reason)
+        return StoreRefused(subject, _IGNORES_RANGE)
     reason = f"the server answered {status} {response.reason}"
     if status in (429, 503):
         told = response.headers.get("Retry-After", "")
         return StoreBusy(subject, reason, float(told) if told.isdecimal() else None)
-    return StoreUnavailable(subject, reason)
+    kind = StoreRefused if status in (401, 403) else StoreUnavailable
+    return kind(subject, reason)

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from catalog.errors import StoreUnavailable
+from catalog.errors import StoreRefused
 from catalog.stores.address_filter import AllowedHost
 from catalog.stores.policy.settings import RemoteStoreSettings
 from catalog.stores.secret import SecretReference
@@ -65,7 +65,7 @@ class ServerSettings(BaseModel):
         if self.token is not None:
             token = self.token.read()
             if not token.isascii() or " " in token:
-                raise StoreUnavailable(str(self.token), "should hold a token")
+                raise StoreRefused(str(self.token), "should hold a token")
             return {"Authorization": f"Bearer {token}"}
         return {}
 

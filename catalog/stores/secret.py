@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from catalog.errors import StoreUnavailable
+from catalog.errors import StoreRefused, StoreUnavailable
 
 _MAX_SIZE = 65_536
 """Bytes: more than any token; less than a wrong file would cost."""
@@ -48,13 +48,15 @@ class SecretReference(BaseModel):
     def read(self) -> str:
         """The secret, without the newline that ends it.
 
-        Raises StoreUnavailable with what is wrong, never with the content.
+        Raises StoreRefused with what is wrong, never with the content; StoreUnavailable
+        while it is empty.
         """
         secret = self._content().removesuffix("\n").removesuffix("\r")
         if not secret:
+            # So is a file for a moment that is being written anew.
             raise StoreUnavailable(str(self), "holds no secret: it is empty")
         if not secret.isprintable():
-            raise StoreUnavailable(str(self), "should hold one line of text")
+            raise StoreRefused(str(self), "should hold one line of text")
         return secret
 
     def _content(self) -> str:
@@ -65,13 +67,13 @@ class SecretReference(BaseModel):
         try:
             return os.environ[str(self.env)]
         except KeyError:
-            raise StoreUnavailable(str(self), "is not set in the environment") from None
+            raise StoreRefused(str(self), "is not set in the environment") from None
 
     def _of_credential(self, name: str) -> str:
         folder = os.environ.get("CREDENTIALS_DIRECTORY")
         if folder is None:
             reason = "only a systemd service with LoadCredential= has credentials"
-            raise StoreUnavailable(str(self), reason)
+            raise StoreRefused(str(self), reason)
         # systemd guards the folder, and lets the service in by an ACL that looks like a group.
         return self._of_file(Path(folder, name), private=False)
 
@@ -82,16 +84,16 @@ class SecretReference(BaseModel):
                 self._refuse_unless_fit(file.fileno(), private)
                 return file.read(_MAX_SIZE).decode()
         except OSError as error:
-            raise StoreUnavailable(str(self), f"cannot be read: {error.strerror}") from error
+            raise StoreRefused(str(self), f"cannot be read: {error.strerror}") from error
         except UnicodeDecodeError:
             # Without its cause, which quotes the content.
-            raise StoreUnavailable(str(self), "should hold one line of text") from None
+            raise StoreRefused(str(self), "should hold one line of text") from None
 
     def _refuse_unless_fit(self, fd: int, private: bool) -> None:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode) or found.st_size > _MAX_SIZE:
-            raise StoreUnavailable(str(self), "is not a file with one secret in it")
+            raise StoreRefused(str(self), "is not a file with one secret in it")
         if private and found.st_mode & 0o077:
             mode = stat.S_IMODE(found.st_mode)
             reason = f"others can read it (mode {mode:04o}): chmod 600, or 400"
-            raise StoreUnavailable(str(self), reason)
+            raise StoreRefused(str(self), reason)

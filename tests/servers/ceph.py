@@ -86,6 +86,9 @@ objecter tick interval = 1
 [client.rgw]
 rgw frontends = beast endpoint=127.0.0.1:{s3_port}
 rgw data = {folder}/rgw
+# Gives out session tokens.
+rgw s3 auth use sts = true
+rgw sts key = 0123456789abcdef
 rgw thread pool size = 32
 # Deleted objects fill the memory otherwise.
 rgw gc obj min wait = 1

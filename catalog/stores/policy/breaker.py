@@ -3,8 +3,10 @@
 Scope: what failed through all its retries opens the circuit, unless the store's own check
 then says that it answers: one broken object is not a broken store.  After a pause one
 request goes ahead, after a check where there is one, and the others still fail at once
-until it is back.  An EXTERNAL store is many servers: each host has a circuit of its own.
-Threading: any; one lock guards the circuits.
+until it is back.  A store that refuses even its check is left alone as well, so that its
+accounts are not locked for a wrong password, but never for more than one pause: who has
+mended the settings need not wait.  An EXTERNAL store is many servers: each host has a
+circuit of its own, which no refusal opens.  Threading: any; one lock guards the circuits.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import urlsplit
 
-from catalog.errors import CatalogError, DataChanged, StoreUnavailable
+from catalog.errors import CatalogError, DataChanged, StoreRefused, StoreUnavailable
 from catalog.stores.base import Capability, Store
 from catalog.stores.policy.guard import GuardedStore, Operation, Request, Result
 
@@ -83,7 +85,11 @@ class Breaker:
             self._close(server)
             raise
         except StoreUnavailable as error:
-            self._failed(server, request, error)
+            if isinstance(error, StoreRefused) and not self._is_one_server:
+                # It answers: what it refuses is this url.
+                self._close(server)
+            else:
+                self._failed(server, request, error)
             raise
         except CatalogError:
             self._close(server)
@@ -118,7 +124,7 @@ class Breaker:
             try:
                 self._store.check()
             except StoreUnavailable as error:
-                self._open(server, str(error))
+                self._open(server, error)
                 raise
 
     def _failed(self, server: str, request: Request, error: StoreUnavailable) -> None:
@@ -134,14 +140,15 @@ class Breaker:
             else:
                 self._close(server)
                 return
-        self._open(server, str(error))
+        self._open(server, error)
 
-    def _open(self, server: str, reason: str) -> None:
+    def _open(self, server: str, error: StoreUnavailable) -> None:
         with self._lock:
             found = self._breaks.get(server)
-            pause = self._pause if found is None else found.pause * 2
-            pause = min(pause, self._pause * _LONGEST)
-            self._breaks[server] = _Break(reason, pause, self._clock() + pause)
+            pause = self._pause
+            if found is not None and not isinstance(error, StoreRefused):
+                pause = min(found.pause * 2, self._pause * _LONGEST)
+            self._breaks[server] = _Break(str(error), pause, self._clock() + pause)
 
     def _give_back(self, server: str) -> None:
         """Let another request go ahead: this one has found out nothing."""

@@ -1,6 +1,6 @@
 """Requests that failed are made again, where that is safe.
 
-Scope: only failures that may pass (StoreUnavailable, but not DataChanged), and only
+Scope: only failures that may pass (StoreUnavailable, but not `_LASTING`), and only
 requests that can be made twice: reads (each is one range, so that a body that broke goes
 on from there), and writes that replace or remove in one step.  A staged file can be sent
 again from its beginning; blocks that were written one by one cannot.  Waits grow
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from catalog.errors import DataChanged, StoreBusy, StoreUnavailable
+from catalog.errors import DataChanged, StoreBusy, StoreRefused, StoreUnavailable
 from catalog.stores.base import DataWriter, Store
 from catalog.stores.policy.guard import GuardedStore, Operation, Request, Result
 
@@ -35,6 +35,9 @@ _SAFE = frozenset(
     }
 )
 """Not CHECK, which asks whether the store answers now."""
+
+_LASTING = (DataChanged, StoreRefused)
+"""Would be the same answer the next time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ class Retry:
     def _is_worth_it(
         self, error: StoreUnavailable, attempt: int, begun: float, wait: float
     ) -> bool:
-        if isinstance(error, DataChanged) or attempt >= self._attempts or wait > self._deadline:
+        if isinstance(error, _LASTING) or attempt >= self._attempts or wait > self._deadline:
             return False
         return attempt == 1 or self._timing.clock() - begun + wait <= self._deadline
 

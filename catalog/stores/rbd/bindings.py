@@ -27,6 +27,7 @@ from catalog.errors import (
     InvalidSettings,
     ReadOnlyStore,
     StoreFull,
+    StoreRefused,
     StoreUnavailable,
 )
 
@@ -45,6 +46,8 @@ _CLASSES: dict[int, type[CatalogError]] = {
     errno.EFBIG: ImageTooLarge,
     errno.EROFS: ReadOnlyStore,
     errno.EBUSY: Conflict,
+    errno.EPERM: StoreRefused,
+    errno.EACCES: StoreRefused,
 }
 
 _loading = threading.Lock()

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, field_validator
 
-from catalog.errors import CatalogError, InvalidSettings, StoreUnavailable
+from catalog.errors import CatalogError, InvalidSettings, StoreRefused
 from catalog.stores.base import Usage
 from catalog.stores.policy.settings import RemoteStoreSettings
 from catalog.stores.rbd.bindings import ceph_error, ceph_errors, rados
@@ -122,7 +122,7 @@ class Cluster:
                 # Who waited for another's attempt shares how it ended: each with a
                 # time-out of its own, the last of many would wait for hours.
                 if self._failure is not None and self._failed_at > asked_at:
-                    raise StoreUnavailable(self._name, self._failure.reason)
+                    raise type(self._failure)(self._name, self._failure.reason)
                 self._connection = self._connect()
             return self._connection
 
@@ -173,7 +173,7 @@ def _pool(name: str, cluster: Any, pool: str) -> Any:
             try:
                 ioctx = cluster.open_ioctx(pool)
             except rados().ObjectNotFound:
-                raise StoreUnavailable(name, f"the cluster has no pool {pool!r}") from None
+                raise StoreRefused(name, f"the cluster has no pool {pool!r}") from None
             # A full pool answers so, instead of keeping every change waiting, deletions too.
             ioctx.set_osdmap_full_try()
             return ioctx

@@ -24,7 +24,7 @@ from catalog.errors import (
     InvalidValue,
     NotFound,
     NotSupported,
-    StoreUnavailable,
+    StoreRefused,
 )
 from catalog.stores.base import Capability, NothingToMake, Stat, Usage
 from catalog.stores.rbd.bindings import ceph_errors, rbd
@@ -182,18 +182,18 @@ class RbdStore(NothingToMake):
     def _located(self, url: str) -> tuple[Connection, RbdLocation]:
         """Where a url leads.
 
-        Any other than of this pool is StoreUnavailable, not NotFound: most likely the
+        Any other than of this pool is StoreRefused, not NotFound: most likely the
         settings were changed, and nobody may conclude that the data is lost.
         """
         try:
             location = RbdLocation.parse(url)
         except InvalidValue as error:
-            raise StoreUnavailable(self.name, str(error)) from error
+            raise StoreRefused(self.name, str(error)) from error
         connection = self._cluster.connection()
         here = (connection.fsid, connection.pool)
         if (location.fsid or here[0], location.pool or here[1]) != here:
             reason = f"{url} is not in the pool {connection.pool} of {connection.fsid}"
-            raise StoreUnavailable(self.name, reason)
+            raise StoreRefused(self.name, reason)
         return connection, location
 
     def _opened(self, url: str, *, watch: bool = True) -> tuple[Connection, Any]:

@@ -8,6 +8,10 @@ exceptions are not chained.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from obstore.exceptions import BaseError
 
 from catalog.errors import (
     CatalogError,
@@ -16,6 +20,7 @@ from catalog.errors import (
     NotFound,
     StoreBusy,
     StoreFull,
+    StoreRefused,
     StoreUnavailable,
 )
 
@@ -32,6 +37,8 @@ _REFUSED = {
     *("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSecurity"),
     *("ExpiredToken", "InvalidToken", "AuthorizationHeaderMalformed"),
 }
+_NO_SUCH_NAME = ("Name or service not known", "No address associated with hostname")
+"""What the C library calls EAI_NONAME and EAI_NODATA (gai_strerror(3))."""
 _KINDS = {
     "TimedOut": "timed out",
     "IncompleteBody": "the connection ended in the middle",
@@ -45,11 +52,12 @@ def refusal(subject: str, status: int, body: str, retry_after: float | None = No
     """The error of an answer that is none of success (S3 API Reference, "Error responses")."""
     code = _found(_CODE, body)
     if code == "NoSuchBucket":
-        return StoreUnavailable(subject, "the bucket does not exist")
+        return StoreRefused(subject, "the bucket does not exist")
     if code in _FULL or status == 507:
         return StoreFull(subject, _said(status, body))
-    if code in _REFUSED or status in (401, 403):
-        return StoreUnavailable(subject, f"the server refuses our credentials ({code or status})")
+    if code in _REFUSED or status in (401, 403) or (status == 400 and not code):
+        # The last: AWS's answer to HEAD with a session token that has expired.
+        return StoreRefused(subject, f"the server refuses our credentials ({code or status})")
     if status == 404 or code in ("NoSuchKey", "NoSuchUpload"):
         return NotFound(subject)
     if status == 412 or code == "PreconditionFailed":
@@ -61,6 +69,15 @@ def refusal(subject: str, status: int, body: str, retry_after: float | None = No
     return StoreUnavailable(subject, _said(status, body))
 
 
+@contextmanager
+def obstore_errors(subject: str) -> Iterator[None]:
+    """Turn what obstore raises into the catalog's errors."""
+    try:
+        yield
+    except (BaseError, FileNotFoundError, ValueError) as error:
+        raise of_obstore(subject, error) from None
+
+
 def of_obstore(subject: str, error: Exception) -> CatalogError:
     """The error of an exception of obstore, whose text alone tells what happened."""
     text = str(error)
@@ -69,17 +86,18 @@ def of_obstore(subject: str, error: Exception) -> CatalogError:
     summary, _, details = text.partition("\n\nDebug source:")
     if "HTTP error" not in summary:
         return StoreUnavailable(subject, summary.removeprefix("Generic S3 error: ")[:_MESSAGE_MAX])
-    return StoreUnavailable(subject, _network_reason(details))
+    return _network_error(subject, details)
 
 
-def _network_reason(details: str) -> str:
-    """The inmost of nested Rust errors."""
-    if quoted := _QUOTED.findall(details):
-        return str(quoted[-1])
+def _network_error(subject: str, details: str) -> StoreUnavailable:
+    """The error that the inmost of nested Rust errors is."""
     kind = str((["no answer"] + _KIND.findall(details))[-1])
     if "InvalidCertificate" in details:
-        return f"its certificate is not accepted ({kind})"
-    return _KINDS.get(kind, kind)
+        return StoreRefused(subject, f"its certificate is not accepted ({kind})")
+    quoted = _QUOTED.findall(details)
+    if quoted and quoted[-1].endswith(_NO_SUCH_NAME):
+        return StoreRefused(subject, quoted[-1])
+    return StoreUnavailable(subject, quoted[-1] if quoted else _KINDS.get(kind, kind))
 
 
 def _said(status: int, body: str) -> str:

@@ -6,23 +6,26 @@ request each, without retries, checked to be answered with what was asked for.
 
 from __future__ import annotations
 
-import importlib
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
-from catalog.errors import DataChanged, InvalidSettings, NotFound, StoreUnavailable
+from obstore.store import S3Store as Client
+
+from catalog.errors import DataChanged, NotFound, StoreRefused, StoreUnavailable
 from catalog.stores.base import Stat
-from catalog.stores.s3.errors import of_obstore
+from catalog.stores.s3.account import Account
+from catalog.stores.s3.errors import obstore_errors
 from catalog.stores.s3.requests import Block, Body, S3Requests
 from catalog.stores.s3.settings import Credentials, S3StoreSettings
 
 if TYPE_CHECKING:
     from obstore import GetOptions, ObjectMeta
     from obstore.store import ClientConfig, S3Credential
-    from obstore.store import S3Store as Client
+
+Result = TypeVar("Result")
 
 _PAGE = 1000
 """Objects S3 lists by one request."""
@@ -31,13 +34,16 @@ _PAGE = 1000
 class S3Objects:
     """The requests of one bucket, by full key."""
 
-    def __init__(self, settings: S3StoreSettings, requests: S3Requests, url: str) -> None:
+    def __init__(
+        self, settings: S3StoreSettings, account: Account, requests: S3Requests, url: str
+    ) -> None:
         """`url` is the store's, for errors' texts: `s3://HOST/BUCKET/`."""
         self._settings = settings
+        self._account = account
         self._requests = requests
         self._url = url
         self._lock = threading.Lock()
-        self._client: Client | None = None
+        self._client: tuple[Credentials, Client] | None = None
 
     def check(self) -> None:
         """Raise StoreUnavailable unless the bucket answers a listing of one object."""
@@ -47,8 +53,7 @@ class S3Objects:
     def head(self, key: str) -> Stat:
         """Size and ETag.  Raises NotFound, StoreUnavailable."""
         try:
-            with self._asking(key) as client:
-                found = client.head(key)
+            found = self._ask(key, lambda client: client.head(key))
         except NotFound:
             # An answer to HEAD has no body: that there is no bucket looks the same.
             self.check()
@@ -63,13 +68,16 @@ class S3Objects:
         options: GetOptions = {"range": (wanted.start, wanted.stop)}
         if opened.etag.startswith('"'):
             options["if_match"] = opened.etag
-        with self._asking(key) as client:
+
+        def read(client: Client) -> memoryview:
             result = client.get(key, options=options)
             if Stat(result.meta["size"], _etag(result.meta)) != opened:
                 raise DataChanged(self._url + key)
             if result.range != (wanted.start, wanted.stop):
                 raise StoreUnavailable(self._url + key, f"answered with the bytes {result.range}")
-            data = memoryview(result.bytes())
+            return memoryview(result.bytes())
+
+        data = self._ask(key, read)
         if len(data) != len(wanted):
             reason = f"the server sent {len(data)} bytes instead of {len(wanted)}"
             raise StoreUnavailable(self._url + key, reason)
@@ -83,15 +91,15 @@ class S3Objects:
 
     def delete(self, key: str) -> None:
         """Remove an object, if it is there."""
-        try:
-            with self._asking(key) as client:
-                client.delete(key)
-        except NotFound:
-            return
+        with suppress(NotFound):
+            self._ask(key, lambda client: client.delete(key))
 
     def list(self, prefix: str) -> Iterator[str]:
         """Every key that begins with `prefix`: whole folders, or nothing for all."""
-        with self._asking("") as client:
+        # It has refused credentials renewed: a page cannot be asked for again.
+        self.check()
+        client = self._connected(self._account.current())
+        with obstore_errors(self._url):
             for page in client.list(prefix.rstrip("/") or None, chunk_size=_PAGE):
                 yield from (found["path"] for found in page)
 
@@ -100,38 +108,29 @@ class S3Objects:
         with self._lock:
             self._client = None
 
-    @contextmanager
-    def _asking(self, key: str) -> Iterator[Client]:
-        """obstore's client, with its exceptions mapped."""
-        errors = _library("obstore.exceptions")
+    def _ask(self, key: str, question: Callable[[Client], Result]) -> Result:
+        """Ask obstore's client; once more if the credentials were refused and are others now."""
+        credentials = self._account.current()
         try:
-            yield self._connected()
-        except (errors.PermissionDeniedError, errors.UnauthenticatedError) as error:
-            # Perhaps the credentials were renewed since: the next call reads them again.
-            self.close()
-            raise of_obstore(self._url + key, error) from None
-        except (errors.BaseError, FileNotFoundError, ValueError) as error:
-            raise of_obstore(self._url + key, error) from None
+            with obstore_errors(self._url + key):
+                return question(self._connected(credentials))
+        except StoreRefused:
+            if not self._account.renew(credentials):
+                raise
+        with obstore_errors(self._url + key):
+            return question(self._connected(self._account.current()))
 
-    def _connected(self) -> Client:
+    def _connected(self, credentials: Credentials) -> Client:
         with self._lock:
-            if self._client is None:
-                self._client = _connect(self._settings)
-            return self._client
+            if self._client is None or self._client[0] != credentials:
+                self._client = credentials, _connect(self._settings, credentials)
+            return self._client[1]
 
 
-def _library(name: str) -> Any:
-    """A module of obstore, imported when first needed.  Raises InvalidSettings without it."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise InvalidSettings("type s3", "needs obstore: pip install 'imagefs[s3]'") from error
-
-
-def _connect(settings: S3StoreSettings) -> Client:
+def _connect(settings: S3StoreSettings, credentials: Credentials) -> Client:
     is_virtual = settings.addressing == "virtual"
     endpoint = settings.bucket_url if is_virtual else settings.endpoint
-    client: Client = _library("obstore.store").S3Store(
+    return Client(
         settings.bucket,
         config={
             "endpoint": endpoint,
@@ -147,9 +146,8 @@ def _connect(settings: S3StoreSettings) -> Client:
         },
         client_options=_client_options(settings),
         retry_config={"max_retries": 0, "retry_timeout": timedelta(0)},
-        credential_provider=_provider(settings.credentials()),
+        credential_provider=_provider(credentials),
     )
-    return client
 
 
 def _client_options(settings: S3StoreSettings) -> ClientConfig:
@@ -167,11 +165,11 @@ def _client_options(settings: S3StoreSettings) -> ClientConfig:
 
 
 def _provider(credentials: Credentials) -> Callable[[], S3Credential]:
-    """Static credentials.  As settings, a session token of the environment would join them."""
+    """These credentials and, unlike as settings, no session token of the environment."""
     return lambda: {
         "access_key_id": credentials.access_key,
         "secret_access_key": credentials.secret_key,
-        "token": None,
+        "token": credentials.session_token,
         "expires_at": None,
     }
 

@@ -12,18 +12,18 @@ import hashlib
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
 from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Timeout
-from urllib3.exceptions import HTTPError
 
-from catalog.errors import StoreUnavailable
+from catalog.errors import StoreRefused, StoreUnavailable
 from catalog.stores.base import Stat
+from catalog.stores.network import http_errors
 from catalog.stores.policy.retry import Retry
+from catalog.stores.s3.account import Account
 from catalog.stores.s3.errors import refusal
 from catalog.stores.s3.settings import Credentials, S3StoreSettings
 from catalog.stores.s3.signing import UNSIGNED, query_string, quoted, signed
@@ -81,15 +81,16 @@ class _Request:
     body: Body
     subject: str
     """What errors are about."""
-    credentials: Credentials
     timeout: Timeout
+    is_retried: bool
 
 
 class S3Requests:
     """Sends to one bucket and gives up what is not success."""
 
-    def __init__(self, settings: S3StoreSettings) -> None:
+    def __init__(self, settings: S3StoreSettings, account: Account | None = None) -> None:
         self._settings = settings
+        self._account = account or Account(settings.credentials)
         self._url = urlsplit(settings.bucket_url)
         self._lock = threading.Lock()
         self._pool: PoolManager | None = None
@@ -111,7 +112,8 @@ class S3Requests:
 
         `subject` is what errors are about.  `patience` is how many seconds more than
         usual the server may work without a sign.  What may pass is tried again as the
-        store's policy says, if `is_retried`.  Raises NotFound, DataChanged, StoreFull,
+        store's policy says, if `is_retried`; with other credentials once, if the server
+        refuses these and there are others.  Raises NotFound, DataChanged, StoreFull,
         ImageTooLarge, StoreBusy, StoreUnavailable.
         """
         usual = self._settings.timeout
@@ -127,15 +129,16 @@ class S3Requests:
             complete,
             body,
             subject,
-            self._settings.credentials(),
             Timeout(connect=usual, read=usual + patience),
+            is_retried,
         )
-        answer = (
-            self._retry.repeat(lambda: self._ask(request)) if is_retried else self._ask(request)
-        )
-        if not 200 <= answer.status < 300:
-            raise refusal(subject, answer.status, answer.text)
-        return answer
+        credentials = self._account.current()
+        try:
+            return self._answered(request, credentials)
+        except StoreRefused:
+            if not self._account.renew(credentials):
+                raise
+        return self._answered(request, self._account.current())
 
     def head(self, key: str, *, subject: str) -> Stat:
         """Size and ETag of an object.  Raises as `send`."""
@@ -163,7 +166,18 @@ class S3Requests:
                 self._pool = _pool(self._settings)
             return self._pool
 
-    def _ask(self, request: _Request) -> Answer:
+    def _answered(self, request: _Request, credentials: Credentials) -> Answer:
+        """An answer of success.  Raises as `send`."""
+
+        def ask() -> Answer:
+            return self._ask(request, credentials)
+
+        answer = self._retry.repeat(ask) if request.is_retried else ask()
+        if not 200 <= answer.status < 300:
+            raise refusal(request.subject, answer.status, answer.text)
+        return answer
+
+    def _ask(self, request: _Request, credentials: Credentials) -> Answer:
         """Raises StoreUnavailable, and others, for what may be answered otherwise next time."""
         path = self._url.path + (f"/{quoted(request.key, safe='/')}" if request.key else "")
         path = path or "/"
@@ -172,12 +186,12 @@ class S3Requests:
             path,
             request.query,
             request.headers,
-            credentials=request.credentials,
+            credentials=credentials,
             region=self._settings.region,
             now=datetime.now(UTC),
         )
         query = query_string(request.query)
-        with _http_errors(request.subject):
+        with http_errors(request.subject):
             response = self._connected().urlopen(
                 request.method,
                 urlunsplit((self._url.scheme, self._url.netloc, path, query, "")),
@@ -226,15 +240,3 @@ def _answer(subject: str, response: BaseHTTPResponse) -> Answer:
 def _retry_after(response: BaseHTTPResponse) -> float | None:
     value = response.headers.get("Retry-After", "")
     return float(value) if value.isdecimal() else None
-
-
-@contextmanager
-def _http_errors(subject: str) -> Iterator[None]:
-    """Turn what urllib3 raises into StoreUnavailable with the inmost reason."""
-    try:
-        yield
-    except (HTTPError, OSError) as error:
-        cause: BaseException = error
-        while (inner := cause.__cause__ or cause.__context__) is not None:
-            cause = inner
-        raise StoreUnavailable(subject, str(cause)) from error

@@ -23,10 +23,12 @@ _PREFIX = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9._-]*/)*")
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """An S3 account.  Its representation shows neither of both."""
+    """An S3 account.  Its representation shows nothing of it."""
 
     access_key: str
     secret_key: str
+    session_token: str | None = None
+    """Of credentials that hold for a while (AWS STS)."""
 
     def __repr__(self) -> str:
         return "Credentials(…)"
@@ -45,6 +47,9 @@ class S3StoreSettings(RemoteStoreSettings):
     region: str = Field(default="us-east-1", pattern=r"^[A-Za-z0-9_-]+$")
     access_key: SecretReference
     secret_key: SecretReference
+    session_token: SecretReference | None = None
+    """For keys that an agent of the host renews (AWS STS, instance roles): all three are
+    read again when the server refuses them."""
     addressing: Literal["path", "virtual"] = "path"
     """Whether the bucket is in the path of a URL, or in front of its host name."""
     allow_http: bool = False
@@ -114,7 +119,8 @@ class S3StoreSettings(RemoteStoreSettings):
 
     def credentials(self) -> Credentials:
         """Read them anew.  Raises StoreUnavailable."""
-        return Credentials(self.access_key.read(), self.secret_key.read())
+        token = self.session_token.read() if self.session_token is not None else None
+        return Credentials(self.access_key.read(), self.secret_key.read(), token)
 
 
 def _is_loopback(host: str) -> bool:

@@ -40,7 +40,7 @@ def signed(
     region: str,
     now: datetime,
 ) -> dict[str, str]:
-    """`headers` with the date and the signature added.
+    """`headers` with the date, the session token if there is one, and the signature added.
 
     `path` is quoted already.  `headers` has lower-case names, among them `host` and
     `x-amz-content-sha256`: the body's SHA-256 in hex, or UNSIGNED.  `now` is UTC.
@@ -48,6 +48,8 @@ def signed(
     moment = f"{now:%Y%m%dT%H%M%SZ}"
     scope = f"{now:%Y%m%d}/{region}/s3/aws4_request"
     complete = dict(headers) | {"x-amz-date": moment}
+    if credentials.session_token is not None:
+        complete["x-amz-security-token"] = credentials.session_token
     names = ";".join(sorted(complete))
     canonical = "\n".join(
         [

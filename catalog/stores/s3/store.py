@@ -3,8 +3,8 @@
 Users: `registry`.  Safe from several threads.  An object of ours is `PREFIX` + key; one of
 a Glance is whatever its url says, in the same bucket.
 
-`location` is the url, `settings` the configuration, `objects` reading by obstore,
-`requests` and `multipart` what is sent, `writer` storing an object.
+`location` is the url, `settings` the configuration, `account` who we are, `objects` reading
+by obstore, `requests` and `multipart` what is sent, `writer` storing an object.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from catalog.errors import CatalogError, DataChanged, InvalidName, InvalidValue, StoreUnavailable
+from catalog.errors import CatalogError, DataChanged, InvalidName, InvalidValue, StoreRefused
 from catalog.stores.base import Capability, Data, IsGood, NothingToMake, Stat, Usage
+from catalog.stores.s3.account import Account
 from catalog.stores.s3.location import S3Location
 from catalog.stores.s3.multipart import Multipart, PartsInFlight
 from catalog.stores.s3.objects import S3Objects
@@ -60,8 +61,9 @@ class S3Store(NothingToMake):
         self._copied_whole = copied_whole
         self._copied_piece = copied_piece
         url = self._url("")
-        self._requests = S3Requests(settings)
-        self._objects = S3Objects(settings, self._requests, url)
+        account = Account(settings.credentials)
+        self._requests = S3Requests(settings, account)
+        self._objects = S3Objects(settings, account, self._requests, url)
         self._multipart = Multipart(self._requests, url)
 
     def check(self) -> None:
@@ -185,18 +187,18 @@ class S3Store(NothingToMake):
     def _key_of(self, url: str) -> str:
         """The full key in a url of our bucket, a Glance's or our own.
 
-        Any other url is StoreUnavailable, not NotFound: most likely the settings were
+        Any other url is StoreRefused, not NotFound: most likely the settings were
         changed, and nobody may conclude that the data is lost.
         """
         try:
             path = S3Location.parse(url).path
         except InvalidValue as error:
-            raise StoreUnavailable(self.name, f"{error}") from None
+            raise StoreRefused(self.name, f"{error}") from None
         key = path.removeprefix(self._bucket_path)
         if key == path:
-            raise StoreUnavailable(self.name, f"{path} is not inside {self._bucket_path}")
+            raise StoreRefused(self.name, f"{path} is not inside {self._bucket_path}")
         if not _is_key(key):
-            raise StoreUnavailable(self.name, f"{key!r} is a key that cannot be asked for")
+            raise StoreRefused(self.name, f"{key!r} is a key that cannot be asked for")
         return key
 
     def _elsewhere(self, url: str) -> tuple[str, str]:

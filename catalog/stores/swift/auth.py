@@ -19,10 +19,11 @@ from urllib.parse import urlsplit
 from pydantic import Field, FilePath, PositiveFloat, model_validator
 from urllib3 import BaseHTTPResponse, PoolManager, Timeout
 
-from catalog.errors import StoreBusy, StoreUnavailable
+from catalog.errors import StoreBusy, StoreRefused, StoreUnavailable
+from catalog.stores.network import http_errors
 from catalog.stores.policy.settings import RemoteStoreSettings
 from catalog.stores.secret import SecretReference
-from catalog.stores.swift.errors import http_errors, retry_after
+from catalog.stores.swift.errors import retry_after
 
 _LIFE_USED = 0.9
 """The part of a token's life after which it is renewed: no long upload meets its end."""
@@ -136,7 +137,7 @@ class SwiftAuth:
             if self._failed is not None and self._failed[0] > asked_at:
                 # Who waited for an attempt shares its failure: no queue of time-outs.
                 failure = self._failed[1]
-                raise StoreUnavailable(failure.subject, failure.reason)
+                raise type(failure)(failure.subject, failure.reason)
             try:
                 self._session = self._authenticate()
             except StoreUnavailable as error:
@@ -154,7 +155,7 @@ class SwiftAuth:
         session = self._by_v1() if self._settings.auth_version == 1 else self._by_keystone()
         if not self._settings.permits(session.storage_url):
             reason = f"{session.storage_url}, which it was told to use, is not https"
-            raise StoreUnavailable(self._store, reason)
+            raise StoreRefused(self._store, reason)
         return session
 
     def _by_v1(self) -> Session:
@@ -220,7 +221,7 @@ class SwiftAuth:
                     return str(endpoint["url"]).rstrip("/")
         where = f" in region {settings.region}" if settings.region else ""
         reason = f"Keystone's catalog has no {settings.interface} object-store{where}"
-        raise StoreUnavailable(self._store, reason)
+        raise StoreRefused(self._store, reason)
 
     def _secret(self) -> str:
         return self._settings.key.read()
@@ -232,7 +233,7 @@ class SwiftAuth:
         if response.status in _BUSY:
             raise StoreBusy(self._store, f"{url} is busy", retry_after(response))
         if response.status in (401, 403):
-            raise StoreUnavailable(self._store, f"{url} refuses the user or the key")
+            raise StoreRefused(self._store, f"{url} refuses the user or the key")
         raise StoreUnavailable(self._store, f"{url} answered {response.status} {response.reason}")
 
 

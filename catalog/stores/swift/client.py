@@ -16,9 +16,10 @@ from urllib.parse import quote, urlencode
 
 from urllib3 import BaseHTTPResponse, HTTPHeaderDict
 
-from catalog.errors import CatalogError, NotFound, StoreUnavailable
+from catalog.errors import CatalogError, NotFound, StoreRefused, StoreUnavailable
+from catalog.stores.network import http_errors
 from catalog.stores.swift.auth import Session, SwiftAuth, SwiftAuthSettings, make_pool
-from catalog.stores.swift.errors import discard, failure, http_errors
+from catalog.stores.swift.errors import discard, failure
 
 Blocks = Callable[[], Iterable[bytes | memoryview]]
 """A body: the same bytes each time it is called."""
@@ -177,12 +178,12 @@ class SwiftClient:
             return None
 
     def check_container(self, container: str) -> HTTPHeaderDict:
-        """Its headers.  Raises StoreUnavailable if it is missing."""
+        """Its headers.  Raises StoreRefused if it is missing."""
         try:
             return self.do("HEAD", container, 200, 204)[0]
         except NotFound:
             reason = f"there is no container {container}: run 'imagefs init'"
-            raise StoreUnavailable(self.store, reason) from None
+            raise StoreRefused(self.store, reason) from None
 
     def make_container(self, container: str) -> None:
         """Make a container; one that is there already stays.  Raises StoreUnavailable."""

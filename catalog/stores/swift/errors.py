@@ -5,8 +5,7 @@ Users: the other modules here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
@@ -18,8 +17,10 @@ from catalog.errors import (
     NotFound,
     StoreBusy,
     StoreFull,
+    StoreRefused,
     StoreUnavailable,
 )
+from catalog.stores.network import http_errors
 
 _TEXT_MAX = 4096
 """Bytes of an error's body that are looked at."""
@@ -30,18 +31,6 @@ _REASONS = {
     409: "the server reports a conflict: a segment is missing or damaged, or it is being changed",
     422: "the server received other bytes than were sent",
 }
-
-
-@contextmanager
-def http_errors(subject: str) -> Iterator[None]:
-    """Turn what urllib3 raises into StoreUnavailable with the inmost reason."""
-    try:
-        yield
-    except (HTTPError, OSError) as error:
-        cause: BaseException = error
-        while (inner := cause.__cause__ or cause.__context__) is not None:
-            cause = inner
-        raise StoreUnavailable(subject, str(cause) or type(cause).__name__) from error
 
 
 def failure(response: BaseHTTPResponse, subject: str) -> CatalogError:
@@ -62,7 +51,8 @@ def failure(response: BaseHTTPResponse, subject: str) -> CatalogError:
     reason = _REASONS.get(status, f"the server answered {status} {response.reason}")
     if status in (429, 498, 503):
         return StoreBusy(subject, f"{reason} ({transaction})", retry_after(response))
-    return StoreUnavailable(subject, f"{reason} ({transaction})")
+    kind = StoreRefused if status in (401, 403) else StoreUnavailable
+    return kind(subject, f"{reason} ({transaction})")
 
 
 def retry_after(response: BaseHTTPResponse) -> float | None:

@@ -13,8 +13,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from catalog.errors import IncompleteUpload
+from catalog.stores.network import http_errors
 from catalog.stores.swift.client import Blocks, ObjectInfo
-from catalog.stores.swift.errors import http_errors
 
 _BLOCK = 1 << 20
 """Bytes handed to a socket at once."""

@@ -11,8 +11,9 @@ import re
 from urllib3 import BaseHTTPResponse
 
 from catalog.errors import DataChanged, StoreUnavailable
+from catalog.stores.network import http_errors
 from catalog.stores.swift.client import ObjectInfo, SwiftClient, unquoted
-from catalog.stores.swift.errors import failure, http_errors
+from catalog.stores.swift.errors import failure
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 

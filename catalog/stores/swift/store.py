@@ -23,7 +23,7 @@ from catalog.errors import (
     DataChanged,
     InvalidName,
     InvalidValue,
-    StoreUnavailable,
+    StoreRefused,
 )
 from catalog.stores.base import Capability, Stat, Usage
 from catalog.stores.swift.auth import SwiftAuthSettings
@@ -205,15 +205,15 @@ class SwiftStore:
     def _path_of(self, url: str) -> str:
         """`container/object` of a url of this account, in whatever form.
 
-        Any other url is StoreUnavailable, not NotFound: most likely the settings were
+        Any other url is StoreRefused, not NotFound: most likely the settings were
         changed, and nobody may conclude that the data is lost.
         """
         try:
             location = SwiftLocation.parse(url)
         except InvalidValue as error:
-            raise StoreUnavailable(self.name, str(error)) from None
+            raise StoreRefused(self.name, str(error)) from None
         if not self._is_own(location):
-            raise StoreUnavailable(self.name, f"{location} is in another account")
+            raise StoreRefused(self.name, f"{location} is in another account")
         return f"{location.container}/{location.name}"
 
     def _is_own(self, location: SwiftLocation) -> bool:

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from catalog.errors import CatalogError, NotFound, StoreUnavailable
+from catalog.stores.network import http_errors
 from catalog.stores.swift.client import UPLOAD, ObjectInfo, SwiftClient, unquoted
-from catalog.stores.swift.errors import http_errors
 from catalog.stores.swift.pieces import Piece, piece_of_file, piece_of_memory, piece_of_object
 
 _PUT_MANIFEST = {"multipart-manifest": "put"}

@@ -23,6 +23,7 @@ from catalog.errors import (
     InvalidSettings,
     NotFound,
     StoreFull,
+    StoreRefused,
     StoreUnavailable,
 )
 from catalog.stores.base import Usage
@@ -203,11 +204,11 @@ class VmwareFiles:
         """Datacenter and datastore."""
         center = content.searchIndex.FindByInventoryPath(self._datacenter)
         if center is None:
-            raise StoreUnavailable(self._name, f"there is no datacenter {self._datacenter}")
+            raise StoreRefused(self._name, f"there is no datacenter {self._datacenter}")
         for store in _properties(content, center, "datastore")["datastore"]:
             if _properties(content, store, "name")["name"] == self._datastore:
                 return center, store
-        raise StoreUnavailable(self._name, f"there is no datastore {self._datastore}")
+        raise StoreRefused(self._name, f"there is no datastore {self._datastore}")
 
     def _wait(self, content: Any, task: Any, size: int = 0) -> Any:
         """The result of a task that moves `size` bytes.  Raises its fault."""
@@ -239,7 +240,9 @@ class VmwareFiles:
             raise StoreFull(subject) from error
         except fault.InvalidLogin as error:
             reason = "the server refuses the user's name or password"
-            raise StoreUnavailable(self._name, reason) from error
+            raise StoreRefused(self._name, reason) from error
+        except pyvmomi.vim.fault.NoPermission as error:
+            raise StoreRefused(subject, "the server forbids it to this user") from error
         except pyvmomi.vmodl.MethodFault as error:
             reason = f"the server reports {type(error).__name__.rpartition('.')[2]}"
             raise StoreUnavailable(subject, f"{reason}: {error.msg or ''}".rstrip(": ")) from error

@@ -25,17 +25,24 @@ from urllib.parse import urlsplit
 from requests import Request, Response
 from requests.adapters import HTTPAdapter
 
-from catalog.errors import CatalogError, InvalidName, InvalidValue, NotSupported, StoreUnavailable
+from catalog.errors import (
+    CatalogError,
+    InvalidName,
+    InvalidValue,
+    NotSupported,
+    StoreRefused,
+    StoreUnavailable,
+)
 from catalog.stores.base import Capability, Stat, Usage
 from catalog.stores.http_answers import (
     body,
     conditions,
     etag_of,
-    http_errors,
     is_empty,
     part_of,
     verify,
 )
+from catalog.stores.network import http_errors
 from catalog.stores.vmware.files import Account, VmwareFiles
 from catalog.stores.vmware.location import VmwareLocation
 from catalog.stores.vmware.settings import VmwareStoreSettings
@@ -209,15 +216,15 @@ class VmwareStore:
         return found
 
     def _parse(self, url: str) -> VmwareLocation:
-        """A url of this store; of any other, StoreUnavailable: the settings may have changed."""
+        """A url of this store; of any other, StoreRefused: the settings may have changed."""
         try:
             location = VmwareLocation.parse(url)
         except InvalidValue as error:
-            raise StoreUnavailable(self.name, error.reason) from error
+            raise StoreRefused(self.name, error.reason) from error
         ours = self._location("")
         theirs = (location.server, location.datastore, location.datacenter)
         if theirs != (ours.server, ours.datastore, ours.datacenter):
-            raise StoreUnavailable(self.name, f"{url} is not in its datastore")
+            raise StoreRefused(self.name, f"{url} is not in its datastore")
         return location
 
     def _location(self, key: str) -> VmwareLocation:

@@ -18,6 +18,7 @@ from catalog.errors import (
     InvalidValue,
     NotFound,
     StoreBusy,
+    StoreRefused,
     StoreUnavailable,
 )
 from catalog.stores.http import HttpStore, HttpStoreSettings
@@ -209,7 +210,7 @@ def test_certificate_is_verified_by_name(web: WebServer) -> None:
 def test_unknown_authority_is_refused(web: WebServer) -> None:
     """A certificate that nobody vouches for is none."""
     store = tls_store(None)
-    with pytest.raises(StoreUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+    with pytest.raises(StoreRefused, match="CERTIFICATE_VERIFY_FAILED"):
         store.open(f"{web.tls_url}/a")
 
 
@@ -217,7 +218,7 @@ def test_redirect_out_of_tls_is_refused(web: WebServer) -> None:
     """What began encrypted stays so."""
     (web.root / "a").write_bytes(DATA)
     store = tls_store(web.authority)
-    with pytest.raises(StoreUnavailable, match="redirects from https to http:"):
+    with pytest.raises(StoreRefused, match="redirects from https to http:"):
         store.open(f"{web.tls_url}/out-of-tls")
     store.close()
 
@@ -360,7 +361,7 @@ def test_server_without_ranges_is_refused_when_opened(store: HttpStore) -> None:
     """Nobody gets to rely on an object that cannot be read in parts."""
     with scripted(whole) as server:
         for attempt in (store.open, store.stat):
-            with pytest.raises(StoreUnavailable, match="ignores Range"):
+            with pytest.raises(StoreRefused, match="ignores Range"):
                 attempt(server.url)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from catalog.errors import CatalogError, StoreUnavailable
+from catalog.errors import CatalogError, StoreRefused, StoreUnavailable
 from catalog.stores.http import HttpStore, HttpStoreSettings
 from tests.catalog.stores.contract import DATA, read_all
 from tests.catalog.stores.servers import asked_range, respond, scripted
@@ -153,7 +153,7 @@ def test_client_certificate(web: WebServer) -> None:
     store = store_with({web.tls_url: known}, web)
     assert read_all(store, f"{web.tls_url}/client/a") == DATA
     stranger = store_with({"https://other.test": known}, web)
-    with pytest.raises(StoreUnavailable, match="answered 403"):
+    with pytest.raises(StoreRefused, match="answered 403"):
         stranger.open(f"{web.tls_url}/client/a")
     store.close()
     stranger.close()

@@ -21,6 +21,7 @@ from catalog.errors import (
     InvalidValue,
     NotSupported,
     StoreFull,
+    StoreRefused,
     StoreUnavailable,
 )
 from catalog.stores.base import DataWriter, Usage
@@ -372,7 +373,7 @@ def test_missing_configuration(ceph: Ceph, tmp_path: Path) -> None:
     """No file, no pool, no such user: one line each."""
     for error, match, settings in (
         (InvalidSettings, "cannot read", {"conf": tmp_path / "none"}),
-        (StoreUnavailable, "no pool 'other'", {"pool": "other"}),
+        (StoreRefused, "no pool 'other'", {"pool": "other"}),
         (StoreUnavailable, "error connecting", {"user": "nobody"}),
     ):
         store = Pool(ceph).store(**settings)

@@ -16,6 +16,7 @@ from catalog.errors import (
     ImageTooLarge,
     InvalidName,
     NotFound,
+    StoreRefused,
     StoreUnavailable,
 )
 from catalog.stores.base import Usage
@@ -346,7 +347,7 @@ def test_wrong_credentials(account: Account, wrong: str, name: str) -> None:
     """One clear line, with neither of both, from whatever is asked first."""
     settings = account.settings(**{wrong: account.reference("wr0ng")})
     with opened(settings) as store:
-        with pytest.raises(StoreUnavailable, match="refuses our credentials") as caught:
+        with pytest.raises(StoreRefused, match="refuses our credentials") as caught:
             REQUESTS[name](store, store.url_of("a"))
         text = f"{caught.value!r}{caught.value}{caught.value.__cause__!r}"
         assert not [s for s in ("wr0ng", account.secret_key, account.access_key) if s in text]
@@ -371,7 +372,7 @@ def test_missing_bucket_is_not_a_missing_object(account: Account, name: str) -> 
     """Nobody may conclude from a wrong bucket that data is lost."""
     with (
         opened(account.settings(bucket="none-such")) as store,
-        pytest.raises(StoreUnavailable, match="the bucket does not exist"),
+        pytest.raises(StoreRefused, match="the bucket does not exist"),
     ):
         REQUESTS[name](store, store.url_of("a"))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog.errors import DataChanged, StoreBusy, StoreUnavailable
+from catalog.errors import DataChanged, StoreBusy, StoreRefused, StoreUnavailable
 from catalog.stores.registry import open_store
 from catalog.stores.s3.store import S3Store
 from tests.catalog.stores.contract import DATA, put_by_writer, read_all
@@ -334,7 +334,7 @@ def test_tls(account: Account, tls: Proxy, certificates: Path) -> None:
 def test_unknown_authority_is_refused(account: Account, tls: Proxy) -> None:
     """A certificate nobody vouches for is none, reading and writing."""
     with opened(account.by_way_of(tls.url).settings(policy={"attempts": 1})) as store:
-        with pytest.raises(StoreUnavailable, match="certificate is not accepted"):
+        with pytest.raises(StoreRefused, match="certificate is not accepted"):
             store.stat(store.url_of("a"))
         with pytest.raises(StoreUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
             put_by_writer(store)("a", DATA)

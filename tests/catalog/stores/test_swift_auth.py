@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from catalog.errors import (
     InvalidValue,
+    StoreRefused,
     StoreUnavailable,
 )
 from catalog.stores.swift.location import SwiftLocation
@@ -164,7 +165,7 @@ def test_wrong_key_is_told_and_not_shown(swift_server: Swift, tmp_path: Path) ->
     (tmp_path / "wrong").chmod(0o400)
     wrong = settings(swift_server, tmp_path, key={"file": str(tmp_path / "wrong")})
     store = SwiftStore("sw", wrong)
-    with pytest.raises(StoreUnavailable, match="refuses the user or the key") as error:
+    with pytest.raises(StoreRefused, match="refuses the user or the key") as error:
         store.check()
     assert "hunter2" not in repr((error.value, error.value.__cause__, error.value.__context__))
     assert "hunter2" not in repr(wrong)
@@ -174,7 +175,7 @@ def test_wrong_key_is_told_and_not_shown(swift_server: Swift, tmp_path: Path) ->
 def test_server_that_refuses_new_tokens(behind: SwiftStore, between: Proxy) -> None:
     """401 to a token just given ends the request."""
     between.set_plan(lambda r: None if "/auth/" in r.target else Fault(status=401))
-    with pytest.raises(StoreUnavailable, match="refuses a new token"):
+    with pytest.raises(StoreRefused, match="refuses a new token"):
         behind.check()
     assert len(between.requests) == 3
 
@@ -287,7 +288,7 @@ def test_what_keystone_does_not_know(identity: Keystone, tenants: Swift, tmp_pat
         ({"key": wrong}, "SWIFT_PASSWORD_OF_NOBODY"),
     ):
         with (
-            pytest.raises(StoreUnavailable, match=told),
+            pytest.raises(StoreRefused, match=told),
             by_keystone(identity, tenants, tmp_path, **values),
         ):
             pass

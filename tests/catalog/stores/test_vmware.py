@@ -18,6 +18,7 @@ from catalog.errors import (
     InvalidName,
     InvalidSettings,
     NotFound,
+    StoreRefused,
     StoreUnavailable,
 )
 from catalog.stores.vmware.location import VmwareLocation
@@ -124,7 +125,7 @@ def test_wrong_password(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatc
     """The server's refusal is told, the password is not."""
     monkeypatch.setenv("VMWARE_PASSWORD", "hUnter2")
     store = store_of(settings)
-    with pytest.raises(StoreUnavailable, match="refuses the user's name or password") as caught:
+    with pytest.raises(StoreRefused, match="refuses the user's name or password") as caught:
         store.check()
     assert "hUnter2" not in repr(caught.value)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from catalog.errors import DataChanged, NotFound, StoreUnavailable
+from catalog.errors import DataChanged, NotFound, StoreRefused, StoreUnavailable
 from catalog.stores.policy.breaker import Breaker, BreakerStore, Circuit
 from catalog.stores.policy.guard import Operation
 from tests.catalog.stores.policy.faulty import FaultyStore, Time
@@ -120,6 +120,35 @@ def test_refusal_is_an_answer(
         store.stat("a")
     assert store.circuit("a") is Circuit.CLOSED
     assert far.faults.count(Operation.CHECK) == 0
+
+
+def test_refusing_server_is_asked_once_a_pause(
+    far: FaultyStore, store: BreakerStore, time: Time
+) -> None:
+    """Bad credentials are not tried at each read, nor left for longer once they are mended."""
+    refused = StoreRefused("far", "not these credentials")
+    for operation in (Operation.CHECK, Operation.STAT):
+        far.faults.always[operation] = refused
+    for _pause in range(5):
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable, match="not these credentials"):
+                store.stat("a")
+        time.now += PAUSE
+    assert far.faults.count(Operation.STAT) == 1
+    assert far.faults.count(Operation.CHECK) == 5
+    far.faults.always.clear()
+    with pytest.raises(NotFound):
+        store.stat("a")
+
+
+def test_refusal_of_one_url_says_nothing_of_its_server(time: Time) -> None:
+    """A web server that forbids one image, or ignores its ranges, may serve the next."""
+    far = FaultyStore(external=True)
+    store = BreakerStore(far, Breaker(far, PAUSE, time.timing.clock))
+    far.faults.planned[Operation.STAT] = [StoreRefused("http://one.example/a")]
+    with pytest.raises(StoreRefused):
+        store.stat("http://one.example/a")
+    assert store.circuit("http://one.example/b") is Circuit.CLOSED
 
 
 def test_check_is_always_let_through(far: FaultyStore, store: BreakerStore) -> None:

@@ -13,6 +13,7 @@ from catalog.errors import (
     NotFound,
     StoreBusy,
     StoreFull,
+    StoreRefused,
     StoreUnavailable,
 )
 from catalog.stores.policy.guard import Operation
@@ -62,7 +63,9 @@ def test_waits_are_jittered_and_bounded() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [NotFound("a"), Forbidden("a"), DataChanged("a"), StoreFull("a")], ids=repr
+    "error",
+    [NotFound("a"), Forbidden("a"), DataChanged("a"), StoreFull("a"), StoreRefused("a")],
+    ids=repr,
 )
 def test_what_does_not_pass_is_not_asked_again(
     far: FaultyStore, store: RetryStore, error: CatalogError

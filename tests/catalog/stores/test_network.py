@@ -1,0 +1,36 @@
+"""A server that cannot be reached: which ways of that may pass."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from catalog.errors import StoreRefused, StoreUnavailable
+from catalog.stores.network import network_error
+from tests.catalog.stores.s3_account import Account, opened
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (socket.EAI_NONAME, StoreRefused),
+        (socket.EAI_NODATA, StoreRefused),
+        (socket.EAI_AGAIN, StoreUnavailable),
+        (socket.EAI_FAIL, StoreUnavailable),
+    ],
+)
+def test_resolver_that_fails_may_work_again(number: int, kind: type[StoreUnavailable]) -> None:
+    """That there is no such name is an answer; that nobody could say is none."""
+    assert type(network_error("far", socket.gaierror(number, "why"))) is kind
+
+
+def test_no_such_name_is_told_at_once(tmp_path: Path) -> None:
+    """By obstore as by us, and without asking again."""
+    nowhere = Account("http://no-such-name.invalid", "a", "b", tmp_path)
+    settings = nowhere.settings(allow_http=True, policy={"attempts": 2, "deadline": 1000})
+    with opened(settings) as store:
+        for attempt in (store.check, lambda: store.stat(store.url_of("a"))):
+            with pytest.raises(StoreRefused, match=r"Name or service not known|No address"):
+                attempt()
