@@ -21,7 +21,6 @@ from catalog.stores.address_filter import AddressFilter, FilteredAdapter, Lookup
 from catalog.stores.base import Capability, DataWriter, LeavesNothing, NothingToMake, Stat, Usage
 from catalog.stores.glance_locations import DROPPED
 from catalog.stores.http_answers import (
-    body,
     conditions,
     etag_of,
     is_empty,
@@ -31,7 +30,7 @@ from catalog.stores.http_answers import (
     verify,
 )
 from catalog.stores.http_settings import HttpStoreSettings
-from catalog.stores.network import http_errors
+from catalog.stores.network import body, http_errors
 
 __all__ = ["HttpReader", "HttpStore", "HttpStoreSettings"]
 
@@ -123,7 +122,7 @@ class HttpStore(NothingToMake, LeavesNothing):
 
     def body(self, url: str, response: Response, size: int) -> bytes:
         """Exactly `size` bytes of a response's body.  Raises StoreUnavailable."""
-        return body(url, response, size, self._settings.timeout)
+        return body(shown(url), response.raw, size, self._settings.timeout)
 
     def _send(self, url: str, headers: Mapping[str, str]) -> Response:
         """Ask the very server of `url`, with what is set of it and of no other."""

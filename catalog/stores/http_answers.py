@@ -7,22 +7,15 @@ here sends a request.  Safe from any thread: a response is its caller's own.
 from __future__ import annotations
 
 import re
-import time
 
 from requests import Response
 
 from catalog.errors import DataChanged, NotFound, StoreBusy, StoreRefused, StoreUnavailable
 from catalog.stores.base import Stat
-from catalog.stores.network import http_errors
 
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+)")
 
 _STRONG_ETAG = re.compile(r'"[^"]*"')
-
-_SLOWEST = 64 << 10
-"""Bytes a second: a server that sends less, however regularly, is given up."""
-
-_BLOCK = 1 << 20
 
 _IGNORES_RANGE = "the server ignores Range: it sent the whole object"
 
@@ -98,35 +91,6 @@ def other_range(url: str, response: Response) -> StoreUnavailable:
     asked = response.request.headers["Range"]
     got = response.headers.get("Content-Range", "nothing")
     return StoreUnavailable(shown(url), f"the server was asked for {asked} and answered with {got}")
-
-
-def body(url: str, response: Response, size: int, patience: float) -> bytes:
-    """Exactly `size` bytes of body.
-
-    Raises StoreUnavailable, also if they take longer than `patience` seconds and what the
-    slowest server worth waiting for would need.
-    """
-    end = time.monotonic() + patience + size / _SLOWEST
-    blocks: list[bytes] = []
-    # One more than wanted: reads on to the end, so that the connection is reused.
-    rest = size + 1
-    with http_errors(shown(url)):
-        while rest and (block := _some(response, min(rest, _BLOCK))):
-            blocks.append(block)
-            rest -= len(block)
-            if time.monotonic() > end:
-                raise StoreUnavailable(shown(url), "timed out: the server sends too slowly")
-    if rest != 1:
-        sent = size + 1 - rest
-        reason = f"the server sent {sent} bytes or more instead of {size}"
-        raise StoreUnavailable(shown(url), reason)
-    return blocks[0] if len(blocks) == 1 else b"".join(blocks)
-
-
-def _some(response: Response, size: int) -> bytes:
-    """What has come, up to `size` bytes: a full block would be waited for byte by byte."""
-    found: bytes = response.raw.read1(size, decode_content=False)
-    return found
 
 
 def _size_in(content_range: str) -> int | None:

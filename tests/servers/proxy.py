@@ -61,6 +61,8 @@ class Fault:
     """The connection ends after so much of the answer's body; -1: before the answer's head."""
     stall: int | None = None
     """Silence after so much of the answer's body, until `Proxy.resume`; -1: before its head."""
+    trickle: int | None = None
+    """After so much of the answer's body one byte comes five times a second, until `resume`."""
     corrupt: int | None = None
     """One bit of this byte of the answer's body is turned."""
     corrupt_request: int | None = None
@@ -119,14 +121,20 @@ class Proxy(ThreadingHTTPServer):
         self.body_received = 0
         """Bytes of requests' bodies taken from clients."""
         self.connections = 0
-        self._resumed = threading.Event()
         self._lock = threading.Lock()
+        self._stalls = threading.Condition(self._lock)
+        self._plans = 1
+        """How many there were so far."""
+        self._resumed = 0
+        """The plans up to this one stall nothing any more."""
         super().__init__(("127.0.0.1", 0), _Forwarder)
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def resume(self) -> None:
         """Let all stalled answers go on, and stall none until a new `plan` is set."""
-        self._resumed.set()
+        with self._lock:
+            self._resumed = self._plans
+            self._stalls.notify_all()
 
     def set_plan(self, plan: Plan) -> None:
         """Change the plan and forget what was counted."""
@@ -134,16 +142,16 @@ class Proxy(ThreadingHTTPServer):
             self.plan = plan
             self.requests = []
             self.body_sent = self.body_received = 0
-            self._resumed.clear()
+            self._plans += 1
 
-    def decide(self, handler: BaseHTTPRequestHandler) -> Fault:
-        """Note a request and ask the plan."""
+    def decide(self, handler: BaseHTTPRequestHandler) -> tuple[int, Fault]:
+        """Note a request and ask the plan: its number, and what it says."""
         headers = {name.lower(): value for name, value in handler.headers.items()}
         with self._lock:
             number = len(self.requests) + 1
             request = Request(number, str(handler.command), handler.path, headers)
             self.requests.append(request)
-            return self.plan(request) or Fault()
+            return self._plans, self.plan(request) or Fault()
 
     def count(self, sent: int = 0, received: int = 0, connections: int = 0) -> None:
         """Add to the counters."""
@@ -152,9 +160,10 @@ class Proxy(ThreadingHTTPServer):
             self.body_received += received
             self.connections += connections
 
-    def wait_resumed(self) -> None:
-        """Return when stalled answers shall go on, or the proxy ends."""
-        self._resumed.wait()
+    def wait_resumed(self, plan: int, seconds: float | None = None) -> bool:
+        """Wait until what a plan has stalled shall go on, or the proxy ends; whether it does."""
+        with self._stalls:
+            return self._stalls.wait_for(lambda: self._resumed >= plan, seconds)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that goes away is no news."""
@@ -175,7 +184,7 @@ class _Forwarder(BaseHTTPRequestHandler):
         super().finish()
 
     def _forward(self) -> None:
-        fault = self.server.decide(self)
+        self._plan, fault = self.server.decide(self)
         if fault.status is not None:
             self._answer_ourselves(fault)
             return
@@ -260,6 +269,9 @@ class _Forwarder(BaseHTTPRequestHandler):
             self.server.count(sent=len(block))
             passed += len(block)
             self._break_off(fault, passed)
+            while fault.trickle == passed and not self.server.wait_resumed(self._plan, 0.2):
+                self.wfile.write(response.read(1))
+                self.wfile.flush()
         if is_chunked:
             self.wfile.write(b"0\r\n\r\n")
 
@@ -277,13 +289,14 @@ class _Forwarder(BaseHTTPRequestHandler):
 
     def _next_size(self, fault: Fault, passed: int) -> int:
         """How much to read so that a block ends where something is to happen."""
-        ends = [at for at in (fault.cut, fault.stall) if at is not None and at > passed]
+        places = (fault.cut, fault.stall, fault.trickle)
+        ends = [at for at in places if at is not None and at > passed]
         return min([_BLOCK, *(at - passed for at in ends)])
 
     def _break_off(self, fault: Fault, passed: int) -> None:
         if fault.stall == passed:
             self.wfile.flush()
-            self.server.wait_resumed()
+            self.server.wait_resumed(self._plan)
         if fault.cut == passed:
             raise _Cut
 

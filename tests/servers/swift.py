@@ -67,6 +67,7 @@ account_autocreate = true
 [filter:tempauth]
 use = egg:swift#tempauth
 user_test_tester = testing .admin
+user_test_second = testing .admin
 storage_url_scheme = default
 [filter:s3api]
 use = egg:swift#s3api

@@ -137,3 +137,22 @@ def test_stalls_until_resumed(between: Proxy) -> None:
         assert answer.raw.read(5000) == DATA[:5000]
         between.resume()
         assert answer.raw.read() == DATA[5000:]
+
+
+def test_new_plan_does_not_stall_what_was_resumed(between: Proxy) -> None:
+    """Whatever a plan stalls is let go by `resume`, also when another follows at once."""
+    between.set_plan(always(Fault(stall=0)))
+    with requests.get(between.url, stream=True, timeout=10) as answer:
+        between.resume()
+        between.set_plan(always(Fault(stall=5000)))
+        assert answer.content == DATA
+    between.resume()
+
+
+def test_trickles(between: Proxy) -> None:
+    """Bytes come one by one, often enough to look alive; `resume` sends the rest."""
+    between.set_plan(always(Fault(trickle=1000)))
+    with requests.get(between.url, stream=True, timeout=10) as answer:
+        assert answer.raw.read(1003) == DATA[:1003]
+        between.resume()
+        assert answer.raw.read() == DATA[1003:]

@@ -1,6 +1,6 @@
 """Requests that failed are made again, where that is safe.
 
-Scope: only failures that may pass (StoreUnavailable, but not `_LASTING`), and only
+Scope: only failures that may pass (StoreUnavailable, but not DataChanged), and only
 requests that can be made twice: reads (each is one range, so that a body that broke goes
 on from there), and writes that replace or remove in one step.  A staged file can be sent
 again from its beginning; blocks that were written one by one cannot.  Waits grow
@@ -35,9 +35,6 @@ _SAFE = frozenset(
     }
 )
 """Not CHECK, which asks whether the store answers now."""
-
-_LASTING = (DataChanged, StoreRefused)
-"""Would be the same answer the next time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +85,9 @@ class Retry:
     def _is_worth_it(
         self, error: StoreUnavailable, attempt: int, begun: float, wait: float
     ) -> bool:
-        if isinstance(error, _LASTING) or attempt >= self._attempts or wait > self._deadline:
+        # A refusal lasts, but for that of a server in a bad moment: a guest's disk depends on it.
+        attempts = min(2, self._attempts) if isinstance(error, StoreRefused) else self._attempts
+        if isinstance(error, DataChanged) or attempt >= attempts or wait > self._deadline:
             return False
         return attempt == 1 or self._timing.clock() - begun + wait <= self._deadline
 

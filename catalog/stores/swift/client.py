@@ -79,6 +79,7 @@ class SwiftClient:
     def __init__(self, store: str, settings: SwiftAuthSettings) -> None:
         """`store` names it in errors.  Connects only when it is asked something."""
         self.store = store
+        self.timeout = settings.timeout
         self._pool = make_pool(settings, _CONNECTIONS)
         self._auth = SwiftAuth(store, settings, self._pool)
         self._lock = threading.Lock()

@@ -11,7 +11,7 @@ import re
 from urllib3 import BaseHTTPResponse
 
 from catalog.errors import DataChanged, StoreUnavailable
-from catalog.stores.network import http_errors
+from catalog.stores.network import body
 from catalog.stores.swift.client import ObjectInfo, SwiftClient, unquoted
 from catalog.stores.swift.errors import failure
 
@@ -48,12 +48,7 @@ class SwiftReader:
             if response.status != 206:
                 raise self._refusal(response)
             self._verify(response, wanted)
-            with http_errors(self._url):
-                # Its length was checked: no more is read, and urllib3 refuses less.
-                data = response.read()
-        if len(data) != len(wanted):
-            raise StoreUnavailable(self._url, f"{len(data)} bytes came instead of {len(wanted)}")
-        return data
+            return body(self._url, response, len(wanted), self._client.timeout)
 
     def fileno(self) -> int | None:
         """None: there is no file."""

@@ -35,14 +35,13 @@ from catalog.errors import (
 )
 from catalog.stores.base import Capability, Stat, Usage
 from catalog.stores.http_answers import (
-    body,
     conditions,
     etag_of,
     is_empty,
     part_of,
     verify,
 )
-from catalog.stores.network import http_errors
+from catalog.stores.network import body, http_errors
 from catalog.stores.vmware.files import Account, VmwareFiles
 from catalog.stores.vmware.location import VmwareLocation
 from catalog.stores.vmware.settings import VmwareStoreSettings
@@ -189,7 +188,7 @@ class VmwareStore:
 
     def body(self, url: str, response: Response, size: int) -> bytes:
         """Exactly `size` bytes of a response's body.  Raises StoreUnavailable."""
-        return body(url, response, size, self._settings.timeout)
+        return body(url, response.raw, size, self._settings.timeout)
 
     def _probe(self, location: VmwareLocation) -> tuple[Stat, float]:
         """What a file is, and for how many seconds it has been so, by the server's clock."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -32,7 +33,8 @@ while True:
         assert reader.read_at(offset, 50_000) == data[offset:offset + 50_000]
     reader.close()
 """
-MOMENTS = 12
+MOMENTS = int(os.environ.get("IMAGEFS_KILLS", "12"))
+"""How many times; 100 where a few minutes are to be had."""
 
 
 def _filling(path: Path) -> subprocess.Popen[str]:

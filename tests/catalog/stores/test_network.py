@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from catalog.errors import StoreRefused, StoreUnavailable
-from catalog.stores.network import network_error
+from catalog.stores.network import http_errors, network_error
 from tests.catalog.stores.s3_account import Account, opened
 
 
@@ -24,6 +24,16 @@ from tests.catalog.stores.s3_account import Account, opened
 def test_resolver_that_fails_may_work_again(number: int, kind: type[StoreUnavailable]) -> None:
     """That there is no such name is an answer; that nobody could say is none."""
     assert type(network_error("far", socket.gaierror(number, "why"))) is kind
+
+
+def test_reason_is_of_this_request() -> None:
+    """What is asked while another failure is handled (a check, say) tells its own reason."""
+    with pytest.raises(StoreUnavailable, match="timed out") as caught, http_errors("far"):  # noqa: PT012
+        try:
+            raise StoreRefused("near") from socket.gaierror(socket.EAI_NONAME, "no such name")
+        except StoreRefused:
+            raise TimeoutError("timed out")  # noqa: B904
+    assert type(caught.value) is StoreUnavailable
 
 
 def test_no_such_name_is_told_at_once(tmp_path: Path) -> None:

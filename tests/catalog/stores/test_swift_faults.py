@@ -49,6 +49,7 @@ def account(swift_server: Swift) -> Account:
         (Fault(cut=50, reset=True), StoreUnavailable),
         (Fault(stall=50), StoreUnavailable),
         (Fault(stall=-1), StoreUnavailable),
+        (Fault(trickle=50), StoreUnavailable),
         (Fault(status=500), StoreUnavailable),
         (Fault(status=503, headers={"Retry-After": "7"}), StoreBusy),
         (Fault(status=404), NotFound),

@@ -64,7 +64,7 @@ def test_waits_are_jittered_and_bounded() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [NotFound("a"), Forbidden("a"), DataChanged("a"), StoreFull("a"), StoreRefused("a")],
+    [NotFound("a"), Forbidden("a"), DataChanged("a"), StoreFull("a")],
     ids=repr,
 )
 def test_what_does_not_pass_is_not_asked_again(
@@ -75,6 +75,18 @@ def test_what_does_not_pass_is_not_asked_again(
     with pytest.raises(type(error)):
         store.stat("a")
     assert far.faults.count(Operation.STAT) == 1
+
+
+def test_refusal_is_asked_about_once_more(far: FaultyStore, store: RetryStore, time: Time) -> None:
+    """Credentials may just be changed; what stays refused keeps nobody waiting for long."""
+    url = far.memory.put("a", b"data")
+    far.faults.planned[Operation.STAT] = [StoreRefused("far")]
+    assert store.stat(url).size == 4
+    far.faults.always[Operation.STAT] = StoreRefused("far")
+    with pytest.raises(StoreRefused):
+        store.stat(url)
+    assert far.faults.count(Operation.STAT) == 4
+    assert sum(time.slept) < 1
 
 
 def test_gives_up_after_its_attempts(far: FaultyStore, store: RetryStore) -> None:
