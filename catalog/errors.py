@@ -216,7 +216,7 @@ class StoreBusy(StoreUnavailable):
 class StoreRefused(StoreUnavailable):
     """The store's answer will not change by itself: no such bucket, not these credentials.
 
-    Neither asking again nor waiting helps; somebody has to change the settings or the server.
+    Waiting does not help: somebody has to change the settings or the server.
     """
 
     summary = "the store refuses"

@@ -42,6 +42,8 @@ class Handle:
     opener: Writer
     principal: Principal
     writable: bool
+    stores: str
+    """Where its data is, or will be: who waits for these waits for no other (`threads`)."""
     handlers: int | None = None
     """Signal handlers of the opener at the first write (`writers`)."""
     reader: DataReader | None = None
@@ -88,17 +90,26 @@ class Handles:
 
     def open_created(self, image: Image, principal: Principal, thread: int) -> int:
         """Open an image that has just been made, to write it.  Raises Conflict."""
-        return self._add(image, Handle(image.number, writers.of_thread(thread), principal, True))
+        opener, stores = writers.of_thread(thread), self.stores(image.number)
+        return self._add(image, Handle(image.number, opener, principal, True, stores))
 
-    def open(self, number: int, flags: int, principal: Principal, thread: int) -> tuple[int, bool]:
-        """Open an image; return the handle's number and whether pages may stay cached.
+    def stores(self, number: int) -> str:
+        """The names of the stores that have an image."""
+        entries = self._vfs.entries_of(number)
+        return ",".join(sorted({entry.location.store for entry in entries}))
+
+    def open(
+        self, number: int, flags: int, principal: Principal, thread: int, stores: str
+    ) -> tuple[int, bool]:
+        """Open an image, which is in `stores`; return the handle's number and whether pages
+        may stay cached.
 
         Raises Immutable, Conflict, Forbidden, Deactivated, ImageKilled, StoreUnavailable.
         """
         image = self._vfs.catalog.image(number)
         opener = writers.of_thread(thread)
         writable = flags & os.O_ACCMODE != os.O_RDONLY
-        handle = Handle(number, opener, principal, writable)
+        handle = Handle(number, opener, principal, writable, stores)
         if writable:
             check_change(principal, image)
             self._check_open_to_write(image, handle, flags)
@@ -206,7 +217,13 @@ class Handles:
             upload.sync()
 
     def truncate(
-        self, number: int, open_fh: int | None, size: int, principal: Principal, thread: int
+        self,
+        number: int,
+        open_fh: int | None,
+        size: int,
+        principal: Principal,
+        thread: int,
+        stores: str,
     ) -> None:
         """Set an image's size; by its name (no `open_fh`) it is an upload of its own."""
         image = self._vfs.catalog.image(number)
@@ -214,7 +231,7 @@ class Handles:
             self._truncate(image, self._open[open_fh], size)
             return
         check_change(principal, image)
-        handle = Handle(number, writers.of_thread(thread), principal, True)
+        handle = Handle(number, writers.of_thread(thread), principal, True, stores)
         if self._is_now(image, size):
             return
         self._check_open_to_write(image, handle, 0)

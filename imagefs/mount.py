@@ -36,6 +36,9 @@ READ_AHEAD = 4096
 """KiB the kernel reads ahead: the default of 128 halves the speed (DESIGN §10)."""
 # A request that waits for a slow store keeps its task: enough that others go on.
 _MAX_TASKS = 1000
+_MAX_READ_AHEAD = 500
+"""Requests of read-ahead that may wait, of all files: 12, the kernel's default, are those of
+three readers of one hung store, and with them read-ahead of every other store stands still."""
 # What is held open is published soon; that this process lives, now and then.
 _HOUSEKEEPING = 5.0
 _HEARTBEAT = 60.0
@@ -154,9 +157,16 @@ async def _watchdog() -> None:
 
 
 def _tune(device: int) -> None:
-    """Raise the mount's read-ahead; only root may."""
-    path = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
+    """Raise the mount's read-ahead, where the host lets us."""
+    bdi = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}")
+    connection = Path(f"/sys/fs/fuse/connections/{os.minor(device)}")
     try:
-        path.write_text(str(READ_AHEAD))
+        (bdi / "read_ahead_kb").write_text(str(READ_AHEAD))
     except OSError as error:
         log.info("read-ahead stays at the kernel's default: %s", error)
+    try:
+        for name in ("max_background", "congestion_threshold"):
+            (connection / name).write_text(str(_MAX_READ_AHEAD))
+    except OSError as error:
+        # In a container these files are seldom there; systemd mounts them on a host.
+        log.debug("the limit of read-ahead stays at the kernel's default: %s", error)

@@ -134,8 +134,9 @@ class Operations(pyfuse3.Operations):
         kind, number = kind_of(inode)
         if kind is InodeKind.IMAGE and fields.update_size:
             principal = await self._threads.names(self._tree.principal, ctx.uid)
+            stores = await self._threads.names(self.handles.stores, number)
             await self._threads.commits(
-                self.handles.truncate, number, fh, attr.st_size, principal, ctx.pid
+                stores, self.handles.truncate, number, fh, attr.st_size, principal, ctx.pid, stores
             )
         if kind is InodeKind.IMAGE and fields.update_mtime:
             await self._threads.names(self._tree.set_mtime, number, attr.st_mtime_ns, ctx.uid)
@@ -161,7 +162,7 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
-        await self._threads.commits(self._tree.remove, parent_inode, name, ctx.uid)
+        await self._threads.commits("", self._tree.remove, parent_inode, name, ctx.uid)
 
     @handler
     async def rmdir(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
@@ -171,7 +172,9 @@ class Operations(pyfuse3.Operations):
     async def symlink(
         self, parent_inode: InodeT, name: FileNameT, target: FileNameT, ctx: RequestContext
     ) -> EntryAttributes:
-        found = await self._threads.commits(self._tree.symlink, parent_inode, name, target, ctx.uid)
+        found = await self._threads.commits(
+            "", self._tree.symlink, parent_inode, name, target, ctx.uid
+        )
         return self._remembered(found)
 
     @handler
@@ -188,6 +191,7 @@ class Operations(pyfuse3.Operations):
             raise FUSEError(errno.EINVAL)
         try:
             await self._threads.commits(
+                "",
                 self._tree.rename,
                 (parent_inode_old, name_old),
                 (parent_inode_new, name_new),
@@ -207,7 +211,7 @@ class Operations(pyfuse3.Operations):
         ctx: RequestContext,
     ) -> EntryAttributes:
         found = await self._threads.commits(
-            self._tree.link, inode, new_parent_inode, new_name, ctx.uid
+            "", self._tree.link, inode, new_parent_inode, new_name, ctx.uid
         )
         return self._remembered(found)
 
@@ -239,8 +243,9 @@ class Operations(pyfuse3.Operations):
         if kind is not InodeKind.IMAGE:
             raise FUSEError(errno.ELOOP)
         principal = await self._threads.names(self._tree.principal, ctx.uid)
-        fh, keep_cache = await self._threads.commits(
-            self.handles.open, number, flags, principal, ctx.pid
+        stores = await self._threads.names(self.handles.stores, number)
+        fh, keep_cache = await self._threads.opens(
+            stores, self.handles.open, number, flags, principal, ctx.pid, stores
         )
         return FileInfo(fh=FileHandleT(fh), keep_cache=keep_cache)
 
@@ -251,7 +256,8 @@ class Operations(pyfuse3.Operations):
             data = self._read_cached(handle.fd, off, size)
             if data is not None:
                 return cast(bytes, data)  # pyfuse3 takes whatever has a buffer
-        return cast(bytes, await self._threads.reads(self.handles.read, handle, off, size))
+        data = await self._threads.reads(handle.stores, self.handles.read, handle, off, size)
+        return cast(bytes, data)
 
     def _read_cached(self, fd: int, offset: int, size: int) -> memoryview | None:
         """What the page cache holds, at once; None unless it holds all of it."""
@@ -269,15 +275,16 @@ class Operations(pyfuse3.Operations):
     async def flush(self, fh: FileHandleT) -> None:
         handle = self.handles[fh]
         if handle.writable:
-            await self._threads.commits(self.handles.flush, handle)
+            await self._threads.commits(handle.stores, self.handles.flush, handle)
 
     @handler
     async def release(self, fh: FileHandleT) -> None:
-        await self._threads.commits(self.handles.release, fh)
+        await self._threads.commits(self.handles[fh].stores, self.handles.release, fh)
 
     @handler
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
-        await self._threads.commits(self.handles.sync, self.handles[fh])
+        handle = self.handles[fh]
+        await self._threads.commits(handle.stores, self.handles.sync, handle)
 
     # -- folders -----------------------------------------------------------------------
 
@@ -303,7 +310,7 @@ class Operations(pyfuse3.Operations):
     @handler
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
         # libfuse names the inode, pyfuse3 does not pass it on: the default store answers.
-        return await self._threads.names(self._tree.statfs)
+        return await self._threads.room(self._tree.statfs)
 
     @handler
     async def access(self, inode: InodeT, mode: ModeT, ctx: RequestContext) -> bool:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.imagefs.daemon import Daemon, wait_until
+from tests.imagefs.faulty import Remote, remote_mount
+from tests.servers.swift import Swift
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,6 +29,13 @@ def mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     with Daemon(tmp_path_factory.mktemp("mount")).mounted() as daemon:
         yield daemon
     assert daemon.staged() == []
+
+
+@pytest.fixture(scope="session")
+def remote(swift_server: Swift, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
+    """A mount with remote stores, and proxies that break what passes; a test leaves it whole."""
+    with remote_mount(swift_server, tmp_path_factory.mktemp("remote")) as found:
+        yield found
 
 
 @pytest.fixture
