@@ -256,8 +256,8 @@ class Operations(pyfuse3.Operations):
             data = self._read_cached(handle.fd, off, size)
             if data is not None:
                 return cast(bytes, data)  # pyfuse3 takes whatever has a buffer
-        data = await self._threads.reads(handle.stores, self.handles.read, handle, off, size)
-        return cast(bytes, data)
+        found = await self._threads.reads(handle.stores, self.handles.read, handle, off, size)
+        return cast(bytes, found)
 
     def _read_cached(self, fd: int, offset: int, size: int) -> memoryview | None:
         """What the page cache holds, at once; None unless it holds all of it."""
