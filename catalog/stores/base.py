@@ -41,6 +41,12 @@ class Capability(Flag):
     """`keys` lists everything stored, for fsck."""
     RESUME = auto()
     """The store is Resuming."""
+    GROWING = auto()
+    """Its writers `send` a staged file while it is still being written."""
+
+
+Check = Callable[[], None]
+"""Raises a CatalogError, but not StoreUnavailable, when data is not to be sent any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +93,8 @@ class DataReader(Protocol):
 class DataWriter(Protocol):
     """One object being stored.  Nothing of it can be read before `commit` returns.
 
-    Used as: `write` in order of offsets (or `take`, once) then `commit`, or `cancel`
-    at any time.
+    Used as: `write` in order of offsets (or `send`s and `take`, once) then `commit`, or
+    `cancel` at any time.
     """
 
     def write(self, data: bytes | memoryview) -> None:
@@ -97,8 +103,21 @@ class DataWriter(Protocol):
         A store may notice only at `commit` that it is full.
         """
 
+    def send(self, staged: Path, ready: int, check: Check) -> int:
+        """Send more of a staged file that still grows; return the end of what was begun.
+
+        The bytes `[0, ready)` are there.  Those below what is returned may be read from
+        the file at any time from now on, and by now are final; others may still change.
+        Returns when more could be begun, and MUST NOT wait for more to be there.  Whatever
+        is under way calls `check` before each block, also after the return, so that it
+        ends soon when the file was changed after all or the upload was given up.  No request
+        is made for what is so small that one can do it at `commit`.  After an error only
+        `cancel` is allowed.  Raises as `write`, and what `check` raises.
+        Not called without GROWING.
+        """
+
     def take(self, staged: Path) -> None:
-        """Take over a complete staged file instead of `write`s.
+        """Take over a complete staged file instead of `write`s, or what `send` left of it.
 
         A store with STAGING moves the file when it lies in its `staging_folder`
         (and MUST do so without copying); any other copies it.  Holes stay holes
@@ -233,6 +252,14 @@ class NothingToMake:
 
     def initialize(self) -> None:
         """Nothing is made."""
+
+
+class SendsNothingEarly:
+    """For writers of stores without GROWING."""
+
+    def send(self, _staged: Path, _ready: int, _check: Check) -> int:
+        """Nothing."""
+        return 0
 
 
 class LeavesNothing:

@@ -21,7 +21,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, PositiveFloat, field_validator, model_validator
 
 from catalog.errors import CatalogError, InvalidName, NotFound, StoreUnavailable
-from catalog.stores.base import Capability, IsGood, LeavesNothing, Stat, Usage
+from catalog.stores.base import Capability, IsGood, LeavesNothing, SendsNothingEarly, Stat, Usage
 from catalog.stores.file_reader import FilesystemReader, etag_of
 from catalog.stores.marked_folder import MarkedFolder, os_errors
 from catalog.stores.policy.settings import PolicySettings
@@ -216,7 +216,7 @@ class FilesystemStore(LeavesNothing):
         return _checked(key)
 
 
-class FilesystemWriter:
+class FilesystemWriter(SendsNothingEarly):
     """A file in `.staging` that a rename makes an object."""
 
     def __init__(self, folder: MarkedFolder, key: str, url: str, left: str = "") -> None:

@@ -15,7 +15,14 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
 from catalog.errors import NotFound, StoreFull
-from catalog.stores.base import Capability, LeavesNothing, NothingToMake, Stat, Usage
+from catalog.stores.base import (
+    Capability,
+    LeavesNothing,
+    NothingToMake,
+    SendsNothingEarly,
+    Stat,
+    Usage,
+)
 
 
 class MemoryStoreSettings(BaseModel):
@@ -139,7 +146,7 @@ class MemoryReader:
         """The bytes go with the reader."""
 
 
-class MemoryWriter:
+class MemoryWriter(SendsNothingEarly):
     """Collects an object until `commit`."""
 
     def __init__(self, store: MemoryStore, key: str) -> None:

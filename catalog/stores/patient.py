@@ -22,7 +22,15 @@ from itertools import islice
 from pathlib import Path
 
 from catalog.errors import StoreUnavailable
-from catalog.stores.base import Capability, IsGood, LeavesNothing, Stat, Store, Usage
+from catalog.stores.base import (
+    Capability,
+    IsGood,
+    LeavesNothing,
+    SendsNothingEarly,
+    Stat,
+    Store,
+    Usage,
+)
 from catalog.stores.file_reader import FilesystemReader
 from catalog.stores.filesystem import (
     FilesystemStore,
@@ -155,7 +163,7 @@ class PatientReader:
             self._reader.close()
 
 
-class PatientWriter:
+class PatientWriter(SendsNothingEarly):
     """An object being stored in such a folder.  Once it hung, all it can do is end."""
 
     def __init__(self, writer: FilesystemWriter, patience: Patience, key: str) -> None:

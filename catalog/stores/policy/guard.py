@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from catalog.stores.base import (
+    Check,
     Data,
     DataReader,
     DataWriter,
@@ -39,6 +40,7 @@ class Operation(StrEnum):
     READ = "read"
     WRITER = "writer"
     WRITE = "write"
+    SEND = "send"
     TAKE = "take"
     COMMIT = "commit"
     DELETE = "delete"
@@ -170,6 +172,10 @@ class GuardedWriter:
 
     def write(self, data: bytes | memoryview) -> None:
         self._run(Operation.WRITE, len(data), lambda: self._writer.write(data))
+
+    def send(self, staged: Path, ready: int, check: Check) -> int:
+        # How much of it goes now, only the driver knows: `take` counts all of it.
+        return self._run(Operation.SEND, 0, lambda: self._writer.send(staged, ready, check))
 
     def take(self, staged: Path) -> None:
         with os_errors(str(staged)):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from catalog.errors import DataChanged, StoreBusy, StoreRefused, StoreUnavailable
-from catalog.stores.base import DataWriter, Store
+from catalog.stores.base import Check, DataWriter, Store
 from catalog.stores.policy.guard import GuardedStore, Operation, Request, Result
 
 _FIRST_WAIT = 0.2
@@ -118,6 +118,9 @@ class _RestartingWriter:
 
     def write(self, data: bytes | memoryview) -> None:
         self._writer.write(data)
+
+    def send(self, staged: Path, ready: int, check: Check) -> int:
+        return self._writer.send(staged, ready, check)
 
     def take(self, staged: Path) -> None:
         self._retry.repeat(lambda: self._take(staged))

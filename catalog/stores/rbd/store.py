@@ -57,7 +57,7 @@ _KEY_MAX = 60
 class RbdStore(NothingToMake):
     """One pool of a cluster."""
 
-    capabilities = Capability.WRITE | Capability.COPY | Capability.LISTING
+    capabilities = Capability.WRITE | Capability.COPY | Capability.LISTING | Capability.GROWING
 
     def __init__(self, name: str, settings: RbdStoreSettings) -> None:
         self.name = name

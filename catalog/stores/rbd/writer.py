@@ -12,11 +12,12 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from catalog.errors import CatalogError, InvalidImage, StoreUnavailable
+from catalog.stores.base import Check
 from catalog.stores.marked_folder import os_errors
 from catalog.stores.rbd.bindings import ceph_error, ceph_errors
 from catalog.stores.rbd.connection import Connection
@@ -125,19 +126,23 @@ class RbdWriter:
             if len(self._block) == OBJECT_SIZE:
                 self._put_block()
 
+    def send(self, staged: Path, ready: int, check: Check) -> int:
+        """Begin to write the next object of a file that still grows."""
+        check()
+        if ready - self._end >= OBJECT_SIZE:
+            with _opened(staged) as fd:
+                self._append(_read(str(staged), fd, self._end, OBJECT_SIZE))
+        return self._end
+
     def take(self, staged: Path) -> None:
-        """Copy a staged file, passing over its holes.  Raises as `write`."""
-        with os_errors(str(staged)):
-            fd = os.open(staged, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
+        """Copy a staged file, or what is left of it, passing over holes.  Raises as `write`."""
+        with _opened(staged) as fd:
             with os_errors(str(staged)):
                 size = os.fstat(fd).st_size
             self._grow(size)
-            for offset, length in _data_blocks(str(staged), fd, size):
+            for offset, length in _data_blocks(str(staged), fd, range(self._end, size)):
                 self._put(offset, _read(str(staged), fd, offset, length))
-            self._end = size
-        finally:
-            os.close(fd)
+        self._end = size
 
     def commit(self) -> str:
         """Wait for all that was written, make the snapshot, rename; return the url.
@@ -172,6 +177,9 @@ class RbdWriter:
     def _put_block(self) -> None:
         block = bytes(self._block)
         self._block.clear()
+        self._append(block)
+
+    def _append(self, block: bytes) -> None:
         if self._end + len(block) > self._length:
             self._grow(self._end + max(_GROWTH, len(block)))
         self._put(self._end, block)
@@ -223,10 +231,21 @@ class RbdWriter:
         return self._image
 
 
-def _data_blocks(subject: str, fd: int, size: int) -> Iterator[tuple[int, int]]:
-    """Offset and length of what is no hole of a file, within an object each."""
+@contextmanager
+def _opened(staged: Path) -> Iterator[int]:
+    with os_errors(str(staged)):
+        fd = os.open(staged, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _data_blocks(subject: str, fd: int, part: range) -> Iterator[tuple[int, int]]:
+    """Offset and length of what is no hole of a part of a file, within an object each."""
     with os_errors(subject):
-        for start, end in data_ranges(fd, size):
+        for begin, end in data_ranges(fd, part.stop):
+            start = max(begin, part.start)
             while start < end:
                 length = min(end, start - start % OBJECT_SIZE + OBJECT_SIZE) - start
                 yield start, length

@@ -43,7 +43,13 @@ _COPIES_AT_ONCE = 4
 class S3Store(NothingToMake):
     """Objects of one bucket."""
 
-    capabilities = Capability.WRITE | Capability.COPY | Capability.LISTING | Capability.RESUME
+    capabilities = (
+        Capability.WRITE
+        | Capability.COPY
+        | Capability.LISTING
+        | Capability.RESUME
+        | Capability.GROWING
+    )
 
     def __init__(
         self,

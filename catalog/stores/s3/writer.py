@@ -2,7 +2,7 @@
 
 Users: `s3`.  A writer is used by one thread; its parts are sent by threads of its own.
 Memory: `write` holds parts until they are sent, 192 MiB at most (for objects up to 800 GiB
-of known size; above, two parts); `take` sends from the file and holds nothing.
+of known size; above, two parts); `send` and `take` send from the file and hold nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from catalog.errors import CatalogError, NotFound, StoreUnavailable
-from catalog.stores.base import Stat
+from catalog.stores.base import Check, Stat
 from catalog.stores.marked_folder import os_errors
 from catalog.stores.s3.multipart import Multipart, PartsInFlight, Stored
 from catalog.stores.s3.objects import S3Objects
@@ -49,6 +49,9 @@ class S3Writer:
         self._url = url
         self._part_size = part_size(size)
         self._size = 0
+        self._sent = 0
+        """Bytes of a staged file that were sent, or are on their way."""
+        self._check: Check = _wanted
         self._buffer = bytearray()
         self._parts: PartsInFlight | None = None
         self._stored: dict[int, Stored] = {}
@@ -72,21 +75,27 @@ class S3Writer:
             self._buffer += rest[:room]
             rest = rest[room:]
 
+    def send(self, staged: Path, ready: int, check: Check) -> int:
+        """Begin the next part of a file that still grows, if that is not the last one yet."""
+        self._check = check
+        if ready - self._sent > self._part_size:
+            self._open(staged)
+            self._send_piece(range(self._sent, self._sent + self._part_size))
+        return self._sent
+
     def take(self, staged: Path) -> None:
-        """Send a staged file instead of `write`s, all of it but the last parts now."""
+        """Send a staged file, or what is left of it, all but the last parts now."""
+        self._open(staged)
         with os_errors(str(staged)):
-            self._fd = os.open(staged, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             self._size = os.fstat(self._fd).st_size
-        self._part_size = part_size(self._size)
-        if self._size <= self._part_size:
-            for block in _blocks(self._fd, range(self._size)):
-                self._buffer += block
-            return
-        parts = self._begin(_AT_ONCE)
-        for start in range(0, self._size, self._part_size):
-            piece = range(start, min(start + self._part_size, self._size))
-            body = Body(len(piece), partial(_blocks, self._fd, piece))
-            parts.add(partial(self._multipart.put_part, self._key, parts.id, body=body))
+        if self._parts is None:
+            self._part_size = part_size(self._size)
+            if self._size <= self._part_size:
+                for block in self._blocks(range(self._size)):
+                    self._buffer += block
+                return
+        while self._sent < self._size:
+            self._send_piece(range(self._sent, min(self._sent + self._part_size, self._size)))
 
     def commit(self) -> str:
         """Send what is left, make the object, and see that it is whole."""
@@ -130,6 +139,32 @@ class S3Writer:
     def _at_once(self) -> int:
         return max(1, min(_AT_ONCE, _BUFFERED_MAX // self._part_size - 1))
 
+    def _open(self, staged: Path) -> None:
+        if self._fd < 0:
+            with os_errors(str(staged)):
+                self._fd = os.open(staged, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+    def _send_piece(self, piece: range) -> None:
+        """Send a part of the staged file by another thread, when one more may be sent."""
+        parts = self._parts or self._begin(_AT_ONCE)
+        body = Body(len(piece), partial(self._blocks, piece))
+        parts.add(partial(self._multipart.put_part, self._key, parts.id, body=body))
+        self._sent = piece.stop
+
+    def _blocks(self, piece: range) -> Iterator[bytes]:
+        """The bytes of a piece of the staged file.
+
+        Raises StoreUnavailable if it has become shorter, and what `check` raises.
+        """
+        with os_errors("staging"):
+            for offset in range(piece.start, piece.stop, BLOCK):
+                self._check()
+                wanted = min(BLOCK, piece.stop - offset)
+                block = os.pread(self._fd, wanted, offset)
+                if len(block) != wanted:
+                    raise StoreUnavailable("staging", "the staged file became shorter")
+                yield block
+
     def _begin(self, at_once: int) -> PartsInFlight:
         self._parts = PartsInFlight(self._multipart, self._key, at_once)
         return self._parts
@@ -159,12 +194,5 @@ class S3Writer:
             return None
 
 
-def _blocks(fd: int, piece: range) -> Iterator[bytes]:
-    """The bytes of a piece of a file.  Raises StoreUnavailable if it has become shorter."""
-    with os_errors("staging"):
-        for offset in range(piece.start, piece.stop, BLOCK):
-            wanted = min(BLOCK, piece.stop - offset)
-            block = os.pread(fd, wanted, offset)
-            if len(block) != wanted:
-                raise StoreUnavailable("staging", "the staged file became shorter")
-            yield block
+def _wanted() -> None:
+    """What is complete is wanted, until it is cancelled."""

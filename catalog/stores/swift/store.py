@@ -56,7 +56,7 @@ class SwiftStoreSettings(SwiftAuthSettings):
 class SwiftStore:
     """One container of an account, and that of its segments."""
 
-    capabilities = Capability.WRITE | Capability.COPY | Capability.LISTING
+    capabilities = Capability.WRITE | Capability.COPY | Capability.LISTING | Capability.GROWING
 
     def __init__(self, name: str, settings: SwiftStoreSettings) -> None:
         self.name = name

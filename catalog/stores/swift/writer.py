@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import secrets
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from catalog.errors import CatalogError, NotFound, StoreUnavailable
+from catalog.stores.base import Check
 from catalog.stores.network import http_errors
 from catalog.stores.swift.client import UPLOAD, ObjectInfo, SwiftClient, unquoted
 from catalog.stores.swift.pieces import Piece, piece_of_file, piece_of_memory, piece_of_object
@@ -53,7 +54,7 @@ class Target:
 
 
 class SwiftWriter:
-    """An upload.  `write` or `take` or `copy_from`, then `commit`."""
+    """An upload.  `write`, or `send` and `take`, or `copy_from`; then `commit`."""
 
     def __init__(self, client: SwiftClient, target: Target) -> None:
         self._client = client
@@ -67,6 +68,8 @@ class SwiftWriter:
         self._segments: list[Future[dict[str, Any]]] = []
         """Those sent, as the manifest's entries."""
         self._stopped = threading.Event()
+        self._check: Check | None = None
+        """Of a staged file that was sent while it grew."""
         self._is_over = False
         """Whether nothing is left that `cancel` should remove."""
 
@@ -85,16 +88,29 @@ class SwiftWriter:
             self._buffer += rest[:room]
             rest = rest[room:]
 
+    def send(self, staged: Path, ready: int, check: Check) -> int:
+        """Begin the next segment of a file that still grows, if that is not the last one yet."""
+        self._check = check
+        sent, step = len(self._segments) * self._target.segment_size, self._target.segment_size
+        if ready - sent <= step:
+            return sent
+        self._send(piece_of_file(staged, range(sent, sent + step)))
+        return sent + step
+
     def take(self, staged: Path) -> None:
-        """Send a file.  Raises as `write`; IncompleteUpload if the file shrinks meanwhile."""
+        """Send a file, or what is left of it.
+
+        Raises as `write`; IncompleteUpload if the file shrinks meanwhile.
+        """
         with http_errors(str(staged)):
             size = staged.stat().st_size
-        self._send_pieces(piece_of_file(staged, part) for part in self._parts(size))
+        rest = self._parts(size)[len(self._segments) :]
+        self._send_pieces([piece_of_file(staged, part) for part in rest])
 
     def copy_from(self, path: str, source: ObjectInfo) -> None:
         """Let the server copy another object, whatever its layout.  Raises as `write`; NotFound."""
         parts = self._parts(source.size)
-        self._send_pieces(piece_of_object(path, source, part) for part in parts)
+        self._send_pieces([piece_of_object(path, source, part) for part in parts])
 
     def commit(self) -> str:
         """Send the rest, then put the object or its manifest; return the url."""
@@ -136,13 +152,12 @@ class SwiftWriter:
         step = self._target.segment_size
         return [range(at, min(at + step, size)) for at in range(0, max(size, 1), step)]
 
-    def _send_pieces(self, pieces: Iterable[Piece]) -> None:
-        """Send what is more than one piece; one alone waits for `commit`."""
-        first, *others = pieces
-        if not others:
-            self._whole = first
+    def _send_pieces(self, pieces: Sequence[Piece]) -> None:
+        """Send the last pieces; one that is the only one waits for `commit`."""
+        if len(pieces) == 1 and not self._segments:
+            self._whole = pieces[0]
             return
-        for piece in (first, *others):
+        for piece in pieces:
             self._send(piece)
         for segment in self._segments:
             segment.result()
@@ -204,6 +219,8 @@ class SwiftWriter:
         for block in blocks:
             if self._stopped.is_set():
                 raise StoreUnavailable(self._target.url, "the upload was cancelled")
+            if self._check is not None:
+                self._check()
             yield block
 
     def _publish(self, piece: Piece, query: Mapping[str, str] | None = None) -> None:

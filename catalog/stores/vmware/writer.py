@@ -13,6 +13,7 @@ from ssl import SSLContext
 from urllib.parse import SplitResult
 
 from catalog.errors import CatalogError, StoreFull, StoreUnavailable
+from catalog.stores.base import SendsNothingEarly
 from catalog.stores.marked_folder import os_errors
 from catalog.stores.vmware.files import VmwareFiles
 from catalog.stores.vmware.location import VmwareLocation
@@ -88,7 +89,7 @@ class Upload:
             raise StoreUnavailable(self._subject, str(error) or type(error).__name__) from error
 
 
-class VmwareWriter:
+class VmwareWriter(SendsNothingEarly):
     """A file under an unfinished name, that a rename makes an object."""
 
     def __init__(

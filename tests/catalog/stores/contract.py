@@ -1,7 +1,7 @@
 """What every driver must do, as `catalog/stores/base.py` says.
 
 A driver's test file derives `TestContract` from `ReadContract` (read-only drivers) or
-`WriteContract`, and gives it the fixture `subject`.
+`WriteContract`, and `GrowingContract` where it applies, and gives it the fixture `subject`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,15 +18,19 @@ import pytest
 
 from catalog.errors import (
     DataChanged,
+    IncompleteUpload,
     NotFound,
     NotSupported,
     ReadOnlyStore,
     StoreUnavailable,
 )
-from catalog.stores.base import Capability, Store
+from catalog.stores.base import Capability, Check, DataWriter, Store
 
 DATA = random.Random(0).randbytes(300_007)
 """Not a multiple of any block."""
+
+GROWN = random.Random(1).randbytes((17 << 20) + 9)
+"""More than two parts of whatever store."""
 
 RANGES = [
     (0, 1),
@@ -70,6 +75,26 @@ def read_all(store: Store, url: str) -> bytes:
         return bytes(reader.read_at(0, reader.size))
     finally:
         reader.close()
+
+
+def grow(writer: DataWriter, staged: Path, check: Check) -> int:
+    """Let GROWN come into a file bit by bit and be sent meanwhile; return how much was begun.
+
+    What the writer has not begun is something else in between.
+    """
+    begun = 0
+    with staged.open("wb", buffering=0) as file:
+        for end in [*range(1 << 20, len(GROWN), 1 << 20), len(GROWN)]:
+            os.pwrite(file.fileno(), GROWN[begun:end], begun)
+            before, begun = begun, writer.send(staged, end, check)
+            assert before <= begun <= end
+            os.pwrite(file.fileno(), bytes(min(1000, end - begun)), begun)
+        os.pwrite(file.fileno(), GROWN[begun:], begun)
+    return begun
+
+
+def nothing_is_wrong() -> None:
+    """A check that passes."""
 
 
 class ReadContract:
@@ -308,3 +333,51 @@ class WriteContract(ReadContract):
         """Sorted keys; none of a store that cannot list."""
         can_list = Capability.LISTING in subject.store.capabilities
         return sorted(subject.store.keys()) if can_list else []
+
+
+class GrowingContract:
+    """What a store with GROWING does besides."""
+
+    def test_sends_a_file_that_grows(self, subject: Subject, tmp_path: Path) -> None:
+        """What was begun early and what is taken in the end make one object, unseen till then."""
+        writer = subject.store.writer("a", len(GROWN))
+        begun = grow(writer, tmp_path / "growing", nothing_is_wrong)
+        assert begun
+        writer.take(tmp_path / "growing")
+        with pytest.raises(NotFound):
+            subject.store.stat(subject.store.url_of("a"))
+        assert read_all(subject.store, writer.commit()) == GROWN
+
+    def test_small_file_that_grew_is_as_any(self, subject: Subject, tmp_path: Path) -> None:
+        """A writer that was offered a file too small to begin takes it all the same."""
+        staged = tmp_path / "growing"
+        staged.write_bytes(DATA[:1000])
+        writer = subject.store.writer("a")
+        begun = writer.send(staged, 1000, nothing_is_wrong)
+        with staged.open("r+b") as file:
+            os.pwrite(file.fileno(), DATA[begun:], begun)
+        writer.take(staged)
+        assert read_all(subject.store, writer.commit()) == DATA
+
+    @pytest.mark.parametrize("ended_by", ["change", "cancel"])
+    def test_nothing_is_left_of_what_was_sent_early(
+        self, subject: Subject, tmp_path: Path, ended_by: str
+    ) -> None:
+        """Parts that were sent, or were on their way when `check` refused, are gone."""
+        calls = 0
+
+        def check() -> None:
+            nonlocal calls
+            calls += 1
+            if ended_by == "change" and calls > 3:
+                raise IncompleteUpload("a", "was changed")
+
+        writer = subject.store.writer("a", len(GROWN))
+        with suppress(IncompleteUpload):
+            grow(writer, tmp_path / "growing", check)
+        assert calls
+        writer.cancel()
+        with pytest.raises(NotFound):
+            subject.store.stat(subject.store.url_of("a"))
+        assert list(subject.store.keys()) == []
+        assert list(subject.store.leftovers(-60)) == []

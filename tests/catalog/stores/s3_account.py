@@ -40,6 +40,18 @@ class Account:
         }
         return S3StoreSettings.model_validate(values | changed)
 
+    def section(self, name: str) -> str:
+        """`[stores.NAME]` of a configuration, with a place of its own in the bucket."""
+        return f"""\
+[stores.{name}]
+type = "s3"
+endpoint = "{self.endpoint}"
+bucket = "images"
+prefix = "{name}-{next(_PREFIXES)}"
+access_key = {{ file = "{self.reference(self.access_key).file}" }}
+secret_key = {{ file = "{self.reference(self.secret_key).file}" }}
+"""
+
     def reference(self, secret: str) -> SecretReference:
         """A file with a secret in it."""
         path = self.folder / hashlib.sha256(secret.encode()).hexdigest()

@@ -70,6 +70,21 @@ def settings(server: Swift, folder: Path, **values: object) -> SwiftStoreSetting
     return SwiftStoreSettings.model_validate(given)
 
 
+def section(server: Swift, folder: Path, name: str) -> str:
+    """`[stores.NAME]` of a configuration, with an empty container of its own."""
+    made = settings(server, folder)
+    return f"""\
+[stores.{name}]
+type = "swift"
+auth_url = "{made.auth_url}"
+auth_version = 1
+user = "{made.user}"
+key = {{ file = "{folder}/key" }}
+container = "{made.container}"
+segment_size = {8 << 20}
+"""
+
+
 @contextmanager
 def swift_store(server: Swift, folder: Path, **values: object) -> Iterator[SwiftStore]:
     """A store in two new containers."""

@@ -30,7 +30,14 @@ from catalog.stores.rbd.connection import RbdStoreSettings
 from catalog.stores.rbd.location import RbdLocation
 from catalog.stores.rbd.store import RbdStore
 from catalog.stores.rbd.writer import format_of, nonzero_ranges
-from tests.catalog.stores.contract import DATA, Subject, WriteContract, put_by_writer, read_all
+from tests.catalog.stores.contract import (
+    DATA,
+    GrowingContract,
+    Subject,
+    WriteContract,
+    put_by_writer,
+    read_all,
+)
 from tests.catalog.stores.rbd_pool import Pool
 from tests.servers.ceph import Ceph
 from tests.servers.programs import environment
@@ -46,7 +53,7 @@ def store(pool: Pool) -> Iterator[RbdStore]:
     store.close()
 
 
-class TestContract(WriteContract):
+class TestContract(WriteContract, GrowingContract):
     @pytest.fixture
     def subject(self, store: RbdStore) -> Subject:
         """An empty pool."""

@@ -19,12 +19,21 @@ from catalog.errors import (
     StoreRefused,
     StoreUnavailable,
 )
+from catalog.sending import Sender
 from catalog.stores.base import Usage
 from catalog.stores.s3.multipart import PartsInFlight
 from catalog.stores.s3.settings import S3StoreSettings
 from catalog.stores.s3.store import S3Store
 from catalog.stores.s3.writer import S3Writer
-from tests.catalog.stores.contract import DATA, Subject, WriteContract, put_by_writer, read_all
+from tests.catalog.stores.contract import (
+    DATA,
+    GrowingContract,
+    Subject,
+    WriteContract,
+    nothing_is_wrong,
+    put_by_writer,
+    read_all,
+)
 from tests.catalog.stores.s3_account import Account, leftovers, opened
 
 MIB = 1 << 20
@@ -60,7 +69,7 @@ def store(settings: S3StoreSettings) -> Iterator[S3Store]:
     store.close()
 
 
-class TestContract(WriteContract):
+class TestContract(WriteContract, GrowingContract):
     @pytest.fixture
     def subject(self, store: S3Store) -> Subject:
         """A bucket."""
@@ -100,6 +109,28 @@ def test_unknown_size_is_buffered_until_a_part_is_full(store: S3Store) -> None:
     writer.write(LARGE)
     assert leftovers(store) == []
     assert read_all(store, writer.commit()) == LARGE
+
+
+def test_file_that_grows_beyond_all_parts(
+    store: S3Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What had begun in parts too small for it is sent again in larger ones."""
+    monkeypatch.setattr("catalog.stores.s3.writer._PART_UNKNOWN", 5 * MIB)
+    monkeypatch.setattr("catalog.stores.s3.multipart.PARTS_MAX", 3)
+    staged = tmp_path / "staged"
+    staged.write_bytes(LARGE)
+    writer = store.writer("a")
+    while writer.send(staged, len(LARGE), nothing_is_wrong) < 15 * MIB:
+        pass
+    with pytest.raises(ImageTooLarge):
+        writer.send(staged, len(LARGE), nothing_is_wrong)
+    writer.cancel()
+    assert leftovers(store) == []
+    sender = Sender(store, "a", staged, lambda: None, begin=MIB, step=MIB)
+    sender.after_write(len(LARGE))
+    sender.finish(len(LARGE))
+    assert read_all(store, sender.commit()) == LARGE
+    assert leftovers(store) == []
 
 
 @pytest.mark.parametrize("size", [0, 1, 8 * MIB, 8 * MIB + 1, 16 * MIB])

@@ -22,7 +22,14 @@ from catalog.stores.registry import open_store
 from catalog.stores.swift.client import Limits, SwiftClient
 from catalog.stores.swift.location import SwiftLocation
 from catalog.stores.swift.store import SwiftStore
-from tests.catalog.stores.contract import DATA, Subject, WriteContract, put_by_writer, read_all
+from tests.catalog.stores.contract import (
+    DATA,
+    GrowingContract,
+    Subject,
+    WriteContract,
+    put_by_writer,
+    read_all,
+)
 from tests.catalog.stores.swift_account import (
     SEGMENT,
     Account,
@@ -61,6 +68,25 @@ class TestContractOfPlainObjects(WriteContract):
         """Objects too small for segments."""
         with swift_store(swift_server, tmp_path, segment_size=1 << 20) as store:
             yield Subject(store, put_by_writer(store), store.url_of("missing"))
+
+
+class TestGrowing(GrowingContract):
+    @pytest.fixture(params=[{}, {"write_rate": 1 << 30}], ids=["free", "limited rate"])
+    def subject(
+        self, request: pytest.FixtureRequest, swift_server: Swift, tmp_path: Path
+    ) -> Iterator[Subject]:
+        """Objects of many segments, no smaller than Swift hands out at full speed; the policy."""
+        with swift_store(swift_server, tmp_path) as made:
+            section = settings(
+                swift_server,
+                tmp_path / "again",
+                container=container_of(made),
+                segment_size=1 << 20,
+                policy=request.param,
+            )
+            store = open_store("sw", section)
+            yield Subject(store, put_by_writer(store), store.url_of("missing"))
+            store.close()
 
 
 class TestContractWithPolicy(WriteContract):
