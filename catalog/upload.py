@@ -1,7 +1,7 @@
 """Uploads: an image's data while it is being written (DESIGN §6).
 
-Users: `vfs` and through it every frontend.  Scope: staging, digests, the format gate,
-commit and cancel.  Threading: any thread; an upload does one thing at a time, and
+Users: `uploads`, and every frontend.  Scope: staging, digests, the format gate, commit and
+cancel.  Threading: any thread; an upload does one thing at a time, and
 `commit` and `cancel` may come in any order and more than once.
 
 States:   OPEN --finish--> FINISHED --commit--> COMMITTED
@@ -22,17 +22,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum, auto
 from pathlib import Path
-from secrets import token_hex
 
 from catalog import formats
-from catalog.access import ADMIN
 from catalog.attributes import hash_algorithm
 from catalog.catalog import Catalog, Rename
 from catalog.deletion import delete_detached
 from catalog.digest import Digester, Digests
 from catalog.errors import (
     CatalogError,
-    Conflict,
     DigestMismatch,
     ImageKilled,
     ImageTooLarge,
@@ -41,11 +38,9 @@ from catalog.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from catalog.image import CHUNK_SIZE, Image, Saved
-from catalog.process import this_process
-from catalog.reader import open_image
-from catalog.stores.base import DataWriter, Store
-from catalog.turns import Turns
+from catalog.image import Image, Saved
+from catalog.sending import Sender
+from catalog.stores.base import Store
 
 Announced = tuple[int | None, str | None, str | None]
 """What an uploader may say of the data beforehand: size, digest, format."""
@@ -73,11 +68,13 @@ class Upload:
         fd: int,
         check_room: Callable[[int], None],
     ) -> None:
-        """Use `Uploads.start` to get one."""
+        """Use `uploads.Uploads.start` to get one."""
         self.image = image
         self.state = UploadState.OPEN
         self.mtime: int | None = None
         """The data's modification time, in nanoseconds, if a tool has set one."""
+        self.expected_size: int | None = None
+        """Bytes the data will come to, if its writer knows: a hint to the store, not checked."""
         self._catalog = catalog
         self._store = store
         self._staged = staged
@@ -85,7 +82,10 @@ class Upload:
         self._lock = threading.RLock()
         self._broken: CatalogError | None = None
         self._digester: Digester | None = None
-        self._data: DataWriter | None = None
+        self._sender = Sender(store, image.id, staged, self._foreseen_size)
+        if self.size:
+            # Who opens a file again goes back to its header: qemu-img convert does.
+            self._sender.drop()
         self._saved: Saved | None = None
         self._checked: Announced | None = None
         self._check_room = check_room
@@ -126,17 +126,20 @@ class Upload:
             self._check_room(len(data))
             if not data:
                 return 0  # a write(2) of nothing does not make the file longer
-            digester = self._follow()
-            digester.before_write(offset)
-            _write_all(self._fd, data, offset)
-            digester.after_write(offset + len(data))
+            followers = self._follow(), self._sender
+            for follower in followers:
+                follower.before_write(offset)
+            write_all(self._fd, data, offset)
+            for follower in followers:
+                follower.after_write(offset + len(data))
             return len(data)
 
     def truncate(self, size: int) -> None:
         """Make the data `size` bytes long; what is added reads as zeros."""
         with self._lock, self._changing():
             self._check_size(size)
-            self._follow().truncate(size)
+            for follower in (self._follow(), self._sender):
+                follower.truncate(size)
             os.ftruncate(self._fd, size)
 
     def read_at(self, offset: int, size: int) -> bytes:
@@ -213,8 +216,7 @@ class Upload:
             self._checked = _announced(image)
             self._check_expected(image, size, digests)
             self._saved = self._inspect(image, size, digests)
-            self._data = self._store.writer(image.id, size)
-            self._data.take(self._staged)
+            self._sender.finish(size)
             self.state = UploadState.FINISHED
 
     def commit(self, publish: Rename | None = None) -> None:
@@ -230,10 +232,9 @@ class Upload:
                 raise ImageKilled(self.image.name, "the upload has been cancelled")
             try:
                 self.finish()
-                assert self._data is not None
                 assert self._saved is not None
                 self._check_again(self._saved)
-                url = self._data.commit()
+                url = self._sender.commit()
                 # rsync sets the time after it has closed the file, which finished it.
                 saved = replace(self._saved, mtime=self.mtime)
                 dropped = self._catalog.finish_upload(self.image.number, url, saved, publish)
@@ -251,8 +252,7 @@ class Upload:
                 return
             self.state = UploadState.CANCELLED
             self._stop_following()
-            if self._data is not None:
-                self._data.cancel()
+            self._sender.drop()
             self._drop_staged()
             # Only what is killed now has no right to data any more: an exception between
             # the catalog's commit and ours must not cost an image.
@@ -260,10 +260,12 @@ class Upload:
                 self._store.delete(self._store.url_of(self.image.id))
 
     def _unfinish(self) -> None:
-        if self._data is not None:
-            self._data.cancel()
-        self._data = self._saved = None
+        self._sender.drop()
+        self._saved = None
         self.state = UploadState.OPEN
+
+    def _foreseen_size(self) -> int | None:
+        return self.expected_size or self._catalog.image(self.image.number).expected_size
 
     def _check_again(self, saved: Saved) -> None:
         """Hold finished data to what has been announced of it since."""
@@ -320,125 +322,13 @@ class Upload:
             self._digester = None
 
 
-class Uploads:
-    """The uploads that go on in this process, by image."""
-
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
-        self.turns = Turns()
-        self._uploads: dict[int, Upload] = {}
-        self._lock = threading.Lock()
-
-    def __iter__(self) -> Iterator[Upload]:
-        with self._lock:
-            self._forget_ended()
-            return iter(list(self._uploads.values()))
-
-    def get(self, number: int) -> Upload | None:
-        """The upload in progress on that image in this process, or None."""
-        upload = self._uploads.get(number)
-        return None if upload is None or upload.ended else upload
-
-    def start(self, number: int, writer: object = None) -> Upload:
-        """The upload on that image, begun if there is none (queued -> saving).
-
-        Raises Conflict while another than `writer` has its turn, InvalidTransition,
-        StoreUnavailable, StoreFull, NotFound.
-        """
-        with self._lock:
-            present = self.get(number)
-            if present is not None:
-                self.turns.check(present.image, writer)
-                return present
-            image, store = self._image_and_store(number)
-            self.turns.check(image, writer)
-            staged = self._staging_path(image, store)
-            self._catalog.start_upload(number, this_process(), str(staged))
-            try:
-                fd = _create(staged)
-            except OSError as error:
-                self._catalog.fail_upload(number, f"staging failed: {error.strerror}")
-                raise StoreUnavailable(image.name, f"staging failed: {error}") from error
-            return self._add(image, store, staged, fd)
-
-    def reopen(self, number: int, writer: object = None) -> Upload:
-        """Take an active image back to saving, for the writer that committed it (§6.3).
-
-        Its data is copied into a new staging file first; what is in the store stays
-        until the next commit or cancel.  Raises as `start`.
-        """
-        with self._lock:
-            image, store = self._image_and_store(number)
-            self.turns.check(image, writer)
-            staged = self._staging_path(image, store)
-            fd = -1
-            try:
-                fd = _create(staged)
-                _copy_data(self._catalog, number, fd)
-                dropped = self._catalog.reopen_upload(number, this_process(), str(staged))
-            except (OSError, CatalogError) as error:
-                if fd >= 0:
-                    os.close(fd)
-                staged.unlink(missing_ok=True)
-                if isinstance(error, CatalogError):
-                    raise
-                raise StoreUnavailable(image.name, f"staging failed: {error}") from error
-            upload = self._add(image, store, staged, fd)
-        delete_detached(self._catalog, dropped)
-        return upload
-
-    def _image_and_store(self, number: int) -> tuple[Image, Store]:
-        with self._catalog.read() as repository:
-            image = repository.image(number)
-            entries = repository.entries_of(number)
-        if len(entries) != 1:
-            raise Conflict(image.name, "has several names")
-        return image, self._catalog.store(entries[0].store)
-
-    def _staging_path(self, image: Image, store: Store) -> Path:
-        folder = store.staging_folder()
-        if folder is None:
-            folder = self._catalog.settings.staging
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return folder / f"{image.id}.{token_hex(4)}"
-
-    def _add(self, image: Image, store: Store, staged: Path, fd: int) -> Upload:
-        self._forget_ended()
-        upload = Upload(self._catalog, image, store, staged, fd, self._check_room)
-        self._uploads[image.number] = upload
-        return upload
-
-    def _forget_ended(self) -> None:
-        self._uploads = {n: upload for n, upload in self._uploads.items() if not upload.ended}
-
-    def _check_room(self, size: int) -> None:
-        limit = self._catalog.settings.staging_limit
-        if limit is None:
-            return
-        staged = sum(upload.staged_bytes for upload in self)
-        if staged + size > limit:
-            raise StoreFull("staging", f"uploads on this host may take {limit} bytes together")
-
-
-def _create(staged: Path) -> int:
-    return os.open(staged, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-
-
 def _announced(image: Image) -> Announced:
     return image.expected_size, image.expected_hash, image.disk_format
 
 
-def _write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
+def write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of `data` at `offset`.  Raises OSError."""
     view = memoryview(data)
     while view:
         done = os.pwrite(fd, view, offset)
         view, offset = view[done:], offset + done
-
-
-def _copy_data(catalog: Catalog, number: int, fd: int) -> None:
-    reader = open_image(catalog, number, ADMIN)
-    try:
-        for offset in range(0, reader.size, CHUNK_SIZE):
-            _write_all(fd, reader.read_at(offset, CHUNK_SIZE), offset)
-    finally:
-        reader.close()

@@ -33,7 +33,8 @@ from catalog.reader import open_image
 from catalog.replicate import Progress, no_progress, replicate
 from catalog.status import Status
 from catalog.stores.base import Capability, DataReader, Usage
-from catalog.upload import Uploads, UploadState
+from catalog.upload import UploadState
+from catalog.uploads import Uploads
 
 
 class Vfs(Namespace):

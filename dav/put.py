@@ -118,7 +118,9 @@ def _upload(request: _Request, target: Entry) -> None:
     try:
         digests = _announce(request, target, expected.image + expected.body)
         for offset, block in _blocks(request.body, 0, expected.size, digests):
-            upload = upload or vfs.uploads.start(target.image.number, request)
+            if upload is None:
+                upload = vfs.uploads.start(target.image.number, request)
+                upload.expected_size = expected.size
             upload.write(offset, block)
         _publish(request, target, upload)
     except BaseException as error:
@@ -232,7 +234,9 @@ def _resume(request: _Request, present: Entry, part: Part) -> Upload:
             f"{arrived} bytes have arrived: go on there",
             (("Upload-Offset", str(arrived)),),
         )
-    return upload or uploads.start(present.image.number, request)
+    upload = upload or uploads.start(present.image.number, request)
+    upload.expected_size = part.total
+    return upload
 
 
 def _append(request: _Request, upload: Upload, part: Part) -> None:

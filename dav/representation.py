@@ -12,7 +12,7 @@ from functools import lru_cache
 from catalog.image import Entry, Folder, FolderKind, Image, Listed
 from catalog.namespace import Node
 from catalog.status import Status
-from catalog.upload import Uploads
+from catalog.uploads import Uploads
 from dav.conditions import Validators
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
