@@ -39,6 +39,12 @@ def in_turns(
     return {name: statistics.median(found) for name, found in times.items()}
 
 
+def cpu_seconds(pid: int) -> float:
+    """What a process has used of the processors so far, user and system (proc(5), stat)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def run(*command: str | Path) -> None:
     """Run a command to its end; its output is not wanted."""
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
