@@ -16,6 +16,7 @@ import pytest
 
 from tests.catalog.actions import some_bytes
 from tests.servers.ceph import S3, Ceph, ceph, radosgw
+from tests.servers.cinder import Cinder, cinder
 from tests.servers.swift import Swift, swift
 
 # The contract's assertions explain themselves as those of a test file do.
@@ -77,4 +78,12 @@ def _ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ceph]:
 def rgw(ceph: Ceph) -> Iterator[S3]:
     """The S3 server of that cluster."""
     with radosgw(ceph) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def cinder_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cinder]:
+    """A Cinder over a Ceph and a Keystone of its own, for the same tests."""
+    folder = tmp_path_factory.mktemp("cinder")
+    with ceph(folder / "ceph") as cluster, cinder(folder, cluster) as server:
         yield server

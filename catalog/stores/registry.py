@@ -11,6 +11,8 @@ from typing import Any, Protocol
 from pydantic import BaseModel
 
 from catalog.stores.base import Store
+from catalog.stores.cinder.settings import CinderStoreSettings
+from catalog.stores.cinder.store import CinderStore
 from catalog.stores.filesystem import FilesystemStoreSettings
 from catalog.stores.http import HttpStore, HttpStoreSettings
 from catalog.stores.memory import MemoryStore, MemoryStoreSettings
@@ -33,6 +35,7 @@ class Driver(Protocol):
 
 
 DRIVERS: Mapping[str, tuple[type[BaseModel], Driver]] = {
+    "cinder": (CinderStoreSettings, CinderStore),
     "filesystem": (FilesystemStoreSettings, open_folder),
     "http": (HttpStoreSettings, HttpStore),
     "memory": (MemoryStoreSettings, MemoryStore),

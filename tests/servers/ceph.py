@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from catalog.stores.rbd import bindings
 from tests.servers.programs import free_ports, program
 
 _PROGRAMS = {
@@ -203,6 +204,15 @@ def radosgw(cluster: Ceph) -> Iterator[S3]:
         swift = f"--subuser=test:tester --access=full --key-type=swift --secret={s3.secret_key}"
         cluster.run("radosgw-admin", "subuser", "create", "--uid=test", *swift.split())
         yield s3
+
+
+def link_bindings(programs: Path) -> None:
+    """Give Ceph's own Python modules, which no package index has, to an environment."""
+    (modules,) = programs.parent.glob("lib/python3*/site-packages")
+    for module in (bindings.rados(), bindings.rbd()):
+        link = modules / Path(module.__file__).name
+        if not link.exists():
+            link.symlink_to(module.__file__)
 
 
 @contextmanager

@@ -92,18 +92,30 @@ class Keystone:
     def ask(self, method: str, path: str, **body: Any) -> dict[str, Any]:
         """Send a request to the Identity API; return the answer's JSON."""
         headers = {"X-Auth-Token": self.token, "Content-Type": "application/json"}
-        return _ask(self.auth_url + path, method, headers, body)[1]
+        return ask_json(self.auth_url + path, method, headers, body)[1]
 
-    def add_swift(self, url: str) -> None:
-        """Tell of a Swift whose account of a project is `URL/v1/AUTH_PROJECT`."""
-        service = self.ask("POST", "/services", service={"type": "object-store", "name": "swift"})
+    def add_service(self, kind: str, url: str) -> None:
+        """Tell of a service; `$(project_id)s` in its URL stands for the project's id."""
+        service = self.ask("POST", "/services", service={"type": kind, "name": kind})
         endpoint = {
             "service_id": service["service"]["id"],
             "interface": "public",
             "region_id": self.region,
-            "url": f"{url}/v1/AUTH_$(project_id)s",
+            "url": url,
         }
         self.ask("POST", "/endpoints", endpoint=endpoint)
+
+    def add_swift(self, url: str) -> None:
+        """Tell of a Swift whose account of a project is `URL/v1/AUTH_PROJECT`."""
+        self.add_service("object-store", f"{url}/v1/AUTH_$(project_id)s")
+
+    def add_member(self, user: str, key: str, project: str) -> str:
+        """Make a project and a user who is a plain member of it; return the project's id."""
+        place = self.ask("POST", "/projects", project={"name": project})["project"]["id"]
+        member = self.ask("POST", "/users", user={"name": user, "password": key})["user"]["id"]
+        role = self.ask("GET", "/roles?name=member")["roles"][0]["id"]
+        self.ask("PUT", f"/projects/{place}/users/{member}/roles/{role}")
+        return str(place)
 
     def application_credential(self) -> tuple[str, str]:
         """Make one of the user in the project; return its id and its secret."""
@@ -115,10 +127,14 @@ class Keystone:
         credential = answer["application_credential"]
         return credential["id"], credential["secret"]
 
+    def token_of(self, user: str, key: str, project: str) -> str:
+        """A token of somebody else."""
+        return _token(self.port, user, key, project)
+
     def revoke(self, token: str) -> None:
         """Make a token invalid; who has validated it may keep that in a cache."""
         headers = {"X-Auth-Token": self.token, "X-Subject-Token": token}
-        _ask(f"{self.auth_url}/auth/tokens", "DELETE", headers, {})
+        ask_json(f"{self.auth_url}/auth/tokens", "DELETE", headers, {})
 
     def swift_filters(self) -> tuple[str, str]:
         """The arguments `auth` and `more` of `swift` that make it ask this Keystone."""
@@ -159,7 +175,7 @@ def keystone(folder: Path) -> Iterator[Keystone]:
     log = folder / "output.log"
     with running(command, log) as process:
         _wait_ready(f"http://127.0.0.1:{port}/v3", process, log)
-        yield Keystone(port, _admin_token(port))
+        yield Keystone(port, _token(port, "admin", "secret", "admin"))
 
 
 def _wait_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -172,20 +188,21 @@ def _wait_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     raise RuntimeError(f"Keystone does not answer: see {log} and keystone.log beside it")
 
 
-def _admin_token(port: int) -> str:
+def _token(port: int, user: str, key: str, project: str) -> str:
     domain = {"id": "default"}
-    user = {"name": "admin", "domain": domain, "password": "secret"}
-    identity = {"methods": ["password"], "password": {"user": user}}
-    scope = {"project": {"name": "admin", "domain": domain}}
+    password = {"user": {"name": user, "domain": domain, "password": key}}
+    identity = {"methods": ["password"], "password": password}
+    scope = {"project": {"name": project, "domain": domain}}
     url = f"http://127.0.0.1:{port}/v3/auth/tokens"
     headers = {"Content-Type": "application/json"}
     body = {"auth": {"identity": identity, "scope": scope}}
-    return _ask(url, "POST", headers, body)[0]["X-Subject-Token"]
+    return ask_json(url, "POST", headers, body)[0]["X-Subject-Token"]
 
 
-def _ask(
+def ask_json(
     url: str, method: str, headers: dict[str, str], body: dict[str, Any]
 ) -> tuple[Message, dict[str, Any]]:
+    """Send a request; return the answer's headers and its JSON.  Raises RuntimeError."""
     data = json.dumps(body).encode() if body else None
     try:
         with urlopen(Request(url, data, headers, method=method), timeout=30) as answer:

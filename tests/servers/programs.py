@@ -78,9 +78,11 @@ def running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
             process.wait()
 
 
-def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for_port(
+    port: int, process: subprocess.Popen[bytes], log: Path, *, seconds: int = _READY_SECONDS
+) -> None:
     """Return when the process answers there.  Raises RuntimeError with its log if it does not."""
-    for _ in range(_READY_SECONDS * 50):
+    for _ in range(seconds * 50):
         if process.poll() is not None:
             break
         with socket.socket() as probe:

@@ -200,6 +200,11 @@ def _refuse_if_used(
     for each in snapshots:
         if clones := _clones(image, each["id"]):
             raise Conflict(name, _counted(clones))
+    refuse_if_open(name, image)
+
+
+def refuse_if_open(name: str, image: Any) -> None:
+    """Raise Conflict if somebody but us has `image` open, which must be so with a watch."""
     # The one too many is our own.
     watchers = list(image.watchers_list())
     if len(watchers) > 1:

@@ -97,7 +97,6 @@ class RbdWriter:
         self._key = key
         self._url = url
         self._raw_only = raw_only
-        self._name = own_name(key, Kind.NEW)
         self._length = size or 0
         """Bytes of the image as it is now."""
         self._end = 0
@@ -106,7 +105,8 @@ class RbdWriter:
         """What follows, until it fills an object."""
         self._pending: deque[Any] = deque()
         self._image: Any = None
-        create(connection, self._name, self._length)
+        self._name = self._make()
+        """Of the image; empty once it is no more ours."""
         try:
             self._image = open_image(connection, self._name)
         except BaseException:
@@ -154,8 +154,7 @@ class RbdWriter:
                 self._put_block()
             self._wait(0)
             self._finish()
-            seal(self._connection, self._name)
-            publish(self._connection, self._name, self._key)
+            self._publish()
             self._name = ""
         finally:
             self.cancel()
@@ -171,8 +170,23 @@ class RbdWriter:
             self._image = None
         if self._name:
             with suppress(CatalogError):
-                remove(self._connection, self._name)
+                self._remove()
             self._name = ""
+
+    def _make(self) -> str:
+        """Make the image, of `_length` bytes; return its name."""
+        name = own_name(self._key, Kind.NEW)
+        create(self._connection, name, self._length)
+        return name
+
+    def _publish(self) -> None:
+        """Make what was written an object.  The image is closed."""
+        seal(self._connection, self._name)
+        publish(self._connection, self._name, self._key)
+
+    def _remove(self) -> None:
+        """Remove the image, which is closed."""
+        remove(self._connection, self._name)
 
     def _put_block(self) -> None:
         block = bytes(self._block)

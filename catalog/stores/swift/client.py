@@ -18,8 +18,10 @@ from urllib3 import BaseHTTPResponse, HTTPHeaderDict
 
 from catalog.errors import CatalogError, NotFound, StoreRefused, StoreUnavailable
 from catalog.stores.network import http_errors
-from catalog.stores.swift.auth import Session, SwiftAuth, SwiftAuthSettings, make_pool
-from catalog.stores.swift.errors import discard, failure
+from catalog.stores.openstack.answers import discard
+from catalog.stores.openstack.keystone import Session, make_pool
+from catalog.stores.swift.auth import SwiftAuth, SwiftAuthSettings
+from catalog.stores.swift.errors import failure
 
 Blocks = Callable[[], Iterable[bytes | memoryview]]
 """A body: the same bytes each time it is called."""
@@ -87,7 +89,7 @@ class SwiftClient:
 
     def storage_url(self) -> str:
         """The account's URL.  Raises StoreUnavailable."""
-        return self._auth.session().storage_url
+        return self._auth.session().endpoint
 
     def is_tls(self) -> bool:
         """Whether data goes over TLS, which detects what is changed on the way."""
@@ -131,7 +133,7 @@ class SwiftClient:
         with http_errors(subject or self.store):
             return self._pool.request(
                 method,
-                f"{session.storage_url}/{target}".rstrip("/"),
+                f"{session.endpoint}/{target}".rstrip("/"),
                 headers={"X-Auth-Token": session.token, **headers},
                 body=content,
                 redirect=False,

@@ -1,14 +1,11 @@
-"""What Swift's answers and urllib3's exceptions mean in the catalog's terms.
+"""What Swift's answers mean in the catalog's terms.
 
 Users: the other modules here.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from urllib3 import BaseHTTPResponse
-from urllib3.exceptions import HTTPError
 
 from catalog.errors import (
     CatalogError,
@@ -21,9 +18,7 @@ from catalog.errors import (
     StoreUnavailable,
 )
 from catalog.stores.network import http_errors
-
-_TEXT_MAX = 4096
-"""Bytes of an error's body that are looked at."""
+from catalog.stores.openstack.answers import BUSY, TEXT_MAX, discard, retry_after
 
 _REASONS = {
     401: "the server refuses a new token: is the user allowed to use this account?",
@@ -37,7 +32,7 @@ def failure(response: BaseHTTPResponse, subject: str) -> CatalogError:
     """The error an answer is; reads and releases the answer."""
     status = response.status
     with http_errors(subject):
-        text = response.read(_TEXT_MAX).decode(errors="replace")
+        text = response.read(TEXT_MAX).decode(errors="replace")
     discard(response)
     if status in (404, 410):
         return NotFound(subject)
@@ -49,22 +44,7 @@ def failure(response: BaseHTTPResponse, subject: str) -> CatalogError:
         return StoreFull(subject, "the server has no room left, or a quota is used up")
     transaction = response.headers.get("X-Trans-Id", "no transaction")
     reason = _REASONS.get(status, f"the server answered {status} {response.reason}")
-    if status in (429, 498, 503):
+    if status in BUSY:
         return StoreBusy(subject, f"{reason} ({transaction})", retry_after(response))
     kind = StoreRefused if status in (401, 403) else StoreUnavailable
     return kind(subject, f"{reason} ({transaction})")
-
-
-def retry_after(response: BaseHTTPResponse) -> float | None:
-    """Seconds of a Retry-After that is a number."""
-    told = response.headers.get("Retry-After", "")
-    return float(told) if told.isdecimal() else None
-
-
-def discard(response: BaseHTTPResponse) -> None:
-    """Give the connection back, or close it if much of the body is still to come."""
-    rest = response.length_remaining
-    with suppress(HTTPError, OSError):
-        if rest is not None and rest <= _TEXT_MAX:
-            response.read()
-    response.close()

@@ -26,9 +26,10 @@ from catalog.errors import (
     StoreRefused,
 )
 from catalog.stores.base import Capability, Stat, Usage
+from catalog.stores.openstack.answers import discard
 from catalog.stores.swift.auth import SwiftAuthSettings
 from catalog.stores.swift.client import SwiftClient
-from catalog.stores.swift.errors import discard, failure
+from catalog.stores.swift.errors import failure
 from catalog.stores.swift.location import CONFIG, SwiftLocation
 from catalog.stores.swift.reader import SwiftReader
 from catalog.stores.swift.segments import QUARANTINE, SEGMENT_OF_GLANCE, SwiftSegments

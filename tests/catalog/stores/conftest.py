@@ -11,6 +11,7 @@ from catalog.stores.swift.store import SwiftStore
 from tests.catalog.stores.rbd_pool import Pool
 from tests.catalog.stores.swift_account import swift_store
 from tests.servers.ceph import Ceph
+from tests.servers.cinder import Cinder
 from tests.servers.proxy import Proxy, proxy
 from tests.servers.swift import Swift
 
@@ -35,3 +36,10 @@ def behind(between: Proxy, swift_server: Swift, tmp_path: Path) -> Iterator[Swif
     url = f"{between.url}/auth/v1.0"
     with swift_store(swift_server, tmp_path, auth_url=url, timeout=2) as store:
         yield store
+
+
+@pytest.fixture(name="cinder")
+def _cinder(cinder_server: Cinder) -> Iterator[Cinder]:
+    """A Cinder without volumes."""
+    yield cinder_server
+    cinder_server.empty()

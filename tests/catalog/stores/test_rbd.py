@@ -39,7 +39,7 @@ from tests.catalog.stores.contract import (
     read_all,
 )
 from tests.catalog.stores.rbd_pool import Pool
-from tests.servers.ceph import Ceph
+from tests.servers.ceph import Ceph, link_bindings
 from tests.servers.programs import environment
 
 MIB = 1 << 20
@@ -290,11 +290,7 @@ elif command == "delete":
 def glance(ceph: Ceph, *command: str, data: bytes = b"", thin: bool = False) -> bytes:
     """Use Glance's own driver, in an environment of its own."""
     python = environment("glance_store", ["glance_store==5.*"]) / "python"
-    (folder,) = python.parent.parent.glob("lib/python3*/site-packages")
-    for module in (bindings.rados(), bindings.rbd()):
-        link = folder / Path(module.__file__).name
-        if not link.exists():
-            link.symlink_to(module.__file__)
+    link_bindings(python.parent)
     arguments = [ceph.pool, str(ceph.conf), ceph.user, "thin" if thin else "", *command]
     done = subprocess.run(
         [python, "-W", "ignore", "-c", GLANCE, *arguments],

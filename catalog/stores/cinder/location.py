@@ -1,19 +1,25 @@
-"""Where an image lies in Cinder: a volume, in the syntax of glance_store.
+"""Where an image lies in Cinder, in the syntax of glance_store.
 
     cinder://VOLUME             of a Glance with one store
     cinder://STORE/VOLUME       of one with several; STORE is that Glance's name for it
 
-Users: adoption of a Glance's locations.  Immutable values.
+Cinder alone chooses the ids of volumes, and a key may get another volume: the data is then
+replaced in one step.  So the locations of our own images have the image's id in the place of
+the volume's, and the volume tells in its metadata which location it is of.
+
+Users: `store`, adoption of a Glance's locations.  Immutable values.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from catalog.errors import InvalidValue
 
 _SCHEME = "cinder://"
+_KEYS = UUID("b8a6e0a4-5a4f-4d2e-8f33-0d5d6f7b1c52")
+"""Ids are made in this namespace of keys that are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +27,7 @@ class CinderLocation:
     """A location."""
 
     volume: str
-    """The id, a UUID, as the url spells it."""
+    """An id, a UUID, as the url spells it."""
     backend: str | None = None
 
     @classmethod
@@ -36,6 +42,11 @@ class CinderLocation:
 
     def __str__(self) -> str:
         return f"{_SCHEME}{self.backend}/{self.volume}" if self.backend else _SCHEME + self.volume
+
+
+def id_of(key: str) -> str:
+    """What stands for a key in its location: the key itself, as ids of images are UUIDs."""
+    return key if _is_uuid(key) else str(uuid5(_KEYS, key))
 
 
 def _is_uuid(text: str) -> bool:

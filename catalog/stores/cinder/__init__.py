@@ -1,0 +1,1 @@
+"""Images in volumes of OpenStack Cinder."""

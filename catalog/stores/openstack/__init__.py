@@ -1,0 +1,1 @@
+"""What Swift and Cinder share: accounts of Keystone, and HTTP as OpenStack speaks it."""
