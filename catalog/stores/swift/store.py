@@ -27,6 +27,7 @@ from catalog.errors import (
 )
 from catalog.stores.base import Capability, Stat, Usage
 from catalog.stores.openstack.answers import discard
+from catalog.stores.policy.retry import Retry
 from catalog.stores.swift.auth import SwiftAuthSettings
 from catalog.stores.swift.client import SwiftClient
 from catalog.stores.swift.errors import failure
@@ -95,6 +96,7 @@ class SwiftStore:
             url=self.url_of(key),
             segment_size=self._settings.segment_size,
             concurrency=self._settings.upload_threads,
+            retry=Retry(self._settings.policy.attempts, self._settings.policy.deadline),
         )
         return SwiftWriter(self._client, target)
 

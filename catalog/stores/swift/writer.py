@@ -23,9 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from catalog.errors import CatalogError, NotFound, StoreUnavailable
+from catalog.errors import CatalogError, IncompleteUpload, NotFound, StoreUnavailable
 from catalog.stores.base import Check
 from catalog.stores.network import http_errors
+from catalog.stores.policy.retry import Retry
 from catalog.stores.swift.client import UPLOAD, ObjectInfo, SwiftClient, unquoted
 from catalog.stores.swift.pieces import Piece, piece_of_file, piece_of_memory, piece_of_object
 
@@ -46,6 +47,8 @@ class Target:
     """Bytes; what is larger becomes a large object."""
     concurrency: int
     """Segments in flight at once."""
+    retry: Retry
+    """Of a segment: nobody above could send one again, but only the whole image."""
 
     @property
     def path(self) -> str:
@@ -179,11 +182,11 @@ class SwiftWriter:
     def _put_segment(self, number: int, piece: Piece) -> dict[str, Any]:
         path = self._segment_path(f"{number:08d}")
         try:
-            etag = self._put(path, piece)
+            etag = self._target.retry.repeat(lambda: self._put(path, piece))
         except NotFound:
             # Beside a container of Glance's there is none for segments.
             self._client.make_container(self._target.segments)
-            etag = self._put(path, piece)
+            etag = self._target.retry.repeat(lambda: self._put(path, piece))
         return {"path": f"/{path}", "etag": etag, "size_bytes": piece.size}
 
     def _put(
@@ -194,6 +197,7 @@ class SwiftWriter:
         query: Mapping[str, str] | None = None,
     ) -> str:
         """PUT one object; return its etag."""
+        self._refuse_if_stopped()
         url = self._target.url
         is_trusted = piece.copied or query or self._client.is_tls()
         etag = "" if is_trusted else piece.etag(url)
@@ -217,11 +221,15 @@ class SwiftWriter:
 
     def _unless_stopped(self, blocks: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
         for block in blocks:
-            if self._stopped.is_set():
-                raise StoreUnavailable(self._target.url, "the upload was cancelled")
-            if self._check is not None:
-                self._check()
+            self._refuse_if_stopped()
             yield block
+
+    def _refuse_if_stopped(self) -> None:
+        """Raise what no retry repeats when nobody wants what is sent."""
+        if self._stopped.is_set():
+            raise IncompleteUpload(self._target.url, "the upload was cancelled")
+        if self._check is not None:
+            self._check()
 
     def _publish(self, piece: Piece, query: Mapping[str, str] | None = None) -> None:
         """Put the object or the manifest under the key: now it is visible."""

@@ -34,7 +34,9 @@ def between(swift_server: Swift) -> Iterator[Proxy]:
 def behind(between: Proxy, swift_server: Swift, tmp_path: Path) -> Iterator[SwiftStore]:
     """A store that reaches Swift through the proxy, and waits a second for it."""
     url = f"{between.url}/auth/v1.0"
-    with swift_store(swift_server, tmp_path, auth_url=url, timeout=2) as store:
+    with swift_store(
+        swift_server, tmp_path, auth_url=url, timeout=2, policy={"attempts": 2}
+    ) as store:
         yield store
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from tests.catalog.stores.swift_account import (
     store_all,
     swift_store,
 )
-from tests.servers.proxy import Fault, Proxy, Request, always, every, first, proxy
+from tests.servers.proxy import Fault, Proxy, Request, always, first, proxy
 from tests.servers.swift import Swift
 
 
@@ -77,8 +78,9 @@ def test_wrong_answer_is_an_error_and_never_wrong_bytes(
 def test_failed_segment_fails_the_upload(
     behind: SwiftStore, between: Proxy, account: Account, fault: Fault
 ) -> None:
-    """One segment that is not stored is no object, and its siblings are removed."""
-    between.set_plan(every(3, fault, "PUT"))
+    """One segment that cannot be stored is no object, and its siblings are removed."""
+    put = always(fault, "PUT")
+    between.set_plan(lambda r: put(r) if r.target.endswith("/00000001") else None)
     writer = behind.writer("a")
     with pytest.raises(StoreUnavailable):
         store_all(writer, DATA)
@@ -86,6 +88,20 @@ def test_failed_segment_fails_the_upload(
     between.set_plan(lambda _: None)
     assert list(behind.keys()) == []
     assert account.names(f"{container_of(behind)}_segments") == []
+
+
+@pytest.mark.parametrize("fault", [Fault(status=500), Fault(cut_request=1000), Fault(cut=-1)])
+def test_a_lost_segment_is_sent_again(
+    behind: SwiftStore, between: Proxy, account: Account, fault: Fault
+) -> None:
+    """It alone, and not the segments that have arrived."""
+    lost = first(1, fault, "PUT")
+    between.set_plan(lambda r: lost(r) if r.target.endswith("/00000001") else None)
+    url = put_by_writer(behind)("a", DATA)
+    sent = Counter(r.target.rpartition("/")[2] for r in between.requests if r.method == "PUT")
+    assert sent["00000001"] == 2
+    assert sum(sent.values()) == len(sent) + 1
+    assert read_all(behind, url) == DATA
 
 
 @pytest.mark.parametrize("size", [len(DATA), 1000])
@@ -127,7 +143,7 @@ def test_corrupted_segment_is_refused_by_the_server(
     behind: SwiftStore, between: Proxy, account: Account
 ) -> None:
     """Bytes that arrive changed do not match the ETag sent with them."""
-    between.set_plan(first(1, Fault(asked={"etag": "0" * 32}), "PUT"))
+    between.set_plan(always(Fault(asked={"etag": "0" * 32}), "PUT"))
     writer = behind.writer("a")
     with pytest.raises(StoreUnavailable, match="other bytes"):
         store_all(writer, DATA)
