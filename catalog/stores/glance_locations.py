@@ -1,14 +1,18 @@
-"""Which of our stores reads a location of a Glance, by the scheme of its URL.
+"""Which of our stores reads a location of a Glance, and under which key.
 
-Users: `settings`, and who adopts a Glance's images.  Scope: a table; the URLs themselves
-are parsed by the drivers.
+Users: `settings`, and who adopts a Glance's images.  Scope: tables by the scheme of the
+URL; the URLs themselves are parsed by the drivers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from catalog.errors import InvalidValue
+from catalog.stores.rbd.location import RbdLocation
+from catalog.stores.s3.location import S3Location
+from catalog.stores.swift.location import SwiftLocation
+from catalog.stores.vmware.location import VmwareLocation
 
 DROPPED: Mapping[str, str] = {
     "sheepdog": (
@@ -62,6 +66,31 @@ def store_type_of(url: str) -> str:
         known = ", ".join(f"{scheme}://" for scheme in STORE_TYPES)
         raise InvalidValue("location", f"should begin with one of {known}")
     return STORE_TYPES[scheme]
+
+
+_PATH_OF: Mapping[str, Callable[[str], str]] = {
+    "filesystem": str,
+    "rbd": lambda url: RbdLocation.parse(url).image,
+    "s3": lambda url: S3Location.parse(url).key,
+    "swift": lambda url: SwiftLocation.parse(url).name,
+    "vmware": lambda url: VmwareLocation.parse(url).path,
+}
+"""The `type` of a store -> what of a location ends in the key."""
+
+
+def key_of(url: str, kind: str) -> str:
+    """The key in a location that a store of type `kind` reads: the image's id, as Glance stores.
+
+    Raises InvalidValue for what is no such location, or one that does not tell the id;
+    its text shows no credential.
+    """
+    found = store_type_of(url)
+    shown = f"{url.partition('://')[0]}://…"
+    if found != kind:
+        raise InvalidValue(shown, f"is read by a store of type {found!r}, not {kind!r}")
+    if kind not in _PATH_OF:
+        raise InvalidValue(shown, "does not tell the image's id: give that")
+    return _PATH_OF[kind](url).rpartition("/")[2]
 
 
 def explain_type(kind: str) -> str | None:
