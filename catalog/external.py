@@ -1,4 +1,4 @@
-"""What lies at a URL, before it becomes an image (`ln -s URL`)."""
+"""What lies at a URL, before it becomes an image (`ln -s URL`, `imagefs adopt`)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ def examine(store: Store, target: str) -> External:
     Forbidden (address filter), InvalidImage, InvalidValue.
     """
     url, _, fragment = target.partition("#")
-    expected_hash = _announced(url, fragment)
+    return inspect(store, url, _announced(url, fragment))
+
+
+def inspect(store: Store, url: str, expected_hash: str | None = None) -> External:
+    """As `examine`, of a URL that has no fragment: a `#` is its own."""
     reader = store.open(url)
     try:
         head = reader.read_at(0, _HEAD)

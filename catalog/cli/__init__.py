@@ -15,6 +15,7 @@ import click
 
 from catalog.cli import (
     admin,
+    adoption,
     cache,
     changing,
     checking,
@@ -36,6 +37,7 @@ commands: Sequence[click.Command] = (
     transfer.export,
     transfer.replicate,
     evacuation.evacuate,
+    adoption.adopt,
     changing.set_fields,
     changing.unset,
     changing.tag,

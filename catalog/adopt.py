@@ -1,0 +1,179 @@
+"""Taking over data that lies in a store already, under the id of an image: a Glance's.
+
+Users: the command `adopt`.  Scope: makes rows for objects that are there, and leaves the
+objects alone; from then on they are the catalog's, which deletes them with their images.
+Threading: any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from catalog import access, external, names, rules
+from catalog.access import Principal
+from catalog.errors import (
+    AlreadyExists,
+    InvalidImage,
+    InvalidName,
+    InvalidValue,
+    NotFound,
+    NotSupported,
+)
+from catalog.image import External, Folder, Image, LocationState, Place, Visibility
+from catalog.repository import Repository
+from catalog.status import Status
+from catalog.stores.base import Capability
+from catalog.vfs import Vfs
+
+
+class Outcome(StrEnum):
+    """What became of one object."""
+
+    ADOPTED = "adopted"
+    FIT = "would adopt"
+    """It was only asked whether it can be adopted."""
+    PRESENT = "present"
+    """It is the data of an image already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """One object that is, or would be, an image."""
+
+    id: str
+    path: str
+    """Of the image; empty if it has just been deleted."""
+    outcome: Outcome
+    size: int
+    """Bytes."""
+    disk_format: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What an image is to be, where its store cannot tell."""
+
+    visibility: Visibility
+    protected: bool
+
+
+class Adoption:
+    """Adopting from one store, of what it holds at the beginning."""
+
+    def __init__(self, vfs: Vfs, store: str, terms: Terms, principal: Principal) -> None:
+        """Raises NotFound, StoreUnavailable, Forbidden; NotSupported in a store of links."""
+        access.check_create(principal)
+        self._vfs = vfs
+        self._catalog = vfs.catalog
+        self._store = self._catalog.store(store)
+        self._terms = terms
+        self._principal = principal
+        if Capability.EXTERNAL in self._store.capabilities:
+            raise NotSupported(store, "holds links, not data: 'ln -s URL' makes one")
+        # What a store would open is not enough: to Cinder, any volume's id is a location.
+        # Before the rows are asked, as an upload has its row before its data.
+        self._ids = frozenset(filter(_is_id, self._store.keys()))
+
+    def unknown(self) -> Iterator[str]:
+        """The ids that the store has data of and the catalog no row, in order."""
+        for image_id in sorted(self._ids):
+            with self._catalog.read() as repository:
+                if _row(repository, image_id) is None:
+                    yield image_id
+
+    def adopt(self, image_id: str, path: str, *, dry_run: bool = False) -> Adopted:
+        """Make an active image of what the store has under the id; `path` is in that store.
+
+        It has no digests until it is verified.  If it is an image already, or on a dry
+        run, nothing changes.  Raises InvalidValue for what is no id; NotFound and
+        StoreUnavailable of the data, InvalidImage (format gate); AlreadyExists for a name
+        that is taken, and for the id of an image without data in this store; InvalidName,
+        Forbidden.
+        """
+        if not _is_id(image_id):
+            raise InvalidValue(image_id, "is no id of an image")
+        path = "/".join(["", self._store.name, *filter(None, path.split("/"))])
+        place = self._vfs.place(path)
+        with self._catalog.read() as repository:
+            present = _present(repository, image_id, self._store.name)
+        if present is not None:
+            shown = next(map(self._vfs.path, self._vfs.entries_of(present.number)), "")
+            return Adopted(image_id, shown, Outcome.PRESENT, present.size, present.disk_format)
+        found = self._inspect(image_id)
+        if dry_run:
+            with self._catalog.read() as repository:
+                _folder_for(repository, image_id, place)
+            return Adopted(image_id, path, Outcome.FIT, found.size, found.disk_format)
+        with self._catalog.write() as repository:
+            self._add(repository, image_id, place, found)
+        return Adopted(image_id, path, Outcome.ADOPTED, found.size, found.disk_format)
+
+    def _inspect(self, image_id: str) -> External:
+        """Size and format of what the store has under an id."""
+        missing = NotFound(image_id, f"store {self._store.name} has no complete object of it")
+        if image_id not in self._ids:
+            raise missing
+        try:
+            found = external.inspect(self._store, self._store.url_of(image_id))
+        except NotFound as error:
+            raise missing from error
+        except InvalidImage as error:
+            raise InvalidImage(image_id, error.reason) from error
+        if found.size == 0:
+            raise InvalidImage(image_id, "there is no data")
+        return found
+
+    def _add(self, repository: Repository, image_id: str, place: Place, found: External) -> None:
+        folder = _folder_for(repository, image_id, place)
+        number = rules.add_image(repository, place.name, self._principal, image_id)
+        repository.change_status(
+            number,
+            Status.ACTIVE,
+            only_from=(Status.QUEUED,),
+            size=found.size,
+            disk_format=found.disk_format,
+            virtual_size=found.virtual_size,
+            visibility=self._terms.visibility,
+            protected=self._terms.protected,
+        )
+        repository.add_location(number, folder.store, folder.number, place.name, url=found.url)
+
+
+def _is_id(key: str) -> bool:
+    """Whether a key is spelled as Glance spells an id: a UUID in lower case."""
+    try:
+        return str(UUID(key)) == key
+    except ValueError:
+        return False
+
+
+def _row(repository: Repository, image_id: str) -> Image | None:
+    try:
+        return repository.image_by_id(image_id)
+    except NotFound:
+        return None
+
+
+def _present(repository: Repository, image_id: str, store: str) -> Image | None:
+    """The image whose data it is; None if the id is free.  Raises AlreadyExists."""
+    image = _row(repository, image_id)
+    if image is None:
+        return None
+    for location in repository.locations_of(image.number):
+        if location.store == store and location.state is LocationState.ACTIVE:
+            return image
+    raise AlreadyExists(image_id, f"is an image that is {image.status}, without data in {store}")
+
+
+def _folder_for(repository: Repository, image_id: str, place: Place) -> Folder:
+    """The folder of `place`, if an image of that id may be put there.  Raises as `adopt`."""
+    folder = rules.writable_folder(repository, place)
+    if folder.temporary or names.is_temporary(place.name):
+        raise InvalidName(place.name, "a temporary name cannot hold an image")
+    rules.check_free(repository, place)
+    if _row(repository, image_id) is not None:
+        raise AlreadyExists(image_id, "has just been made an image")
+    return folder

@@ -1,0 +1,115 @@
+"""`imagefs adopt`: images of what a Glance has stored."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from catalog.cli.exit_codes import OK, combined, exit_code
+from catalog.cli.output import human_size, json_array, json_option, line, printable, report
+from catalog.cli.session import Session, pass_session
+from catalog.cli.targets import absolute
+from catalog.errors import CatalogError
+from catalog.image import Visibility
+
+if TYPE_CHECKING:
+    from catalog.adopt import Adopted
+
+
+@click.command()
+@click.argument("store")
+@click.argument("images", metavar="[ID|URL]...", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="Every id that STORE has and no image.")
+@click.option("--folder", metavar="PATH", default="", help="Where in STORE; it has to be there.")
+@click.option("--name", help="The name of a single image; else its id.")
+@click.option(
+    "--visibility",
+    type=click.Choice([str(each) for each in Visibility]),
+    default=str(Visibility.PRIVATE),
+    show_default=True,
+    help="Who may read them: the store does not tell.",
+)
+@click.option("--protected", is_flag=True, help="Nobody deletes them by mistake.")
+@click.option("--dry-run", is_flag=True, help="Only tell which images would be adopted.")
+@json_option
+@pass_session
+def adopt(
+    session: Session,
+    store: str,
+    images: tuple[str, ...],
+    every: bool,
+    folder: str,
+    name: str | None,
+    visibility: str,
+    protected: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Make images of what a Glance, or a catalog that was lost, has left in STORE.
+
+    An image keeps its ID, which is its key in the store; a URL is a location of Glance's
+    database.  The data stays where it is, and is not verified yet: see 'imagefs verify'.
+
+    From then on it is this catalog's: to delete an image here deletes Glance's data.  Stop
+    that Glance first, or give --protected.
+    """
+    from catalog.adopt import Adoption, Terms
+
+    session.require_admin("adopt")
+    if every == bool(images):
+        raise click.UsageError("give either ids or --all")
+    if name is not None and len(images) != 1:
+        raise click.UsageError("--name is for a single image")
+    terms = Terms(Visibility(visibility), protected)
+    adoption = Adoption(session.vfs, store, terms, session.principal)
+    codes: list[int] = []
+
+    def act(argument: str) -> Adopted:
+        image_id = _id_of(session, store, argument)
+        path = absolute(f"{folder}/{name or image_id}")
+        return adoption.adopt(image_id, path, dry_run=dry_run)
+
+    results = _each(images or adoption.unknown(), act, codes)
+    if as_json:
+        json_array(asdict(found) for found in results)
+    else:
+        _print(store, results)
+    return combined(codes)
+
+
+def _each(
+    arguments: Iterable[str], act: Callable[[str], Adopted], codes: list[int]
+) -> Iterator[Adopted]:
+    """What becomes of each argument; tells each failure, and notes the code of each."""
+    for argument in arguments:
+        try:
+            found = act(argument)
+        except CatalogError as error:
+            report(error)
+            codes.append(exit_code(error))
+        else:
+            codes.append(OK)
+            yield found
+
+
+def _id_of(session: Session, store: str, argument: str) -> str:
+    from catalog.stores.glance_locations import key_of
+
+    if "://" not in argument:
+        return argument
+    return key_of(argument, getattr(session.settings.stores[store], "type", ""))
+
+
+def _print(store: str, results: Iterable[Adopted]) -> None:
+    """A line each, and one for all."""
+    counts: Counter[str] = Counter()
+    for found in results:
+        counts[found.outcome] += 1
+        data = f"{found.disk_format}, {human_size(found.size)}"
+        line(f"{found.outcome}  {found.id}  {printable(found.path)}: {data}")
+    told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+    line(f"{store}: {told or 'nothing adopted'}")
