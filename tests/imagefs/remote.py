@@ -109,14 +109,16 @@ def make_cold(daemon: Daemon, path: Path) -> None:
 # -- sections of stores ------------------------------------------------------------------
 
 
-def s3_section(name: str, account: Account, bucket: str = "images") -> str:
-    """A store in the account's bucket, under a prefix of its own."""
+def s3_section(
+    name: str, account: Account, bucket: str = "images", prefix: str | None = None
+) -> str:
+    """A store in the account's bucket, under a prefix of its own unless one is given."""
     return f"""\
 [stores.{name}]
 type = "s3"
 endpoint = "{account.endpoint}"
 bucket = "{bucket}"
-prefix = "{name}"
+prefix = "{name if prefix is None else prefix}"
 access_key = {{ file = "{account.reference(account.access_key).file}" }}
 secret_key = {{ file = "{account.reference(account.secret_key).file}" }}
 """

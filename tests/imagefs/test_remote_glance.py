@@ -1,4 +1,4 @@
-"""What the real glance_store has stored, registered in the catalog and read through the mount."""
+"""What the real glance_store has stored, adopted by the command and read through the mount."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import pytest
 
 from catalog.access import ADMIN
+from catalog.adopt import Adoption, Terms
 from catalog.errors import NotFound
-from catalog.external import examine
-from catalog.image import CHUNK_SIZE
+from catalog.image import CHUNK_SIZE, Visibility
 from catalog.vfs import Vfs
 from tests.catalog.stores import test_rbd, test_s3_glance
+from tests.catalog.stores.rbd_pool import Pool
 from tests.catalog.stores.s3_account import Account
 from tests.imagefs.daemon import Daemon, wait_until
 from tests.imagefs.remote import Remote, rbd_section, remote, s3_section, share_section
@@ -27,7 +28,7 @@ from tests.servers.swift import swift
 DATA = some_bytes(2 * CHUNK_SIZE + 7, seed=7)
 """Three chunks; for Glance's Swift nine segments, for its S3 two parts."""
 STORES = ("file", "s3", "swift", "rbd")
-IMAGE = str(uuid.UUID(int=11))
+IDS = {store: str(uuid.UUID(int=number)) for number, store in enumerate(STORES, 11)}
 
 _SWIFT = """\
 [stores.{store}]
@@ -46,7 +47,7 @@ class Glances:
 
     remote: Remote
     add: dict[str, Callable[[], str]]
-    """Stores DATA by Glance's own driver; returns the location as its database has it."""
+    """Stores DATA as the image of IDS by Glance's own driver; returns its database's location."""
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def glances(ceph: Ceph, rgw: S3, tmp_path_factory: pytest.TempPathFactory) -> It
         key.write_text(identity.key)
         sections = (
             share_section("glance-file", folder / "file"),
-            s3_section("glance-s3", account, "glance"),
+            s3_section("glance-s3", account, "glance", prefix=""),
             _SWIFT.format(store="glance-swift", identity=identity, key=key),
             rbd_section("glance-rbd", ceph),
         )
@@ -88,16 +89,16 @@ def glances(ceph: Ceph, rgw: S3, tmp_path_factory: pytest.TempPathFactory) -> It
         }
 
         def add_to_s3() -> str:
-            return test_s3_glance.glance(account, "add", IMAGE, DATA).decode().strip()
+            return test_s3_glance.glance(account, "add", IDS["s3"], DATA).decode().strip()
 
         def add_to_rbd() -> str:
             size = str(len(DATA))
-            return test_rbd.glance(ceph, "add", IMAGE, size, data=DATA).decode().strip()
+            return test_rbd.glance(ceph, "add", IDS["rbd"], size, data=DATA).decode().strip()
 
         add = {
-            "file": lambda: glance_add(folder, "file", for_file, IMAGE, DATA, 0),
+            "file": lambda: glance_add(folder, "file", for_file, IDS["file"], DATA, 0),
             "s3": add_to_s3,
-            "swift": lambda: glance_add(folder, "swift+http", for_swift, IMAGE, DATA, 0),
+            "swift": lambda: glance_add(folder, "swift+http", for_swift, IDS["swift"], DATA, 0),
             "rbd": add_to_rbd,
         }
         yield Glances(stack.enter_context(remote(folder, *sections)), add)
@@ -110,25 +111,42 @@ def mount(glances: Glances) -> Daemon:
 
 
 @pytest.mark.parametrize("store", STORES)
-def test_an_image_of_glance_is_registered_and_read(glances: Glances, store: str) -> None:
-    """By its location: byte for byte, in place at first, verified once digests are recorded.
+def test_an_image_of_glance_is_adopted_and_read(glances: Glances, store: str) -> None:
+    """Byte for byte, in place at first, verified once digests are recorded.
 
     Removed from the trash, it is gone at the server: it has become ours.
     """
-    location, name = glances.add[store](), f"glance-{store}"
-    catalog, image = glances.remote.catalog, glances.remote.path / name / "image.img"
-    # As `ln -s` does for a URL: there is no command that does it for these.
-    place = Vfs(catalog).place(f"/{name}/image.img")
-    catalog.register(place, examine(catalog.store(name), location), ADMIN)
+    location, name, daemon = glances.add[store](), f"glance-{store}", glances.remote.daemon
+    (found,) = daemon.command("adopt", name, "--all", "--json")
+    assert (found["id"], found["outcome"]) == (IDS[store], "adopted")
+    (again,) = daemon.command("adopt", name, location, "--json")
+    assert again == found | {"outcome": "present"}
+    image = glances.remote.path / name / IDS[store]
     wait_until(image.exists, "the mount shows the image")
     assert (status(image), image.stat().st_size) == ("active", len(DATA))
     assert image.read_bytes() == DATA
-    (verified,) = glances.remote.daemon.command("verify", "--json", f"/{name}/image.img")
+    (verified,) = daemon.command("verify", "--json", IDS[store])
     assert verified["verdict"] == "recorded"
     assert run("sha256sum", image).split()[0] == field(image, "os_hash_value")
     assert glances.remote.read_cold(image) == DATA
-    assert glances.remote.service.ask(f"GET /{name}/image.img").body == DATA
+    daemon.command("set", IDS[store], "visibility=public")
+    assert glances.remote.service.ask(f"GET /{name}/{IDS[store]}").body == DATA
+    assert daemon.command("fsck") == ""
     image.unlink()
     (image.parent / ".trash" / image.name).unlink()
     with pytest.raises(NotFound):
-        catalog.store(name).stat(location)
+        glances.remote.catalog.store(name).stat(location)
+
+
+def test_what_glance_has_not_finished_in_ceph_is_not_adopted(glances: Glances, ceph: Ceph) -> None:
+    """It makes the snapshot when all of an image is written."""
+    unfinished, pool = str(uuid.UUID(int=99)), Pool(ceph)
+    pool.rbd("create", f"{ceph.pool}/{unfinished}", "--size", "8M")
+    try:
+        vfs, terms = Vfs(glances.remote.catalog), Terms(Visibility.PRIVATE, protected=False)
+        adoption = Adoption(vfs, "glance-rbd", terms, ADMIN)
+        assert list(adoption.unknown()) == [unfinished]
+        with pytest.raises(NotFound, match="has no complete object"):
+            adoption.adopt(unfinished, "a")
+    finally:
+        pool.rbd("rm", f"{ceph.pool}/{unfinished}")
