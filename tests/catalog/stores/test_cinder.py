@@ -8,18 +8,27 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from catalog.access import ADMIN
+from catalog.adopt import Adoption, Terms
+from catalog.bootstrap import make_catalog
 from catalog.errors import (
     Conflict,
     InvalidName,
+    NotFound,
     NotSupported,
     StoreUnavailable,
 )
+from catalog.fsck import fsck
+from catalog.image import Visibility
+from catalog.settings import CatalogSettings, Settings
 from catalog.stores.base import Usage
 from catalog.stores.cinder.places import Place
 from catalog.stores.cinder.settings import CinderStoreSettings
 from catalog.stores.cinder.store import CinderStore
 from catalog.stores.cinder.volumes import GIB, gigabytes_for
-from tests.catalog.stores.cinder_project import cinder_store
+from catalog.vfs import Vfs
+from tests.catalog.actions import read
+from tests.catalog.stores.cinder_project import cinder_store, settings
 from tests.catalog.stores.contract import DATA, Subject, WriteContract, put_by_writer, read_all
 from tests.servers.cinder import Cinder
 
@@ -97,6 +106,29 @@ def test_volume_of_a_glance_is_read_and_deleted(store: CinderStore, cinder: Cind
     assert list(store.leftovers(0)) == []
     store.delete(f"cinder://{made}")
     assert [volume["id"] for volume in cinder.volumes()] == [ours["id"]]
+
+
+def test_only_objects_of_ours_are_adopted(
+    store: CinderStore, cinder: Cinder, tmp_path: Path
+) -> None:
+    """Of a lost catalog; never a guest's disk, which a volume's own id leads to as well."""
+    put_by_writer(store)(IMAGE, DATA)
+    disk = cinder.make_volume(size=1)
+    assert store.stat(store.url_of(disk)).size == GIB
+    catalog = CatalogSettings(
+        url=f"sqlite:///{tmp_path / 'catalog.db'}",
+        staging=tmp_path / "staging",
+        default_store="block",
+    )
+    vfs = Vfs(make_catalog(Settings("test", catalog, {"block": settings(cinder, tmp_path)})))
+    adoption = Adoption(vfs, "block", Terms(Visibility.PRIVATE, protected=False), ADMIN)
+    assert list(adoption.unknown()) == [IMAGE]
+    with pytest.raises(NotFound, match="has no complete object"):
+        adoption.adopt(disk, "disk")
+    adoption.adopt(IMAGE, "image")
+    assert read(vfs, "/block/image") == DATA
+    assert list(fsck(vfs.catalog, repair=False)) == []
+    vfs.close()
 
 
 def test_volume_without_a_mark_is_read_whole(store: CinderStore, cinder: Cinder) -> None:
