@@ -8,7 +8,7 @@ RUN_PACKAGES := attr fuse3 gcc libfuse3-dev pkg-config python3 python3-dev pytho
 TEST_PACKAGES := bindfs cadaver ceph-common ceph-mgr ceph-mon ceph-osd chromium chromium-driver curl davfs2 \
 	dbus-daemon genisoimage golang-github-vmware-govmomi-dev golang-go gvfs-backends libglib2.0-bin \
 	litmus memcached nginx-light openssl python3-rados python3-rbd qemu-system-x86 qemu-utils \
-	rabbitmq-server radosgw rclone rsync shellcheck systemd
+	radosgw rclone rsync shellcheck systemd
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -17,7 +17,7 @@ BIN := .venv/bin
 LISTEN ?= 127.0.0.1:8080
 
 .DELETE_ON_ERROR:
-.PHONY: run test check bench clean lock install run-packages test-packages
+.PHONY: run test test-cinder check bench clean lock install run-packages test-packages
 
 # Anybody on this machine may write: an example, not a way to serve.
 run: export IMAGEFS_STATE := $(CURDIR)/state
@@ -40,6 +40,10 @@ run: run-packages .venv/installed
 
 test: test-packages check
 	$(BIN)/pytest -n 2 --dist loadscope
+
+# A real Cinder takes longer than all the rest.
+test-cinder: test-packages .venv/installed
+	IMAGEFS_CINDER=1 $(BIN)/pytest tests/catalog/stores/test_cinder*.py tests/imagefs/test_remote_cinder.py
 
 check: run-packages .venv/installed
 	$(BIN)/ruff check

@@ -83,7 +83,12 @@ def rgw(ceph: Ceph) -> Iterator[S3]:
 
 @pytest.fixture(scope="session")
 def cinder_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cinder]:
-    """A Cinder over a Ceph and a Keystone of its own, for the same tests."""
+    """A Cinder over a Ceph and a Keystone of its own, for the same tests; if it is asked for.
+
+    Five servers and a broker, each request through all of them: ten minutes on two cores.
+    """
+    if not os.environ.get("IMAGEFS_CINDER"):
+        pytest.skip("needs ten minutes for Cinder: make test-cinder")
     folder = tmp_path_factory.mktemp("cinder")
     with ceph(folder / "ceph") as cluster, cinder(folder, cluster) as server:
         yield server

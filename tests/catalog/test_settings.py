@@ -182,10 +182,13 @@ def test_everything_set(tmp_path: Path) -> None:
         ('[catalog]\nurl = "sqlite://"', "catalog.url: should be a database URL"),
         (
             '[stores.s]\ntype = "floppy"',
-            "stores.s.type: should be one of filesystem, http, memory",
+            "stores.s.type: should be one of cinder, filesystem, http, memory",
         ),
-        ("[stores.s]\ntype = []", "stores.s.type: should be one of filesystem, http, memory"),
-        ("[stores.s]", "stores.s.type: should be one of filesystem, http, memory"),
+        (
+            "[stores.s]\ntype = []",
+            "stores.s.type: should be one of cinder, filesystem, http, memory",
+        ),
+        ("[stores.s]", "stores.s.type: should be one of cinder, filesystem, http, memory"),
         ('[stores.s]\ntype = "sheepdog"', "stores.s.type: Sheepdog is developed no more"),
         ('[stores.s]\ntype = "gridfs"', "stores.s.type: Glance has dropped MongoDB"),
         ('[stores.s]\ntype = "file"', "stores.s.type: Glance's 'file' is called 'filesystem' here"),
