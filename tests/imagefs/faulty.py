@@ -19,7 +19,7 @@ from catalog.cache.folder import CacheFolder
 from catalog.errors import Conflict
 from tests.catalog.stores import s3_account, swift_account
 from tests.imagefs.daemon import Daemon, wait_until
-from tests.imagefs.tools import MIB, field, run, some_bytes
+from tests.imagefs.tools import MIB, attempt, field, run, some_bytes
 from tests.servers.nginx import nginx
 from tests.servers.proxy import Proxy, never, proxy
 from tests.servers.swift import Swift
@@ -173,7 +173,7 @@ def remote_mount(server: Swift, folder: Path, *, cache: Path | None = None) -> I
         (folder / "cache").symlink_to(cache)
     s3_account.Account(server.s3_endpoint, server.user, server.key, folder).make_bucket()
     with ExitStack() as running:
-        running.enter_context(_fuse_control())
+        _fuse_control()
         web = running.enter_context(nginx(_made(folder / "nginx")))
         (web.root / IMAGE).write_bytes(DATA)
         between = running.enter_context(proxy(server.port))
@@ -206,15 +206,14 @@ def remote_mount(server: Swift, folder: Path, *, cache: Path | None = None) -> I
                 each.set_plan(never)
 
 
-@contextmanager
-def _fuse_control() -> Iterator[None]:
-    """The files by which a mount sets its limits, which systemd mounts on every host."""
+def _fuse_control() -> None:
+    """Have the files by which a mount sets its limits, which systemd mounts on every host.
+
+    They stay: another worker of the same run may need them as well.
+    """
     place = "/sys/fs/fuse/connections"
-    run("mount", "-t", "fusectl", "fusectl", place)
-    try:
-        yield
-    finally:
-        run("umount", place)
+    attempt("mount", "-t", "fusectl", "fusectl", place)
+    assert os.path.ismount(place)
 
 
 def _made(folder: Path) -> Path:
