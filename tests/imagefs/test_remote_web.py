@@ -61,11 +61,11 @@ def image(everything: Remote, url: str) -> Path:
 
 
 def test_a_link_is_read_and_verified(everything: Remote, image: Path) -> None:
-    """In place at first; by way of the cache once `verify` has recorded its digests."""
+    """In place at first; by way of the cache once a first full read has recorded its digests."""
     assert (status(image), image.stat().st_size) == ("active", len(DATA))
     assert image.read_bytes() == DATA
     (verified,) = everything.daemon.command("verify", "--json", f"/{STORE}/{image.name}")
-    assert verified["verdict"] == "recorded"
+    assert verified["verdict"] == "intact"
     assert run("sha256sum", image).split()[0] == field(image, "os_hash_value")
     assert everything.read_cold(image) == DATA
     assert field(image, "id") in {each.image for each in everything.cache.images()}
