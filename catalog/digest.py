@@ -45,8 +45,8 @@ class _Whole:
         return self._hash.hexdigest()
 
 
-class _Chunks:
-    """A digest for every CHUNK_SIZE bytes."""
+class ChunkDigester:
+    """A digest for every CHUNK_SIZE bytes, which are given in their order."""
 
     def __init__(self) -> None:
         self._done: list[bytes] = []
@@ -57,6 +57,7 @@ class _Chunks:
         self._room = CHUNK_SIZE
 
     def update(self, data: memoryview) -> None:
+        """Give the next bytes."""
         while data:
             part = data[: self._room]
             self._hash.update(part)
@@ -67,6 +68,7 @@ class _Chunks:
             data = data[len(part) :]
 
     def value(self) -> ChunkDigests:
+        """The digests of what was given."""
         last = () if self._room == CHUNK_SIZE else (self._hash.digest(),)
         return ChunkDigests(CHUNK_ALGO, CHUNK_SIZE, (*self._done, *last))
 
@@ -161,7 +163,7 @@ class Digester:
         """Follow the file open at `fd`, which must stay open until `stop`."""
         self._algo = algo
         self._whole = _Follower[_Whole](fd, lambda: _Whole(algo), "whole")
-        self._chunks = _Follower[_Chunks](fd, _Chunks, "chunks")
+        self._chunks = _Follower[ChunkDigester](fd, ChunkDigester, "chunks")
         self._md5 = _Follower[_Whole](fd, lambda: _Whole("md5"), "md5") if checksum else None
         self._followers: list[_Follower[Any]] = [self._whole, self._chunks]
         if self._md5 is not None:

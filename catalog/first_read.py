@@ -13,9 +13,9 @@ import threading
 
 from catalog.attributes import hash_algorithm
 from catalog.catalog import Catalog
+from catalog.digest import ChunkDigester
 from catalog.errors import CatalogError, DigestMismatch
-from catalog.hashing import CHUNK_ALGO, new_hash
-from catalog.image import CHUNK_SIZE, ChunkDigests, Image
+from catalog.image import Image
 from catalog.stores.base import Data, DataReader
 
 _AHEAD = 16 << 20
@@ -33,23 +33,15 @@ class Recording:
         announced = image.expected_hash
         self._algo = hash_algorithm(announced) if announced else catalog.settings.os_hash_algo
         self._whole = hashlib.new(self._algo)
-        self._chunk = new_hash(CHUNK_ALGO)
-        self._chunks: list[bytes] = []
+        self._chunks = ChunkDigester()
         self.size = 0
         """Bytes given so far."""
 
     def update(self, data: bytes | memoryview) -> None:
         """Give the next bytes."""
         self._whole.update(data)
-        rest = memoryview(data)
-        while rest:
-            room = CHUNK_SIZE - self.size % CHUNK_SIZE
-            self._chunk.update(rest[:room])
-            self.size += len(rest[:room])
-            if self.size % CHUNK_SIZE == 0 or self.size == self._image.size:
-                self._chunks.append(self._chunk.digest())
-                self._chunk = new_hash(CHUNK_ALGO)
-            rest = rest[room:]
+        self._chunks.update(memoryview(data))
+        self.size += len(data)
 
     def record(self) -> str:
         """Record them, after the last byte; return `ALGO VALUE`.
@@ -61,8 +53,7 @@ class Recording:
         if announced not in (None, value):
             told = f"the {self._algo} is {value}, but {announced} was announced"
             raise DigestMismatch(name, told)
-        chunks = ChunkDigests(CHUNK_ALGO, CHUNK_SIZE, tuple(self._chunks))
-        self._catalog.record_digests(self._image.number, self._algo, value, chunks)
+        self._catalog.record_digests(self._image.number, self._algo, value, self._chunks.value())
         return f"{self._algo} {value}"
 
 
