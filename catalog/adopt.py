@@ -24,7 +24,6 @@ from catalog.errors import (
 )
 from catalog.image import External, Folder, Image, LocationState, Place, Visibility
 from catalog.repository import Repository
-from catalog.status import Status
 from catalog.stores.base import Capability
 from catalog.vfs import Vfs
 
@@ -128,18 +127,12 @@ class Adoption:
 
     def _add(self, repository: Repository, image_id: str, place: Place, found: External) -> None:
         folder = _folder_for(repository, image_id, place)
-        number = rules.add_image(repository, place.name, self._principal, image_id)
-        repository.change_status(
-            number,
-            Status.ACTIVE,
-            only_from=(Status.QUEUED,),
-            size=found.size,
-            disk_format=found.disk_format,
-            virtual_size=found.virtual_size,
-            visibility=self._terms.visibility,
-            protected=self._terms.protected,
+        number = rules.add_external(
+            repository, folder, place.name, found, self._principal, image_id
         )
-        repository.add_location(number, folder.store, folder.number, place.name, url=found.url)
+        repository.set_image(
+            number, visibility=self._terms.visibility, protected=self._terms.protected
+        )
 
 
 def _is_id(key: str) -> bool:

@@ -211,19 +211,7 @@ class Catalog:
         with self.write() as repository:
             folder = rules.writable_folder(repository, place)
             rules.check_free(repository, place)
-            number = rules.add_image(repository, place.name, principal, None)
-            repository.change_status(
-                number,
-                Status.ACTIVE,
-                only_from=(Status.QUEUED,),
-                size=external.size,
-                disk_format=external.disk_format,
-                virtual_size=external.virtual_size,
-                expected_hash=external.expected_hash,
-            )
-            repository.add_location(
-                number, folder.store, folder.number, place.name, url=external.url
-            )
+            rules.add_external(repository, folder, place.name, external, principal)
             return rules.entry_at(repository, place)
 
     def rename(

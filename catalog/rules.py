@@ -25,6 +25,7 @@ from catalog.errors import (
 )
 from catalog.image import (
     Entry,
+    External,
     Folder,
     FolderKind,
     Location,
@@ -152,6 +153,29 @@ def add_image(
         created_at=at,
         updated_at=at,
     )
+
+
+def add_external(
+    repository: Repository,
+    folder: Folder,
+    name: str,
+    external: External,
+    principal: Principal,
+    image_id: str | None = None,
+) -> int:
+    """Add an active image of data that is there already, as an entry of `folder`; its number."""
+    number = add_image(repository, name, principal, image_id)
+    repository.change_status(
+        number,
+        Status.ACTIVE,
+        only_from=(Status.QUEUED,),
+        size=external.size,
+        disk_format=external.disk_format,
+        virtual_size=external.virtual_size,
+        expected_hash=external.expected_hash,
+    )
+    repository.add_location(number, folder.store, folder.number, name, url=external.url)
+    return number
 
 
 def check_move(
