@@ -20,8 +20,9 @@ from pathlib import Path
 import pytest
 
 from catalog.catalog import Catalog
+from catalog.deletion import give_up_dead
 from catalog.fsck import fsck
-from catalog.image import Image
+from catalog.image import Image, LocationState
 from catalog.paging import all_images
 from catalog.repository.images import ImageFilter
 from catalog.status import HAS_DATA, IN_PROGRESS, Status
@@ -108,6 +109,7 @@ def test_what_was_reported_active_survives_every_kill(mounted: Daemon, tmp_path:
     mounted.start()
     promises.replay()
     _check(mounted, promises, set(promises.last))
+    _give_up_copies(mounted)
     kept = [word for word, _path in promises.last.values() if word != "begin"]
     log.info("%d uploads begun, %d reported active", len(promises.last), len(kept))
     assert kept, "the load has uploaded nothing"
@@ -129,13 +131,31 @@ def _spawn_load(mounted: Daemon, outside: Path, seed: int) -> subprocess.Popen[b
 def _check(mounted: Daemon, promises: Promises, spoken: set[str]) -> None:
     """Hold the catalog to the logs; the data only of the images they have just spoken of."""
     assert promises.wrong == []
-    assert mounted.staged() == []
     catalog = mounted.catalog()
     try:
+        # A copy that was cut off stays for whoever repeats it, and nothing else.
+        assert {name.partition(".")[0] for name in mounted.staged()} <= _begun_copies(catalog)
         _check_images(mounted, catalog, promises, spoken)
         assert list(fsck(catalog, repair=False)) == []
     finally:
         catalog.close()
+
+
+def _begun_copies(catalog: Catalog) -> set[str]:
+    with catalog.read() as repository:
+        pending = repository.locations_in_state(LocationState.PENDING)
+        images = [repository.image(location.image) for location in pending]
+    return {image.id for image in images if image.status in HAS_DATA}
+
+
+def _give_up_copies(mounted: Daemon) -> None:
+    """Nothing is left when nobody goes on with a copy."""
+    catalog = mounted.catalog()
+    try:
+        assert give_up_dead(catalog) == []
+    finally:
+        catalog.close()
+    assert mounted.staged() == []
 
 
 def _check_images(mounted: Daemon, catalog: Catalog, promises: Promises, spoken: set[str]) -> None:

@@ -221,10 +221,19 @@ def paused(*pids: int) -> Iterator[None]:
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
+        for pid in pids:
+            _wait_until_stopped(pid)
         yield
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
+
+
+def _wait_until_stopped(pid: int) -> None:
+    """A thread that runs meanwhile could still answer."""
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        while stat.read_text().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.001)
 
 
 def _wait_for(port: int, pid: int) -> None:

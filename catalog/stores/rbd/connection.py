@@ -14,6 +14,8 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -110,7 +112,9 @@ class Cluster:
         self._settings = settings
         self._lock = threading.Lock()
         self._connection: Connection | None = None
-        self._failure: CatalogError | None = None
+        self._failure: Callable[[], CatalogError] | None = None
+        """Makes the error that the last attempt ended with: to keep that one itself would
+        keep the half-made connection alive, by its traceback."""
         self._failed_at = 0.0
 
     def connection(self) -> Connection:
@@ -122,7 +126,7 @@ class Cluster:
                 # Who waited for another's attempt shares how it ended: each with a
                 # time-out of its own, the last of many would wait for hours.
                 if self._failure is not None and self._failed_at > asked_at:
-                    raise type(self._failure)(self._name, self._failure.reason)
+                    raise self._failure()
                 self._connection = self._connect()
             return self._connection
 
@@ -136,7 +140,8 @@ class Cluster:
         try:
             return Connection(self._name, self._settings)
         except CatalogError as error:
-            self._failure, self._failed_at = error, time.monotonic()
+            self._failure = partial(type(error), self._name, error.reason)
+            self._failed_at = time.monotonic()
             raise
 
     def _leave_to_parent(self) -> None:
