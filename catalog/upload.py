@@ -40,7 +40,8 @@ from catalog.errors import (
 )
 from catalog.image import Image, Saved
 from catalog.sending import Sender
-from catalog.stores.base import Store
+from catalog.stores.base import Capability, Store
+from catalog.written_back import check_written_back
 
 Announced = tuple[int | None, str | None, str | None]
 """What an uploader may say of the data beforehand: size, digest, format."""
@@ -208,7 +209,8 @@ class Upload:
             if self._broken is not None:
                 raise IncompleteUpload(self.image.name, f"a write failed: {self._broken}")
             with self._foreign_errors():
-                os.fsync(self._fd)
+                if Capability.STAGING in self._store.capabilities:
+                    os.fsync(self._fd)
                 size = self.size
                 digests = self._follow().finish(size)
                 self._stop_following()
@@ -235,6 +237,8 @@ class Upload:
                 assert self._saved is not None
                 self._check_again(self._saved)
                 url = self._sender.commit()
+                with self._foreign_errors():
+                    check_written_back(self._fd)
                 # rsync sets the time after it has closed the file, which finished it.
                 saved = replace(self._saved, mtime=self.mtime)
                 dropped = self._catalog.finish_upload(self.image.number, url, saved, publish)
