@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from catalog.cache.disk import DiskImage
 
-_MOST = 48 << 20
+_MOST = 32 << 20
 """Bytes that may wait to be written."""
 
 

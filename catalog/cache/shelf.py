@@ -25,9 +25,10 @@ _GRANT = 64 << 20
 """Bytes of room asked for at once."""
 _AT_ONCE = 4
 """Chunks dropped together, as it costs a flush of the disk."""
-_IN_MEMORY = 72 << 20
-"""Bytes of the chunks that are kept in memory: what one reader has fetched ahead (`window`),
-and a little more.  The first to come is the first to go, as it is the first to be read."""
+_IN_MEMORY = 56 << 20
+"""Bytes of the chunks that are kept in memory: most of what one reader has fetched ahead
+(`window`); what waits for the disk stays until it is there.  The first to come is the first
+to go, as it is the first to be read."""
 _PAUSE = 30.0
 """Seconds after which a disk that took nothing is tried again."""
 

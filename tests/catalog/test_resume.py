@@ -21,10 +21,14 @@ from catalog.image import CHUNK_SIZE, Image, LocationState
 from catalog.settings import load
 from catalog.stores.filesystem import FilesystemWriter
 from catalog.stores.s3.multipart import Multipart
+from catalog.stores.swift.client import SwiftClient
+from catalog.stores.swift.store import SwiftStoreSettings
+from catalog.stores.swift.writer import SwiftWriter
 from catalog.verify import Verdict, verify
 from catalog.vfs import Vfs
 from tests.catalog.actions import ALICE, link, put, read, remove, some_bytes, staged_files
 from tests.catalog.stores.s3_account import Account
+from tests.catalog.stores.swift_account import section
 from tests.catalog.test_verify import overwrite
 from tests.configuration import configure
 from tests.servers.swift import Swift
@@ -204,6 +208,52 @@ def s3(swift_server: Swift, tmp_path: Path) -> Iterator[tuple[Path, Vfs]]:
     catalog = make_catalog(load(config))
     yield config, Vfs(catalog)
     catalog.close()
+
+
+@pytest.fixture
+def swift(swift_server: Swift, tmp_path: Path) -> Iterator[tuple[Path, Vfs]]:
+    """A configuration with a container beside the folders, and its tree."""
+    config = configure(tmp_path, sections=section(swift_server, tmp_path / "swift", "swift"))
+    catalog = make_catalog(load(config))
+    catalog.store("swift").initialize()
+    yield config, Vfs(catalog)
+    catalog.close()
+
+
+@pytest.mark.parametrize("harm", [False, True])
+def test_segments_that_a_container_has_are_not_sent_again(
+    swift: tuple[Path, Vfs], monkeypatch: pytest.MonkeyPatch, harm: bool
+) -> None:
+    """Those whose MD5 is that of what is read anew; another is."""
+    config, vfs = swift
+    data = some_bytes(8 * PART + 77)
+    # The seventh segment is on its way: the third must be there.
+    image = cut_off(config, vfs, "swift", 7 * PART + CHUNK_SIZE, data)
+    store = vfs.catalog.store("swift")
+    (left,) = store.leftovers(-60)
+    settings = load(config).stores["swift"]
+    assert isinstance(settings, SwiftStoreSettings)
+    client = SwiftClient("swift", settings)
+    segments = f"{settings.container}_segments"
+    second = f"{segments}/{left}/00000001"
+    if harm:
+        client.do("PUT", second, 201, subject="harm", body=lambda: [bytes(PART)])
+    sent: list[int] = []
+    original = SwiftWriter._put
+
+    def put(self: SwiftWriter, path: str, *arguments: object) -> str:
+        if path.startswith(f"{segments}/"):
+            sent.append(int(path.rpartition("/")[2]))
+        return original(self, path, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SwiftWriter, "_put", put)
+    link(vfs, "/file/a", "/swift/a")
+    assert {7, 8} <= set(sent) <= {*range(3, 9), *([1] if harm else [])}
+    assert (1 in sent) == harm
+    assert read(vfs, "/swift/a") == data
+    check_whole(vfs, image)
+    remove(vfs, "/swift/a")
+    assert list(client.listing(segments)) == []
 
 
 def test_parts_that_a_bucket_has_are_not_sent_again(

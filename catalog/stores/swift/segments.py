@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
 from urllib.parse import unquote
@@ -24,6 +25,17 @@ SEGMENT_OF_GLANCE = re.compile(r"-\d{5}")
 
 _UPLOAD = re.compile(r"([^/]+)/[0-9a-f]{16}")
 """`KEY/UPLOAD`, as our writer names its own; other programs keep theirs in the same container."""
+
+_SEGMENT = re.compile(r"\d{8}")
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What an upload that died has sent."""
+
+    upload: str
+    segments: Mapping[int, tuple[int, str]] = field(default_factory=dict)
+    """Size in bytes and MD5, by their numbers."""
 
 
 class SwiftSegments:
@@ -58,11 +70,42 @@ class SwiftSegments:
 
     def sweep(self, key: str, url: str) -> None:
         """Delete the segments of uploads of a key that no object has."""
-        kept = self._live(key, self._quarantined(f"{key}."))
-        for entry in self._client.listing(self._segments, f"{key}/", "/"):
-            upload = entry.get("subdir", "").removesuffix("/")
-            if _UPLOAD.fullmatch(upload) and upload not in kept:
+        for upload in self._dead(key):
+            self._client.delete_prefix(self._segments, f"{upload}/", url)
+
+    def to_go_on(self, key: str, url: str, segment_size: int) -> Left | None:
+        """The newest upload of a key that no object has; the others are deleted.
+
+        So is one whose segments are of another size: its numbers mean other bytes.
+        """
+        found: list[tuple[str, Left]] = []
+        for upload in self._dead(key):
+            entries = [
+                entry
+                for entry in self._client.listing(self._segments, f"{upload}/")
+                if _SEGMENT.fullmatch(entry["name"].removeprefix(f"{upload}/"))
+            ]
+            sizes = [int(entry["bytes"]) for entry in entries]
+            if not sizes or any(size != segment_size for size in sizes[:-1]):
                 self._client.delete_prefix(self._segments, f"{upload}/", url)
+                continue
+            segments = {
+                int(entry["name"].rpartition("/")[2]): (int(entry["bytes"]), str(entry["hash"]))
+                for entry in entries
+            }
+            newest = max(str(entry["last_modified"]) for entry in entries)
+            found.append((newest, Left(upload.rpartition("/")[2], segments)))
+        found.sort(key=lambda one: one[0])
+        for _, left in found[:-1]:
+            self._client.delete_prefix(self._segments, f"{key}/{left.upload}/", url)
+        return found[-1][1] if found else None
+
+    def _dead(self, key: str) -> list[str]:
+        """The `KEY/UPLOAD` of a key that no object has."""
+        kept = self._live(key, self._quarantined(f"{key}."))
+        entries = self._client.listing(self._segments, f"{key}/", "/")
+        uploads = [entry.get("subdir", "").removesuffix("/") for entry in entries]
+        return [each for each in uploads if _UPLOAD.fullmatch(each) and each not in kept]
 
     def delete_dynamic(
         self, container: str, key: str, url: str, manifest: ObjectInfo | None

@@ -25,7 +25,7 @@ from catalog.errors import (
     InvalidValue,
     StoreRefused,
 )
-from catalog.stores.base import Capability, Stat, Usage
+from catalog.stores.base import Capability, IsGood, Stat, Usage
 from catalog.stores.openstack.answers import discard
 from catalog.stores.policy.retry import Retry
 from catalog.stores.swift.auth import SwiftAuthSettings
@@ -58,7 +58,13 @@ class SwiftStoreSettings(SwiftAuthSettings):
 class SwiftStore:
     """One container of an account, and that of its segments."""
 
-    capabilities = Capability.WRITE | Capability.COPY | Capability.LISTING | Capability.GROWING
+    capabilities = (
+        Capability.WRITE
+        | Capability.COPY
+        | Capability.LISTING
+        | Capability.GROWING
+        | Capability.RESUME
+    )
 
     def __init__(self, name: str, settings: SwiftStoreSettings) -> None:
         self.name = name
@@ -99,6 +105,18 @@ class SwiftStore:
             retry=Retry(self._settings.policy.attempts, self._settings.policy.deadline),
         )
         return SwiftWriter(self._client, target)
+
+    def resume(self, key: str, size: int, _step: int, _is_good: IsGood) -> tuple[SwiftWriter, int]:
+        """Go on with the newest upload of this key that died, and remove the others.
+
+        All bytes are to be written again; segments of which the server has the MD5 are
+        not sent.  Raises InvalidName, StoreUnavailable.
+        """
+        writer, url = self.writer(key, size), self.url_of(key)
+        left = self._parts.to_go_on(key, url, self._settings.segment_size)
+        if left is not None:
+            writer.go_on(left)
+        return writer, 0
 
     def delete(self, url: str) -> None:
         """Remove an object with its segments, and what uploads of its key that died have left.

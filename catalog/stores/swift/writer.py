@@ -29,6 +29,7 @@ from catalog.stores.network import http_errors
 from catalog.stores.policy.retry import Retry
 from catalog.stores.swift.client import UPLOAD, ObjectInfo, SwiftClient, unquoted
 from catalog.stores.swift.pieces import Piece, piece_of_file, piece_of_memory, piece_of_object
+from catalog.stores.swift.segments import Left
 
 _PUT_MANIFEST = {"multipart-manifest": "put"}
 
@@ -75,6 +76,12 @@ class SwiftWriter:
         """Of a staged file that was sent while it grew."""
         self._is_over = False
         """Whether nothing is left that `cancel` should remove."""
+        self._left: Mapping[int, tuple[int, str]] = {}
+        """Segments that an earlier upload has sent: size and MD5."""
+
+    def go_on(self, left: Left) -> None:
+        """Go on with an upload: what is written is compared with its segments."""
+        self._upload, self._left = left.upload, left.segments
 
     def write(self, data: bytes | memoryview) -> None:
         """Append `data`; returns when it is sent or in memory.
@@ -143,7 +150,7 @@ class SwiftWriter:
             return
         self._is_over = True
         with suppress(CatalogError):
-            for number in range(len(self._segments)):
+            for number in {*range(len(self._segments)), *self._left}:
                 self._client.delete(self._segment_path(f"{number:08d}"), self._target.url)
             if len(self._segments) > self._client.limits().segments:
                 self._client.delete_prefix(
@@ -181,6 +188,9 @@ class SwiftWriter:
 
     def _put_segment(self, number: int, piece: Piece) -> dict[str, Any]:
         path = self._segment_path(f"{number:08d}")
+        size, etag = self._left.get(number, (-1, ""))
+        if size == piece.size and etag == piece.etag(self._target.url):
+            return {"path": f"/{path}", "etag": etag, "size_bytes": size}
         try:
             etag = self._target.retry.repeat(lambda: self._put(path, piece))
         except NotFound:
