@@ -33,6 +33,7 @@ from pyfuse3 import (
 )
 
 from catalog import errors
+from catalog.access import Principal
 from catalog.errors import CatalogError
 from catalog.names import MAX_BYTES
 from catalog.vfs import Vfs
@@ -232,22 +233,29 @@ class Operations(pyfuse3.Operations):
     ) -> tuple[FileInfo, EntryAttributes]:
         if self.handles.draining:
             raise errors.Conflict(ascii(name), "the mount is being stopped")
-        image, found = await self._threads.names(self._tree.create, parent_inode, name, ctx.uid)
-        principal = await self._threads.names(self._tree.principal, ctx.uid)
-        fh = await self._threads.names(self.handles.open_created, image, principal, ctx.pid)
+        fh, found = await self._threads.names(self._create, parent_inode, name, ctx)
         return FileInfo(fh=FileHandleT(fh)), self._remembered(found)
+
+    def _create(
+        self, parent: InodeT, name: FileNameT, ctx: RequestContext
+    ) -> tuple[int, EntryAttributes]:
+        image, found = self._tree.create(parent, name, ctx.uid)
+        return self.handles.open_created(image, self._tree.principal(ctx.uid), ctx.pid), found
 
     @handler
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
         kind, number = kind_of(inode)
         if kind is not InodeKind.IMAGE:
             raise FUSEError(errno.ELOOP)
-        principal = await self._threads.names(self._tree.principal, ctx.uid)
-        stores = await self._threads.names(self.handles.stores, number)
+        principal, stores = await self._threads.names(self._who_and_where, ctx.uid, number)
         fh, keep_cache = await self._threads.opens(
             stores, self.handles.open, number, flags, principal, ctx.pid, stores
         )
         return FileInfo(fh=FileHandleT(fh), keep_cache=keep_cache)
+
+    def _who_and_where(self, uid: int, number: int) -> tuple[Principal, str]:
+        """Who opens an image, and the names of the stores that have it."""
+        return self._tree.principal(uid), self.handles.stores(number)
 
     @handler
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:

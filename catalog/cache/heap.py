@@ -13,15 +13,16 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 
-_HEAPS = 2
+_HEAPS = 1
+"""Two are no faster, and what is free in one is of no use to the other."""
 _LARGEST_CHUNKS = 32 << 20
-"""Bytes of a block that is still taken from a heap; glibc allows no more."""
+"""Bytes of a block that is still taken from it; glibc allows no more."""
 _KEPT = 128 << 20
-"""Free bytes that a heap keeps."""
+"""Free bytes that it keeps."""
 
 
 def tune() -> None:
-    """Have chunks of all threads share two heaps (mallopt(3)).  Only glibc knows how."""
+    """Have chunks of all threads share one heap (mallopt(3)).  Only glibc knows how."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, _HEAPS)

@@ -35,8 +35,6 @@ SIZE = 512 * MIB
 UPLOAD = 1024 * MIB
 BLOCK = 8 * MIB
 AT_ONCE = 8
-MEMORY = 3 << 30
-"""Bytes that are ready for whoever is measured: what the page cache and processes take."""
 CONNECTION = 32 * MIB
 """Bytes a second of one connection that is far."""
 RANDOM = 128 * 1024
@@ -84,7 +82,6 @@ class Peers:
         for path in self.mounts.values():
             measure.forget_pages(path)
         self.ours.command("cache", "drop", f"/s3/{_NAME}")
-        measure.warm_memory(MEMORY)
 
 
 @pytest.fixture(params=["near", "far"])
@@ -233,7 +230,6 @@ def test_upload(peers: Peers, table: Table, tmp_path: Path) -> None:
         if image.exists():
             image.unlink()
             trashed.unlink()
-        measure.warm_memory(MEMORY)
 
     times = measure.in_turns({OURS: copy, "obstore's put": put}, rounds=3, before=make_room)
     _compare(table, "cp", times, UPLOAD, {"obstore's put": "≥ 0.8"})

@@ -5,7 +5,6 @@ Nothing is compared with a number from another run or another machine.
 
 from __future__ import annotations
 
-import mmap
 import os
 import random
 import statistics
@@ -91,15 +90,6 @@ def forget_pages(path: Path) -> None:
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(fd)
-
-
-def warm_memory(size: int) -> None:
-    """Have the kernel own so many free bytes of memory.
-
-    The host of a virtual machine may take back what is free: each page then costs ten times
-    as much when it is first used again, whoever uses it.
-    """
-    mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
 
 
 def drop_caches(what: int) -> None:
