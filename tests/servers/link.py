@@ -10,19 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.servers.programs import free_ports, program, running, wait_for_port
+from tests.servers.nginx import running_nginx
+from tests.servers.programs import free_ports
 
-_CONFIG = """
-user root;
-worker_processes 1;
-daemon off;
-pid {folder}/pid;
-error_log stderr error;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/tmp; proxy_temp_path {folder}/tmp;
-    fastcgi_temp_path {folder}/tmp; uwsgi_temp_path {folder}/tmp; scgi_temp_path {folder}/tmp;
+_SERVER = """\
     upstream server {{ server 127.0.0.1:{server}; keepalive 16; }}
     server {{
         listen 127.0.0.1:{port};
@@ -39,19 +30,13 @@ http {{
             limit_rate {rate};
         }}
     }}
-}}
 """
 
 
 @contextmanager
 def link(folder: Path, server: int, rate: int) -> Iterator[str]:
     """Forward to the port `server`, `rate` bytes a second for each answer; the URL to ask."""
-    command = program("nginx", "nginx-light")
     folder.mkdir()
     (port,) = free_ports(1)
-    config = folder / "nginx.conf"
-    config.write_text(_CONFIG.format(folder=folder, port=port, server=server, rate=rate))
-    log = folder / "nginx.log"
-    with running([command, "-c", str(config), "-p", str(folder)], log) as process:
-        wait_for_port(port, process, log)
+    with running_nginx(folder, port, _SERVER.format(port=port, server=server, rate=rate)):
         yield f"http://127.0.0.1:{port}"

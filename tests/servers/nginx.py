@@ -17,7 +17,7 @@ from tests.servers.programs import free_ports, program, running, wait_for_port
 USER, PASSWORD, TOKEN = "mirror", "hUnter/2+=", "tok.en-1~2=="
 
 
-_CONFIG = """
+_HEAD = """
 user root;
 worker_processes 1;
 daemon off;
@@ -28,6 +28,11 @@ http {{
     access_log off;
     client_body_temp_path {folder}/tmp; proxy_temp_path {folder}/tmp;
     fastcgi_temp_path {folder}/tmp; uwsgi_temp_path {folder}/tmp; scgi_temp_path {folder}/tmp;
+    {servers}
+}}
+"""
+
+_SERVER = """\
     server {{
         listen 127.0.0.1:{port};
         listen 127.0.0.1:{tls_port} ssl;
@@ -51,7 +56,6 @@ http {{
             alias {folder}/www/;
         }}
     }}
-}}
 """
 
 
@@ -82,18 +86,25 @@ class WebServer:
 
 
 @contextmanager
-def nginx(folder: Path) -> Iterator[WebServer]:
-    """Run nginx in `folder`."""
+def running_nginx(folder: Path, port: int, servers: str) -> Iterator[None]:
+    """Run nginx in `folder`, with `servers` in its `http` block; it answers at `port`."""
     command = program("nginx", "nginx-light")
+    config, log = folder / "nginx.conf", folder / "nginx.log"
+    config.write_text(_HEAD.format(folder=folder, servers=servers))
+    with running([command, "-c", str(config), "-p", str(folder)], log) as process:
+        wait_for_port(port, process, log)
+        yield
+
+
+@contextmanager
+def nginx(folder: Path) -> Iterator[WebServer]:
+    """Serve what is in `folder`/www."""
     (folder / "www").mkdir()
     (folder / "users").write_text(f"{USER}:{{PLAIN}}{PASSWORD}\n")
     make_certificates(folder)
     port, tls_port = free_ports(2)
-    config = folder / "nginx.conf"
-    config.write_text(_CONFIG.format(folder=folder, port=port, tls_port=tls_port, token=TOKEN))
-    log = folder / "nginx.log"
-    with running([command, "-c", str(config), "-p", str(folder)], log) as process:
-        wait_for_port(port, process, log)
+    server = _SERVER.format(folder=folder, port=port, tls_port=tls_port, token=TOKEN)
+    with running_nginx(folder, port, server):
         yield WebServer(
             folder / "www", f"http://127.0.0.1:{port}", f"https://{NAME}:{tls_port}", folder
         )
