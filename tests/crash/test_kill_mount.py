@@ -21,7 +21,7 @@ import pytest
 
 from catalog.catalog import Catalog
 from catalog.deletion import give_up_dead
-from catalog.fsck import fsck
+from catalog.fsck import FindingKind, fsck
 from catalog.image import Image, LocationState
 from catalog.paging import all_images
 from catalog.repository.images import ImageFilter
@@ -134,9 +134,14 @@ def _check(mounted: Daemon, promises: Promises, spoken: set[str]) -> None:
     catalog = mounted.catalog()
     try:
         # A copy that was cut off stays for whoever repeats it, and nothing else.
-        assert {name.partition(".")[0] for name in mounted.staged()} <= _begun_copies(catalog)
+        begun = _begun_copies(catalog)
+        assert {name.partition(".")[0] for name in mounted.staged()} <= begun
         _check_images(mounted, catalog, promises, spoken)
-        assert list(fsck(catalog, repair=False)) == []
+        found = list(fsck(catalog, repair=False))
+        is_begun = [
+            each.kind is FindingKind.DEAD_UPLOAD and each.subject in begun for each in found
+        ]
+        assert all(is_begun), found
     finally:
         catalog.close()
 
@@ -153,6 +158,7 @@ def _give_up_copies(mounted: Daemon) -> None:
     catalog = mounted.catalog()
     try:
         assert give_up_dead(catalog) == []
+        assert list(fsck(catalog, repair=False)) == []
     finally:
         catalog.close()
     assert mounted.staged() == []

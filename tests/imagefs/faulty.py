@@ -31,9 +31,15 @@ IMAGE = "cold.img"
 STORES = ("s3", "swift", "mirror")
 CONTAINER = "faults"
 
-_POLICY = """\
-[stores.{name}.policy]
-deadline = 15
+TIMEOUT = 5
+"""Seconds, of each store but `slow`."""
+_RETRIED = 15
+STATED = max(_RETRIED, TIMEOUT) + 2 * TIMEOUT
+"""Seconds that a read takes at most (docs/stores.md, "Time-outs")."""
+
+_POLICY = f"""\
+[stores.{{name}}.policy]
+deadline = {_RETRIED}
 pause = 0.2
 """
 
@@ -47,7 +53,7 @@ bucket = "images"
 prefix = "faults"
 access_key = {{ file = "{folder}/user" }}
 secret_key = {{ file = "{folder}/key" }}
-timeout = 5
+timeout = {timeout}
 [stores.swift]
 type = "swift"
 auth_url = "{between.url}/auth/v1.0"
@@ -56,7 +62,7 @@ auth_version = 1
 key = {{ file = "{folder}/key" }}
 container = "{container}"
 segment_size = {segment}
-timeout = 5
+timeout = {timeout}
 [stores.slow]
 type = "s3"
 endpoint = "{slow.url}"
@@ -68,7 +74,7 @@ timeout = 3600
 [stores.mirror]
 type = "http"
 allow_hosts = ["127.0.0.1"]
-timeout = 5
+timeout = {timeout}
 """
 
 
@@ -180,6 +186,7 @@ def remote_mount(server: Swift, folder: Path, *, cache: Path | None = None) -> I
         before_web = running.enter_context(proxy(web.port))
         slow = running.enter_context(proxy(server.port))
         sections = _SECTIONS.format(
+            timeout=TIMEOUT,
             folder=folder,
             cache=folder / "cache",
             between=between,

@@ -66,6 +66,7 @@ def test_anyone_uploads(folder: Path, data: bytes) -> None:
 def test_an_owner_sets_properties(folder: Path) -> None:
     """The owner of an active image describes it."""
     as_nobody("dd", "of=mine", cwd=folder, stdin=b"data")
+    wait_until(lambda: mode(folder / "mine") == 0o444, "the kernel knows that it is active")
     assert not _refused(folder, "setfattr", "-n", "user.property.a", "-v", "1", "mine")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,19 +25,34 @@ def storm(request: Request) -> Fault | None:
     return Fault(status=(500, 503)[request.number % 2]) if request.number // 3 % 2 else None
 
 
-def once_an_offset(broken: Callable[[int, int], Fault]) -> Callable[[], Plan]:
-    """The first answer with data that begins at an offset is broken; told first and last byte."""
+class Places:
+    """Where data was broken once: again, for whoever asks anew, would be for good."""
 
-    def make() -> Plan:
-        seen: set[int] = set()
+    def __init__(self) -> None:
+        self._broken: list[range] = []
+        self._lock = threading.Lock()
 
-        def plan(request: Request) -> Fault | None:
-            found = _RANGE.match(request.headers.get("range", ""))
-            start, last = map(int, found.groups()) if found is not None else (0, 0)
-            if start in seen or last - start < 2000:
+    def taken(self, request: Request) -> range | None:
+        """The bytes that are asked for, if none of them was taken before."""
+        found = _RANGE.match(request.headers.get("range", ""))
+        if found is None:
+            return None
+        start, last = map(int, found.groups())
+        with self._lock:
+            is_new = all(last < each.start or start >= each.stop for each in self._broken)
+            if not is_new or last - start < 2000:
                 return None
-            seen.add(start)
-            return broken(start, last)
+            self._broken.append(range(start, last + 1))
+            return self._broken[-1]
+
+
+def once_a_place(broken: Callable[[int, int], Fault]) -> Callable[[Places], Plan]:
+    """The first answer with some bytes is broken; told the first and the last of them."""
+
+    def make(places: Places) -> Plan:
+        def plan(request: Request) -> Fault | None:
+            place = places.taken(request)
+            return None if place is None else broken(place.start, place.stop - 1)
 
         return plan
 
@@ -52,16 +68,16 @@ def lie(start: int, last: int) -> Fault:
     )
 
 
-FAULTS: dict[str, Callable[[], Plan]] = {
-    "cut": lambda: every(10, Fault(cut=100_000)),
-    "cut at once": lambda: every(3, Fault(cut=-1, reset=True)),
-    "storm": lambda: storm,
-    "stall": lambda: first(2, Fault(stall=70_000), "GET"),
-    "corrupt": once_an_offset(lambda start, last: Fault(corrupt=1000)),
-    "other range": lambda: every(3, Fault(asked={"range": "bytes=5-104"}), "GET"),
-    "all of it": lambda: every(3, Fault(asked={"range": ""}), "GET"),
-    "lies": once_an_offset(lie),
-    "another object": lambda: every(4, Fault(headers={"etag": '"other"'}), "GET"),
+FAULTS: dict[str, Callable[[Places], Plan]] = {
+    "cut": lambda _: every(10, Fault(cut=100_000)),
+    "cut at once": lambda _: every(3, Fault(cut=-1, reset=True)),
+    "storm": lambda _: storm,
+    "stall": lambda _: first(2, Fault(stall=70_000), "GET"),
+    "corrupt": once_a_place(lambda start, last: Fault(corrupt=1000)),
+    "other range": lambda _: every(3, Fault(asked={"range": "bytes=5-104"}), "GET"),
+    "all of it": lambda _: every(3, Fault(asked={"range": ""}), "GET"),
+    "lies": once_a_place(lie),
+    "another object": once_a_place(lambda start, last: Fault(headers={"etag": '"other"'})),
 }
 
 
@@ -80,7 +96,8 @@ CASES = [
 
 def mixed(store: str) -> Plan:
     """Every second request breaks, each time in another way."""
-    plans = [FAULTS[fault]() for where, fault in CASES if where == store]
+    places = Places()
+    plans = [FAULTS[fault](places) for where, fault in CASES if where == store]
     return lambda request: (
         None if request.number % 2 else plans[request.number // 2 % len(plans)](request)
     )
@@ -107,7 +124,7 @@ def read_at_random(path: Path) -> None:
 def test_what_passes_is_not_seen(remote: Remote, store: str, fault: str) -> None:
     """Reading at random, cold, while requests break."""
     path = remote.cold(store)
-    remote.proxy(store).set_plan(FAULTS[fault]())
+    remote.proxy(store).set_plan(FAULTS[fault](Places()))
     read_at_random(path)
     remote.behave()
 
