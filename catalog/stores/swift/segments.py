@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from urllib.parse import unquote
@@ -33,9 +33,17 @@ _SEGMENT = re.compile(r"\d{8}")
 class Left:
     """What an upload that died has sent."""
 
-    upload: str
-    segments: Mapping[int, tuple[int, str]] = field(default_factory=dict)
+    name: str
+    """`KEY/UPLOAD`."""
+    segments: Mapping[int, tuple[int, str]]
     """Size in bytes and MD5, by their numbers."""
+    newest: str
+    """When the last of them was sent, as listings tell it."""
+
+    def has(self, segment_size: int) -> bool:
+        """Whether it has segments of that size: the numbers of others mean other bytes."""
+        sizes = [size for size, _ in self.segments.values()]
+        return bool(sizes) and all(size == segment_size for size in sizes[:-1])
 
 
 class SwiftSegments:
@@ -76,29 +84,24 @@ class SwiftSegments:
     def to_go_on(self, key: str, url: str, segment_size: int) -> Left | None:
         """The newest upload of a key that no object has; the others are deleted.
 
-        So is one whose segments are of another size: its numbers mean other bytes.
+        So is one whose segments are of another size.
         """
-        found: list[tuple[str, Left]] = []
-        for upload in self._dead(key):
-            entries = [
-                entry
-                for entry in self._client.listing(self._segments, f"{upload}/")
-                if _SEGMENT.fullmatch(entry["name"].removeprefix(f"{upload}/"))
-            ]
-            sizes = [int(entry["bytes"]) for entry in entries]
-            if not sizes or any(size != segment_size for size in sizes[:-1]):
-                self._client.delete_prefix(self._segments, f"{upload}/", url)
-                continue
-            segments = {
-                int(entry["name"].rpartition("/")[2]): (int(entry["bytes"]), str(entry["hash"]))
-                for entry in entries
-            }
-            newest = max(str(entry["last_modified"]) for entry in entries)
-            found.append((newest, Left(upload.rpartition("/")[2], segments)))
-        found.sort(key=lambda one: one[0])
-        for _, left in found[:-1]:
-            self._client.delete_prefix(self._segments, f"{key}/{left.upload}/", url)
-        return found[-1][1] if found else None
+        found = [self._left(upload) for upload in self._dead(key)]
+        fitting = (left for left in found if left.has(segment_size))
+        chosen = max(fitting, key=lambda left: left.newest, default=None)
+        for left in found:
+            if left is not chosen:
+                self._client.delete_prefix(self._segments, f"{left.name}/", url)
+        return chosen
+
+    def _left(self, upload: str) -> Left:
+        segments, newest = {}, ""
+        for entry in self._client.listing(self._segments, f"{upload}/"):
+            number = entry["name"].removeprefix(f"{upload}/")
+            if _SEGMENT.fullmatch(number):
+                segments[int(number)] = (int(entry["bytes"]), str(entry["hash"]))
+                newest = max(newest, str(entry["last_modified"]))
+        return Left(upload, segments, newest)
 
     def _dead(self, key: str) -> list[str]:
         """The `KEY/UPLOAD` of a key that no object has."""

@@ -81,7 +81,7 @@ class SwiftWriter:
 
     def go_on(self, left: Left) -> None:
         """Go on with an upload: what is written is compared with its segments."""
-        self._upload, self._left = left.upload, left.segments
+        self._upload, self._left = left.name.rpartition("/")[2], left.segments
 
     def write(self, data: bytes | memoryview) -> None:
         """Append `data`; returns when it is sent or in memory.
