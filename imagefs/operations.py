@@ -239,8 +239,9 @@ class Operations(pyfuse3.Operations):
     def _create(
         self, parent: InodeT, name: FileNameT, ctx: RequestContext
     ) -> tuple[int, EntryAttributes]:
-        image, found = self._tree.create(parent, name, ctx.uid)
-        return self.handles.open_created(image, self._tree.principal(ctx.uid), ctx.pid), found
+        principal = self._tree.principal(ctx.uid)
+        image, found = self._tree.create(parent, name, principal)
+        return self.handles.open_created(image, principal, ctx.pid), found
 
     @handler
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
