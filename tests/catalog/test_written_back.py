@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,13 +14,7 @@ from catalog.status import Status
 from catalog.vfs import Vfs
 from catalog.written_back import check_written_back
 from tests.catalog.actions import begin, image_at, settings_at, some_bytes, staged_files
-
-MIB = 1 << 20
-
-
-def run(*command: object) -> None:
-    """Run a program as root."""
-    subprocess.run([str(word) for word in command], check=True, capture_output=True)
+from tests.imagefs.tools import MIB, run
 
 
 @pytest.fixture
