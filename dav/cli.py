@@ -43,6 +43,7 @@ def dav(session: Session, listen: str | None, anonymous: str | None) -> None:
     # Imported here: the server's libraries take longer to load than other commands run.
     from dav.app import App
     from dav.auth import Authentication
+    from dav.forwarded import Forwarding, Proxies
     from dav.server import Server, TlsFiles
 
     settings = _settings(session, listen=listen, anonymous=anonymous)
@@ -50,7 +51,8 @@ def dav(session: Session, listen: str | None, anonymous: str | None) -> None:
     raise_file_limit()
     for image in recover(session.catalog):
         log.warning("%s (%s): killed: its upload was cut off", image.name, image.id)
-    app = Authentication(App(session.vfs), session.catalog, settings)
+    proxies = Proxies(settings.trusted_proxies)
+    app = Forwarding(Authentication(App(session.vfs), session.catalog, settings), proxies)
     tls = None
     if settings.tls_certificate is not None and settings.tls_key is not None:
         tls = TlsFiles(settings.tls_certificate, settings.tls_key)

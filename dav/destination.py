@@ -1,8 +1,9 @@
 """The `Destination` of COPY and MOVE (RFC 4918 §10.3), in a form that wsgidav reads rightly.
 
-Users: `provider`, `resources`.  wsgidav decodes the header before it takes it apart, and so cuts
-a name at its `?` or `;`.  On its way through wsgidav such a character is a surrogate, which no
-name holds.
+Users: `provider`, `resources`.  The path decides: a proxy that does TLS has another scheme,
+host and port than we have, and seldom tells them.  wsgidav decodes the header before it takes
+it apart, and so cuts a name at its `?` or `;`.  On its way through wsgidav such a character is
+a surrogate, which no name holds.
 """
 
 from __future__ import annotations
@@ -11,14 +12,19 @@ from http import HTTPStatus
 from urllib.parse import quote, urlsplit
 
 from dav.errors import HttpError
+from dav.forwarded import host_name
 from dav.head import BadRequest, decode_path
 
 _PLAIN = {0xDC3B: ";", 0xDC3F: "?"}
 _SHIELDS = {quote(character): chr(shielded) for shielded, character in _PLAIN.items()}
 
 
-def shield(destination: str) -> str:
-    """The header's text for wsgidav.  Raises HttpError 400 for what is no URL of a name."""
+def shield(destination: str, public_host: str | None) -> str:
+    """The header's text for wsgidav: only a path.
+
+    `public_host` is what the client calls us, where that is known for sure.  Raises HttpError
+    400 for what is no URL of a name, and 502 for one on another server.
+    """
     try:
         url = urlsplit(destination, allow_fragments=False)
         # RFC 4918 knows no fragment here: the character is one of a name's.
@@ -27,10 +33,23 @@ def shield(destination: str) -> str:
         raise HttpError(HTTPStatus.BAD_REQUEST, f"Destination: {error}") from error
     if url.query:
         raise HttpError(HTTPStatus.BAD_REQUEST, "Destination: '?' in a name is %3F")
-    text = quote(path)
+    _check_host(url.netloc, public_host)
+    text = quote(f"/{path.lstrip('/')}")
     for code, shielded in _SHIELDS.items():
         text = text.replace(code, shielded)
-    return url._replace(path=text, query="").geturl()
+    return text
+
+
+def _check_host(netloc: str, public_host: str | None) -> None:
+    """Raise HttpError unless it is ours, or nobody can tell; ports are a proxy's own affair."""
+    if not netloc or public_host is None or host_name(netloc) == host_name(public_host):
+        return
+    raise HttpError(
+        HTTPStatus.BAD_GATEWAY,
+        f"Destination: {host_name(netloc)} is another server than {host_name(public_host)}, as"
+        " which this one was asked; a proxy in between has to send X-Forwarded-Host"
+        " and to be one of [dav] trusted_proxies",
+    )
 
 
 def plain(path: str) -> str:

@@ -18,6 +18,7 @@ from catalog.image import Entry, Folder
 from catalog.namespace import Link, Node
 from catalog.vfs import Vfs
 from dav import destination
+from dav.forwarded import PUBLIC_HOST
 from dav.locks import LockManager
 from dav.resources import CREATED, Collection, Member
 
@@ -42,7 +43,9 @@ class CatalogProvider(DAVProvider):  # type: ignore[misc]
     def handle(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
         """Let wsgidav answer a request; its answers are small.  Raises DAVError."""
         if "HTTP_DESTINATION" in environ:
-            environ["HTTP_DESTINATION"] = destination.shield(environ["HTTP_DESTINATION"])
+            environ["HTTP_DESTINATION"] = destination.shield(
+                environ["HTTP_DESTINATION"], environ.get(PUBLIC_HOST)
+            )
         return list(self._requests(environ, start_response))
 
     def prepare(self, environ: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, IPvAnyNetwork, field_validator, model_validator
 
 _LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]/\s]+):(\d{1,5})")
 
@@ -35,6 +35,9 @@ class DavSettings(BaseModel):
 
     allow_plain_http: bool = False
     """Whether passwords may cross the network in the clear, as behind a TLS proxy."""
+
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = ()
+    """Addresses or networks of proxies whose `X-Forwarded-` headers are believed."""
 
     @property
     def address(self) -> tuple[str, int]:

@@ -3,7 +3,7 @@
 The body is a JSON object of `image.<field>` and `property.<name>` to a text, or to null,
 which removes a property; all of it is done or nothing.  No other site can make a browser
 send it: it needs a header of its own, which takes a permission that is never given (Fetch
-Standard, "CORS-preflight request"), and its `Origin` must be this server.
+Standard, "CORS-preflight request"), and the browser must say that it is this server's page.
 """
 
 from __future__ import annotations
@@ -30,16 +30,25 @@ def set_attributes(request: Request, entry: Entry) -> None:
 
 
 def _check_own_page(request: Request) -> None:
-    origin = request.headers.get("origin")
-    # A proxy may speak TLS for us: the scheme of the page is then not ours.
-    ours = urlsplit(request.base_url).netloc
-    if origin is not None and urlsplit(origin).netloc != ours:
+    if not _is_same_origin(request):
         raise Forbidden(request.path, "the request comes from another site's page")
     if request.headers.get(HEADER) != "1":
         raise Forbidden(request.path, "the header 'X-Imagefs: 1' is missing")
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise InvalidValue("Content-Type", "must be application/json")
+
+
+def _is_same_origin(request: Request) -> bool:
+    """Whether the page that asks is ours; a program that is no browser says nothing of it."""
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        # Browsers send it over TLS.  It holds behind a proxy too, where nobody can tell
+        # what the client calls us (Fetch Metadata §2.3).
+        return site in ("same-origin", "none")
+    origin = request.headers.get("origin")
+    # A proxy may speak TLS for us: the scheme of the page is then not ours.
+    return origin is None or urlsplit(origin).netloc == urlsplit(request.base_url).netloc
 
 
 def _values(request: Request) -> dict[str, str | None]:

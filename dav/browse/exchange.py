@@ -75,8 +75,6 @@ def request_of(environ: Mapping[str, Any], path: str, vfs: Vfs) -> Request:
         for name, value in environ.items()
         if name.startswith("HTTP_") or name == "CONTENT_TYPE"
     }
-    # A proxy that speaks TLS for us says so; it only matters to what a person copies.
-    scheme = headers.get("x-forwarded-proto", environ["wsgi.url_scheme"])
     own = f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}"
     return Request(
         method=environ["REQUEST_METHOD"],
@@ -88,7 +86,7 @@ def request_of(environ: Mapping[str, Any], path: str, vfs: Vfs) -> Request:
         principal=environ["imagefs.principal"],
         vfs=vfs,
         request_id=environ["imagefs.request_id"],
-        base_url=f"{'https' if scheme == 'https' else 'http'}://{headers.get('host', own)}",
+        base_url=f"{environ['wsgi.url_scheme']}://{headers.get('host', own)}",
     )
 
 

@@ -22,6 +22,7 @@ from catalog.users import add_user
 from catalog.vfs import Vfs
 from dav.app import App
 from dav.auth import Authentication
+from dav.forwarded import Forwarding, Proxies
 from dav.server import Server
 from dav.settings import DavSettings
 from tests.catalog.actions import image_at, put, settings_at, some_bytes
@@ -56,12 +57,15 @@ class Served:
 
 
 @contextmanager
-def serving(folder: Path, settings: Settings | None = None) -> Iterator[Served]:
+def serving(
+    folder: Path, settings: Settings | None = None, trusted_proxies: tuple[str, ...] = ()
+) -> Iterator[Served]:
     """A server over a new catalog with the stores `file`, `other` and `memory`."""
     catalog = make_catalog(settings or settings_at(folder))
     vfs = Vfs(catalog)
-    dav = DavSettings.model_validate({"anonymous": "write"})
-    server = Server(Authentication(App(vfs), catalog, dav), ("127.0.0.1", 0))
+    dav = DavSettings.model_validate({"anonymous": "write", "trusted_proxies": trusted_proxies})
+    app = Forwarding(Authentication(App(vfs), catalog, dav), Proxies(dav.trusted_proxies))
+    server = Server(app, ("127.0.0.1", 0))
     server.start()
     try:
         yield Served(vfs, server.port)

@@ -233,6 +233,8 @@ def test_where_it_may_listen(tmp_path: Path, text: str, address: tuple[str, int]
         ('listen = "8080"', "dav.listen: should be HOST:PORT"),
         ('listen = "::1:8080"', "dav.listen: should be HOST:PORT"),
         ('listen = "127.0.0.1:65536"', "dav.listen: should be HOST:PORT"),
+        ('trusted_proxies = ["proxy"]', "dav.trusted_proxies.0: "),
+        ('trusted_proxies = ["10.0.0.1/8"]', "dav.trusted_proxies.0: "),
         ('anonymous = "all"', "dav.anonymous: should be 'none', 'read' or 'write'"),
     ],
 )
