@@ -163,6 +163,7 @@ def _present(repository: Repository, image_id: str, store: str) -> Image | None:
 
 def _folder_for(repository: Repository, image_id: str, place: Place) -> Folder:
     """The folder of `place`, if an image of that id may be put there.  Raises as `adopt`."""
+    names.check_new(place.name)
     folder = rules.writable_folder(repository, place)
     if folder.temporary or names.is_temporary(place.name):
         raise InvalidName(place.name, "a temporary name cannot hold an image")

@@ -158,7 +158,7 @@ class Catalog:
     def make_folder(self, place: Place, principal: Principal) -> Folder:
         """Make an empty folder.  Raises AlreadyExists, InvalidName, NotFound, Forbidden."""
         access.check_create(principal)
-        names.check(place.name)
+        names.check_new(place.name)
         with self.write() as repository:
             parent = rules.writable_folder(repository, place)
             rules.check_free(repository, place)
@@ -183,7 +183,8 @@ class Catalog:
         Raises NotFound, Forbidden, FolderNotEmpty, NotAFolder, InvalidName, and
         NotSupported for another store.
         """
-        names.check(target.name)
+        if target.name != source.name:
+            names.check_new(target.name)
         with self.write() as repository:
             rules.move_folder(repository, source, target, principal)
 
@@ -195,7 +196,7 @@ class Catalog:
         Raises AlreadyExists, InvalidName, NotFound, Forbidden, ReadOnlyStore.
         """
         access.check_create(principal)
-        names.check(place.name)
+        names.check_new(place.name)
         with self.write() as repository:
             folder = rules.writable_folder(repository, place)
             self._check_takes_data(folder.store)
@@ -207,7 +208,7 @@ class Catalog:
     def register(self, place: Place, external: External, principal: Principal) -> Entry:
         """Make an active image of data that lies at a URL (`ln -s URL`)."""
         access.check_create(principal)
-        names.check(place.name)
+        names.check_new(place.name)
         with self.write() as repository:
             folder = rules.writable_folder(repository, place)
             rules.check_free(repository, place)
@@ -223,7 +224,6 @@ class Catalog:
         data goes next.  Raises NotFound, AlreadyExists (unless `replace`), IsAFolder,
         Protected, Conflict, Forbidden, InvalidName.
         """
-        names.check(target.name)
         with self.write() as repository:
             entry = rules.entry_at(repository, source)
             access.check_change(principal, entry.image)

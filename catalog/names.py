@@ -1,28 +1,55 @@
-"""What a name in the tree may be, and what it says (DESIGN §4 and §6.5)."""
+"""What a name in the tree may be, and what it says.
+
+Two questions are asked of a name.  `check`: can an entry be called so at all?  That holds for
+every entry there is, also for one that an earlier version made.  `check_new`: may something be
+called so from now on?  It is asked wherever an entry gets its name, whatever the frontend.
+"""
 
 from __future__ import annotations
 
 import re
+from unicodedata import category
 
 from catalog.errors import InvalidName
 
 TRASH = ".trash"
 BY_ID = ".by-id"
+SUMS = "SHA256SUMS"
+"""The digests of a folder's images, which the catalog makes when it is read: no entry's name."""
 MAX_BYTES = 255
 
+FOLDER_ICON = "Icon\r"
+"""Finder's file of a folder's own icon: the one name with a control character."""
+
 _TEMPORARY = re.compile(
-    r"^\."  # rsync's .NAME.XXXXXX, .nfs*, ._*, .DS_Store, .~lock: never an image's
-    r"|\.(part|partial|filepart|crdownload|tmp)$",
+    r"^\."  # rsync's .NAME.XXXXXX, .nfs*, ._*, .DS_Store, .Trash-*, .~lock: never an image's
+    r"|\.(part|partial|filepart|crdownload|tmp|aria2)$",
     re.IGNORECASE,
 )
+_OF_DESKTOPS = re.compile(
+    r"desktop\.ini|(eh)?thumbs(_vista)?\.db(:encryptable)?|~\$.*"  # Windows Explorer, Office
+    r"|\$RECYCLE\.BIN|RECYCLER|RECYCLED|System Volume Information"  # of a disk of Windows
+    r"|Icon\r|__MACOSX|Network Trash Folder|Temporary Items|TheVolumeSettingsFolder"  # macOS
+    r"|lost\+found",
+    re.IGNORECASE,
+)
+"""What desktops and file systems leave in every folder.  Not `*~`: `cp -b` and `rsync -b` rename
+an image to it, and what they keep so is an image."""
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# Unicode's Default_Ignorable_Code_Point beyond what is in a category of its own (Cf).
+_BLANK = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0000-\U000e0fff]"
+)
+_UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp"})
 
 
 def check(name: str) -> str:
     """Return `name` if an entry can be called so; else raise InvalidName."""
     if not name or name in (".", ".."):
         raise InvalidName(name or "(empty)")
-    if "/" in name or _CONTROL.search(name):
+    if "/" in name or (_CONTROL.search(name) and name != FOLDER_ICON):
         raise InvalidName(ascii(name), "a name holds no '/' and no control characters")
     try:
         size = len(name.encode())
@@ -33,9 +60,32 @@ def check(name: str) -> str:
     return name
 
 
+def check_new(name: str) -> None:
+    """Raise InvalidName unless something may be called so from now on.
+
+    Refused is what nobody sees in a listing, as it would let two names look the same, or one
+    like a name that ends otherwise; and the names that are the catalog's own.
+    """
+    check(name)
+    if name == SUMS:
+        raise InvalidName(name, "is the catalog's own: the digests of a folder's images")
+    if name == FOLDER_ICON:
+        return
+    if name != name.strip():
+        raise InvalidName(ascii(name), "a name neither begins nor ends with a space")
+    # Nearly all names are these: no look at each character.
+    if name.isascii():
+        return
+    for character in name:
+        if category(character) in _UNSEEN or _BLANK.match(character):
+            raise InvalidName(
+                ascii(name), f"a name holds no invisible character: U+{ord(character):04X}"
+            )
+
+
 def is_temporary(name: str) -> bool:
-    """Whether a name says that its file is not finished, so that it is never published."""
-    return _TEMPORARY.search(name) is not None
+    """Whether a file so called is never published: it is not finished, or a desktop's own."""
+    return _TEMPORARY.search(name) is not None or _OF_DESKTOPS.fullmatch(name) is not None
 
 
 def in_trash(name: str, image_id: str) -> str:

@@ -22,7 +22,8 @@ _ABSOLUTE = re.compile(rb"https?://([^/?#]+)(.*)", re.IGNORECASE)
 _HOST = re.compile(rb"[0-9A-Za-z._~!$&'()*+,;=%:\[\]-]+")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+# Finder calls a folder's own icon `Icon` and CR.
+_CONTROL = re.compile(rb"(?!(?<=/Icon)\r(?:/|\Z))[\x00-\x1f\x7f]")
 
 # Fields whose second value would have to be guessed away; all others are lists (RFC 9110 §5.3).
 _SINGLE = frozenset(

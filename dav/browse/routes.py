@@ -30,7 +30,7 @@ def respond(request: Request, node: Node | None) -> Response | None:
 
     `node` is what the path stands for to the principal, None if that is nothing.
 
-    GET and HEAD of a folder, of `<image>?page`, of an absent `SHA256SUMS` and of the
+    GET and HEAD of a folder, of `<image>?page`, of `SHA256SUMS` and of the
     assets; POST to `<image>?properties`.  Raises catalog.errors.
     """
     match request.method:
@@ -59,6 +59,9 @@ def _get(request: Request, node: Node | None) -> Response | None:
             return _folder(request, node, path)
         case Entry() | Link() if PAGE_QUERY in request.query:
             return _image(request, node, path)
+        case Entry():
+            # An image of an earlier version may be called so: no user's file is a folder's digests.
+            return _sums(request, path)
     return None
 
 
@@ -68,7 +71,7 @@ def _without_slash(path: str) -> str:
 
 def _sums(request: Request, path: str) -> Response | None:
     above, _, name = path.rpartition("/")
-    if name != sums.NAME:
+    if name != names.SUMS:
         return None
     folder = request.vfs.resolve(above)
     if not isinstance(folder, Folder) or folder.kind not in (FolderKind.STORE, FolderKind.PLAIN):

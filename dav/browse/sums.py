@@ -8,8 +8,6 @@ from catalog.access import Principal
 from catalog.image import Folder
 from catalog.vfs import Vfs
 
-NAME = "SHA256SUMS"
-
 
 def line(os_hash_value: str, name: str) -> str:
     """One line without its end; a name with a backslash is escaped, which the line tells.

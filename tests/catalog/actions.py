@@ -53,6 +53,18 @@ def put(vfs: Vfs, path: str, data: bytes = b"some data", who: Principal = ALICE)
     return vfs.catalog.image(upload.image.number)
 
 
+def put_as_before(vfs: Vfs, path: str, data: bytes = b"some data", who: Principal = ALICE) -> Image:
+    """As `put`, of any name: an earlier version let an image be called so."""
+    place = vfs.place(path)
+    above, _, _ = path.rpartition("/")
+    put(vfs, f"{above}/put as before", data, who)
+    old = entry(vfs, f"{above}/put as before")
+    with vfs.catalog.write() as repository:
+        repository.move_entry(old.location, place.folder, place.name)
+        repository.set_image(old.image.number, name=place.name)
+    return image_at(vfs, path)
+
+
 def read(vfs: Vfs, path: str, who: Principal = ADMIN) -> bytes:
     """All data of the image at `path`."""
     return read_image(vfs, entry(vfs, path).image.number, who)
