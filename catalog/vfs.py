@@ -15,7 +15,7 @@ from __future__ import annotations
 from catalog import access, external, names, rules
 from catalog.access import Principal
 from catalog.catalog import Catalog, Rename
-from catalog.deletion import delete_data, delete_detached, purge
+from catalog.deletion import delete_data, delete_detached, purge, recover_if_dead
 from catalog.duplicate import check_copy, check_no_copy, duplicate
 from catalog.errors import (
     AlreadyExists,
@@ -27,14 +27,16 @@ from catalog.errors import (
     NotFound,
     NotSupported,
 )
-from catalog.image import Entry, Folder, FolderKind, Place
+from catalog.image import Entry, Folder, FolderKind, Image, Place
 from catalog.namespace import BY_ID, Namespace
 from catalog.reader import open_image
 from catalog.replicate import Progress, no_progress, replicate
-from catalog.status import Status
+from catalog.status import IN_PROGRESS, Status
 from catalog.stores.base import Capability, DataReader, Usage
 from catalog.upload import UploadState
 from catalog.uploads import Uploads
+
+BY_ANOTHER = "is being uploaded by another process: 'imagefs uploads' tells by which"
 
 
 class Vfs(Namespace):
@@ -93,10 +95,10 @@ class Vfs(Namespace):
         if entry.image.status is Status.PENDING_DELETE:
             purge(self.catalog, entry.image)
             return
-        if entry.image.status is Status.SAVING:
+        if self.settled(entry.image).status is Status.SAVING:
             upload = self.uploads.get(entry.image.number)
             if upload is None:
-                raise Conflict(entry.name, "is being uploaded by another process")
+                raise Conflict(entry.name, BY_ANOTHER)
             upload.cancel("it was deleted while it was being uploaded")
         for location in self.catalog.remove(place, principal):
             delete_data(self.catalog, location)
@@ -115,6 +117,9 @@ class Vfs(Namespace):
             node = self._lookup(repository, source.folder, source.name)
             into = repository.folder(target.folder)
             out_of = repository.folder(source.folder)
+            present = repository.entry_at(target.folder, target.name)
+        if present is not None:
+            self.settled(present.image)
         match node:
             case Folder():
                 self.catalog.move_folder(source, target, principal)
@@ -181,7 +186,7 @@ class Vfs(Namespace):
     ) -> None:
         upload = self.uploads.get(entry.image.number)
         if upload is None:
-            raise Conflict(entry.name, "is being uploaded by another process")
+            raise Conflict(entry.name, BY_ANOTHER)
         if upload.mtime is not None and upload.mtime // 10**9 == 0:
             # rsync --partial gives a file this time when it keeps one that is not whole.
             raise IncompleteUpload(entry.name, "rsync was interrupted: the file is not whole")
@@ -228,6 +233,13 @@ class Vfs(Namespace):
             return rules.writable_folder(repository, place).store
 
     # -- data --------------------------------------------------------------------------
+
+    def settled(self, image: Image) -> Image:
+        """The image as it is, once an upload of a process that is gone has been given up."""
+        if image.status not in IN_PROGRESS or self.uploads.get(image.number) is not None:
+            return image
+        recover_if_dead(self.catalog, image)
+        return self.catalog.image(image.number)
 
     def usage(self, store: str) -> Usage:
         """A store's room; of the default store when `store` is empty."""

@@ -36,7 +36,7 @@ from catalog.image import Entry, Image, Place
 from catalog.names import is_temporary
 from catalog.status import Status
 from catalog.upload import Upload
-from catalog.vfs import Vfs
+from catalog.vfs import BY_ANOTHER, Vfs
 from dav import announced, conditions, representation
 from dav.announced import Announced, Digests, Part
 from dav.body import Body
@@ -147,7 +147,7 @@ def _begin(request: _Request, present: Entry | None) -> Entry:
     vfs, place, principal = request.vfs, request.place, request.principal
     if present is None:
         return vfs.create(place, principal)
-    match present.image.status:
+    match vfs.settled(present.image).status:
         case Status.QUEUED:
             return present
         case Status.KILLED:
@@ -170,7 +170,7 @@ def _begin_again(request: _Request, present: Entry) -> Entry:
     uploads = request.vfs.uploads
     upload = uploads.get(present.image.number)
     if upload is None:
-        raise Conflict(present.name, "is being uploaded by another process")
+        raise Conflict(present.name, BY_ANOTHER)
     with uploads.turns.taken(present.image, request):
         upload.cancel("another upload took its place")
     return request.vfs.catalog.renew(request.place, request.principal)

@@ -29,7 +29,7 @@ from catalog.members import members_of
 from catalog.status import HAS_DATA, Status
 from catalog.stores.base import Data, DataReader
 from catalog.upload import Upload, UploadState
-from catalog.vfs import Vfs
+from catalog.vfs import BY_ANOTHER, Vfs
 from imagefs import inodes, writers
 from imagefs.writers import Writer
 
@@ -106,7 +106,7 @@ class Handles:
 
         Raises Immutable, Conflict, Forbidden, Deactivated, ImageKilled, StoreUnavailable.
         """
-        image = self._vfs.catalog.image(number)
+        image = self._vfs.settled(self._vfs.catalog.image(number))
         opener = writers.of_thread(thread)
         writable = flags & os.O_ACCMODE != os.O_RDONLY
         handle = Handle(number, opener, principal, writable, stores)
@@ -144,7 +144,7 @@ class Handles:
                 pass
             case Status.SAVING:
                 if self._vfs.uploads.get(image.number) is None:
-                    raise Conflict(image.name, "is being uploaded by another process")
+                    raise Conflict(image.name, BY_ANOTHER)
             case Status.ACTIVE if self._may_reopen(handle):
                 pass
             case Status.KILLED if flags & os.O_TRUNC:
@@ -226,7 +226,7 @@ class Handles:
         stores: str,
     ) -> None:
         """Set an image's size; by its name (no `open_fh`) it is an upload of its own."""
-        image = self._vfs.catalog.image(number)
+        image = self._vfs.settled(self._vfs.catalog.image(number))
         if open_fh is not None:
             self._truncate(image, self._open[open_fh], size)
             return

@@ -101,6 +101,31 @@ def test_a_killed_upload_is_killed(
     assert recover(vfs.catalog) == []
 
 
+def _remove(vfs: Vfs) -> None:
+    remove(vfs, "/file/a")
+    assert "a" not in names_in(vfs, "/file")
+
+
+def _replace(vfs: Vfs) -> None:
+    put(vfs, "/file/b", b"another")
+    rename(vfs, "/file/b", "/file/a")
+    assert read(vfs, "/file/a") == b"another"
+
+
+@pytest.mark.parametrize("then", [_remove, _replace])
+def test_upload_of_a_process_that_nobody_reaped(
+    vfs: Vfs, tmp_path: Path, then: Callable[[Vfs], None]
+) -> None:
+    """What a dead process was uploading can be removed and replaced at once."""
+    script = PREAMBLE + "begin(vfs, '/file/a', bytes(100_000)); stop()"
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(command) as child:
+        # Not reaped: it stays as a zombie.
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        then(vfs)
+        check_clean(vfs.catalog, tmp_path)
+
+
 def test_a_killed_reopen_is_killed(kill: Kill, vfs: Vfs, tmp_path: Path) -> None:
     """An image that was being written again is neither the old nor the new one."""
     image = put(vfs, "/file/a", b"header")
