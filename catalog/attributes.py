@@ -9,7 +9,15 @@ from collections.abc import Collection, Mapping
 
 from catalog.access import Principal
 from catalog.errors import Forbidden, Immutable, InvalidValue, NotFound, QuotaExceeded
-from catalog.fields import FIELDS, MAX_PROPERTIES, Details, Field, check_property, parse
+from catalog.fields import (
+    FIELDS,
+    MAX_PROPERTIES,
+    Details,
+    Field,
+    check_property,
+    field_meant,
+    parse,
+)
 from catalog.image import Image
 from catalog.repository import Repository
 from catalog.status import HAS_DATA, Status
@@ -50,7 +58,9 @@ def apply(
                 field = FIELDS[name.removeprefix(IMAGE)]
                 _set_field(repository, number, field, value, principal)
         else:
-            raise InvalidValue(name, "is neither a field of an image nor a property")
+            meant = field_meant(name)
+            hint = f": did you mean image.{meant}?" if meant else ""
+            raise InvalidValue(name, f"is neither a field of an image nor a property{hint}")
     if properties:
         _set_properties(repository, number, properties)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from difflib import get_close_matches
 from typing import Any
 
 from catalog.errors import InvalidValue
@@ -17,6 +18,12 @@ from catalog.status import Status
 MAX_PROPERTIES = 128
 MAX_TAGS = 128
 MAX_NAME_BYTES = 255
+_NEAR = 0.85
+"""The likeness of two names (difflib) above which one is taken for a slip of the other:
+`visiblity` and `tag` are, and `site` is not `size`, nor `created_by` `created_at`."""
+
+_OTHER_WORDS = {"hidden": "os_hidden", "private": "visibility", "public": "visibility"}
+"""What people say instead of a field's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +148,35 @@ def parse(field: Field, text: str) -> Any:
         raise InvalidValue(field.name, f"{text[:60]!r}: {field.name} {error}") from None
 
 
+def field_meant(name: str) -> str | None:
+    """The field whose name this is, or nearly; None for what may be a property's name.
+
+    Whoever sets the property `visiblity` means the field, and believes it is set.
+    """
+    # A client's own property of another XML namespace: no slip of the pen.
+    if name.startswith("{"):
+        return None
+    plain = name.lower().replace("-", "_")
+    for prefix in ("user.", "image.", "property."):
+        plain = plain.removeprefix(prefix)
+    if plain in _OTHER_WORDS:
+        return _OTHER_WORDS[plain]
+    letters = sorted(plain.replace("_", ""))
+    for field in FIELDS:
+        if letters == sorted(field.replace("_", "")):
+            return field  # the same, two letters exchanged, or `mindisk`
+    close = get_close_matches(plain, FIELDS, n=1, cutoff=_NEAR)
+    return close[0] if close else None
+
+
 def check_property(name: str, value: str) -> None:
     """Raise InvalidValue unless a custom property can be so."""
     if not name or len(name.encode()) > MAX_NAME_BYTES or not name.isprintable():
         raise InvalidValue(name[:60], f"a property's name is 1 to {MAX_NAME_BYTES} bytes")
     if len(value.encode()) > 65535:
         raise InvalidValue(name, "a property's value is at most 65535 bytes")
+    meant = field_meant(name)
+    if meant == name:
+        raise InvalidValue(name, "is a field of every image, not a property: set the field")
+    if meant is not None:
+        raise InvalidValue(name, f"looks like the field {meant}: set that, or name it otherwise")

@@ -33,6 +33,7 @@ SYSTEM_FILE = Path("/etc/imagefs/imagefs.toml")
 DEFAULTS = "built-in defaults"
 """What `Settings.source` says when no file was found."""
 
+_CONTRIBUTED = "imagefs.settings"
 _STORE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 # A relative SQLite path would mean another catalog in every working directory.
 _DATABASE_URL = re.compile(r"sqlite(\+\w+)?:////.+|(?!sqlite)\w+(\+\w+)?://.+")
@@ -176,12 +177,22 @@ class Settings:
     """No cache unless the configuration, or its defaults, say so: `load` does."""
     replicas: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Store name -> the stores that get a copy of what is uploaded to it."""
-    sections: Mapping[str, BaseModel] = field(default_factory=dict)
-    """The sections packages contribute; each is there, if need be with its defaults."""
+    tables: Mapping[str, Any] = field(default_factory=dict)
+    """Section name -> what the file says in the sections that packages contribute."""
 
     def section(self, name: str) -> Any:
-        """The contributed section `name`, an instance of that package's own model."""
-        return self.sections[name]
+        """The contributed section `name`, an instance of that package's own model.
+
+        Validated only here: a mistake in it stops the program that needs it, and no other.
+        Raises InvalidSettings.
+        """
+        (point,) = entry_points(group=_CONTRIBUTED, name=name)
+        return _section(self.source, name, point.load(), self.tables.get(name, {}))
+
+    @property
+    def sections(self) -> Mapping[str, BaseModel]:
+        """Every contributed section, if need be with its defaults.  Raises InvalidSettings."""
+        return {name: self.section(name) for name in contributed_sections()}
 
 
 def load(path: Path | None = None) -> Settings:
@@ -192,19 +203,15 @@ def load(path: Path | None = None) -> Settings:
     also when a file named by one of the first two is missing.
     """
     source, table = _read_first(path)
-    contributed = {point.name: point.load() for point in entry_points(group="imagefs.settings")}
-    _refuse_unknown(source, table, ["catalog", "stores", "cache", *contributed])
+    _refuse_unknown(source, table, ["catalog", "stores", "cache", *contributed_sections()])
     settings = Settings(
         source=source,
         catalog=_section(source, "catalog", CatalogSettings, table.get("catalog", {})),
         stores=_stores(source, table.get("stores")),
         replicas=_replicas(source, table.get("stores") or {}),
         cache=_section(source, "cache", CacheSettings, table.get("cache", {})),
-        sections=MappingProxyType(
-            {
-                name: _section(source, name, model, table.get(name, {}))
-                for name, model in contributed.items()
-            }
+        tables=MappingProxyType(
+            {name: table[name] for name in contributed_sections() if name in table}
         ),
     )
     writable = _writable(settings)
@@ -213,10 +220,20 @@ def load(path: Path | None = None) -> Settings:
     return settings
 
 
+def contributed_sections() -> list[str]:
+    """The names of the sections that packages contribute, each one program's own."""
+    return sorted(point.name for point in entry_points(group=_CONTRIBUTED))
+
+
+def database_of(settings: Settings) -> str:
+    """The database's URL as it may be shown."""
+    return _PASSWORD.sub(r"\1:***@", settings.catalog.url)
+
+
 def describe(settings: Settings) -> dict[str, Any]:
     """The whole configuration as plain values for a person or JSON, without secrets."""
     catalog = settings.catalog.model_dump(mode="json")
-    catalog["url"] = _PASSWORD.sub(r"\1:***@", catalog["url"])
+    catalog["url"] = database_of(settings)
     return {
         "source": settings.source,
         "catalog": catalog,

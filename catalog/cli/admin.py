@@ -22,10 +22,10 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 def init(session: Session) -> None:
     """Make the catalog: its database and the stores' folders.  What is there stays."""
     from catalog.bootstrap import make_catalog
-    from catalog.settings import describe
+    from catalog.settings import database_of
 
     make_catalog(session.settings).close()
-    line(f"the catalog is ready: {describe(session.settings)['catalog']['url']}")
+    line(f"the catalog is ready: {database_of(session.settings)}")
 
 
 @click.group(no_args_is_help=False)
@@ -119,5 +119,6 @@ def _print_section(name: str, section: dict[str, Any]) -> None:
 @config.command("check")
 @pass_session
 def check_config(session: Session) -> None:
-    """Tell whether the configuration is valid."""
+    """Tell whether the configuration is valid, every section of it."""
+    _all_sections = session.settings.sections  # each is validated when it is asked for
     line(f"{session.settings.source}: ok")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
+
+from catalog.image import Visibility
 
 
 def parse(texts: Sequence[str]) -> dict[str, str]:
@@ -29,3 +31,39 @@ def property_option(purpose: str) -> Callable[[Any], Any]:
         callback=lambda _context, _option, texts: parse(texts),
         help=purpose,
     )
+
+
+_FIELD_OPTIONS = (
+    click.option(
+        "--visibility", type=click.Choice([str(each) for each in Visibility]), help="Who sees it."
+    ),
+    click.option("--private", is_flag=True, help="As --visibility private."),
+    click.option("--protected", is_flag=True, help="Let nobody delete or replace it."),
+    click.option("--tag", "tags", multiple=True, metavar="TAG", help="Add a tag."),
+    click.option("--owner", metavar="NAME", help="Whose it is; an administrator may say so."),
+    click.option("--min-disk", type=click.IntRange(0), metavar="GIB", help="Disk a guest needs."),
+    click.option("--min-ram", type=click.IntRange(0), metavar="MIB", help="Memory a guest needs."),
+)
+
+
+def field_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that set fields of an image that is made."""
+    for option in reversed(_FIELD_OPTIONS):
+        command = option(command)
+    return command
+
+
+def given_fields(options: Mapping[str, Any]) -> dict[str, str]:
+    """The fields those options set, as text.  Raises click.UsageError."""
+    found = {
+        name: str(options[name])
+        for name in ("visibility", "owner", "min_disk", "min_ram")
+        if options[name] is not None
+    }
+    if options["private"] and found.setdefault("visibility", "private") != "private":
+        raise click.UsageError("--private and another --visibility exclude each other")
+    if options["protected"]:
+        found["protected"] = "true"
+    if options["tags"]:
+        found["tags"] = ",".join(options["tags"])
+    return found

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 def set_fields(session: Session, image: str, values: tuple[str, ...]) -> None:
     """Set fields and properties of IMAGE, all or none.
 
-    A name that is no field of an image is a property's; `property.NAME=VALUE` is one
-    whatever its name.
+    A name that is no field of an image is a property's, unless it looks like a field's.
     """
     wanted = {_attribute(name): text for name, text in assignments.parse(values).items()}
     number = find(session.vfs, image).image.number

@@ -25,6 +25,7 @@ from catalog.image import now
 
 if TYPE_CHECKING:
     from catalog.catalog import Catalog
+    from catalog.settings import Settings
 
 _LITTLE = 0.05
 """The part of a store that should stay free."""
@@ -139,7 +140,7 @@ def mount_points(mountinfo: str) -> list[str]:
 def _catalog(session: Session) -> Iterator[Check]:
     try:
         settings = session.settings
-        yield Check(Level.OK, "configuration", settings.source)
+        yield from _configuration(settings)
         catalog = session.catalog
     except CatalogError as error:
         yield Check(Level.FAIL, error.subject, error.reason or error.summary)
@@ -148,6 +149,19 @@ def _catalog(session: Session) -> Iterator[Check]:
     yield from _stores(catalog)
     yield from _uploads(catalog)
     yield from _clock(catalog)
+
+
+def _configuration(settings: Settings) -> Iterator[Check]:
+    from catalog.settings import contributed_sections
+
+    problems = []
+    for name in contributed_sections():
+        try:
+            settings.section(name)
+        except CatalogError as error:
+            # The other programs work: each reads its own section alone.
+            problems.append(Check(Level.FAIL, error.subject, error.reason))
+    yield from problems or [Check(Level.OK, "configuration", settings.source)]
 
 
 def _stores(catalog: Catalog) -> Iterator[Check]:

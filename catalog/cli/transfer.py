@@ -15,7 +15,7 @@ import click
 
 from catalog import names
 from catalog.cli import sources
-from catalog.cli.assignments import property_option
+from catalog.cli.assignments import field_options, given_fields, property_option
 from catalog.cli.output import (
     json_document,
     json_option,
@@ -53,12 +53,14 @@ _HOLE = bytes(64 * 1024)
 @click.option("--store", help="The store to put it in; else the default store.")
 @click.option("--name", help="Its name, perhaps with a folder; else the file's own.")
 @property_option("Set a property.")
+@field_options
 @click.option("--sha256", metavar="HEX", help="Refuse data with another digest.")
 @click.option("--replace", is_flag=True, help="The image of that name goes to the trash.")
 @json_option
 @pass_session
 def add(
     session: Session,
+    /,
     source: str,
     store: str | None,
     name: str | None,
@@ -66,6 +68,7 @@ def add(
     sha256: str | None,
     replace: bool,
     as_json: bool,
+    **fields: object,
 ) -> None:
     """Add an image from a file, an http or https URL, or standard input (-).
 
@@ -76,6 +79,7 @@ def add(
     place = vfs.place(path)
     _check_name(vfs, place, path, replace)
     attributes = {f"property.{key}": value for key, value in properties.items()}
+    attributes |= {f"image.{key}": value for key, value in given_fields(fields).items()}
     if sha256 is not None:
         attributes["image.os_hash_value"] = _checked_sha256(sha256)
     with (
@@ -213,6 +217,8 @@ def _give_up(
         upload = vfs.uploads.get(image.number)
         if upload is not None:
             upload.cancel(reason)
+        # `--protected` is for what comes of it: this is to go.
+        vfs.catalog.set_attributes(image.number, {"image.protected": "false"}, principal)
         vfs.remove(temporary, principal)
 
 

@@ -264,6 +264,50 @@ def test_add_a_file(run: Run, vfs: Vfs, tmp_path: Path) -> None:
     assert found["properties"] == {"os_distro": "debian"}
 
 
+def test_add_with_fields(run: Run) -> None:
+    """Whose it is, who sees it and what it needs is true from the first moment."""
+    options = "--private --protected --tag x86 --tag stable --owner bob --min-disk 5 --min-ram 512"
+    run("add", "-", "--name", "a", *options.split(), stdin=DATA)
+    found = shown(run, "/file/a")
+    assert (found["visibility"], found["protected"], found["owner"]) == ("private", True, "bob")
+    assert (found["min_disk"], found["min_ram"]) == (5, 512)
+    assert found["tags"] == ["stable", "x86"]
+    run("add", "-", "--name", "b", "--visibility", "community", stdin=DATA)
+    assert shown(run, "/file/b")["visibility"] == "community"
+    both = ("--private", "--visibility", "public")
+    run("add", "-", "--name", "c", *both, stdin=DATA, code=2)
+
+
+def test_add_of_a_protected_image_that_fails(run: Run) -> None:
+    """It leaves nothing behind, as any other."""
+    digest = "0" * 64
+    run("add", "-", "--name", "a", "--protected", "--sha256", digest, stdin=DATA, code=1)
+    assert paths(run) == []
+
+
+@pytest.mark.parametrize("name", ["visibility", "visiblity", "min-disk"])
+def test_a_slip_is_not_taken_for_a_property(run: Run, image: str, name: str) -> None:
+    """Neither by `add` nor by `set`, and nothing is added or changed."""
+    told = run("add", "-", "--name", "b", "--property", f"{name}=1", stdin=DATA, code=2).stderr
+    assert "field" in told
+    assert paths(run) == ["/file/a"]
+    if name != "visibility":
+        assert "looks like the field" in run("set", image, f"{name}=1", code=2).stderr
+    run("set", image, f"property.{name}=1", code=2)
+    assert shown(run, image)["properties"] == {}
+
+
+def test_each_program_checks_its_own_section(bare: Run, config: Path) -> None:
+    """A mistake in [dav] stops `imagefs dav` and `config check`, and nothing else."""
+    config.write_text(config.read_text() + "[dav]\nlisten = 8080\n")
+    bare("init")
+    bare("add", "-", "--name", "a", stdin=DATA)
+    assert "dav.listen" in bare("config", "check", code=2).stderr
+    assert "dav.listen" in bare("dav", code=2).stderr
+    checks = bare("doctor", "--json", code=1).stdout
+    assert "dav.listen" in checks
+
+
 def test_added_holes_stay_holes(run: Run, vfs: Vfs, tmp_path: Path) -> None:
     """A sparse file takes no more room in the store, and ends where it ended."""
     file = tmp_path / "sparse.raw"

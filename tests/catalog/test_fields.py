@@ -18,7 +18,17 @@ from catalog.errors import (
 )
 from catalog.fields import FIELDS, MAX_PROPERTIES
 from catalog.vfs import Vfs
-from tests.catalog.actions import ALICE, BOB, begin, image_at, link, put, remove, set_fields
+from tests.catalog.actions import (
+    ALICE,
+    BOB,
+    begin,
+    entry,
+    image_at,
+    link,
+    put,
+    remove,
+    set_fields,
+)
 
 SETTABLE = [
     ("visibility", "private"),
@@ -228,6 +238,61 @@ def test_a_property_that_cannot_be(vfs: Vfs, name: str, value: str) -> None:
     image = put(vfs, "/file/a")
     with pytest.raises(InvalidValue):
         set_properties(vfs, image.number, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("visibility", "visibility"),
+        ("visiblity", "visibility"),
+        ("Visibility", "visibility"),
+        ("user.image.visibility", "visibility"),
+        ("private", "visibility"),
+        ("min-ram", "min_ram"),
+        ("mindisk", "min_disk"),
+        ("tag", "tags"),
+        ("onwer", "owner"),
+        ("protcted", "protected"),
+        ("status", "status"),
+        ("id", "id"),
+    ],
+)
+def test_a_fields_name_is_no_property(vfs: Vfs, name: str, field: str) -> None:
+    """Nor is a near miss of one: it would be set, and change nothing."""
+    image = put(vfs, "/file/a")
+    with pytest.raises(InvalidValue, match=field):
+        set_properties(vfs, image.number, **{name: "private"})
+    assert vfs.catalog.details(image.number).properties == {}
+
+
+GLANCE = """
+    architecture kernel_id ramdisk_id instance_uuid os_distro os_version os_type os_admin_user
+    os_secure_boot os_require_quiesce os_shutdown_timeout os_command_line hypervisor_type vm_mode
+    hw_disk_bus hw_machine_type hw_vif_model hw_qemu_guest_agent hw_rng_model hw_scsi_model
+    hw_video_model hw_video_ram img_config_drive img_signature img_signature_hash_method
+    img_hide_hypervisor_id img_linked_clone auto_disk_config block_device_mapping mappings
+    base_image_ref image_type image_location image_state user_id cache_in_nova description
+    vmware_disktype vmware_ostype owner_specified.openstack.md5 direct_url self schema locations
+"""
+
+
+def test_glances_own_properties_are_properties(vfs: Vfs) -> None:
+    """None of them is taken for a slip of a field's name."""
+    image = put(vfs, "/file/a")
+    values: dict[str, str | None] = dict.fromkeys(GLANCE.split(), "v")
+    values |= dict.fromkeys("created_by site state note min_cpu {urn:x}name".split(), "v")
+    set_properties(vfs, image.number, **values)
+    assert vfs.catalog.details(image.number).properties == values
+
+
+def test_an_old_property_with_a_fields_name_goes(vfs: Vfs) -> None:
+    """What was set by an older imagefs can be removed, and is copied along."""
+    image = put(vfs, "/file/a")
+    with vfs.catalog.write() as repository:
+        repository.set_properties(image.number, {"visibility": "private"})
+    vfs.copy(entry(vfs, "/file/a"), vfs.place("/file/b"), ALICE, replace=False)
+    set_properties(vfs, image.number, visibility=None)
+    assert vfs.catalog.details(image.number).properties == {}
 
 
 def test_an_image_has_at_most_128_properties(vfs: Vfs) -> None:
