@@ -22,6 +22,7 @@ from catalog.catalog import Catalog
 from catalog.errors import CatalogError, NotAuthenticated, TooManyAttempts
 from dav import browse
 from dav.errors import to_status
+from dav.forwarded import share_of
 from dav.settings import DavSettings
 
 access_log = logging.getLogger("dav.access")
@@ -64,7 +65,8 @@ class Authentication:
         authorization = environ.get("HTTP_AUTHORIZATION", "")
         if authorization:
             name, password = _credentials(authorization)
-            return self._authenticator.authenticate(name, password, environ["REMOTE_ADDR"])
+            address = share_of(environ["REMOTE_ADDR"])
+            return self._authenticator.authenticate(name, password, address)
         principal = self._anonymous
         # Who may only read without a name is asked for one before a change, as most clients
         # send it no earlier; a browser is asked when somebody wants to log in.

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
 Network = IPv4Network | IPv6Network
@@ -26,6 +26,8 @@ PUBLIC_HOST = "imagefs.public_host"
 """The key for the name by which the client calls us; not there when nobody can tell."""
 
 _FIRST = "HTTP_X_FORWARDED_"
+_SUBSCRIBER = 64
+"""Bits of an IPv6 address that tell one subscriber from another."""
 
 Environ = dict[str, Any]
 _Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
@@ -110,6 +112,14 @@ class Forwarding:
         for name in [name for name in environ if name.startswith(_FIRST)]:
             del environ[name]
         return self._app(environ, start_response)
+
+
+def share_of(address: str) -> str:
+    """Whose share an address counts for: one subscriber has a network of IPv6 (RFC 6177)."""
+    plain = _address(address)
+    if plain is None or ":" not in plain:
+        return plain or address
+    return str(ip_network((plain, _SUBSCRIBER), strict=False))
 
 
 def host_name(authority: str) -> str:

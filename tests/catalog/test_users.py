@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -33,18 +35,25 @@ from catalog.settings import Settings
 from catalog.users import add_user, is_password, remove_user, set_password
 from catalog.vfs import Vfs
 from tests.catalog.actions import ALICE, BOB, image_at, put, set_fields
+from tests.imagefs.daemon import wait_until
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 
 
 class Clock:
-    """Seconds that pass when the test says so."""
+    """Seconds that pass when the test says so, or when somebody sleeps."""
 
     def __init__(self) -> None:
         self.now = 1000.0
+        self.slept: list[float] = []
 
     def __call__(self) -> float:
         return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """Let the time pass."""
+        self.slept.append(round(seconds, 3))
+        self.now += seconds
 
 
 @pytest.fixture
@@ -57,7 +66,7 @@ def clock() -> Clock:
 def login(catalog: Catalog, clock: Clock) -> Authenticator:
     """Checks passwords; there is the user alice, password `right`."""
     add_user(catalog, "alice", "right", project="web")
-    return Authenticator(catalog, clock=clock)
+    return Authenticator(catalog, clock=clock, sleep=clock.sleep)
 
 
 @pytest.fixture
@@ -73,14 +82,14 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def refusals(login: Authenticator, name: str, count: int, address: str = HERE) -> list[int]:
-    """What so many wrong passwords, one right after the other, are told to wait; 0: nothing."""
-    waits = []
-    for number in range(count):
-        with pytest.raises(NotAuthenticated) as caught:
-            login.authenticate(name, f"wrong {number}", address)
-        waits.append(getattr(caught.value, "retry_after", 0))
-    return waits
+def guess(login: Authenticator, name: str, count: int, address: str = HERE) -> None:
+    """So many wrong passwords, one right after the other, each another one."""
+    for _ in range(count):
+        with pytest.raises(NotAuthenticated):
+            login.authenticate(name, f"wrong {next(_guesses)}", address)
+
+
+_guesses = count()
 
 
 # -- rows ------------------------------------------------------------------------------
@@ -225,62 +234,129 @@ def test_a_removed_user_is_out_at_once(login: Authenticator, catalog: Catalog) -
     assert login.authenticate("alice", "right", HERE).role is Role.READER
 
 
-def test_delays_grow(login: Authenticator, clock: Clock, checks: list[str]) -> None:
-    """A few mistakes are free, then each doubles the wait; refused ones are not hashed."""
-    assert refusals(login, "alice", 4) == [0, 0, 0, 1]
-    assert len(checks) == 3
-    waits = []
-    for _ in range(8):
-        clock.now += authentication.LONGEST_DELAY
-        waits += refusals(login, "alice", 2)
-    assert waits == [0, 2, 0, 4, 0, 8, 0, 16, 0, 32, 0, 60, 0, 60, 0, 60]
+def test_guesses_have_a_pace(login: Authenticator, clock: Clock) -> None:
+    """A few mistakes are free; then each guess waits for its turn, and for no longer."""
+    guess(login, "alice", authentication.FREE_FAILURES)
+    assert clock.slept == []
+    guess(login, "alice", 20)
+    assert clock.slept == [authentication.PACE] * 20
 
 
-def test_a_delay_holds_for_the_right_password_too(login: Authenticator, clock: Clock) -> None:
-    """Else guessing would go on during it.  What was let in before stays in."""
-    refusals(login, "alice", 3)
-    with pytest.raises(TooManyAttempts):
-        login.authenticate("alice", "right", HERE)
-    clock.now += 1
-    login.authenticate("alice", "right", HERE)
-    refusals(login, "alice", 4)
+def test_the_right_password_is_not_locked_out(login: Authenticator, clock: Clock) -> None:
+    """However many wrong ones came before, from wherever: it waits for its turn."""
+    guess(login, "alice", 50)
+    clock.slept.clear()
     assert login.authenticate("alice", "right", HERE).name == "alice"
+    assert clock.slept == [authentication.PACE]
+    clock.slept.clear()
+    guess(login, "alice", 5, THERE)
+    clock.slept.clear()
+    for address in (HERE, THERE):
+        assert login.authenticate("alice", "right", address).name == "alice"
+    assert clock.slept == []
 
 
-def test_a_delay_is_for_one_user_at_one_address(login: Authenticator, catalog: Catalog) -> None:
-    """Nobody can lock out somebody who is elsewhere, nor a neighbour."""
+def test_a_user_gets_in_beside_guessers_at_the_same_address(catalog: Catalog) -> None:
+    """Eight of them, without a pause, as from behind one proxy: every user's first login."""
+    for name in ("alice", "bob"):
+        add_user(catalog, name, "right")
+    login = Authenticator(catalog)
+    stopped = threading.Event()
+
+    def attack() -> None:
+        while not stopped.is_set():
+            with pytest.raises(NotAuthenticated):
+                login.authenticate("alice", f"wrong {next(_guesses)}", HERE)
+
+    with ThreadPoolExecutor(8) as guessers:
+        running = [guessers.submit(attack) for _ in range(8)]
+        try:
+            wait_until(lambda: len(login._failures) == 1, "guessing goes on")
+            for name in ("bob", "alice"):
+                assert login.authenticate(name, "right", HERE).name == name
+        finally:
+            stopped.set()
+        for each in running:
+            each.result()
+
+
+def test_more_than_can_have_a_turn_are_refused(login: Authenticator, clock: Clock) -> None:
+    """Unseen, but not at once: who comes back quickly takes no turn from others."""
+    waiting: list[float] = []
+    login._sleep = waiting.append  # the clock stands still: all of them wait at once
+    guess(login, "alice", authentication.FREE_FAILURES)
+    ahead = round(authentication.LONGEST_WAIT / authentication.PACE)
+    guess(login, "alice", ahead)
+    with pytest.raises(TooManyAttempts) as caught:
+        login.authenticate("alice", "wrong", HERE)
+    assert caught.value.retry_after == 1
+    assert waiting[-1] == authentication.LONGEST_WAIT
+    assert max(waiting) <= authentication.LONGEST_WAIT
+
+
+def test_an_old_password_counts_once(
+    login: Authenticator, clock: Clock, checks: list[str], catalog: Catalog
+) -> None:
+    """A mounted folder that goes on with it keeps nobody waiting, and costs nothing."""
+    for _ in range(50):
+        with pytest.raises(NotAuthenticated):
+            login.authenticate("alice", "old", HERE)
+    assert (checks, clock.slept) == (["old"], [])
+    set_password(catalog, "alice", "old")
+    assert login.authenticate("alice", "old", HERE).name == "alice"
+    remove_user(catalog, "alice")
+    with pytest.raises(NotAuthenticated):
+        login.authenticate("alice", "old", HERE)
+
+
+def test_a_pace_is_for_one_user_at_one_address(
+    login: Authenticator, catalog: Catalog, clock: Clock
+) -> None:
+    """Nobody keeps somebody waiting who is elsewhere, nor a neighbour."""
     add_user(catalog, "bob", "right")
-    refusals(login, "alice", 4)
+    guess(login, "alice", 4)
+    clock.slept.clear()
     assert login.authenticate("bob", "right", HERE).name == "bob"
     assert login.authenticate("alice", "right", THERE).name == "alice"
-    with pytest.raises(TooManyAttempts):
-        login.authenticate("alice", "wrong", HERE)
+    assert clock.slept == []
 
 
 def test_failures_are_forgotten(login: Authenticator, clock: Clock) -> None:
     """By the right password, and by time."""
-    refusals(login, "alice", 2)
-    login.authenticate("alice", "right", HERE)
-    assert refusals(login, "alice", 4) == [0, 0, 0, 1]
-    clock.now += authentication.FORGIVEN_AFTER + 1
-    assert refusals(login, "alice", 4) == [0, 0, 0, 1]
+    for forget in (
+        lambda: login.authenticate("alice", "right", HERE),
+        lambda: clock.sleep(authentication.FORGIVEN_AFTER + 1),
+    ):
+        guess(login, "alice", authentication.FREE_FAILURES + 1)
+        forget()
+        clock.slept.clear()
+        guess(login, "alice", authentication.FREE_FAILURES)
+        assert clock.slept == []
+        clock.now += authentication.FORGIVEN_AFTER + 1
 
 
-def test_an_unknown_user_is_delayed_alike(login: Authenticator) -> None:
-    """Delays do not tell either which names there are."""
-    assert refusals(login, "nobody", 4) == refusals(login, "alice", 4)
+def test_an_unknown_user_has_the_same_pace(login: Authenticator, clock: Clock) -> None:
+    """Waiting does not tell either which names there are."""
+    guess(login, "alice", 6)
+    waited, clock.slept = clock.slept, []
+    guess(login, "nobody", 6)
+    assert clock.slept == waited
 
 
 def test_what_is_remembered_is_bounded(
-    login: Authenticator, monkeypatch: pytest.MonkeyPatch
+    login: Authenticator, monkeypatch: pytest.MonkeyPatch, checks: list[str]
 ) -> None:
-    """Names made up without end push the oldest out."""
+    """Names made up without end push the oldest out, and nothing that was right."""
+    login.authenticate("alice", "right", HERE)
     monkeypatch.setattr(authentication, "_ENTRIES", 3)
-    refusals(login, "alice", 3)
+    guess(login, "alice", 3)
     for number in range(5):
-        refusals(login, f"nobody {number}", 1)
-    assert len(login._failures) == 3
-    assert refusals(login, "alice", 1) == [0]
+        guess(login, f"nobody {number}", 1)
+    assert (len(login._failures), len(login._wrong)) == (3, 3)
+    assert not login._doors
+    checks.clear()
+    login.authenticate("alice", "right", HERE)
+    assert checks == []
 
 
 # -- members of shared images ------------------------------------------------------------

@@ -11,12 +11,14 @@ from typing import Any, NoReturn
 import pytest
 
 from catalog.access import Principal, Role
+from catalog.authentication import Authenticator
 from catalog.bootstrap import make_catalog
 from catalog.catalog import Catalog
-from catalog.errors import InvalidSettings
+from catalog.errors import InvalidSettings, TooManyAttempts
 from catalog.settings import load
 from catalog.users import add_user, remove_user
 from dav.auth import CHALLENGE, Authentication
+from dav.forwarded import Forwarding, Proxies
 from dav.settings import DavSettings
 from tests.catalog.actions import settings_at
 
@@ -131,13 +133,70 @@ def test_what_is_not_basic_authentication(client: Client, authorization: str) ->
     assert client(RIGHT) == 200
 
 
-def test_too_many_wrong_passwords(client: Client) -> None:
-    """They are told when to come back; others are served."""
-    assert [client(WRONG) for _ in range(5)] == [401, 401, 401, 429, 429]
+def test_wrong_passwords_lock_nobody_out(client: Client, catalog: Catalog) -> None:
+    """Neither who has the right one, nor others at the same address."""
+    add_user(catalog, "bob", "secret")
+    assert {client(basic("alice", f"wrong {number}")) for number in range(10)} == {401}
+    assert client(RIGHT) == 200
+    assert client(basic("bob", "secret")) == 200
+
+
+def test_too_many_at_once_are_told_when_to_come_back(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """429 asks for no other password."""
+
+    def refused(_self: Authenticator, name: str, _password: str, _address: str) -> NoReturn:
+        raise TooManyAttempts(name, 1)
+
+    monkeypatch.setattr(Authenticator, "authenticate", refused)
+    assert client(RIGHT) == 429
     assert client.headers["Retry-After"] == "1"
     assert "WWW-Authenticate" not in client.headers
-    assert client(RIGHT) == 429
-    assert client(RIGHT, address="192.0.2.2") == 200
+
+
+@pytest.mark.parametrize(
+    ("trusted", "peer", "forwarded", "address"),
+    [
+        ((), "192.0.2.1", "203.0.113.9", "192.0.2.1"),
+        (("192.0.2.0/24",), "192.0.2.1", "203.0.113.9", "203.0.113.9"),
+        (("192.0.2.0/24",), "198.51.100.1", "203.0.113.9", "198.51.100.1"),
+        (("192.0.2.0/24",), "192.0.2.1", "10.6.6.6, 203.0.113.9, 192.0.2.7", "203.0.113.9"),
+        (("192.0.2.0/24",), "192.0.2.1", "2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
+    ],
+)
+def test_guesses_count_for_who_sends_them(
+    catalog: Catalog,
+    monkeypatch: pytest.MonkeyPatch,
+    trusted: tuple[str, ...],
+    peer: str,
+    forwarded: str,
+    address: str,
+) -> None:
+    """The address that a proxy of ours saw; what anybody else says of himself is nothing."""
+    seen: list[str] = []
+
+    def noted(_self: Authenticator, name: str, _password: str, address: str) -> Principal:
+        seen.append(address)
+        return Principal(name)
+
+    monkeypatch.setattr(Authenticator, "authenticate", noted)
+    settings = DavSettings.model_validate({"trusted_proxies": trusted})
+    app = Forwarding(
+        Authentication(lambda *_: [], catalog, settings), Proxies(settings.trusted_proxies)
+    )
+    environ = {
+        "REQUEST_METHOD": "GET",
+        "PATH_INFO": "/",
+        "REMOTE_ADDR": peer,
+        "SERVER_NAME": "a",
+        "SERVER_PORT": "80",
+        "wsgi.url_scheme": "http",
+        "HTTP_AUTHORIZATION": RIGHT,
+        "HTTP_X_FORWARDED_FOR": forwarded,
+    }
+    list(app(environ, lambda *_: None))
+    assert seen == [address]
 
 
 def test_a_removed_user_is_out_with_the_next_request(client: Client, catalog: Catalog) -> None:
