@@ -31,7 +31,7 @@ run: run-packages .venv/installed
 	@echo '  cp IMAGE.qcow2 mnt/file/'
 	@echo '  getfattr -d mnt/file/IMAGE.qcow2'
 	@echo '  qemu-img create -b $(CURDIR)/mnt/file/IMAGE.qcow2 -F qcow2 -f qcow2 /tmp/overlay.qcow2'
-	@echo '  curl -T OTHER.qcow2 http://$(LISTEN)/file/'
+	@echo '  curl --fail-with-body -T OTHER.qcow2 http://$(LISTEN)/file/'
 	@echo '  IMAGEFS_CONFIG=/dev/null IMAGEFS_STATE=$(CURDIR)/state $(BIN)/imagefs list'
 	@trap 'test -z "$$mounted" || $(BIN)/imagefs umount mnt' EXIT; \
 	trap 'exit 0' INT TERM; \
