@@ -28,6 +28,7 @@ def make_catalog(settings: Settings) -> Catalog:
     for store in catalog.stores.values():
         store.initialize()
     _make_tree(catalog)
+    catalog.checkpoint()
     return catalog
 
 

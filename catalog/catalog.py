@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 from catalog import access, attributes, names, rules
 from catalog.access import Principal
 from catalog.cache.cache import BlockCache
-from catalog.database import WRITE, catalog_errors, turn_to_write
+from catalog.database import WRITE, catalog_errors, checkpoint, damages, turn_to_write
 from catalog.errors import Conflict, NotFound, ReadOnlyStore
 from catalog.fields import Details
 from catalog.image import (
@@ -43,6 +43,9 @@ from catalog.repository import Repository, copies
 from catalog.settings import CatalogSettings
 from catalog.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.stores.base import Capability, Store
+
+CHECKPOINT = 1.0
+"""Seconds after which a program that stays brings the database's main file up to date."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,14 @@ class Catalog:
             connection.begin(),
         ):
             yield Repository(connection, str(this_process()))
+
+    def checkpoint(self) -> None:
+        """Bring the database's main file up to date, for those who copy it as it is."""
+        checkpoint(self._engine)
+
+    def damages(self) -> list[str]:
+        """What is wrong in the database as a whole; empty if nothing is known to be."""
+        return damages(self._engine)
 
     def close(self) -> None:
         """Close the cache, the stores and the database."""

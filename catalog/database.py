@@ -11,15 +11,17 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from catalog.errors import (
+    CatalogDamaged,
     CatalogLocked,
     CatalogUnavailable,
     InvalidSettings,
@@ -32,6 +34,12 @@ SCHEMA = "0003"
 
 BUSY_TIMEOUT = 120
 """Seconds a SQLite writer waits for the others before it gives up."""
+
+CHECK_TIME = 120
+"""Seconds that a check of the whole database may take."""
+
+_DAMAGE = ("no such table", "no such column", "Could not decode", "malformed")
+"""What SQLite says of a table that is not there any more, and of text that is none."""
 
 WRITE = {"imagefs_write": True}
 """Execution options of a connection whose transaction will write."""
@@ -116,17 +124,94 @@ def turn_to_write(engine: Engine) -> Iterator[None]:
 
 @contextmanager
 def catalog_errors(engine: Engine) -> Iterator[None]:
-    """Turn the database's own exceptions into ours (CatalogLocked, CatalogUnavailable)."""
+    """Turn the database's own exceptions into ours.
+
+    Raises CatalogLocked, CatalogDamaged, CatalogUnavailable.
+    """
     try:
         yield
-    except OperationalError as error:
+    except DBAPIError as error:
+        raise _ours(engine, error.orig or error) from error
+    except sqlite3.Error as error:
+        # What `_prepare_sqlite` meets in a new connection.
+        raise _ours(engine, error) from error
+    except AssertionError as error:
+        # What every transaction leaves true is not: rows are missing.
         where = engine.url.render_as_string(hide_password=True)
-        if "locked" in str(error.orig):
-            raise CatalogLocked(where) from error
-        raise CatalogUnavailable(where, str(error.orig)) from error
-    except DatabaseError as error:
-        where = engine.url.render_as_string(hide_password=True)
-        raise CatalogUnavailable(where, str(error.orig)) from error
+        raise CatalogDamaged(where, "its rows contradict each other") from error
+
+
+def _ours(engine: Engine, error: BaseException) -> CatalogUnavailable:
+    where, reason = engine.url.render_as_string(hide_password=True), str(error)
+    if _is_damage(error):
+        return CatalogDamaged(where, reason)
+    if isinstance(error, sqlite3.OperationalError) and "locked" in reason:
+        return CatalogLocked(where)
+    return CatalogUnavailable(where, reason)
+
+
+def _is_damage(error: BaseException) -> bool:
+    """Whether SQLite says that the file is not what it was; a schema's row may be lost as well."""
+    if not isinstance(error, sqlite3.Error):
+        return False
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    known = code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return known or str(error).startswith(_DAMAGE)
+
+
+def damages(engine: Engine) -> list[str]:
+    """What is wrong in the database as a whole, a line each; empty if nothing is known to be.
+
+    SQLite reads all of its file for it.  A server checks its own.  Raises CatalogUnavailable
+    when it took longer than `CHECK_TIME`.
+    """
+    if engine.dialect.name != "sqlite":
+        return []
+    try:
+        with catalog_errors(engine), engine.connect() as connection:
+            return damages_of(connection.connection.driver_connection)
+    except CatalogDamaged as error:
+        return [error.reason]
+
+
+def damages_of(raw: Any) -> list[str]:
+    """As `damages`, of an open connection of the module sqlite3.  Raises its errors."""
+    give_up_at = time.monotonic() + CHECK_TIME
+    raw.set_progress_handler(lambda: time.monotonic() > give_up_at, 100_000)
+    try:
+        found = [str(row[0]) for row in raw.execute("PRAGMA integrity_check(5)")]
+        found += [
+            f"a row of {table} refers to a row of {parent} that is not there"
+            for table, _row, parent, _key in raw.execute("PRAGMA foreign_key_check")
+        ][:5]
+        (lost,) = raw.execute(_LOST_FOLDERS).fetchone()
+    finally:
+        raw.set_progress_handler(None, 0)
+    if lost:
+        found.append(f"{lost} folders are in no folder")
+    return [line for line in found if line != "ok"]
+
+
+_LOST_FOLDERS = """
+WITH RECURSIVE reached(number) AS (
+    SELECT number FROM folders WHERE kind = 'root'
+    UNION SELECT folders.number FROM folders JOIN reached ON folders.parent = reached.number
+)
+SELECT (SELECT count(*) FROM folders) - (SELECT count(*) FROM reached)
+"""
+"""A parent that was changed to one of a folder's own makes a ring, which no path leads to."""
+
+
+def checkpoint(engine: Engine) -> None:
+    """Bring SQLite's main file up to date, as far as that makes nobody wait.
+
+    What was written lies in the journal beside it until then, for hours on a quiet host: a
+    plain copy of the main file would lack it.
+    """
+    if engine.dialect.name != "sqlite":
+        return
+    with catalog_errors(engine), closing(engine.raw_connection()) as connection:
+        connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 def schema_version(engine: Engine) -> str | None:

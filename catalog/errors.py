@@ -252,6 +252,18 @@ class SchemaTooNew(CatalogUnavailable):
     summary = "the catalog was made by a newer imagefs: upgrade this program"
 
 
+class CatalogDamaged(CatalogUnavailable):
+    """The database file is damaged: it holds what imagefs has not written."""
+
+    summary = "the catalog's database is damaged"
+
+    def __str__(self) -> str:
+        return (
+            f"{self.subject}: the database is damaged ({self.reason or self.summary}): stop all"
+            " that uses it and restore a backup (README, Backup and restore)"
+        )
+
+
 class CatalogLocked(CatalogUnavailable):
     """Another process held the catalog's write lock for too long."""
 

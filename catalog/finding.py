@@ -15,6 +15,8 @@ from catalog.errors import CatalogError, CatalogUnavailable
 class FindingKind(StrEnum):
     """What is wrong."""
 
+    DATABASE_DAMAGED = "database-damaged"
+    """The catalog's own file: nothing it says can be compared with anything."""
     STORE_UNAVAILABLE = "store-unavailable"
     """A store, or one image in it, could not be examined."""
     DEAD_UPLOAD = "dead-upload"

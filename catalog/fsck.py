@@ -41,8 +41,15 @@ STRAY_AFTER = timedelta(days=1)
 def fsck(catalog: Catalog, *, repair: bool) -> Iterator[Finding]:
     """Compare the catalog with its stores; with `repair`, also do what is safe.
 
-    A store that does not answer is a finding.  Raises CatalogUnavailable.
+    A store that does not answer is a finding; so is a damaged database, which is compared
+    with nothing.  Raises CatalogUnavailable.
     """
+    damages = catalog.damages()
+    if damages:
+        advice = "stop all that uses it and restore a backup (README, Backup and restore)"
+        for damage in damages:
+            yield Finding(FindingKind.DATABASE_DAMAGED, "catalog", f"{damage}; {advice}")
+        return
     yield from _dead_uploads(catalog, repair)
     yield from _unconfigured(catalog)
     for store in catalog.stores.values():

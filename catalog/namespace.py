@@ -248,7 +248,6 @@ _WITH_ENTRY = ImageFilter(statuses=frozenset(Status) - {Status.DELETED})
 
 def _folder_path(repository: Repository, folder: Folder) -> str:
     parts: list[str] = []
-    while folder.kind is not FolderKind.ROOT:
-        parts.append(folder.name)
-        folder = repository.folder(folder.parent)
+    for above in repository.folders_above(folder):
+        parts.append(above.name)
     return "".join(f"/{part}" for part in reversed(parts))

@@ -103,10 +103,8 @@ def move_folder(repository: Repository, source: Place, target: Place, principal:
 
 
 def _check_not_inside(repository: Repository, folder: Folder, parent: Folder) -> None:
-    while parent.kind is not FolderKind.ROOT:
-        if parent.number == folder.number:
-            raise InvalidName(folder.name, "a folder cannot move into itself")
-        parent = repository.folder(parent.parent)
+    if folder.number in (above.number for above in repository.folders_above(parent)):
+        raise InvalidName(folder.name, "a folder cannot move into itself")
 
 
 # -- entries ---------------------------------------------------------------------------

@@ -8,14 +8,16 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from types import FrameType
 
 import click
 from pydantic import ValidationError
 
+from catalog.catalog import CHECKPOINT
 from catalog.cli.session import Session, pass_session
 from catalog.deletion import recover
-from catalog.errors import InvalidSettings
+from catalog.errors import CatalogError, InvalidSettings
 from catalog.notify import notify, watchdog_interval
 from catalog.process import raise_file_limit, this_process
 from catalog.replicas import Replicator
@@ -88,10 +90,18 @@ def _until_stopped(session: Session) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, stop)
-    interval = min(watchdog_interval() or _HEARTBEAT, _HEARTBEAT)
+    interval = min(watchdog_interval() or CHECKPOINT, CHECKPOINT)
+    beaten_at = 0.0
     while not stopped.wait(interval):
         notify("WATCHDOG=1")
-        session.catalog.beat(this_process(), [])
+        try:
+            session.catalog.checkpoint()
+            if time.monotonic() - beaten_at > _HEARTBEAT:
+                session.catalog.beat(this_process(), [])
+                beaten_at = time.monotonic()
+        except CatalogError as error:
+            # Requests tell their clients; when the database is back they go on.
+            log.warning("housekeeping: %s", error)
 
 
 commands = (dav,)

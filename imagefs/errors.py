@@ -45,6 +45,7 @@ ERRNO: Mapping[type[CatalogError], int] = {
     # What link(2) and symlink(2) answer where there are no such links.
     errors.NotSupported: errno.EPERM,
     errors.CatalogUnavailable: errno.EIO,
+    errors.CatalogDamaged: errno.EIO,
     errors.NoCatalog: errno.EIO,
     errors.SchemaTooNew: errno.EIO,
     errors.CatalogLocked: errno.EAGAIN,

@@ -10,12 +10,14 @@ import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVarTuple
 
 import pyfuse3
 import trio
 
+from catalog.catalog import CHECKPOINT
 from catalog.deletion import ABANDONED_AFTER, recover
 from catalog.errors import CatalogError
 from catalog.notify import notify, watchdog_interval
@@ -82,6 +84,7 @@ class Mount:
             nursery.start_soon(self._on_signal, operations.handles)
             nursery.start_soon(_guarded, feed.run)
             nursery.start_soon(_guarded, self._keep_house, operations.handles)
+            nursery.start_soon(_guarded, self._checkpoint)
             nursery.start_soon(_watchdog)
             await pyfuse3.main(max_tasks=_MAX_TASKS)
             nursery.cancel_scope.cancel()
@@ -119,6 +122,14 @@ class Mount:
                 upload.image.name,
                 upload.image.id,
             )
+
+    async def _checkpoint(self) -> None:
+        """Keep the database's main file current, for those who copy it as it is."""
+        while True:
+            await trio.sleep(CHECKPOINT)
+            # That the database does not answer is told by whoever needs it.
+            with suppress(CatalogError):
+                await self._threads.names(self._vfs.catalog.checkpoint)
 
     async def _keep_house(self, handles: Handles) -> None:
         """Publish what is open and that this process lives; give up what was abandoned."""

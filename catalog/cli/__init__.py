@@ -31,6 +31,7 @@ __all__ = ["commands", "main"]
 
 commands: Sequence[click.Command] = (
     admin.init,
+    admin.backup,
     listing.list_images,
     listing.show,
     transfer.add,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import click
@@ -26,6 +27,20 @@ def init(session: Session) -> None:
 
     make_catalog(session.settings).close()
     line(f"the catalog is ready: {database_of(session.settings)}")
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@pass_session
+def backup(session: Session, file: Path) -> None:
+    """Write a checked copy of the catalog's database to FILE, also while others use it.
+
+    The images' data is in the stores, and is not copied.
+    """
+    from catalog.backup import backup as write
+
+    session.require_admin("backup")
+    write(session.settings.catalog.url, file.absolute())
 
 
 @click.group(no_args_is_help=False)

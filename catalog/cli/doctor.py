@@ -146,9 +146,22 @@ def _catalog(session: Session) -> Iterator[Check]:
         yield Check(Level.FAIL, error.subject, error.reason or error.summary)
         return
     yield Check(Level.OK, "catalog", "opens, and its schema is this program's")
-    yield from _stores(catalog)
-    yield from _uploads(catalog)
-    yield from _clock(catalog)
+    try:
+        yield from _database(catalog)
+        yield from _stores(catalog)
+        yield from _uploads(catalog)
+        yield from _clock(catalog)
+    except CatalogError as error:
+        yield Check(Level.FAIL, "catalog", str(error))
+
+
+def _database(catalog: Catalog) -> Iterator[Check]:
+    found = catalog.damages()
+    for damage in found:
+        advice = "stop all that uses it and restore a backup (README, Backup and restore)"
+        yield Check(Level.FAIL, "database", f"is damaged: {damage}: {advice}")
+    if not found:
+        yield Check(Level.OK, "database", "is sound")
 
 
 def _configuration(settings: Settings) -> Iterator[Check]:

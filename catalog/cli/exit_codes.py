@@ -17,6 +17,7 @@ NO_CATALOG = 10
 LOCKED = 11
 NOT_ALLOWED = 12
 SCHEMA_TOO_NEW = 13
+DAMAGED = 14
 INTERRUPTED = 130
 
 EXIT_CODES: Mapping[type[CatalogError], int] = {
@@ -56,6 +57,7 @@ EXIT_CODES: Mapping[type[CatalogError], int] = {
     errors.CatalogUnavailable: TRY_AGAIN,
     errors.NoCatalog: NO_CATALOG,
     errors.SchemaTooNew: SCHEMA_TOO_NEW,
+    errors.CatalogDamaged: DAMAGED,
     errors.CatalogLocked: LOCKED,
     errors.InvalidSettings: USAGE,
 }

@@ -65,6 +65,19 @@ class Program(click.Group):
         """The command of that name."""
         return self._contributed.get(cmd_name)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what fails without a reason of its own may be the database's fault."""
+        try:
+            return super().invoke(ctx)
+        except (CatalogError, OSError, click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except Exception as error:
+            session = ctx.find_object(Session)
+            damage = None if session is None else session.damage()
+            if damage is None:
+                raise
+            raise damage from error
+
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         """Run one command and exit."""
         extra["standalone_mode"] = False

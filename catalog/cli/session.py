@@ -14,7 +14,7 @@ import click
 
 from catalog import access
 from catalog.access import Principal
-from catalog.errors import Forbidden
+from catalog.errors import CatalogDamaged, Forbidden
 
 if TYPE_CHECKING:
     from catalog.catalog import Catalog
@@ -58,6 +58,15 @@ class Session:
         """Raise Forbidden unless an administrator runs the command."""
         if not self.principal.is_admin:
             raise Forbidden(what, "needs root or the owner of the catalog's database")
+
+    def damage(self) -> CatalogDamaged | None:
+        """What is wrong with the catalog that was opened, if that is known to be anything."""
+        if "vfs" not in self.__dict__:
+            return None
+        from catalog.settings import database_of
+
+        found = self.catalog.damages()
+        return CatalogDamaged(database_of(self.settings), found[0]) if found else None
 
     def close(self) -> None:
         """Close what was opened."""

@@ -16,7 +16,7 @@ from catalog.access import Principal
 from catalog.image import Entry, FolderKind
 from catalog.models import folders, images, locations, properties
 from catalog.repository.people import visible_to
-from catalog.repository.rows import Rows
+from catalog.repository.rows import Rows, going_on
 from catalog.repository.tree import make_entry
 from catalog.status import IN_PROGRESS, Status
 
@@ -151,7 +151,10 @@ class BrowseRows(Rows):
             .order_by(locations.c.number)
             .limit(limit)
         )
-        return [(number, value, name) for number, value, name in rows]
+        found = [(number, value, name) for number, value, name in rows]
+        if found:
+            going_on(after, found[-1][0])
+        return found
 
     def store_totals(self) -> Mapping[str, StoreTotals]:
         """What each store holds, by its name; a store without entries is not there."""

@@ -26,7 +26,7 @@ from catalog.fields import Details
 from catalog.hashing import new_hash
 from catalog.image import ChangeKind, ChunkDigests, Image, LocationState, Visibility, now
 from catalog.models import chunk_digests, images, locations, properties, tags
-from catalog.repository.rows import Rows
+from catalog.repository.rows import RowCheck, Rows, going_on
 from catalog.status import Status, sources_of
 
 
@@ -43,12 +43,14 @@ class ImageFilter:
 
 
 _IMAGE = select(images)
+_check_image = RowCheck(*images.c)
 _BY_NUMBER = _IMAGE.where(images.c.number == bindparam("number"))
 
 
 def make_image(row: Any) -> Image:
     """An Image of a row that begins with the columns of `images`, in their order."""
     fields = list(row[: len(images.c)])
+    _check_image(fields)
     fields[3] = Status(fields[3])
     fields[5] = Visibility(fields[5])
     if fields[-1] is not None:
@@ -85,7 +87,10 @@ class ImageRows(Rows):
         """Up to `limit` images with a number above `after`, by number."""
         statement = _filtered(_IMAGE, wanted).where(images.c.number > after)
         rows = self.connection.execute(statement.order_by(images.c.number).limit(limit))
-        return [make_image(row) for row in rows]
+        found = [make_image(row) for row in rows]
+        if found:
+            going_on(after, found[-1].number)
+        return found
 
     def count_images(self, wanted: ImageFilter) -> int:
         """How many images the filter lets through."""

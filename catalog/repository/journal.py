@@ -10,16 +10,21 @@ from sqlalchemy import ColumnElement, Table, and_, delete, func, select, update
 
 from catalog.image import Change, ChangeKind, Process, UploadRecord, Version
 from catalog.models import changes, leases, uploads
-from catalog.repository.rows import Rows
+from catalog.repository.rows import RowCheck, Rows, going_on
+
+_check_upload = RowCheck(*uploads.c)
+_check_change = RowCheck(*changes.c)
 
 
 def _make_upload(row: Any) -> UploadRecord:
+    _check_upload(row)
     image, host, boot, pid, started, staged, started_at, heartbeat_at = row
     process = Process(host, boot, pid, started)
     return UploadRecord(image, process, staged, started_at, heartbeat_at)
 
 
 def _make_change(row: Any) -> Change:
+    _check_change(row)
     number, kind, folder, name, image, origin, at = row
     return Change(number, ChangeKind(kind), folder, name, image, origin, at)
 
@@ -128,7 +133,10 @@ class JournalRows(Rows):
         """Up to `limit` changes with a number above `after`, oldest first."""
         statement = select(changes).where(changes.c.number > after)
         rows = self.connection.execute(statement.order_by(changes.c.number).limit(limit))
-        return [_make_change(row) for row in rows]
+        found = [_make_change(row) for row in rows]
+        if found:
+            going_on(after, found[-1].number)
+        return found
 
     def trim_changes(self, before: datetime) -> int:
         """Drop changes older than `before`, but for the newest; return how many."""

@@ -1,15 +1,35 @@
-"""What all parts of the repository share: the connection and the change feed's pen."""
+"""What all parts of the repository share: the connection, the change feed's pen, and doubt.
+
+A database that was damaged holds rows that imagefs has never written.  They become one kind
+of error here, where rows become objects.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
+from collections.abc import Callable, Sequence
+from functools import wraps
+from types import FunctionType
+from typing import Any, TypeVar
 
+from sqlalchemy import Column, Connection
+from sqlalchemy.exc import InvalidRequestError
+
+from catalog.errors import CatalogDamaged
 from catalog.image import ChangeKind, now
 from catalog.models import changes
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 class Rows:
     """Statements over one connection with a transaction open."""
+
+    def __init_subclass__(cls) -> None:
+        """Have every statement tell what it cannot make sense of as CatalogDamaged."""
+        super().__init_subclass__()
+        for name, method in list(vars(cls).items()):
+            if isinstance(method, FunctionType) and not name.startswith("_"):
+                setattr(cls, name, _telling_damage(method))
 
     def __init__(self, connection: Connection, origin: str) -> None:
         """`origin` names this process in the change feed."""
@@ -30,3 +50,45 @@ class Rows:
                 kind=kind, image=image, folder=folder, name=name, origin=self.origin, at=now()
             )
         )
+
+
+def _telling_damage(method: _Method) -> _Method:
+    @wraps(method)
+    def told(self: Rows, *arguments: Any, **named: Any) -> Any:
+        try:
+            return method(self, *arguments, **named)
+        except (UnicodeEncodeError, OverflowError):
+            raise  # of what was asked for, not of a row
+        except (ValueError, TypeError, LookupError, AttributeError, InvalidRequestError) as error:
+            where = self.connection.engine.url.render_as_string(hide_password=True)
+            raise CatalogDamaged(where, f"a row makes no sense: {error}") from error
+
+    return told  # type: ignore[return-value]
+
+
+def going_on(after: int, last: int) -> None:
+    """Raise ValueError unless a page brings its reader on: a damaged index goes in circles."""
+    if last <= after:
+        raise ValueError(f"row {last} comes behind row {after}")
+
+
+class RowCheck:
+    """Whether the values of a row are of their columns' types: SQLite itself takes any."""
+
+    def __init__(self, *columns: Column[Any]) -> None:
+        self._columns = columns
+        self._good: set[tuple[type, ...]] = set()
+
+    def __call__(self, row: Sequence[Any]) -> None:
+        """Raise ValueError if one is not.  Rows are alike: only a new kind takes time."""
+        kinds = tuple(map(type, row))
+        if kinds in self._good:
+            return
+        for column, value in zip(self._columns, row, strict=True):
+            if not (column.nullable if value is None else _fits(column, value)):
+                raise ValueError(f"{column.table.name}.{column.name} is {str(value)[:60]!r}")
+        self._good.add(kinds)
+
+
+def _fits(column: Column[Any], value: object) -> bool:
+    return isinstance(value, column.type.python_type)

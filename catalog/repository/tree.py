@@ -22,7 +22,7 @@ from catalog.image import (
 )
 from catalog.models import folders, images, locations
 from catalog.repository.images import make_image
-from catalog.repository.rows import Rows
+from catalog.repository.rows import RowCheck, Rows, going_on
 from catalog.status import Status
 
 ROOT = 1
@@ -42,24 +42,25 @@ _ENTRIES_IN = (
     .order_by(locations.c.number)
     .limit(bindparam("limit"))
 )
+_LISTED = (
+    locations.c.number,
+    locations.c.name,
+    images.c.number,
+    images.c.id,
+    images.c.status,
+    images.c.visibility,
+    images.c.owner,
+    images.c.disk_format,
+    images.c.size,
+    images.c.os_hash_algo,
+    images.c.os_hash_value,
+    images.c.checksum,
+    images.c.mtime,
+    images.c.created_at,
+    images.c.updated_at,
+)
 _LISTED_IN = (
-    select(
-        locations.c.number,
-        locations.c.name,
-        images.c.number,
-        images.c.id,
-        images.c.status,
-        images.c.visibility,
-        images.c.owner,
-        images.c.disk_format,
-        images.c.size,
-        images.c.os_hash_algo,
-        images.c.os_hash_value,
-        images.c.checksum,
-        images.c.mtime,
-        images.c.created_at,
-        images.c.updated_at,
-    )
+    select(*_LISTED)
     .join(images, locations.c.image == images.c.number)
     .where(locations.c.folder == bindparam("folder"), locations.c.number > bindparam("after"))
     .order_by(locations.c.number)
@@ -77,8 +78,15 @@ _FOLDER_AT = _FOLDER.where(
 )
 
 
+_check_location = RowCheck(*locations.c)
+_check_folder = RowCheck(*folders.c)
+
+
 def _make_location(row: Any) -> Location:
+    _check_location(row)
     number, image, store, url, state, folder, name, trashed_from = row
+    if (folder is None) is not (name is None):
+        raise ValueError(f"location {number} is called {name!r} in folder {folder}")
     return Location(number, image, store, url, LocationState(state), folder, name, trashed_from)
 
 
@@ -92,7 +100,11 @@ _STATUSES = {str(status): status for status in Status}
 _VISIBILITIES = {str(visibility): visibility for visibility in Visibility}
 
 
+_check_listed = RowCheck(*_LISTED)
+
+
 def _make_listed(row: Any) -> Listed:
+    _check_listed(row)
     cookie, name, number, image_id, status, visibility, *rest = row
     return Listed(
         cookie, name, number, image_id, _STATUSES[status], _VISIBILITIES[visibility], *rest
@@ -100,6 +112,7 @@ def _make_listed(row: Any) -> Listed:
 
 
 def _make_folder(row: Any) -> Folder:
+    _check_folder(row)
     number, parent, store, name, kind, temporary, owner, created_at, updated_at = row
     return Folder(
         number, parent, store, name, FolderKind(kind), temporary, owner, created_at, updated_at
@@ -117,6 +130,16 @@ class TreeRows(Rows):
         if row is None:
             raise NotFound(f"folder {number}")
         return _make_folder(row)
+
+    def folders_above(self, folder: Folder) -> list[Folder]:
+        """The folder and all above it, without the root."""
+        found: list[Folder] = []
+        while folder.kind is not FolderKind.ROOT:
+            if folder in found:
+                raise ValueError(f"folder {folder.number} is inside itself")
+            found.append(folder)
+            folder = self.folder(folder.parent)
+        return found
 
     def lock_folder(self, number: int) -> Folder:
         """The folder, locked until the transaction ends: no one else adds to it.
@@ -168,7 +191,10 @@ class TreeRows(Rows):
             .order_by(folders.c.number)
             .limit(limit)
         )
-        return [_make_folder(row) for row in self.connection.execute(statement)]
+        found = [_make_folder(row) for row in self.connection.execute(statement)]
+        if found:
+            going_on(after, found[-1].number)
+        return found
 
     def add_folder(
         self, parent: int, store: str, name: str, kind: FolderKind, owner: str, temporary: bool
@@ -234,12 +260,18 @@ class TreeRows(Rows):
     def entries_in(self, folder: int, *, after: int = 0, limit: int = 1000) -> list[Entry]:
         """Up to `limit` entries with a location number above `after`, by that number."""
         values = {"folder": folder, "after": after, "limit": limit}
-        return [make_entry(row) for row in self.connection.execute(_ENTRIES_IN, values)]
+        found = [make_entry(row) for row in self.connection.execute(_ENTRIES_IN, values)]
+        if found:
+            going_on(after, found[-1].cookie)
+        return found
 
     def listed_in(self, folder: int, *, after: int = 0, limit: int = 1000) -> list[Listed]:
         """As `entries_in`, with only what a listing shows."""
         values = {"folder": folder, "after": after, "limit": limit}
-        return [_make_listed(row) for row in self.connection.execute(_LISTED_IN, values)]
+        found = [_make_listed(row) for row in self.connection.execute(_LISTED_IN, values)]
+        if found:
+            going_on(after, found[-1].cookie)
+        return found
 
     def link_counts(self, numbers: Collection[int]) -> dict[int, int]:
         """How many entries those images have that have several."""
@@ -298,7 +330,10 @@ class TreeRows(Rows):
             .order_by(locations.c.number)
             .limit(limit)
         )
-        return [_make_location(row) for row in self.connection.execute(statement)]
+        found = [_make_location(row) for row in self.connection.execute(statement)]
+        if found:
+            going_on(after, found[-1].number)
+        return found
 
     def count_locations(self, store: str) -> int:
         """How many locations a store has."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -227,3 +230,19 @@ def test_limits_refuse_and_lose_nothing(daemon: Make, data: bytes, limit: str) -
     assert field(made.path / "file/b", "message")
     assert_active(made.path / "file/a", data)
     assert made.staged() == []
+
+
+def test_a_plain_copy_of_the_database(daemon: Callable[..., Daemon], data: bytes) -> None:
+    """While a mount runs, its main file soon holds what was copied in: it is not empty."""
+    mount = daemon()
+    with mount.mounted():
+        for number in range(5):
+            (mount.path / f"file/{number}.raw").write_bytes(data)
+
+        def copied() -> int:
+            shutil.copy(mount.state / "catalog.db", mount.state / "copy.db")
+            url = f"file:{mount.state / 'copy.db'}?immutable=1"
+            with closing(sqlite3.connect(url, uri=True)) as database:
+                return int(database.execute("SELECT count(*) FROM images").fetchone()[0])
+
+        wait_until(lambda: copied() == 5, "the main file holds all images")

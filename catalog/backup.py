@@ -1,0 +1,98 @@
+"""A copy of the catalog's database, made while others work on it.
+
+Users: `imagefs backup`.  Scope: SQLite; a server has tools of its own.  Threading: any.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from secrets import token_hex
+
+from sqlalchemy import make_url
+
+from catalog.database import damages_of
+from catalog.errors import (
+    CatalogDamaged,
+    CatalogUnavailable,
+    InvalidValue,
+    NoCatalog,
+    NotSupported,
+    StoreFull,
+)
+
+_OF_SERVERS = {"postgresql": "pg_dump", "mysql": "mysqldump", "mariadb": "mariadb-dump"}
+_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_TOOBIG}
+
+
+def backup(url: str, target: Path) -> None:
+    """Write a sound copy of the database at `url` to `target`, which appears in one step.
+
+    What was committed before is in it, and nothing half.  An older file gives way only to a
+    copy that was checked.  Raises NotSupported for a server, CatalogDamaged, StoreFull,
+    CatalogUnavailable, InvalidValue, OSError.
+    """
+    parsed = make_url(url)
+    tool = _OF_SERVERS.get(parsed.get_backend_name())
+    if tool is not None:
+        raise NotSupported("backup", f"the catalog is in a database server: use {tool}")
+    source = Path(parsed.database or "")
+    if not source.exists():
+        raise NoCatalog(str(source))
+    _check_target(source, target)
+    part = target.with_name(f"{target.name[:200]}.{token_hex(4)}.part")
+    try:
+        # It holds what only the database's owner reads: the passwords' hashes.
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        _copy(source, part)
+        _make_durable(part)
+        part.replace(target)
+        _make_durable(target.absolute().parent)
+    finally:
+        for left in (part, *(Path(f"{part}{end}") for end in ("-journal", "-wal", "-shm"))):
+            left.unlink(missing_ok=True)
+
+
+def _check_target(source: Path, target: Path) -> None:
+    if target.exists() and not target.is_file():
+        raise InvalidValue(str(target), "is not a regular file")
+    ours = {f"{source}{end}" for end in ("", "-wal", "-shm", "-queue")}
+    if str(target.resolve()) in {str(Path(each).resolve()) for each in ours}:
+        raise InvalidValue(str(target), "is the catalog's own file")
+
+
+def _copy(source: Path, part: Path) -> None:
+    try:
+        with (
+            closing(sqlite3.connect(f"file:{_quoted(source)}?mode=ro", uri=True)) as catalog,
+            closing(sqlite3.connect(part, isolation_level=None)) as copy,
+        ):
+            # All pages in one step: in a journal of this kind no writer waits for a reader.
+            catalog.backup(copy, pages=-1)
+            # The copy is one file, that may be read where nothing can be written.
+            copy.execute("PRAGMA journal_mode=DELETE")
+            found = damages_of(copy)
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in _FULL:
+            raise StoreFull(str(part.parent), "no space left for the backup") from error
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise CatalogDamaged(str(source), str(error)) from error
+        raise CatalogUnavailable(str(source), f"the backup failed: {error}") from error
+    if found:
+        raise CatalogDamaged(str(source), found[0])
+
+
+def _quoted(path: Path) -> str:
+    """A path as part of SQLite's `file:` URL."""
+    return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def _make_durable(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
