@@ -58,7 +58,7 @@ def dav(session: Session, listen: str | None, anonymous: str | None) -> None:
     tls = None
     if settings.tls_certificate is not None and settings.tls_key is not None:
         tls = TlsFiles(settings.tls_certificate, settings.tls_key)
-    server = Server(app, settings.address, tls=tls)
+    server = Server(app, settings.address, tls=tls, proxies=proxies)
     replicator = Replicator(session.catalog)
     replicator.start()
     server.start()

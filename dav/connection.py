@@ -25,6 +25,7 @@ from cheroot.server import HTTPConnection
 from catalog.errors import IncompleteUpload
 from dav import head
 from dav.body import Disconnected, FileRange, Incoming
+from dav.forwarded import share_of
 from dav.pace import Pace
 from dav.request import Request, plain_response
 
@@ -38,6 +39,7 @@ WINDOW = 64 * BLOCK
 """As much of a file is mapped at once: it counts as this process' memory."""
 _HEAD_BLOCK = 16 * 1024
 _TOO_LATE = "the request took too long"
+_TOO_MANY = "too many requests at once from this address: try again later"
 _SHORT = "the file is shorter than the range to send"
 _DISK_ERRORS = (errno.EIO, errno.ESTALE)
 _RESET = struct.pack("ii", 1, 0)
@@ -61,11 +63,19 @@ class Connection(HTTPConnection):
     server: Server
     socket: _Socket
 
-    def __init__(self, server: Server, sock: _Socket, address: tuple[str, int]) -> None:
+    def __init__(
+        self,
+        server: Server,
+        sock: _Socket,
+        address: tuple[str, int],
+        share: str | None = None,
+    ) -> None:
+        """`share` is whose share of connections this one is, None for nobody's."""
         # Not cheroot's __init__: it would make the buffered files that this class replaces.
         self.server = server
         self.socket = sock
         self.remote_addr, self.remote_port = address
+        self._share = share
         self.incoming = Incoming(self._receive, self.abort)
         self.phase = Phase.HANDSHAKE if isinstance(sock, ssl.SSLSocket) else Phase.HEAD
         self.deadline = time.monotonic() + server.limits.header_seconds
@@ -120,6 +130,9 @@ class Connection(HTTPConnection):
     def close(self) -> None:
         """Close the socket; over TLS say so, that the client knows nothing is missing."""
         self.server.open_connections.discard(self)
+        share, self._share = self._share, None
+        if share is not None:
+            self.server.connection_shares.give_back(share)
         if self.phase is Phase.CUT:
             # An orderly end is all that tells an HTTP/1.0 client that it has everything.
             with suppress(OSError):
@@ -138,7 +151,8 @@ class Connection(HTTPConnection):
                 self.socket.setblocking(True)
                 self._serve(end)
             except head.BadRequest as error:
-                self.socket.setblocking(True)
+                # It holds no worker: who takes not even so little need not be told.
+                self.socket.setblocking(False)
                 self._refuse(error)
             self.socket.setblocking(False)
         if self.phase is Phase.LINGER:
@@ -185,7 +199,15 @@ class Connection(HTTPConnection):
     def _serve(self, end: int) -> None:
         """Answer the request whose head ends there; raises BadRequest, Disconnected."""
         parsed = head.parse(bytes(self.incoming.buffer[:end]), self.server.limits)
-        self.incoming.take(end)
+        forwarded = parsed.headers.get(b"X-Forwarded-For", b"").decode("latin-1")
+        client = share_of(self.server.proxies.address(self.remote_addr, forwarded))
+        with self.server.worker_shares.one(client) as has_room:
+            if not has_room:
+                raise head.BadRequest(_TOO_MANY, HTTPStatus.SERVICE_UNAVAILABLE)
+            self.incoming.take(end)
+            self._answer(parsed)
+
+    def _answer(self, parsed: head.Head) -> None:
         request = Request(self.server, self, parsed)
         self._pace = Pace(self.server.limits)
         try:

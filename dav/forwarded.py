@@ -76,6 +76,11 @@ class Proxies:
             scheme = said
         return Client(address, scheme, public or host, public)
 
+    def address(self, peer: str, forwarded_for: str) -> str:
+        """Who sent a request that came from `peer` with this `X-Forwarded-For`."""
+        plain = _address(peer) or peer
+        return self._walk(plain, _split(forwarded_for))[0] if self.trusts(plain) else plain
+
     def _walk(self, peer: str, forwarded: list[str]) -> tuple[str, int]:
         """The first address from the right that is no proxy's, and how many proxies there were.
 
@@ -114,6 +119,9 @@ class Forwarding:
         return self._app(environ, start_response)
 
 
+NO_PROXIES = Proxies(())
+
+
 def share_of(address: str) -> str:
     """Whose share an address counts for: one subscriber has a network of IPv6 (RFC 6177)."""
     plain = _address(address)
@@ -131,7 +139,10 @@ def host_name(authority: str) -> str:
 
 
 def _items(environ: Environ, name: str) -> list[str]:
-    text: str = environ.get(_FIRST + name, "")
+    return _split(environ.get(_FIRST + name, ""))
+
+
+def _split(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
 
 

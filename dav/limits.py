@@ -38,8 +38,14 @@ class Limits:
     """How long a client that is refused may go on sending before it is cut off."""
 
     connections: int = 1000
+    connections_of_one: int = 250
+    """Of one client, idle ones and those with half a head included; a trusted proxy is none."""
+
     workers: int = 500
     """Requests in progress, stalled ones included; waiting connections take no worker."""
+
+    workers_of_one: int = 100
+    """Of one client, which is behind the proxy where a trusted one says so."""
 
 
 DEFAULT_LIMITS = Limits()

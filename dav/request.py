@@ -37,10 +37,12 @@ def plain_response(
     request_id = uuid4().hex[:12]
     access_log.info("%s %s - REQUEST - %d %s", request_id, client, status, reason)
     text = f"{reason} (request {request_id})\n".encode()
+    retry = "Retry-After: 1\r\n" if status is HTTPStatus.SERVICE_UNAVAILABLE else ""
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\n"
         f"Date: {email.utils.formatdate(usegmt=True)}\r\n"
         f"X-Request-Id: {request_id}\r\n"
+        f"{retry}"
         "Content-Type: text/plain; charset=utf-8\r\n"
         f"Content-Length: {len(text)}\r\n"
         "Connection: close\r\n\r\n"

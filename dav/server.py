@@ -27,9 +27,11 @@ from cheroot.ssl.builtin import BuiltinSSLAdapter
 
 from catalog.errors import InvalidSettings
 from dav.connection import Connection
+from dav.forwarded import NO_PROXIES, Proxies, share_of
 from dav.gateway import Gateway
 from dav.limits import DEFAULT_LIMITS, Limits
 from dav.request import plain_response
+from dav.shares import Shares
 from dav.workers import Workers
 
 log = logging.getLogger(__name__)
@@ -61,14 +63,21 @@ class Server(HTTPServer):
         *,
         tls: TlsFiles | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        proxies: Proxies = NO_PROXIES,
     ) -> None:
-        """`listen` is host and port, 0 for any; a socket from systemd takes its place."""
+        """`listen` is host and port, 0 for any; a socket from systemd takes its place.
+
+        Who comes through one of `proxies` has a share of its own.
+        """
         super().__init__(listen, Gateway, server_name=listen[0])
         self.wsgi_app = app
         self.limits = limits
         self.ssl_adapter = _tls(tls) if tls else None
         self.requests = Workers(self._serve_connection, limits.workers)
         self.open_connections: set[Connection] = set()
+        self.proxies = proxies
+        self.connection_shares = Shares(limits.connections_of_one)
+        self.worker_shares = Shares(limits.workers_of_one)
         self._ended = threading.Event()
 
     @property
@@ -179,19 +188,33 @@ class WaitingConnections(ConnectionManager):
 
     def _admit(self, sock: socket.socket, address: tuple[str, int]) -> None:
         sock.setblocking(False)
-        if len(self.server.open_connections) >= self.server.limits.connections:
-            if self.server.ssl_adapter is None:
-                reason = "too many connections: try again later"
-                sock.send(plain_response(HTTPStatus.SERVICE_UNAVAILABLE, reason, address[0]))
-            sock.close()
-            return
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self.server.ssl_adapter is not None:
-            # Not the adapter's wrap(), which would wait for the client's handshake right here.
-            sock = self.server.ssl_adapter.context.wrap_socket(
-                sock, server_side=True, do_handshake_on_connect=False
-            )
-        connection = Connection(self.server, sock, address)
+        server = self.server
+        share = None if server.proxies.trusts(address[0]) else share_of(address[0])
+        if len(server.open_connections) >= server.limits.connections:
+            self._turn_away(sock, address, "too many connections: try again later")
+        elif share is not None and not server.connection_shares.take(share):
+            self._turn_away(sock, address, "too many connections from this address")
+        else:
+            self._welcome(sock, address, share)
+
+    def _turn_away(self, sock: socket.socket, address: tuple[str, int], reason: str) -> None:
+        if self.server.ssl_adapter is None:
+            sock.send(plain_response(HTTPStatus.SERVICE_UNAVAILABLE, reason, address[0]))
+        sock.close()
+
+    def _welcome(self, sock: socket.socket, address: tuple[str, int], share: str | None) -> None:
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self.server.ssl_adapter is not None:
+                # Not the adapter's wrap(), which would wait for the client's handshake right here.
+                sock = self.server.ssl_adapter.context.wrap_socket(
+                    sock, server_side=True, do_handshake_on_connect=False
+                )
+            connection = Connection(self.server, sock, address, share)
+        except BaseException:
+            if share is not None:
+                self.server.connection_shares.give_back(share)
+            raise
         self.server.open_connections.add(connection)
         self.put(connection)
 

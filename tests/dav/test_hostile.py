@@ -365,17 +365,26 @@ def test_endless_headers_cost_no_memory(alone: Process) -> None:
 
 
 def test_stalled_clients_stop_nobody(alone: Process, tmp_path: Path) -> None:
-    """300 uploads that stall, as many heads and downloads: others go on."""
+    """300 uploads that stall, as many heads and downloads: others go on.
+
+    They come from four addresses, as one would be given no more than its share.
+    """
     data = os.urandom(64 * MIB)
     (tmp_path / "data").write_bytes(data)
     with ExitStack() as stack:
+
+        def connect(number: int) -> Wire:
+            return stack.enter_context(Wire(alone.port, address=f"127.0.0.{2 + number % 4}"))
+
         for number in range(STALLED):
-            upload, slow = (stack.enter_context(Wire(alone.port)) for _ in range(2))
+            upload, slow = connect(number), connect(number)
             upload.send(head(f"PUT /stalled{number}", length=100) + b"x")
             slow.send(GET)
-        for _ in range(50):
-            stack.enter_context(Wire(alone.port)).send(head("GET /data"))
-        _wait_until(lambda: (tmp_path / f"stalled{STALLED - 1}").exists())
+        for number in range(50):
+            connect(number).send(head("GET /data"))
+        _wait_until(
+            lambda: all((tmp_path / f"stalled{number}").exists() for number in range(STALLED))
+        )
         with Wire(alone.port) as wire:
             assert wire.ask("GET /data").body == data
             assert wire.ask("PUT /stored", body=b"abc").status == 201

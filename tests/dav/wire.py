@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from dav.forwarded import NO_PROXIES, Proxies
 from dav.limits import DEFAULT_LIMITS, Limits
 from dav.server import Server, TlsFiles
 from tests.dav.small_app import SmallApp
@@ -33,8 +34,13 @@ class Answer:
 class Wire:
     """A client's connection."""
 
-    def __init__(self, port: int, certificate: Path | None = None) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+    def __init__(
+        self, port: int, certificate: Path | None = None, address: str = "127.0.0.1"
+    ) -> None:
+        """`address` is the client's own: all of 127.0.0.0/8 are this host's."""
+        self.socket = socket.create_connection(
+            ("127.0.0.1", port), timeout=PATIENCE, source_address=(address, 0)
+        )
         if certificate:
             context = ssl.create_default_context(cafile=str(certificate))
             self.socket = context.wrap_socket(self.socket, server_hostname="images.test")
@@ -129,18 +135,22 @@ class Served:
     server: Server
     app: SmallApp
 
-    def connect(self) -> Wire:
-        """Connect to it."""
-        return Wire(self.server.port)
+    def connect(self, address: str = "127.0.0.1") -> Wire:
+        """Connect to it, from an address of this host."""
+        return Wire(self.server.port, address=address)
 
 
 @contextmanager
 def serving(
-    folder: Path, *, tls: TlsFiles | None = None, limits: Limits = DEFAULT_LIMITS
+    folder: Path,
+    *,
+    tls: TlsFiles | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    proxies: Proxies = NO_PROXIES,
 ) -> Iterator[Served]:
     """Run a server in this process."""
     app = SmallApp(folder)
-    server = Server(app, ("127.0.0.1", 0), tls=tls, limits=limits)
+    server = Server(app, ("127.0.0.1", 0), tls=tls, limits=limits, proxies=proxies)
     server.start()
     try:
         yield Served(server, app)
