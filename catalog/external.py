@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 from catalog import formats
 from catalog.attributes import hash_algorithm
 from catalog.errors import InvalidImage, InvalidValue
 from catalog.image import External
 from catalog.stores.base import Store
 
-_HEAD = 4 * 1024 * 1024
-"""Bytes that are enough to tell any format that can be told without the end."""
+_TABLES = 64
+"""Tables of a disk that are read: each is a request, for which somebody waits."""
 
 
 def examine(store: Store, target: str) -> External:
@@ -29,21 +26,12 @@ def inspect(store: Store, url: str, expected_hash: str | None = None) -> Externa
     """As `examine`, of a URL that has no fragment: a `#` is its own."""
     reader = store.open(url)
     try:
-        head = reader.read_at(0, _HEAD)
-        size = reader.size
+        detected = formats.inspect(reader, table_reads=_TABLES)
+    except InvalidImage as error:
+        raise InvalidImage(url, error.reason) from error
     finally:
         reader.close()
-    with tempfile.NamedTemporaryFile(prefix="imagefs-") as file:
-        file.write(head)
-        # The same length as the original: a format that keeps its header at the end
-        # is then not taken for another one.
-        file.truncate(size)
-        try:
-            detected = formats.inspect(Path(file.name), None)
-        except InvalidImage as error:
-            raise InvalidImage(url, error.reason) from error
-    virtual_size = size if detected.disk_format in ("raw", "iso") else detected.virtual_size
-    return External(url, size, detected.disk_format, virtual_size, expected_hash)
+    return External(url, reader.size, detected.disk_format, detected.virtual_size, expected_hash)
 
 
 def _announced(url: str, fragment: str) -> str | None:

@@ -43,8 +43,8 @@ from catalog.sending import Sender
 from catalog.stores.base import Capability, Store
 from catalog.written_back import check_written_back
 
-Announced = tuple[int | None, str | None, str | None]
-"""What an uploader may say of the data beforehand: size, digest, format."""
+Announced = tuple[int | None, str | None, str | None, str]
+"""What an uploader may say of the data beforehand: size, digest, formats of disk and container."""
 
 
 class UploadState(Enum):
@@ -298,7 +298,8 @@ class Upload:
     def _detect(self, image: Image) -> formats.Detected:
         with self._foreign_errors():
             try:
-                return formats.inspect(self._staged, image.disk_format)
+                declared = formats.Declared(image.disk_format, image.container_format)
+                return formats.inspect_file(self._staged, declared)
             except InvalidImage as error:
                 raise InvalidImage(image.name, error.reason) from error
 
@@ -327,7 +328,12 @@ class Upload:
 
 
 def _announced(image: Image) -> Announced:
-    return image.expected_size, image.expected_hash, image.disk_format
+    return (
+        image.expected_size,
+        image.expected_hash,
+        image.disk_format,
+        image.container_format,
+    )
 
 
 def write_all(fd: int, data: bytes | memoryview, offset: int) -> None:

@@ -1,0 +1,15 @@
+"""The format gate: what an image's content is, and whether it may be one.
+
+Detection is by content alone; a name or an extension is never believed.  The rule: what
+qemu would probe as a format is that format, or refused; and nothing that is accepted makes
+qemu open another file.
+
+`verdict` puts the parts together: `probe` tells what qemu would take the content for,
+`foreign` what is no disk, and a module for each container whether it is whole, undamaged
+and needs no other file.  `second_opinion` asks the inspectors that Glance and Nova use.
+"""
+
+from catalog.formats.content import Source
+from catalog.formats.verdict import Declared, Detected, inspect, inspect_file
+
+__all__ = ["Declared", "Detected", "Source", "inspect", "inspect_file"]

@@ -1,0 +1,113 @@
+"""Bytes of an image while it is judged: every read is held to what the file has.
+
+A local file is read wherever a table points.  What lies elsewhere (a URL, an object of a
+store) is read by ranges, and of its many tables only some are.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from catalog.errors import InvalidImage
+
+HEAD = 64 * 1024
+"""Bytes at the beginning that are read at once: all headers of most formats lie there."""
+
+
+class Source(Protocol):
+    """Where bytes come from; a store's DataReader is one."""
+
+    size: int
+    """Bytes of the whole."""
+
+    def read_at(self, offset: int, size: int) -> bytes | memoryview:
+        """The bytes `[offset, offset + size)`, cut at the end."""
+
+
+class LocalFile:
+    """A file of this host as a Source.  Raises OSError."""
+
+    def __init__(self, fd: int) -> None:
+        self.size = os.fstat(fd).st_size
+        self._fd = fd
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Read until there is all, or the end."""
+        parts = []
+        while size and (part := os.pread(self._fd, size, offset)):
+            parts.append(part)
+            offset, size = offset + len(part), size - len(part)
+        return b"".join(parts)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[LocalFile]:
+    """A file as a Source.  Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield LocalFile(fd)
+    finally:
+        os.close(fd)
+
+
+class Content:
+    """A Source whose reads are checked."""
+
+    def __init__(self, source: Source, table_reads: int | None = None) -> None:
+        """`table_reads` is how many second-level tables may be read; None sets no limit."""
+        self.size = source.size
+        self.table_reads = table_reads
+        self._source = source
+        self._head = bytes(source.read_at(0, min(HEAD, source.size)))
+
+    def at(self, offset: int, length: int) -> bytes:
+        """The bytes `[offset, offset + length)`, cut at the end of the content."""
+        length = max(0, min(length, self.size - offset))
+        if offset + length <= len(self._head):
+            return self._head[offset : offset + length]
+        return bytes(self._source.read_at(offset, length))
+
+    def exactly(self, offset: int, length: int, what: str) -> bytes:
+        """All of `[offset, offset + length)`.  Raises InvalidImage if the file ends before."""
+        self.check_inside(offset, length, what)
+        data = self.at(offset, length)
+        if len(data) != length:
+            raise InvalidImage("", f"{what} cannot be read")
+        return data
+
+    def unpack(self, form: str, offset: int, what: str) -> tuple[Any, ...]:
+        """Numbers at an offset, as struct.unpack.  Raises as `exactly`."""
+        return struct.unpack(form, self.exactly(offset, struct.calcsize(form), what))
+
+    def check_inside(self, offset: int, length: int, what: str) -> None:
+        """Raise InvalidImage unless `[offset, offset + length)` lies in the file."""
+        if offset < 0 or offset + length > self.size:
+            raise cut_off(what, offset + length, self.size)
+
+
+class Section:
+    """A part of a Source as a Source of its own: a file in an archive."""
+
+    def __init__(self, source: Source, offset: int, size: int) -> None:
+        self.size = size
+        self._source = source
+        self._offset = offset
+
+    def read_at(self, offset: int, size: int) -> bytes | memoryview:
+        """As the whole's, cut at the end of the part."""
+        size = max(0, min(size, self.size - offset))
+        return self._source.read_at(self._offset + offset, size)
+
+
+def cut_off(what: str, end: int, size: int) -> InvalidImage:
+    """What is to be said of a file that ends before something it names."""
+    return InvalidImage(
+        "",
+        f"{what} ends at byte {end}, but the file has {size} bytes: it was cut off;"
+        " copy it again, and compare its digest with its source's",
+    )

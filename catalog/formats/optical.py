@@ -1,0 +1,20 @@
+"""CD and DVD images: ISO 9660 (ECMA-119) and UDF (ECMA-167)."""
+
+from __future__ import annotations
+
+from catalog.formats.content import Content, cut_off
+
+_SECTOR = 2048
+_PADDING = 150 * _SECTOR
+"""Bytes that mastering programs add at the end, and that carry nothing."""
+
+
+def examine(content: Content) -> int:
+    """The size, which is the file's.  Raises InvalidImage if the volume is longer."""
+    volume = content.at(16 * _SECTOR, _SECTOR)
+    if volume[:6] == b"\1CD001":
+        blocks = int.from_bytes(volume[80:84], "little")
+        end = blocks * int.from_bytes(volume[128:130], "little")
+        if end - _PADDING > content.size:
+            raise cut_off("the volume", end, content.size)
+    return content.size
