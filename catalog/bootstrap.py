@@ -5,31 +5,86 @@ Users: every program's start.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+from itertools import islice
+
 from catalog import names
 from catalog.cache.cache import BlockCache
 from catalog.cache.folder import CacheFolder
 from catalog.cache.reader import Verify
 from catalog.catalog import Catalog
-from catalog.database import check_schema, migrate, open_engine
-from catalog.errors import CatalogError
+from catalog.database import check_schema, migrate, open_engine, schema_version
+from catalog.errors import CatalogError, NoCatalog
 from catalog.image import FolderKind
 from catalog.settings import Settings
-from catalog.stores.base import Store
+from catalog.stores.base import Capability, Store
 from catalog.stores.registry import open_store
 
+COUNTED = 1000
+"""Objects of a store that are counted at most."""
 
-def make_catalog(settings: Settings) -> Catalog:
-    """Make the database, the stores' folders and the tree; what is there already stays."""
+
+def has_catalog(settings: Settings) -> bool:
+    """Whether the database has been made.  Raises CatalogUnavailable."""
+    try:
+        engine = open_engine(settings.catalog.url)
+    except NoCatalog:
+        return False
+    try:
+        return schema_version(engine) is not None
+    finally:
+        engine.dispose()
+
+
+def make_catalog(settings: Settings, emptied: Collection[str] = ()) -> Catalog:
+    """Make the database, the stores' folders and the tree; what is there already stays.
+
+    A store in which the catalog has images must be there: else its disk is not mounted, and
+    nothing is made in its place, unless it is one of `emptied`.  All others are made before
+    that is raised as StoreUnavailable.
+    """
     engine = open_engine(settings.catalog.url, create=True)
     migrate(engine)
     catalog = Catalog(
         engine, settings.catalog, _stores(settings), _cache(settings), settings.replicas
     )
-    for store in catalog.stores.values():
-        store.initialize()
+    problems = list(_make_stores(catalog, emptied))
     _make_tree(catalog)
     catalog.checkpoint()
+    if problems:
+        catalog.close()
+        raise problems[0]
     return catalog
+
+
+def _make_stores(catalog: Catalog, emptied: Collection[str]) -> Iterator[CatalogError]:
+    for store in catalog.stores.values():
+        with catalog.read() as repository:
+            images = repository.count_locations(store.name)
+        try:
+            if images and store.name not in emptied:
+                store.check()
+            else:
+                store.initialize()
+        except CatalogError as error:
+            if images:
+                error.reason = (
+                    f"{error.reason or error.summary}; the catalog has images there ({images}), so"
+                    f" nothing is made in its place (if they are lost: --emptied {store.name})"
+                )
+            yield error
+
+
+def unknown_data(catalog: Catalog) -> Iterator[tuple[str, int]]:
+    """Stores of a new catalog that hold data of an older one, and of how many images.
+
+    It counts to `COUNTED` and no further: a bucket may hold millions.
+    """
+    for store in catalog.stores.values():
+        if Capability.LISTING in store.capabilities:
+            found = sum(1 for _key in islice(store.keys(), COUNTED))
+            if found:
+                yield store.name, found
 
 
 def open_catalog(settings: Settings) -> Catalog:

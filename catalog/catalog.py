@@ -260,7 +260,7 @@ class Catalog:
         with self.write() as repository:
             entry = rules.entry_at(repository, place)
             access.check_change(principal, entry.image)
-            return rules.remove(repository, entry)
+            return rules.remove(repository, entry, principal)
 
     def mark_deleted(self, number: int) -> list[Location]:
         """Take an image out of the tree for good; its data goes next.
@@ -419,7 +419,7 @@ class Catalog:
         with self.write() as repository:
             entry = rules.entry_at(repository, place)
             access.check_change(principal, entry.image)
-            rules.to_trash(repository, entry)
+            rules.to_trash(repository, entry, principal)
             number = rules.add_image(repository, place.name, principal, None)
             repository.add_location(number, entry.store, place.folder, place.name)
             return rules.entry_at(repository, place)

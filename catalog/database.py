@@ -29,7 +29,7 @@ from catalog.errors import (
     SchemaTooNew,
 )
 
-SCHEMA = "0003"
+SCHEMA = "0004"
 """The newest migration this program knows; a test holds it to `migrations/`."""
 
 BUSY_TIMEOUT = 120
@@ -63,6 +63,7 @@ def open_engine(url: str, *, create: bool = False) -> Engine:
     try:
         if create:
             path.parent.mkdir(parents=True, exist_ok=True)
+            _check_no_journal(path)
         elif not path.exists():
             raise NoCatalog(str(path))
     except OSError as error:
@@ -73,6 +74,14 @@ def open_engine(url: str, *, create: bool = False) -> Engine:
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _check_no_journal(path: Path) -> None:
+    """Make no database beside the journal of one that was lost: SQLite would empty that."""
+    journal = Path(f"{path}-wal")
+    if not path.exists() and journal.exists() and journal.stat().st_size:
+        reason = f"is gone, and {journal} is still there: restore a backup, or move that away"
+        raise CatalogUnavailable(str(path), reason)
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:

@@ -83,6 +83,8 @@ class Image:
     updated_at: datetime
     deleted_at: datetime | None
     status_before_delete: Status | None
+    deleted_by: str | None
+    """Who moved it to the trash: a principal's name."""
 
     @property
     def has_data(self) -> bool:

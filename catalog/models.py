@@ -97,6 +97,7 @@ images = Table(
     Column("updated_at", UtcDateTime, nullable=False),
     Column("deleted_at", UtcDateTime),  # when it went to the trash
     Column("status_before_delete", String(16)),  # what a restore leads back to
+    Column("deleted_by", String(255)),  # a principal's name
     Index(None, "status"),
     sqlite_autoincrement=True,
 )

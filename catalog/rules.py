@@ -215,7 +215,7 @@ def move(
     present = check_move(repository, entry, target, principal, replace=replace)
     if repository.folder(target.folder).store != entry.store:
         raise Conflict(entry.name, "moving to another store takes a copy of the data")
-    dropped = [] if present is None else remove(repository, present)
+    dropped = [] if present is None else remove(repository, present, principal)
     repository.move_entry(entry.location, target.folder, target.name)
     if entry.image.status is Status.PENDING_DELETE:
         assert entry.image.status_before_delete is not None
@@ -224,6 +224,7 @@ def move(
             entry.image.status_before_delete,
             only_from=(Status.PENDING_DELETE,),
             deleted_at=None,
+            deleted_by=None,
             status_before_delete=None,
         )
     repository.set_image(entry.image.number, name=target.name)
@@ -251,7 +252,7 @@ def begin_upload(repository: Repository, record: UploadRecord, only_from: Status
 # -- deletion --------------------------------------------------------------------------
 
 
-def remove(repository: Repository, entry: Entry) -> list[Location]:
+def remove(repository: Repository, entry: Entry, principal: Principal) -> list[Location]:
     """Remove an entry: with an image's last name the image, else the copy that has this one.
 
     Returns the copies whose data goes next.  Raises Protected, Conflict.
@@ -260,7 +261,7 @@ def remove(repository: Repository, entry: Entry) -> list[Location]:
     if _has_other_names(repository, entry):
         repository.detach_location(entry.location)
         return [entry.location]
-    to_trash(repository, entry)
+    to_trash(repository, entry, principal)
     return []
 
 
@@ -299,14 +300,19 @@ def _check_droppable(repository: Repository, entry: Entry) -> None:
         raise Conflict(entry.name, "is the only copy that is not damaged")
 
 
-def to_trash(repository: Repository, entry: Entry) -> None:
-    """Delete an image: its only entry goes to the trash of its store."""
+def to_trash(repository: Repository, entry: Entry, principal: Principal) -> None:
+    """Delete an image: its only entry goes to the trash of its store.
+
+    There it has its own name, so that who wants back what is just gone finds that; what had
+    that name gets its id appended.
+    """
     _check_deletable(entry)
     image = entry.image
     repository.change_status(
         image.number,
         Status.PENDING_DELETE,
         deleted_at=now(),
+        deleted_by=principal.name,
         status_before_delete=image.status,
     )
     if names.is_temporary(entry.name) and image.status not in HAS_DATA:
@@ -315,10 +321,15 @@ def to_trash(repository: Repository, entry: Entry) -> None:
         repository.drop_location(entry.location)
         return
     trash = _trash(repository, entry.store)
-    name = entry.name
-    if repository.entry_at(trash.number, name) is not None:
-        name = names.in_trash(name, image.id)
-    repository.move_entry(entry.location, trash.number, name, trashed_from=entry.folder)
+    older = repository.entry_at(trash.number, entry.name)
+    if older is not None:
+        repository.move_entry(
+            older.location,
+            trash.number,
+            names.in_trash(older.name, older.image.id),
+            trashed_from=older.location.trashed_from,
+        )
+    repository.move_entry(entry.location, trash.number, entry.name, trashed_from=entry.folder)
 
 
 def _trash(repository: Repository, store: str) -> Folder:

@@ -61,6 +61,9 @@ def of_image(
     attributes.st_mtime_ns = attributes.st_atime_ns = mtime
     attributes.st_ctime_ns = int(image.updated_at.timestamp() * _NANOSECONDS)
     attributes.attr_timeout = STABLE if status in _STABLE else 0
+    if status is Status.PENDING_DELETE:
+        # Its name in the trash goes to the next one so called that is deleted.
+        attributes.entry_timeout = 0
     return attributes
 
 

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import click
 
-from catalog.cli.output import human_size, json_array, json_document, json_option, line, printable
+from catalog.cli.output import (
+    human_size,
+    json_array,
+    json_document,
+    json_option,
+    line,
+    printable,
+    report,
+)
 from catalog.cli.session import Session, pass_session
 from catalog.errors import CatalogError
 from catalog.stores.base import Store
@@ -19,13 +28,26 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @click.command()
+@click.option(
+    "--emptied",
+    multiple=True,
+    metavar="STORE",
+    help="Make this store anew, though the catalog has images there: they are lost.",
+)
 @pass_session
-def init(session: Session) -> None:
+def init(session: Session, emptied: tuple[str, ...]) -> None:
     """Make the catalog: its database and the stores' folders.  What is there stays."""
-    from catalog.bootstrap import make_catalog
+    from catalog.bootstrap import COUNTED, has_catalog, make_catalog, unknown_data
     from catalog.settings import database_of
 
-    make_catalog(session.settings).close()
+    is_new = not has_catalog(session.settings)
+    with closing(make_catalog(session.settings, emptied)) as catalog:
+        for name, count in unknown_data(catalog) if is_new else ():
+            many = str(count) if count < COUNTED else f"{count} or more"
+            report(
+                f"store {name} holds images of a catalog that is lost ({many}): restore a backup of"
+                f" its database, or make images of them with 'imagefs adopt {name} --all'"
+            )
     line(f"the catalog is ready: {database_of(session.settings)}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -36,6 +37,9 @@ _SHORT = "{:14}  {:7}  {:>15}  {}"
 _SHORT_HEADER = ("STATUS", "FORMAT", "SIZE", "PATH")
 _LONG = "{:36}  {:14}  {:7}  {:>10}  {:>10}  {:12}  {:16}  {}"
 _LONG_HEADER = ("ID", "STATUS", "FORMAT", "SIZE", "VIRTUAL", "OWNER", "CREATED", "PATH")
+
+_DELETED = "{:36}  {:16}  {:16}  {:12}  {:>10}  {}"
+_DELETED_HEADER = ("ID", "DELETED", "UNTIL", "BY", "SIZE", "PATH")
 
 _SORTABLE = [name for name in FIELDS if name not in ("tags", "stores")]
 
@@ -85,8 +89,11 @@ def list_images(
     )
     if sort is not None:
         listed = _sorted(listed, sort)
+    keep = timedelta(seconds=session.settings.catalog.scrub_time)
     if as_json:
-        json_array({"path": found, **image_fields(entry.image)} for found, entry in listed)
+        json_array(_as_json(found, entry.image, keep, deleted) for found, entry in listed)
+    elif deleted:
+        _print_trash(listed, keep)
     else:
         _print_table(listed, is_long)
 
@@ -164,6 +171,32 @@ def _sorted(listed: Iterable[Listed], sort: str) -> list[Listed]:
         return value is not None, value
 
     return sorted(listed, key=key, reverse=order == "desc")
+
+
+def _as_json(path: str, image: Image, keep: timedelta, deleted: bool) -> dict[str, Any]:
+    found = {"path": path, **image_fields(image)}
+    if deleted:
+        until = None if image.deleted_at is None else image.deleted_at + keep
+        found["deleted_until"] = until and f"{until:%Y-%m-%dT%H:%M:%SZ}"
+    return found
+
+
+def _print_trash(listed: Iterable[Listed], keep: timedelta) -> None:
+    """Of several that had one name the newest has it, and each its id."""
+    line(_DELETED.format(*_DELETED_HEADER))
+    for path, entry in listed:
+        image = entry.image
+        at = image.deleted_at
+        line(
+            _DELETED.format(
+                image.id,
+                "-" if at is None else f"{at:%Y-%m-%d %H:%M}",
+                "-" if at is None else f"{at + keep:%Y-%m-%d %H:%M}",
+                printable(image.deleted_by or "-"),
+                human_size(image.size),
+                printable(path),
+            )
+        )
 
 
 def _print_table(listed: Iterable[Listed], is_long: bool) -> None:

@@ -44,6 +44,7 @@ class ImageFilter:
 
 _IMAGE = select(images)
 _check_image = RowCheck(*images.c)
+_BEFORE_DELETE = list(images.c).index(images.c.status_before_delete)
 _BY_NUMBER = _IMAGE.where(images.c.number == bindparam("number"))
 
 
@@ -53,8 +54,8 @@ def make_image(row: Any) -> Image:
     _check_image(fields)
     fields[3] = Status(fields[3])
     fields[5] = Visibility(fields[5])
-    if fields[-1] is not None:
-        fields[-1] = Status(fields[-1])
+    if fields[_BEFORE_DELETE] is not None:
+        fields[_BEFORE_DELETE] = Status(fields[_BEFORE_DELETE])
     return Image(*fields)
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -596,6 +597,21 @@ def test_deactivated_and_back(run: Run, image: str, vfs: Vfs) -> None:
     assert shown(run, image)["status"] == "active"
     vfs.create(vfs.place("/file/queued"), ADMIN)
     assert "queued" in run("deactivate", "/file/queued", code=1).stderr
+
+
+def test_the_trash_tells_when_by_whom_and_until_when(run: Run, image: str) -> None:
+    """And each image's id, as several may have had one name."""
+    run("delete", image)
+    row = run("list", "--deleted").stdout.splitlines()[1]
+    assert row.startswith(image)
+    assert row.endswith("/file/.trash/a")
+    assert " root " in row
+    (found,) = json.loads(run("list", "--deleted", "--json").stdout)
+    deleted, until = (
+        datetime.fromisoformat(found[name]) for name in ("deleted_at", "deleted_until")
+    )
+    assert until - deleted == timedelta(seconds=3600)
+    assert found["deleted_by"] == "root"
 
 
 def test_deleted_and_restored(run: Run, image: str, vfs: Vfs) -> None:

@@ -119,6 +119,34 @@ def test_several_of_one_name_in_the_trash(vfs: Vfs) -> None:
     assert "a" in names_in(vfs, "/file/.trash")
 
 
+def test_the_newest_has_the_name_in_the_trash(vfs: Vfs) -> None:
+    """`mv .trash/NAME` brings back what was deleted last, then what was before that."""
+    ids = []
+    for number in range(3):
+        ids.append(put(vfs, "/file/a", str(number).encode()).id)
+        remove(vfs, "/file/a")
+    assert names_in(vfs, "/file/.trash") == {"a", f"a.{ids[0]}", f"a.{ids[1]}"}
+    assert image_at(vfs, f"/file/.trash/a.{ids[0]}").deleted_by == "alice"
+    rename(vfs, "/file/.trash/a", "/file/a")
+    assert read(vfs, "/file/a") == b"2"
+    assert image_at(vfs, "/file/a").deleted_by is None
+    # Back again over what has the name now: that is the newest then.
+    rename(vfs, f"/file/.trash/a.{ids[0]}", "/file/a")
+    assert read(vfs, "/file/a") == b"0"
+    assert image_at(vfs, "/file/.trash/a").id == ids[2]
+    assert image_at(vfs, f"/file/.trash/a.{ids[1]}").id == ids[1]
+
+
+def test_restoring_over_what_has_the_name(vfs: Vfs) -> None:
+    """The two change places."""
+    old = put(vfs, "/file/a", b"old")
+    remove(vfs, "/file/a")
+    new = put(vfs, "/file/a", b"new")
+    rename(vfs, "/file/.trash/a", "/file/a")
+    assert image_at(vfs, "/file/a").id == old.id
+    assert image_at(vfs, "/file/.trash/a").id == new.id
+
+
 def test_a_name_of_255_bytes_is_trashed_twice(vfs: Vfs) -> None:
     """The id finds room, and no character is cut in two."""
     name = "ü" * 127
