@@ -253,29 +253,15 @@ class Catalog:
         """Remove an entry: one of several copies, or with its last name the image.
 
         The image goes to its store's trash; with a temporary name and no data it is
-        deleted at once.  Returns the copies whose data goes next.  Raises NotFound,
-        Forbidden, Protected, Conflict (an upload goes on, or this is the only complete
-        copy, or the only one that is not damaged).
+        deleted at once.  Returns the copy whose data goes next: it is an entry until its
+        store has removed it (`removal.remove_marked`).  Raises NotFound, Forbidden,
+        Protected, Conflict (an upload goes on, or this is the only complete copy, or the
+        only one that is not damaged).
         """
         with self.write() as repository:
             entry = rules.entry_at(repository, place)
             access.check_change(principal, entry.image)
             return rules.remove(repository, entry, principal)
-
-    def mark_deleted(self, number: int) -> list[Location]:
-        """Take an image out of the tree for good; its data goes next.
-
-        Returns the locations whose data is to be removed.  Raises NotFound,
-        InvalidTransition unless the image is in the trash, Conflict while it is copied.
-        """
-        with self.write() as repository:
-            if repository.upload(number) is not None:
-                raise Conflict(repository.image(number).name, "is being copied")
-            repository.change_status(number, Status.DELETED)
-            locations = repository.locations_of(number)
-            for location in locations:
-                repository.detach_location(location)
-            return locations
 
     # -- copies ------------------------------------------------------------------------
 

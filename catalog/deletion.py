@@ -7,7 +7,8 @@ nothing refers to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +21,15 @@ from catalog.image import Image, Location, LocationState, Place, UploadRecord, n
 from catalog.notice import Notice
 from catalog.paging import all_images
 from catalog.process import is_gone, this_process
+from catalog.removal import (
+    LeftBehind,
+    delete_data,
+    delete_detached,
+    remove_image,
+    remove_marked,
+    settle,
+    whole_copy_elsewhere,
+)
 from catalog.repository.images import ImageFilter
 from catalog.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.stores.base import Capability, Store
@@ -41,18 +51,6 @@ class Scrubbed:
     """Why it stays for now."""
 
 
-def delete_data(catalog: Catalog, location: Location) -> None:
-    """Remove a detached location's data, then its row.  Raises StoreUnavailable, Conflict."""
-    store = catalog.store(location.store)
-    if Capability.EXTERNAL not in store.capabilities:
-        url = location.url
-        if url is None:
-            with catalog.read() as repository:
-                url = store.url_of(repository.image(location.image).id)
-        store.delete(url)
-    catalog.drop_copy(location)
-
-
 def check_unused(catalog: Catalog, image: Image) -> None:
     """Raise Conflict when another process holds the image open."""
     with catalog.read() as repository:
@@ -63,17 +61,28 @@ def check_unused(catalog: Catalog, image: Image) -> None:
             raise Conflict(image.name, f"is open on {process.host} (pid {process.pid})")
 
 
-def purge(catalog: Catalog, image: Image) -> None:
+def purge(catalog: Catalog, image: Image, *, force: bool = False) -> list[LeftBehind]:
     """Delete an image in the trash now, with its data.
 
-    Raises Conflict when it is in use or being copied, InvalidTransition unless it is in
-    the trash.
+    With `force` also if a store does not remove its copy: that is returned.  Raises
+    Conflict when it is in use or being copied, InvalidTransition unless it is in the trash,
+    and what a store says: the image then is in the trash as before.
     """
     check_unused(catalog, image)
     recover_if_dead(catalog, image)
-    for location in catalog.mark_deleted(image.number):
-        delete_data(catalog, location)
+    left = remove_image(catalog, image, force=force)
     catalog.cache.forget(image.id)
+    return left
+
+
+def restore(catalog: Catalog, image: Image) -> None:
+    """Make sure that an image in the trash still has its data, before it is restored.
+
+    Raises NotFound if that was deleted, Conflict while it is, StoreUnavailable if its
+    deletion began and nobody can tell.
+    """
+    recover_if_dead(catalog, image)
+    settle(catalog, image)
 
 
 def scrub(catalog: Catalog, *, dry_run: bool = False) -> Iterator[Scrubbed]:
@@ -98,20 +107,27 @@ def scrub(catalog: Catalog, *, dry_run: bool = False) -> Iterator[Scrubbed]:
 
 
 def finish_deletions(catalog: Catalog) -> None:
-    """Remove the data of locations that an earlier process had begun to delete."""
+    """Go on with what an earlier process had begun to delete, as far as the stores let."""
     with catalog.read() as repository:
         locations = repository.locations_in_state(LocationState.DELETING)
-    delete_detached(catalog, locations)
-
-
-def delete_detached(catalog: Catalog, locations: Iterable[Location]) -> None:
-    """Remove the data of copies that were taken out of the tree, as far as their stores let."""
+    delete_detached(catalog, [each for each in locations if each.folder is None])
     for location in locations:
-        try:
-            delete_data(catalog, location)
-        except CatalogError:
-            # The store does not answer or the data is in use: the row keeps it for next time.
-            continue
+        if location.folder is not None:
+            # What cannot be removed now keeps its mark, or is as it was before.
+            with suppress(CatalogError):
+                finish_deletion(catalog, location)
+
+
+def finish_deletion(catalog: Catalog, location: Location) -> None:
+    """Go on with one removal.  Raises Conflict, and what the store says."""
+    image = catalog.image(location.image)
+    if image.status is Status.PENDING_DELETE:
+        purge(catalog, image)
+    elif location.folder is None:
+        delete_data(catalog, location)
+    else:
+        whole_copy_elsewhere(catalog, image, location)
+        remove_marked(catalog, location)
 
 
 def give_up_abandoned(catalog: Catalog) -> None:

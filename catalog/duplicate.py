@@ -12,11 +12,11 @@ from secrets import token_hex
 from catalog import access
 from catalog.access import Principal
 from catalog.catalog import Catalog, Rename
-from catalog.deletion import delete_detached
 from catalog.errors import Conflict, NotSupported, ReadOnlyStore
 from catalog.image import Entry, Image, Location, LocationState, Place, Saved
 from catalog.members import members_of
 from catalog.process import this_process
+from catalog.removal import delete_detached
 from catalog.replicate import transfer
 from catalog.repository import copies as rows
 from catalog.status import HAS_DATA

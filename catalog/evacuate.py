@@ -10,16 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from catalog.access import ADMIN
 from catalog.catalog import Catalog
 from catalog.damage import complete_locations
-from catalog.deletion import check_unused, delete_data
+from catalog.deletion import check_unused, finish_deletion
 from catalog.errors import CatalogError, Conflict
 from catalog.image import Entry, Image, Location, LocationState
 from catalog.paging import all_locations
+from catalog.removal import remove_marked
 from catalog.replicate import Progress, no_progress, replicate, same_place
 from catalog.repository import Repository
 from catalog.repository import copies as rows
@@ -105,7 +106,7 @@ def _evacuate(
 def _finish(catalog: Catalog, image: Image, location: Location) -> Evacuated:
     """Go on with a removal that was begun, by whomever."""
     try:
-        delete_data(catalog, location)
+        finish_deletion(catalog, location)
     except CatalogError as error:
         return Evacuated(image, Outcome.FAILED, error)
     return Evacuated(image, Outcome.DROPPED)
@@ -160,7 +161,8 @@ def _undamaged(repository: Repository, catalog: Catalog, location: Location) -> 
 def _drop(catalog: Catalog, image: Image, location: Location) -> None:
     """Take a copy out of the tree, and remove its data.
 
-    Raises Conflict, with all as it was, when it is in use or is the only one after all.
+    Raises Conflict when it is in use or is the only one after all, and what the store says
+    that does not remove it; all is then as it was.
     """
     check_unused(catalog, image)
     kept = _other_copy(catalog, image, location)
@@ -168,17 +170,5 @@ def _drop(catalog: Catalog, image: Image, location: Location) -> None:
         there = repository.locations_of(image.number)
         if kept is None or kept not in there or location not in there:
             raise Conflict(image.name, "its copies have just changed")
-        repository.detach_location(location)
-    try:
-        delete_data(catalog, location)
-    except Conflict:
-        # The store itself says that it is in use (a clone of an RBD image).
-        _put_back(catalog, location)
-        raise
-
-
-def _put_back(catalog: Catalog, location: Location) -> None:
-    with catalog.write() as repository:
-        repository.set_location(location.number, LocationState.ACTIVE, location.url)
-        if location.folder is not None and location.name is not None:
-            repository.move_entry(location, location.folder, location.name)
+        repository.set_location(location.number, LocationState.DELETING, location.url)
+    remove_marked(catalog, replace(location, state=LocationState.DELETING))

@@ -171,7 +171,10 @@ def _image(catalog: Catalog, number: int, repair: bool) -> Iterator[Finding]:
         found = Finding(FindingKind.NO_UPLOADER, image.id, f"{image.name} is {image.status}")
         yield mend(found, repair, lambda: _kill(catalog, number, reason))
     elif (
-        image.status is not Status.DELETED and image.has_data and LocationState.ACTIVE not in states
+        image.status is not Status.DELETED
+        and image.has_data
+        # What is being deleted is told by `_deleting`.
+        and states <= {LocationState.PENDING}
     ):
         found = Finding(FindingKind.NO_LOCATION, image.id, f"{image.name} is in no store")
         yield mend(found, repair, lambda: note(catalog, number, "its data is in no store"))
@@ -188,11 +191,14 @@ def _deleting(catalog: Catalog, repair: bool) -> Iterator[Finding]:
         ids = [repository.image(location.image).id for location in left]
     if left and repair:
         finish_deletions(catalog)
-    with catalog.read() as repository:
-        remaining = {each.number for each in repository.locations_in_state(LocationState.DELETING)}
     for location, image_id in zip(left, ids, strict=True):
-        gone = location.number not in remaining
-        if gone and not repair:
+        with catalog.read() as repository:
+            found = repository.locations_of(location.image)
+        state = next((each.state for each in found if each.number == location.number), None)
+        if state is None and not repair:
             continue  # somebody was just about it
         subject, detail = f"{location.store}/{image_id}", "its removal was begun and not finished"
-        yield Finding(FindingKind.LEFTOVER, subject, detail, "removed" if gone else "")
+        if state is LocationState.ACTIVE:
+            detail = "its store refuses to remove it"
+        repaired = "removed" if state is None else ""
+        yield Finding(FindingKind.LEFTOVER, subject, detail, repaired)

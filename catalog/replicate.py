@@ -17,7 +17,7 @@ from catalog.access import Principal
 from catalog.cache.chunks import Chunks
 from catalog.catalog import Catalog
 from catalog.damage import complete_locations
-from catalog.deletion import delete_data, delete_detached, recover_if_dead
+from catalog.deletion import recover_if_dead
 from catalog.errors import CatalogError, Conflict, NotAFolder, NotFound, StoreUnavailable
 from catalog.image import (
     ChunkDigests,
@@ -34,6 +34,7 @@ from catalog.image import (
 from catalog.intact import read_intact
 from catalog.notice import Notice
 from catalog.process import is_gone, this_process
+from catalog.removal import delete_data, delete_detached
 from catalog.repository import Repository
 from catalog.repository import copies as rows
 from catalog.status import HAS_DATA

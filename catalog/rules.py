@@ -6,6 +6,7 @@ folders, locations and images; nothing here begins or ends a transaction.
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from time import time_ns
 
@@ -28,6 +29,7 @@ from catalog.image import (
     External,
     Folder,
     FolderKind,
+    Image,
     Location,
     LocationState,
     Place,
@@ -37,6 +39,9 @@ from catalog.image import (
 )
 from catalog.repository import Repository, copies
 from catalog.status import HAS_DATA, IN_PROGRESS, Status
+
+DELETION_FAILED = "deleting it for good failed"
+"""How the message begins of an image whose store has refused that, until it is restored."""
 
 # -- folders ---------------------------------------------------------------------------
 
@@ -215,20 +220,30 @@ def move(
     present = check_move(repository, entry, target, principal, replace=replace)
     if repository.folder(target.folder).store != entry.store:
         raise Conflict(entry.name, "moving to another store takes a copy of the data")
-    dropped = [] if present is None else remove(repository, present, principal)
+    dropped = [] if present is None else _give_way(repository, present, principal)
     repository.move_entry(entry.location, target.folder, target.name)
     if entry.image.status is Status.PENDING_DELETE:
-        assert entry.image.status_before_delete is not None
-        repository.change_status(
-            entry.image.number,
-            entry.image.status_before_delete,
-            only_from=(Status.PENDING_DELETE,),
-            deleted_at=None,
-            deleted_by=None,
-            status_before_delete=None,
-        )
+        _restore(repository, entry.image)
     repository.set_image(entry.image.number, name=target.name)
     return dropped
+
+
+def _restore(repository: Repository, image: Image) -> None:
+    """Take an image out of the trash, to what it was.  Raises Conflict while it is deleted."""
+    assert image.status_before_delete is not None
+    repository.change_status(
+        image.number,
+        image.status_before_delete,
+        only_from=(Status.PENDING_DELETE,),
+        deleted_at=None,
+        deleted_by=None,
+        status_before_delete=None,
+    )
+    for location in repository.lock_locations(image.number):
+        if location.state is LocationState.DELETING:
+            raise Conflict(image.name, "is being deleted for good")
+    if image.message.startswith(DELETION_FAILED):
+        repository.set_image(image.number, message="")
 
 
 def begin_upload(repository: Repository, record: UploadRecord, only_from: Status) -> list[Location]:
@@ -255,14 +270,25 @@ def begin_upload(repository: Repository, record: UploadRecord, only_from: Status
 def remove(repository: Repository, entry: Entry, principal: Principal) -> list[Location]:
     """Remove an entry: with an image's last name the image, else the copy that has this one.
 
-    Returns the copies whose data goes next.  Raises Protected, Conflict.
+    Returns the copy whose data goes next; it keeps its name until its store has removed it.
+    Raises Protected, Conflict.
     """
     _check_removable(repository, entry)
-    if _has_other_names(repository, entry):
-        repository.detach_location(entry.location)
-        return [entry.location]
-    to_trash(repository, entry, principal)
-    return []
+    if not _has_other_names(repository, entry):
+        to_trash(repository, entry, principal)
+        return []
+    location = entry.location
+    repository.set_location(location.number, LocationState.DELETING, location.url)
+    return [dataclasses.replace(location, state=LocationState.DELETING)]
+
+
+def _give_way(repository: Repository, entry: Entry, principal: Principal) -> list[Location]:
+    """As `remove`, for an entry whose name is taken by another in the same step."""
+    if not _has_other_names(repository, entry):
+        to_trash(repository, entry, principal)
+        return []
+    repository.detach_location(entry.location)
+    return [entry.location]
 
 
 def _check_removable(repository: Repository, entry: Entry) -> None:
@@ -289,7 +315,7 @@ def _check_droppable(repository: Repository, entry: Entry) -> None:
     here, number = entry.location.number, entry.image.number
     complete = {
         each.number
-        for each in repository.locations_of(number)
+        for each in repository.lock_locations(number)
         if each.state is LocationState.ACTIVE
     }
     others = complete - {here}

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 from catalog import names
 from catalog.catalog import Catalog
-from catalog.deletion import delete_data
 from catalog.errors import CatalogError, NotFound
 from catalog.finding import Finding, FindingKind, mend
 from catalog.image import CHUNK_SIZE, Image, Location, LocationState
+from catalog.removal import delete_data
 from catalog.repository import Repository
 from catalog.status import Status
 from catalog.stores.base import Capability, Stat, Store

@@ -26,7 +26,6 @@ from pathlib import Path
 from catalog import formats
 from catalog.attributes import hash_algorithm
 from catalog.catalog import Catalog, Rename
-from catalog.deletion import delete_detached
 from catalog.digest import Digester, Digests
 from catalog.errors import (
     CatalogError,
@@ -39,6 +38,7 @@ from catalog.errors import (
     StoreUnavailable,
 )
 from catalog.image import Image, Saved
+from catalog.removal import delete_detached
 from catalog.sending import Sender
 from catalog.stores.base import Capability, Store
 from catalog.written_back import check_written_back

@@ -14,11 +14,11 @@ from secrets import token_hex
 
 from catalog.access import ADMIN
 from catalog.catalog import Catalog
-from catalog.deletion import delete_detached
 from catalog.errors import CatalogError, Conflict, StoreFull, StoreUnavailable
 from catalog.image import CHUNK_SIZE, Image
 from catalog.process import this_process
 from catalog.reader import open_image
+from catalog.removal import delete_detached
 from catalog.stores.base import Store
 from catalog.turns import Turns
 from catalog.upload import Upload, write_all

@@ -15,7 +15,7 @@ from __future__ import annotations
 from catalog import access, external, names, rules
 from catalog.access import Principal
 from catalog.catalog import Catalog, Rename
-from catalog.deletion import delete_data, delete_detached, purge, recover_if_dead
+from catalog.deletion import purge, recover_if_dead, restore
 from catalog.duplicate import check_copy, check_no_copy, duplicate
 from catalog.errors import (
     AlreadyExists,
@@ -30,6 +30,7 @@ from catalog.errors import (
 from catalog.image import Entry, Folder, FolderKind, Image, Place
 from catalog.namespace import BY_ID, Namespace
 from catalog.reader import open_image
+from catalog.removal import check_droppable, delete_detached, remove_marked
 from catalog.replicate import Progress, no_progress, replicate
 from catalog.status import IN_PROGRESS, Status
 from catalog.stores.base import Capability, DataReader, Usage
@@ -87,7 +88,8 @@ class Vfs(Namespace):
         """Remove an entry: its copy, or the image when it is the last.
 
         In the trash it is purged.  An upload that goes on is cancelled first.  Raises
-        NotFound, IsAFolder, Protected, Forbidden, Conflict.
+        NotFound, IsAFolder, Protected, Forbidden, Conflict, and what a store says that does
+        not remove its copy: all is then as it was.
         """
         self._check_real(place)
         entry = self._entry(place)
@@ -100,8 +102,9 @@ class Vfs(Namespace):
             if upload is None:
                 raise Conflict(entry.name, BY_ANOTHER)
             upload.cancel("it was deleted while it was being uploaded")
+        check_droppable(self.catalog, entry)
         for location in self.catalog.remove(place, principal):
-            delete_data(self.catalog, location)
+            remove_marked(self.catalog, location)
 
     def rename(
         self, source: Place, target: Place, principal: Principal, *, replace: bool = True
@@ -178,6 +181,8 @@ class Vfs(Namespace):
         ):
             self._publish(entry, source, target, principal, replace)
         else:
+            if entry.image.status is Status.PENDING_DELETE:
+                restore(self.catalog, entry.image)
             dropped = self.catalog.rename(source, target, principal, replace=replace)
             delete_detached(self.catalog, dropped)
 

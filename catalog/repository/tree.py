@@ -312,6 +312,14 @@ class TreeRows(Rows):
         rows = self.connection.execute(_LOCATIONS_OF, {"image": image})
         return [_make_location(row) for row in rows]
 
+    def lock_locations(self, image: int) -> list[Location]:
+        """As `locations_of`, as they are now, locked until the transaction ends.
+
+        Who is about to take one away must know that the others stay.
+        """
+        rows = self.connection.execute(_LOCATIONS_OF.with_for_update(), {"image": image})
+        return [_make_location(row) for row in rows]
+
     def stores_of(self, image: int) -> tuple[str, ...]:
         """The stores that have a copy of the image, sorted; not those that are getting one."""
         return tuple(sorted(each.store for each in self.locations_of(image) if each.is_told))
@@ -392,3 +400,5 @@ class TreeRows(Rows):
         self.connection.execute(delete(locations).where(locations.c.number == location.number))
         if location.folder is not None and location.name is not None:
             self._touch_folder(location.folder, location.name)
+        elif location.state is not LocationState.PENDING:
+            self.tell(ChangeKind.IMAGE, image=location.image)  # its `stores` have changed

@@ -19,7 +19,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from catalog.errors import CatalogError, ImageTooLarge, ReadOnlyStore, StoreFull, StoreUnavailable
+from catalog.errors import (
+    CatalogError,
+    ImageTooLarge,
+    ReadOnlyStore,
+    StoreFull,
+    StoreRefused,
+    StoreUnavailable,
+)
 
 MARKER = ".imagefs-store"
 
@@ -31,6 +38,8 @@ _CLASSES: dict[int, type[CatalogError]] = {
     errno.EDQUOT: StoreFull,
     errno.EFBIG: ImageTooLarge,
     errno.EROFS: ReadOnlyStore,
+    errno.EPERM: StoreRefused,
+    errno.EACCES: StoreRefused,
 }
 
 
@@ -38,7 +47,7 @@ _CLASSES: dict[int, type[CatalogError]] = {
 def os_errors(subject: str, missing: type[CatalogError] = StoreUnavailable) -> Iterator[None]:
     """Turn OSError into the catalog's errors; `missing` is what a missing file becomes.
 
-    Whatever is not known better (EIO, ESTALE, ENODEV, EACCES, …) is StoreUnavailable.
+    Whatever is not known better (EIO, ESTALE, ENODEV, …) is StoreUnavailable.
     """
     try:
         yield
@@ -74,8 +83,13 @@ class MarkedFolder:
     @contextmanager
     def opened(self) -> Iterator[int]:
         """A descriptor of the folder, its marker verified.  Raises StoreUnavailable."""
-        with os_errors(self.owner):
-            folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with os_errors(self.owner):
+                folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except StoreUnavailable as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                error = StoreUnavailable(self.owner, f"there is no folder {self.path}")
+            raise error from error.__cause__
         try:
             self._verify_marker(folder)
             yield folder

@@ -12,7 +12,7 @@ from catalog.access import ADMIN
 from catalog.bootstrap import make_catalog
 from catalog.deletion import scrub
 from catalog.errors import Conflict, Forbidden, InvalidName, NotFound, Protected, StoreUnavailable
-from catalog.image import LocationState, Process, now
+from catalog.image import Process, now
 from catalog.process import this_process
 from catalog.vfs import Vfs
 from tests.catalog.actions import (
@@ -213,31 +213,34 @@ def test_rm_in_the_trash_is_now(vfs: Vfs) -> None:
         vfs.resolve(f"/.by-id/{image.id}")
 
 
-def test_a_purge_in_a_store_that_is_away_is_finished_later(vfs: Vfs, tmp_path: Path) -> None:
-    """The image is gone at once; the next scrub removes its data."""
-    image = put(vfs, "/file/a")
+def test_a_purge_in_a_store_that_is_away_changes_nothing(vfs: Vfs, tmp_path: Path) -> None:
+    """The image stays in the trash, its message tells, and it can be restored meanwhile."""
+    image = put(vfs, "/file/a", b"data")
     remove(vfs, "/file/a")
     (tmp_path / "file").rename(tmp_path / "unmounted")
     with pytest.raises(StoreUnavailable):
         remove(vfs, "/file/.trash/a")
+    assert "deleting it for good failed" in image_at(vfs, "/file/.trash/a").message
+    rename(vfs, "/file/.trash/a", "/file/a")
+    assert image_at(vfs, "/file/a").message == ""
     (tmp_path / "unmounted").rename(tmp_path / "file")
     assert keys_in(vfs) == {image.id}
-    assert list(scrub(vfs.catalog)) == []
-    assert keys_in(vfs) == set()
-    with vfs.catalog.read() as repository:
-        assert repository.locations_in_state(LocationState.DELETING) == []
+    assert read(vfs, "/file/a") == b"data"
 
 
-def test_a_copy_still_being_removed_does_not_stop_rm(vfs: Vfs, tmp_path: Path) -> None:
-    """The last link goes to the trash though another store did not answer before."""
-    put(vfs, "/file/a")
+def test_a_copy_that_cannot_be_removed_stays_a_copy(vfs: Vfs, tmp_path: Path) -> None:
+    """While a store is away neither its copy goes nor the one that can still be read."""
+    put(vfs, "/file/a", b"data")
     link(vfs, "/file/a", "/other/a")
     (tmp_path / "other").rename(tmp_path / "unmounted")
     with pytest.raises(StoreUnavailable):
         remove(vfs, "/other/a")
-    remove(vfs, "/file/a")
-    assert image_at(vfs, "/file/.trash/a").status == "pending_delete"
+    with pytest.raises(Conflict, match="store other"):
+        remove(vfs, "/file/a")
+    assert read(vfs, "/file/a") == b"data"
     (tmp_path / "unmounted").rename(tmp_path / "other")
+    remove(vfs, "/other/a")
+    remove(vfs, "/file/a")
     remove(vfs, "/file/.trash/a")
     assert (keys_in(vfs), keys_in(vfs, "other")) == (set(), set())
 

@@ -317,7 +317,9 @@ def test_a_removal_that_was_begun_is_finished(vfs: Vfs, tmp_path: Path) -> None:
     """A location in DELETING, with its data still there."""
     image = put(vfs, "/file/a")
     remove(vfs, "/file/a")
-    vfs.catalog.mark_deleted(image.number)
+    with vfs.catalog.write() as repository:
+        repository.change_status(image.number, Status.DELETED)
+        repository.detach_location(repository.locations_of(image.number)[0])
     assert only(vfs.catalog, repair=False).kind is FindingKind.LEFTOVER
     assert only(vfs.catalog, repair=True).repaired == "removed"
     assert not (tmp_path / "file" / image.id).exists()

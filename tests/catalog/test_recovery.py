@@ -176,12 +176,15 @@ def test_a_killed_move_is_finished(kill: Kill, vfs: Vfs, tmp_path: Path) -> None
     check_clean(vfs.catalog, tmp_path)
 
 
-@pytest.mark.parametrize("moment", ["store.delete = stop", "vfs.catalog.drop_copy = stop"])
+@pytest.mark.parametrize("moment", ["store.delete = stop", "removal._finish = stop"])
 def test_a_killed_purge_is_finished(kill: Kill, vfs: Vfs, tmp_path: Path, moment: str) -> None:
     """What `rm` in the trash began, the next start ends."""
     image = put(vfs, "/file/a")
     remove(vfs, "/file/a")
-    kill(f"store = vfs.catalog.store('file'); {moment}; remove(vfs, '/file/.trash/a')")
+    kill(
+        f"from catalog import removal; store = vfs.catalog.store('file'); {moment};"
+        "remove(vfs, '/file/.trash/a')"
+    )
     recover(vfs.catalog)
     assert not (tmp_path / "file" / image.id).exists()
     assert names_in(vfs, "/file/.trash") == set()
