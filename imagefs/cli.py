@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from catalog.cli.session import Session, pass_session
-from catalog.errors import InvalidSettings, InvalidValue, StoreUnavailable
+from catalog.errors import InvalidSettings, InvalidValue
 from catalog.process import raise_file_limit
 from catalog.settings import DEFAULTS, state_folder
 from imagefs import mountpoint
@@ -30,7 +30,7 @@ _FUSE_CONF = Path("/etc/fuse.conf")
 
 
 @click.command()
-@click.argument("mountpoint_", metavar="MOUNTPOINT", type=click.Path(path_type=Path))
+@click.argument("mountpoint_", metavar="MOUNTPOINT", type=Path)  # not click.Path: it asks the mount
 @click.option("-o", "options", multiple=True, metavar="OPTION,…", help="Mount options.")
 @click.option("--foreground", is_flag=True, help="Stay, and log to stderr.")
 @click.option("--ready-fd", type=int, hidden=True)
@@ -137,7 +137,8 @@ def _log_handler() -> logging.Handler:
 def _in_background(session: Session, place: Path, options: tuple[str, ...]) -> int:
     """Start the mount as a process of its own and wait until it answers or has failed."""
     read_end, write_end = os.pipe()
-    config = [] if session.settings.source == DEFAULTS else ["--config", session.settings.source]
+    source, state = session.settings.source, os.environ.get("IMAGEFS_STATE")
+    config = [] if source == DEFAULTS else ["--config", os.path.abspath(source)]
     command = [sys.executable, "-m", "catalog.cli", *config, "mount"]
     for option in options:
         command += ["-o", option]
@@ -145,6 +146,9 @@ def _in_background(session: Session, place: Path, options: tuple[str, ...]) -> i
         [*command, "--ready-fd", str(write_end), "--", str(place)],
         pass_fds=[write_end],
         stdin=subprocess.DEVNULL,
+        # It stays for long, and must hold no other mount, which the caller may be in.
+        cwd="/",
+        env=os.environ | ({"IMAGEFS_STATE": os.path.abspath(state)} if state else {}),
         start_new_session=True,
     )
     os.close(write_end)
@@ -153,23 +157,23 @@ def _in_background(session: Session, place: Path, options: tuple[str, ...]) -> i
     if not answered:
         # It has said why on our stderr.
         return process.wait()
-    try:
-        os.statvfs(place)
-    except OSError as error:
-        raise StoreUnavailable(str(place), f"mounted, but does not answer: {error}") from error
     process.returncode = 0  # it lives on: not ours to wait for
+    mountpoint.check_answers(place)
     return 0
 
 
 @click.command()
-@click.argument("mountpoint_", metavar="MOUNTPOINT", type=click.Path(path_type=Path))
+@click.argument("mountpoint_", metavar="MOUNTPOINT", type=Path)
 @click.option("-l", "--lazy", is_flag=True, help="Also when files are open there.")
-def umount(mountpoint_: Path, lazy: bool) -> None:
+@click.option(
+    "-f", "--force", is_flag=True, help="Also when it hangs: what waits for it gets an error."
+)
+def umount(mountpoint_: Path, lazy: bool, force: bool) -> None:
     """Unmount the catalog at MOUNTPOINT.
 
     An upload that is being written keeps the mount busy: close it first.
     """
-    mountpoint.unmount(mountpoint_.absolute(), lazy=lazy)
+    mountpoint.unmount(mountpoint_.absolute(), lazy=lazy, force=force)
 
 
 commands = (mount, umount)

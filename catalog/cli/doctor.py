@@ -6,7 +6,6 @@ import ctypes
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -17,11 +16,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from catalog import mounts
 from catalog.cli.exit_codes import FAILURE, OK
 from catalog.cli.output import human_size, json_array, json_option, line
 from catalog.cli.session import Session, pass_session
 from catalog.errors import CatalogError
 from catalog.image import now
+from catalog.mounts import State
 
 if TYPE_CHECKING:
     from catalog.catalog import Catalog
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 
 _LITTLE = 0.05
 """The part of a store that should stay free."""
-
-_PATIENCE = 5
-"""Seconds a mount may take to answer."""
 
 
 class Level(StrEnum):
@@ -114,27 +112,16 @@ def _allows_other() -> bool:
 
 
 def _mounts() -> Iterator[Check]:
-    for point in mount_points(Path("/proc/self/mountinfo").read_text(errors="surrogateescape")):
-        # By another process: stat(2) on a hung mount never returns.
-        try:
-            answers = subprocess.run(
-                ["stat", "--", point], capture_output=True, timeout=_PATIENCE, check=False
-            )
-            alive = answers.returncode == 0
-        except subprocess.TimeoutExpired:
-            alive = False
-        yield _check(alive, point, "is mounted", f"does not answer: umount -l {point}")
-
-
-def mount_points(mountinfo: str) -> list[str]:
-    """Where imagefs is mounted, from the text of /proc/PID/mountinfo (proc(5))."""
-    found = []
-    for entry in mountinfo.splitlines():
-        fields, _, rest = entry.partition(" - ")
-        if rest.split()[:1] == ["fuse.imagefs"]:
-            octal = fields.split()[4]
-            found.append(re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), octal))
-    return found
+    for mount in mounts.mounted():
+        match mounts.state(mount.path):
+            case State.ANSWERS:
+                yield Check(Level.OK, mount.path, "is mounted")
+            case State.DEAD:
+                advice = f"mount it again, or imagefs umount {mount.path}"
+                yield Check(Level.FAIL, mount.path, f"its process has ended: {advice}")
+            case State.HANGS:
+                advice = f"end its process, or imagefs umount --force {mount.path}"
+                yield Check(Level.FAIL, mount.path, f"does not answer: {advice}")
 
 
 def _catalog(session: Session) -> Iterator[Check]:

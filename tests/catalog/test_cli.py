@@ -17,10 +17,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from catalog import errors
+from catalog import errors, mounts
 from catalog.access import ADMIN
 from catalog.bootstrap import open_catalog
-from catalog.cli import doctor
 from catalog.cli.exit_codes import EXIT_CODES
 from catalog.cli.program import Program
 from catalog.cli.program import imagefs as program
@@ -746,7 +745,7 @@ def test_mounts_are_found_in_mountinfo() -> None:
         "4 1 0:5 / /mnt/my\\040images rw,nosuid shared:7 - fuse.imagefs imagefs rw\n"
         "6 1 0:7 / /mnt/other rw - fuse.other fuse.imagefs rw\n"
     )
-    assert doctor.mount_points(text) == ["/mnt/my images"]
+    assert [each.path for each in mounts.parse(text)] == ["/mnt/my images"]
 
 
 def _damage(vfs: Vfs, image: str) -> None:
