@@ -62,6 +62,33 @@ def test_mount_stays_visible_to_the_host() -> None:
     assert found == []
 
 
+GUESTS = "libvirtd virtqemud virtstoraged libvirt-guests nova-compute pve-guests".split()
+GENERATOR = Path("/lib/systemd/system-generators/systemd-fstab-generator")
+
+
+def test_guests_start_after_the_mount() -> None:
+    """The unit is before everything that starts guests or opens their disks."""
+    text = (FOLDER / "imagefs-mount@.service").read_text()
+    (before,) = re.findall(r"^Before=(.*)$", text, re.M)
+    assert set(before.split()) == {f"{name}.service" for name in GUESTS}
+
+
+def test_guests_start_after_the_mount_of_fstab(tmp_path: Path) -> None:
+    """So is the mount that systemd makes of README's line; `nofail` alone orders nothing."""
+    (line,) = re.findall(
+        r"^ +(none .* imagefs .*)$", (FOLDER.parent / "README.md").read_text(), re.M
+    )
+    (tmp_path / "fstab").write_text(f"{line}\n")
+    units = tmp_path / "units"
+    units.mkdir()
+    environment = os.environ | {"SYSTEMD_FSTAB": str(tmp_path / "fstab")}
+    folders = [str(units)] * 3
+    subprocess.run([GENERATOR, *folders], check=True, env=environment)
+    text = (units / "srv-images.mount").read_text()
+    before = {name for each in re.findall(r"^Before=(.*)$", text, re.M) for name in each.split()}
+    assert {f"{name}.service" for name in GUESTS} <= before
+
+
 def test_stop_leaves_time_to_drain() -> None:
     """Systemd does not kill the mount while it waits for uploads."""
     text = (FOLDER / "imagefs-mount@.service").read_text()
