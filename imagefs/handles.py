@@ -18,7 +18,6 @@ import pyfuse3
 
 from catalog.access import Principal, check_change, check_read_data
 from catalog.errors import (
-    CatalogError,
     Conflict,
     ImageKilled,
     Immutable,
@@ -30,8 +29,9 @@ from catalog.status import HAS_DATA, Status
 from catalog.stores.base import Data, DataReader
 from catalog.upload import Upload, UploadState
 from catalog.vfs import BY_ANOTHER, Vfs
-from imagefs import inodes, writers
-from imagefs.writers import Writer
+from imagefs import inodes
+from imagefs.holders import NO_TRAIL, Holders, Trail
+from imagefs.writers import File, Hold, Writer
 
 
 @dataclass(slots=True, eq=False)
@@ -39,16 +39,25 @@ class Handle:
     """One open file."""
 
     image: int
-    opener: Writer
+    trail: Trail
     principal: Principal
-    writable: bool
+    flags: int
+    """Of open(2)."""
     stores: str
     """Where its data is, or will be: who waits for these waits for no other (`threads`)."""
-    handlers: int | None = None
-    """Signal handlers of the opener at the first write (`writers`)."""
     reader: DataReader | None = None
     fd: int | None = None
     """Of `reader`, where the data is a local file."""
+
+    @property
+    def opener(self) -> Writer:
+        """The process that opened it."""
+        return self.trail.opener
+
+    @property
+    def writable(self) -> bool:
+        """Whether it is open to write."""
+        return self.flags & os.O_ACCMODE != os.O_RDONLY
 
     @property
     def writer(self) -> object:
@@ -66,6 +75,7 @@ class Handles:
         self.device: str | None = None
         """`major:minor` of the mount, once it answers."""
         self._vfs = vfs
+        self._holders = Holders()
         self._lock = threading.Lock()
         self._open: dict[int, Handle] = {}
         self._next = 1
@@ -88,10 +98,10 @@ class Handles:
 
     # -- opening -----------------------------------------------------------------------
 
-    def open_created(self, image: Image, principal: Principal, thread: int) -> int:
-        """Open an image that has just been made, to write it.  Raises Conflict."""
-        opener, stores = writers.of_thread(thread), self.stores(image.number)
-        return self._add(image, Handle(image.number, opener, principal, True, stores))
+    def open_created(self, image: Image, flags: int, principal: Principal, thread: int) -> int:
+        """Open an image that has just been made.  Raises Conflict."""
+        trail, stores = self._holders.trail(thread), self.stores(image.number)
+        return self._add(image, Handle(image.number, trail, principal, flags, stores))
 
     def stores(self, number: int) -> str:
         """The names of the stores that have an image."""
@@ -107,17 +117,16 @@ class Handles:
         Raises Immutable, Conflict, Forbidden, Deactivated, ImageKilled, StoreUnavailable.
         """
         image = self._vfs.settled(self._vfs.catalog.image(number))
-        opener = writers.of_thread(thread)
-        writable = flags & os.O_ACCMODE != os.O_RDONLY
-        handle = Handle(number, opener, principal, writable, stores)
-        if writable:
+        trail = self._holders.trail(thread) if self._may_be_reopened(image) else NO_TRAIL
+        handle = Handle(number, trail, principal, flags, stores)
+        if handle.writable:
             check_change(principal, image)
             self._check_open_to_write(image, handle, flags)
         else:
             check_read_data(principal, image, members_of(self._vfs.catalog, image))
         with self._lock:
             committer = self._committers.get(number)
-            if committer is not None and not _same(committer, opener):
+            if committer is not None and not _same(committer, handle.opener):
                 del self._committers[number]
         fh = self._add(image, handle)
         try:
@@ -125,7 +134,7 @@ class Handles:
         except BaseException:
             self._drop(fh)
             raise
-        return fh, not writable and image.status is Status.ACTIVE
+        return fh, not handle.writable and image.status is Status.ACTIVE
 
     def _begin(self, image: Image, handle: Handle, flags: int) -> None:
         if handle.writable and flags & os.O_TRUNC:
@@ -156,6 +165,10 @@ class Handles:
                 raise ImageKilled(image.name, image.message)
             case _:
                 raise Immutable(image.name, f"is {image.status}: its data never changes")
+
+    def _may_be_reopened(self, image: Image) -> bool:
+        """Whether it matters which process opens the image: data that stays has no writer."""
+        return image.status in (Status.QUEUED, Status.SAVING) or image.number in self._committers
 
     def _may_reopen(self, handle: Handle) -> bool:
         committer = self._committers.get(handle.image)
@@ -206,8 +219,8 @@ class Handles:
 
     def write(self, handle: Handle, offset: int, data: bytes) -> int:
         """Write to the image's upload, which the first write begins."""
-        if handle.handlers is None:
-            handle.handlers = handle.opener.handlers
+        if handle.trail.at_first_write is None:
+            self._holders.note_first_write(handle.trail)
         return self._upload(handle).write(offset, data)
 
     def sync(self, handle: Handle) -> None:
@@ -231,7 +244,7 @@ class Handles:
             self._truncate(image, self._open[open_fh], size)
             return
         check_change(principal, image)
-        handle = Handle(number, writers.of_thread(thread), principal, True, stores)
+        handle = Handle(number, self._holders.trail(thread), principal, os.O_WRONLY, stores)
         if self._is_now(image, size):
             return
         self._check_open_to_write(image, handle, 0)
@@ -277,15 +290,16 @@ class Handles:
     def flush(self, handle: Handle) -> None:
         """One close(2) of the file: commit the upload if it was the last that matters.
 
+        Nothing is committed while it is not known who holds the file: RELEASE tells.
         Raises what the commit failed with, so that the writer's close(2) fails.
         """
-        if not handle.writable:
-            return
         upload = self._vfs.uploads.get(handle.image)
-        if upload is None or upload.state is not UploadState.OPEN:
+        if not handle.writable or upload is None or upload.state is not UploadState.OPEN:
             return
-        self._check_writer(upload, handle)
-        if not writers.is_held(inodes.of_image(handle.image), self.device, handle.opener):
+        sight = self._holders.look(handle.trail, self._file(handle.image))
+        if sight.failure is not None:
+            _refuse(upload, sight.failure)
+        if sight.hold is Hold.NO:
             self._end(handle)
 
     def release(self, fh: int) -> None:
@@ -297,15 +311,17 @@ class Handles:
             return
         upload = self._vfs.uploads.get(handle.image)
         if upload is not None and upload.state is UploadState.OPEN:
-            self._check_writer(upload, handle)
+            failure = self._holders.last_failure(handle.trail)
+            if failure is not None:
+                _refuse(upload, failure)
             self._end(handle)
             if not upload.ended and upload.state is UploadState.OPEN:
                 upload.cancel("the file was closed with nothing in it")
 
-    def _check_writer(self, upload: Upload, handle: Handle) -> None:
-        failure = handle.opener.failure()
-        if failure is not None:
-            _refuse(upload, failure)
+    def _file(self, number: int) -> File:
+        """The image's file, as processes have it open."""
+        mappable = any(h.flags & os.O_ACCMODE == os.O_RDWR for h in self._handles_of(number))
+        return File(inodes.of_image(number), self.device, mappable)
 
     def _end(self, handle: Handle) -> None:
         upload = self._vfs.uploads.get(handle.image)
@@ -314,13 +330,9 @@ class Handles:
         entries = self._vfs.entries_of(handle.image)
         if entries and self._vfs.is_temporary(entries[0]):
             # Complete, but not under an image's name yet: the rename will publish it.
-            try:
-                upload.finish()
-            except CatalogError as error:
-                upload.cancel(str(error))
-                raise
+            upload.finish()
             return
-        if handle.opener.is_stopping(handle.handlers or 0):
+        if handle.trail.last.stopped:
             _refuse(upload, f"writer {handle.opener} was interrupted")
         upload.commit()
         with self._lock:
@@ -339,9 +351,13 @@ class Handles:
     def forget_committers(self) -> None:
         """Drop the right to reopen of processes that have ended."""
         with self._lock:
-            gone = [n for n, committer in self._committers.items() if not committer.lives]
-            for number in gone:
-                del self._committers[number]
+            committers = dict(self._committers)
+        for number, committer in committers.items():
+            if self._holders.lives(committer):
+                continue
+            with self._lock:
+                if self._committers.get(number) is committer:
+                    del self._committers[number]
 
 
 def _refuse(upload: Upload, reason: str) -> NoReturn:

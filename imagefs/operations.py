@@ -233,15 +233,15 @@ class Operations(pyfuse3.Operations):
     ) -> tuple[FileInfo, EntryAttributes]:
         if self.handles.draining:
             raise errors.Conflict(ascii(name), "the mount is being stopped")
-        fh, found = await self._threads.names(self._create, parent_inode, name, ctx)
+        fh, found = await self._threads.names(self._create, parent_inode, name, flags, ctx)
         return FileInfo(fh=FileHandleT(fh)), self._remembered(found)
 
     def _create(
-        self, parent: InodeT, name: FileNameT, ctx: RequestContext
+        self, parent: InodeT, name: FileNameT, flags: int, ctx: RequestContext
     ) -> tuple[int, EntryAttributes]:
         principal = self._tree.principal(ctx.uid)
         image, found = self._tree.create(parent, name, principal)
-        return self.handles.open_created(image, principal, ctx.pid), found
+        return self.handles.open_created(image, flags, principal, ctx.pid), found
 
     @handler
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:

@@ -1,14 +1,18 @@
-"""The process that writes an image: whether it still holds the file, and how it ends.
+"""The processes that write an image, as far as /proc tells of them.
 
-Users: `handles`.  Scope: everything that is read from /proc (DESIGN §6.2, §6.4).
-Threading: any thread; never waits for anything but procfs.
+Threading: everything here reads /proc and may wait for the process it asks about: only a look
+(`looks`) may call it.  `status` and `fdinfo` wait for no lock of a process, `maps` and `stat` do
+(kernel 6.18); `stat` is read only of a process that is ending, which holds none.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 
 from catalog.process import start_time
@@ -21,6 +25,7 @@ _STOPPING = sum(
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)
 )
 _WRITABLE = os.O_WRONLY | os.O_RDWR
+_REGISTERED = re.compile(rb"^UserFiles:\s*[1-9]", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,7 @@ class Writer:
     pid: int
     """Of the thread group; 0 when the kernel cannot name it (another pid namespace)."""
     started: int
-    """Clock ticks from boot, which tell a reused pid apart."""
+    """Clock ticks from boot, which tell a reused pid apart; 0 when nobody could tell."""
     command: str
 
     def __str__(self) -> str:
@@ -41,88 +46,154 @@ class Writer:
         """Whether the process still exists."""
         return self.pid != 0 and start_time(self.pid) == self.started
 
-    @property
-    def handlers(self) -> int:
-        """Which of the signals that stop a program it handles itself, as proc(5) SigCgt."""
-        return int(_status(self.pid).get("SigCgt", "0"), 16) & _STOPPING
 
-    def failure(self) -> str | None:
-        """Why what it wrote must not be published, if it is dying with the file open.
+NOBODY = Writer(0, 0, "?")
 
-        The kernel closes a dying process's files for it; only /proc tells that from
-        a close(2) of its own.
-        """
-        fields = _stat(self.pid)
-        if fields is None or int(fields[19]) != self.started:
-            return None
-        flags, exit_code = int(fields[6]), int(fields[49])
-        if not flags & _PF_EXITING:
-            return None
-        if flags & _PF_SIGNALED:
-            signal = exit_code & 0x7F
-            how = f"signal {signal}" if signal else "a signal"
-            return f"writer {self} was killed by {how}"
-        if exit_code >> 8:
-            status = exit_code >> 8
-            return f"writer {self} exited with status {status} without closing the file"
-        return None
 
-    def is_stopping(self, handlers: int) -> bool:
+class Life(Enum):
+    """How far a process has come."""
+
+    RUNNING = auto()
+    EXECUTING = auto()
+    """It is in execve(2), and whoever waits for its locks waits for it."""
+    EXITING = auto()
+    """The kernel is closing its files, or has just closed them."""
+    ENDED = auto()
+    """It is a zombie."""
+    GONE = auto()
+    """There is no such process, or we may not see it."""
+
+
+class Hold(Enum):
+    """Whether a process can still write to a file."""
+
+    NO = auto()
+    YES = auto()
+    UNKNOWN = auto()
+    """It could not be seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A process at the moment somebody looked at it."""
+
+    life: Life
+    command: str = "?"
+    parent: int = 0
+    handlers: int = 0
+    """Which of the signals that stop a program it handles itself, as proc(5) SigCgt."""
+    killed: str | None = None
+    """'was killed by signal 9', of a process that is ending so."""
+    failed: str | None = None
+    """'exited with status 1', likewise."""
+
+    def stopped_since(self, before: Seen) -> bool:
         """Whether it closes its file because it has been stopped, as dd and rsync do.
 
         They do so after a handler that is good for one signal only; those of other
-        signals stay.  A program that just ends keeps all, or drops all (Python).
-        `handlers` is what they were when it began to write.
+        signals stay.  A program that just ends keeps all, or drops all (Python).  One that
+        has executed another program has other handlers, and that says nothing.
         """
-        now = self.handlers
-        return now != 0 and handlers & ~now != 0
+        same = self.command == before.command and self.life is Life.RUNNING
+        return same and self.handlers != 0 and before.handlers & ~self.handlers != 0
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of this mount."""
+
+    inode: int
+    device: str | None
+    """`major:minor` of the mount, as the mount of another catalog has the same inode
+    numbers.  None, when it is not known yet, stands for any."""
+    mappable: bool
+    """Whether it is open so that a shared mapping can be written."""
 
 
 def of_thread(thread: int) -> Writer:
     """The process a thread id of a FUSE request belongs to."""
     found = _status(thread)
     pid = int(found.get("Tgid", 0))
-    return Writer(pid, start_time(pid) or 0, found.get("Name", "?"))
+    return Writer(pid, start_time(pid) or 0, found.get("Name", "?")) if pid else NOBODY
 
 
-def is_held(inode: int, device: str | None, writer: Writer) -> bool:
-    """Whether `writer`, or any process we may look into, has the inode open to write.
-
-    `device` is the mount's, as `major:minor`: the mount of another catalog has the same
-    inode numbers.  None, when it is not known yet, stands for any.  Root sees every
-    process; any other user its own, and for the rest a write that comes after the commit
-    takes the image back (DESIGN §6.2).
-    """
-    if _holds(writer.pid, inode, device):
-        return True
-    return any(
-        _holds(int(name), inode, device)
-        for name in os.listdir("/proc")
-        if name.isdecimal() and int(name) != writer.pid
+def see(pid: int) -> Seen:
+    """Look at a process."""
+    status = _status(pid)
+    if not status or int(status["Tgid"]) != pid:
+        return Seen(Life.GONE)
+    name, parent = status["Name"], int(status["PPid"])
+    handlers = int(status["SigCgt"], 16) & _STOPPING
+    if "VmSize" in status:
+        # A new address space with no program in it yet: execve(2) closes files just then.
+        executing = status["VmExe"].split()[0] == "0"
+        return Seen(Life.EXECUTING if executing else Life.RUNNING, name, parent, handlers)
+    stat = _stat(pid)
+    if stat is None:
+        return Seen(Life.GONE, name, parent)
+    # The address space goes before the files do (do_exit in the kernel).
+    flags, exit_code = int(stat[6]), int(stat[49])
+    if not flags & _PF_EXITING:
+        return Seen(Life.RUNNING, name, parent, handlers)
+    # The first thread may be a zombie while the last one closes the files.
+    ended = stat[0] in "ZX" and int(status["Threads"]) <= 1
+    number, code = exit_code & 0x7F, exit_code >> 8
+    killed = f"was killed by signal {number}" if number else "was killed by a signal"
+    return Seen(
+        Life.ENDED if ended else Life.EXITING,
+        name,
+        parent,
+        handlers,
+        killed=killed if flags & _PF_SIGNALED else None,
+        failed=f"exited with status {code}" if code else None,
     )
 
 
-def _holds(pid: int, inode: int, device: str | None) -> bool:
-    folder = f"/proc/{pid}/fd"
-    try:
-        descriptors = os.listdir(folder)
-    except OSError:
-        return False
-    return any(_is_open_for_writing(pid, name, inode, device) for name in descriptors)
+def holds(pid: int, file: File) -> Hold:
+    """Whether a process has a file open to write, mapped, or registered with io_uring.
+
+    A process we may not look into counts as one that has not.
+    """
+    found = {_descriptor(pid, path, file) for path in _descriptors(pid)}
+    if Hold.YES in found or (file.mappable and _maps(pid, file)):
+        return Hold.YES
+    return Hold.UNKNOWN if Hold.UNKNOWN in found else Hold.NO
 
 
-def _is_open_for_writing(pid: int, descriptor: str, inode: int, device: str | None) -> bool:
+def _descriptors(pid: int) -> list[str]:
+    # A first thread that has ended has no files any more; the others may go on with them.
+    for folder in (f"/proc/{pid}", *_threads(pid)):
+        try:
+            found = os.listdir(f"{folder}/fdinfo")
+        except OSError:
+            continue
+        if found:
+            return [f"{folder}/fdinfo/{name}" for name in found]
+    return []
+
+
+def _threads(pid: int) -> Iterator[str]:
     try:
-        # A link is quicker to read than fdinfo, and most are sockets, pipes or devices.
-        if not os.readlink(f"/proc/{pid}/fd/{descriptor}").startswith("/"):
-            return False
-        with open(f"/proc/{pid}/fdinfo/{descriptor}", "rb") as file:
-            lines = dict(line.split(b":", 1) for line in file.read().splitlines() if b":" in line)
+        yield from (f"/proc/{pid}/task/{name}" for name in os.listdir(f"/proc/{pid}/task"))
     except OSError:
-        return False
-    if int(lines.get(b"ino", 0)) != inode or not int(lines[b"flags"], 8) & _WRITABLE:
-        return False
-    return device is None or _device(pid, lines[b"mnt_id"].strip()) in (device, None)
+        return
+
+
+def _descriptor(pid: int, path: str, file: File) -> Hold:
+    try:
+        with open(path, "rb", buffering=0) as info:
+            text = info.read()
+    except OSError:
+        return Hold.NO
+    if b"ino:\t%d\n" % file.inode not in text:
+        # What is registered with a ring is written to without a descriptor.
+        return Hold.UNKNOWN if _REGISTERED.search(text) else Hold.NO
+    lines = dict(line.split(b":", 1) for line in text.splitlines() if b":" in line)
+    if not int(lines[b"flags"], 8) & _WRITABLE:
+        return Hold.NO
+    if file.device is None or _device(pid, lines[b"mnt_id"].strip()) in (file.device, None):
+        return Hold.YES
+    return Hold.NO
 
 
 def _device(pid: int, mount: bytes) -> str | None:
@@ -136,19 +207,32 @@ def _device(pid: int, mount: bytes) -> str | None:
         return None
 
 
+def _maps(pid: int, file: File) -> bool:
+    device = b"[0-9a-f]+:[0-9a-f]+"
+    if file.device is not None:
+        major, minor = file.device.split(":")
+        device = b"%02x:%02x" % (int(major), int(minor))
+    # Shared: one that is read-only now may be made writable later (mprotect).
+    shared = rb" [r-][w-][x-]s [0-9a-f]+ %s %d " % (device, file.inode)
+    try:
+        return re.search(shared, Path(f"/proc/{pid}/maps").read_bytes()) is not None
+    except OSError:
+        return False
+
+
 def _status(pid: int) -> dict[str, str]:
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):
+        text = Path(f"/proc/{pid}/status").read_text(errors="replace")
+    except OSError:
         return {}
-    pairs = (line.partition(":\t") for line in lines)
+    pairs = (line.partition(":\t") for line in text.splitlines())
     return {key: value for key, _, value in pairs}
 
 
 def _stat(pid: int) -> list[str] | None:
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
         return None
     # The command may hold blanks and brackets: count fields behind its last ')'.
     return text.rpartition(")")[2].split()

@@ -1,0 +1,106 @@
+"""Looks at other processes, any of which may be waiting for this mount.
+
+A process in execve(2) holds its exec lock while the kernel flushes its close-on-exec files; a
+process in munmap(2) holds its memory map while dirty pages are written.  Some files of /proc
+wait for these locks.  A request that reads them waits for a process that waits for the request.
+So every look has threads of its own, few of them, and a deadline; what does not answer in time is
+UNKNOWN, and who asked decides what is safe then.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from enum import Enum
+from queue import Empty, SimpleQueue
+from typing import Final, Generic, TypeVar
+
+Answer = TypeVar("Answer")
+
+log = logging.getLogger(__name__)
+
+DEADLINE = 0.25
+"""Seconds after which a look is UNKNOWN."""
+_PLACES = 8
+"""Looks at one time, those that are stuck included."""
+
+
+class Unknown(Enum):
+    """The only value of an answer that did not come."""
+
+    UNKNOWN = "unknown"
+
+
+UNKNOWN: Final = Unknown.UNKNOWN
+
+
+class _Look(Generic[Answer]):
+    """One question and, in time or later, its answer."""
+
+    def __init__(self, about: int, work: Callable[[], Answer]) -> None:
+        self.about = about
+        self.work = work
+        self.answer: SimpleQueue[Answer | Unknown] = SimpleQueue()
+
+
+class Looks:
+    """A few threads that look at processes.  Threading: any thread may ask."""
+
+    def __init__(self, places: int = _PLACES, deadline: float = DEADLINE) -> None:
+        self._deadline = deadline
+        self._free = threading.Semaphore(places)
+        self._lock = threading.Lock()
+        self._waiting: SimpleQueue[_Look[object]] = SimpleQueue()
+        self._idle = 0
+        self._stuck: set[int] = set()
+
+    def ask(self, about: int, work: Callable[[], Answer]) -> Answer | Unknown:
+        """What `work` returns, which looks at the process `about`; UNKNOWN past the deadline.
+
+        A look that is stuck keeps its thread until the kernel lets it go.  Until then
+        every other look at the same process is UNKNOWN at once: a process takes one
+        thread at most.
+        """
+        if about in self._stuck:
+            return UNKNOWN
+        give_up_at = time.monotonic() + self._deadline
+        if not self._free.acquire(timeout=self._deadline):
+            return UNKNOWN
+        look = _Look(about, work)
+        self._start(look)
+        try:
+            return look.answer.get(timeout=max(0.0, give_up_at - time.monotonic()))
+        except Empty:
+            return self._give_up(look)
+
+    def _start(self, look: _Look[Answer]) -> None:
+        with self._lock:
+            self._waiting.put(look)  # type: ignore[arg-type]  # each answer goes to its own asker
+            if self._idle > 0:
+                self._idle -= 1
+                return
+        # Daemons: one that is stuck must not keep the mount's process from ending.
+        threading.Thread(target=self._run, name="look", daemon=True).start()
+
+    def _give_up(self, look: _Look[Answer]) -> Answer | Unknown:
+        with self._lock:
+            if look.answer.empty():
+                self._stuck.add(look.about)
+                return UNKNOWN
+        return look.answer.get()
+
+    def _run(self) -> None:
+        while True:
+            look = self._waiting.get()
+            answer: object = UNKNOWN
+            try:
+                answer = look.work()
+            except Exception:
+                log.exception("a look at process %s failed unexpectedly", look.about)
+            with self._lock:
+                look.answer.put(answer)
+                self._stuck.discard(look.about)
+                self._idle += 1
+            self._free.release()
