@@ -200,10 +200,11 @@ class Upload:
     def finish(self) -> None:
         """Do all of a commit that takes time, and make nothing visible yet.  Idempotent.
 
-        Raises InvalidImage, DigestMismatch, IncompleteUpload, StoreFull,
-        StoreUnavailable, and whatever an earlier write failed with.
+        On any failure the image is killed, as by `commit`.  Raises InvalidImage,
+        DigestMismatch, IncompleteUpload, StoreFull, StoreUnavailable, and whatever an
+        earlier write failed with.
         """
-        with self._lock:
+        with self._lock, self._or_killed():
             if self.state is not UploadState.OPEN:
                 return
             if self._broken is not None:
@@ -232,7 +233,7 @@ class Upload:
                 return
             if self.state is UploadState.CANCELLED:
                 raise ImageKilled(self.image.name, "the upload has been cancelled")
-            try:
+            with self._or_killed():
                 self.finish()
                 assert self._saved is not None
                 self._check_again(self._saved)
@@ -242,12 +243,18 @@ class Upload:
                 # rsync sets the time after it has closed the file, which finished it.
                 saved = replace(self._saved, mtime=self.mtime)
                 dropped = self._catalog.finish_upload(self.image.number, url, saved, publish)
-            except CatalogError as error:
-                self.cancel(str(error))
-                raise
             self.state = UploadState.COMMITTED
             self._staged.unlink(missing_ok=True)
             delete_detached(self._catalog, dropped)
+
+    @contextmanager
+    def _or_killed(self) -> Iterator[None]:
+        """Kill the image if anything fails: also by what no library says it raises."""
+        try:
+            yield
+        except BaseException as error:
+            self.cancel(reason_of(error))
+            raise
 
     def cancel(self, reason: str) -> None:
         """Give the upload up: the image is killed and `reason` is its message.  Idempotent."""
@@ -334,6 +341,15 @@ def _announced(image: Image) -> Announced:
         image.disk_format,
         image.container_format,
     )
+
+
+def reason_of(error: BaseException) -> str:
+    """What an image's message tells of a failure."""
+    if isinstance(error, CatalogError):
+        return str(error)
+    if not isinstance(error, Exception):
+        return "it was interrupted"
+    return f"it failed unexpectedly: {type(error).__name__}: {error}"
 
 
 def write_all(fd: int, data: bytes | memoryview, offset: int) -> None:

@@ -37,6 +37,7 @@ from catalog.errors import (
     NotFound,
 )
 from catalog.image import Folder, Image
+from catalog.upload import reason_of
 
 if TYPE_CHECKING:
     from catalog.access import Principal
@@ -212,7 +213,7 @@ def _write(vfs: Vfs, image: Image, source: Source, progress: Progress) -> None:
 def _give_up(
     vfs: Vfs, image: Image, temporary: Place, principal: Principal, error: BaseException
 ) -> None:
-    reason = str(error) if isinstance(error, CatalogError | OSError) else "it was interrupted"
+    reason = str(error) if isinstance(error, OSError) else reason_of(error)
     with suppress(CatalogError):
         upload = vfs.uploads.get(image.number)
         if upload is not None:
