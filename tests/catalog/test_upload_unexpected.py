@@ -18,7 +18,7 @@ def _fail(*_arguments: Any, **_options: Any) -> NoReturn:
 
 
 def _break_the_gate(monkeypatch: pytest.MonkeyPatch, _vfs: Vfs) -> None:
-    monkeypatch.setattr("catalog.formats.inspect", _fail)
+    monkeypatch.setattr("catalog.formats.inspect_file", _fail)
 
 
 def _break_the_store(monkeypatch: pytest.MonkeyPatch, vfs: Vfs) -> None:

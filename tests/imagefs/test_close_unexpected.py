@@ -20,7 +20,7 @@ from catalog import formats
 def broken(path, declared):
     raise UnicodeDecodeError("utf-8", bytes(1), 0, 1, "invalid start byte")
 
-formats.inspect = broken
+formats.inspect_file = broken
 from catalog.cli import main
 main()
 """

@@ -18,11 +18,11 @@ from tests.imagefs.daemon import Daemon, wait_until
 from tests.imagefs.tools import assert_active, field, status
 from tests.imagefs.watchdog import SECONDS, watchdog
 
-DATA = b"a block of data\n" * 512
+DATA = bytes(range(256)) * 32
 BEGIN = """
 import ctypes, os, signal, socket, subprocess, sys, threading, time
 path = sys.argv[1]
-data = b"a block of data\\n" * 512
+data = bytes(range(256)) * 32
 half = len(data) // 2
 libc = ctypes.CDLL(None, use_errno=True)
 true = ["/bin/true"]
