@@ -7,16 +7,17 @@ appears under its name in one step.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from secrets import token_hex
 
 from catalog import access
 from catalog.access import Principal
 from catalog.catalog import Catalog, Rename
-from catalog.errors import Conflict, NotSupported, ReadOnlyStore
+from catalog.errors import CatalogError, Conflict, NotSupported, ReadOnlyStore
 from catalog.image import Entry, Image, Location, LocationState, Place, Saved
 from catalog.members import members_of
 from catalog.process import this_process
-from catalog.removal import delete_detached
+from catalog.removal import clear_failed, delete_detached
 from catalog.replicate import transfer
 from catalog.repository import copies as rows
 from catalog.status import HAS_DATA
@@ -48,9 +49,9 @@ def duplicate(
         dropped = catalog.finish_upload(number, url, saved, rename)
     except BaseException as error:
         if catalog.fail_upload(number, f"the copy failed: {error}"):
-            store = catalog.store(location.store)
-            store.delete(store.url_of(made.image.id))
-        catalog.remove(place, principal)
+            clear_failed(catalog.store(location.store), made.image.id)
+        with suppress(CatalogError):
+            catalog.remove(place, principal)
         raise
     delete_detached(catalog, dropped)
 

@@ -19,6 +19,8 @@ class FindingKind(StrEnum):
     """The catalog's own file: nothing it says can be compared with anything."""
     STORE_UNAVAILABLE = "store-unavailable"
     """A store, or one image in it, could not be examined."""
+    NOT_EXAMINED = "not-examined"
+    """Something that a server cannot tell: nothing is known to be wrong."""
     DEAD_UPLOAD = "dead-upload"
     """An upload or a copy whose process is gone."""
     NO_UPLOADER = "no-uploader"

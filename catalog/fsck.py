@@ -22,7 +22,13 @@ from catalog.deletion import (
     give_up_abandoned,
     give_up_dead,
 )
-from catalog.errors import CatalogError, CatalogUnavailable, NotFound, StoreUnavailable
+from catalog.errors import (
+    CatalogError,
+    CatalogUnavailable,
+    NotFound,
+    NotSupported,
+    StoreUnavailable,
+)
 from catalog.finding import Finding, FindingKind, mend
 from catalog.image import LocationState, UploadRecord, now
 from catalog.paging import all_images
@@ -53,22 +59,42 @@ def fsck(catalog: Catalog, *, repair: bool) -> Iterator[Finding]:
     yield from _dead_uploads(catalog, repair)
     yield from _unconfigured(catalog)
     for store in catalog.stores.values():
-        check = StoreCheck(catalog, store, repair)
-        try:
-            store.check()
-            yield from check.locations()
-            yield from check.data()
-            yield from _unfinished(catalog, store, repair)
-            folder = store.staging_folder()
-            if folder is not None:
-                yield from _staging(catalog, folder, store.name, repair)
-        except CatalogUnavailable:
-            raise
-        except CatalogError as error:
-            yield Finding(FindingKind.STORE_UNAVAILABLE, store.name, str(error))
+        yield from _store(catalog, store, repair)
     yield from _staging(catalog, catalog.settings.staging, "staging", repair)
     yield from _images(catalog, repair)
     yield from _deleting(catalog, repair)
+
+
+def _store(catalog: Catalog, store: Store, repair: bool) -> Iterator[Finding]:
+    """All that can be examined of a store: what it lacks for one part stops no other."""
+    check = StoreCheck(catalog, store, repair)
+    try:
+        store.check()
+    except CatalogUnavailable:
+        raise
+    except CatalogError as error:
+        yield Finding(FindingKind.STORE_UNAVAILABLE, store.name, str(error))
+        return
+    for examine in (
+        check.locations,
+        check.data,
+        partial(_unfinished, catalog, store, repair),
+        partial(_own_staging, catalog, store, repair),
+    ):
+        try:
+            yield from examine()
+        except CatalogUnavailable:
+            raise
+        except NotSupported as error:
+            yield Finding(FindingKind.NOT_EXAMINED, store.name, str(error))
+        except CatalogError as error:
+            yield Finding(FindingKind.STORE_UNAVAILABLE, store.name, str(error))
+
+
+def _own_staging(catalog: Catalog, store: Store, repair: bool) -> Iterator[Finding]:
+    folder = store.staging_folder()
+    if folder is not None:
+        yield from _staging(catalog, folder, store.name, repair)
 
 
 def _dead_uploads(catalog: Catalog, repair: bool) -> Iterator[Finding]:

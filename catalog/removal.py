@@ -31,7 +31,7 @@ from catalog.repository import Repository
 from catalog.repository import copies as rows
 from catalog.rules import DELETION_FAILED
 from catalog.status import HAS_DATA, Status
-from catalog.stores.base import Capability
+from catalog.stores.base import Capability, Store
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +77,18 @@ def delete_detached(catalog: Catalog, locations: Iterable[Location]) -> None:
             _tell(catalog, location.image, f"{_LEFT} in store {location.store}: {error}")
         else:
             _tell(catalog, location.image, "", instead_of=f"{_LEFT} in store {location.store}")
+
+
+def clear_failed(store: Store, key: str) -> None:
+    """Remove what a failed upload may have left, if the store lets us.
+
+    What it refuses is no error of the upload, which has its own: the image in the trash, and
+    fsck, ask again.
+    """
+    try:
+        store.delete(store.url_of(key))
+    except CatalogError as error:
+        _log.info("%s: store %s keeps what an upload left: %s", key, store.name, error)
 
 
 def remove_marked(catalog: Catalog, location: Location) -> None:

@@ -38,7 +38,7 @@ from catalog.errors import (
     StoreUnavailable,
 )
 from catalog.image import Image, Saved
-from catalog.removal import delete_detached
+from catalog.removal import clear_failed, delete_detached
 from catalog.sending import Sender
 from catalog.stores.base import Capability, Store
 from catalog.written_back import check_written_back
@@ -268,7 +268,7 @@ class Upload:
             # Only what is killed now has no right to data any more: an exception between
             # the catalog's commit and ours must not cost an image.
             if self._catalog.fail_upload(self.image.number, reason):
-                self._store.delete(self._store.url_of(self.image.id))
+                clear_failed(self._store, self.image.id)
 
     def _unfinish(self) -> None:
         self._sender.drop()

@@ -23,6 +23,7 @@ from catalog.cli.session import Session, pass_session
 from catalog.errors import CatalogError
 from catalog.image import now
 from catalog.mounts import State
+from catalog.stores.base import Advising
 
 if TYPE_CHECKING:
     from catalog.catalog import Catalog
@@ -170,6 +171,7 @@ def _stores(catalog: Catalog) -> Iterator[Check]:
         try:
             store.check()
             usage = store.usage()
+            advice = [*store.advice()] if isinstance(store, Advising) else []
         except CatalogError as error:
             yield Check(Level.FAIL, subject, error.reason or error.summary)
             continue
@@ -179,6 +181,8 @@ def _stores(catalog: Catalog) -> Iterator[Check]:
             yield Check(Level.WARN, subject, f"only {room}: delete images, imagefs scrub")
         else:
             yield Check(Level.OK, subject, room)
+        for told in advice:
+            yield Check(Level.WARN, subject, told)
 
 
 def _uploads(catalog: Catalog) -> Iterator[Check]:

@@ -209,7 +209,7 @@ class Store(Protocol):
         """What writers that died have left where no key shows it (parts, segments), for fsck.
 
         Names begun more than `older_than` seconds ago, for `drop_leftover` and for a
-        person to read.  Raises StoreUnavailable.
+        person to read.  Raises StoreUnavailable; NotSupported if the server cannot tell.
         """
 
     def drop_leftover(self, name: str) -> None:
@@ -245,6 +245,14 @@ class Resuming(Protocol):
         believe any other it has without comparing.  MUST remove what it does not use.
         Raises as `writer`.
         """
+
+
+@runtime_checkable
+class Advising(Protocol):
+    """A store whose server has settings of its own that an operator should know of."""
+
+    def advice(self) -> Iterator[str]:
+        """One line for each.  Raises StoreUnavailable."""
 
 
 class NothingToMake:

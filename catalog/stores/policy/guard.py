@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from catalog.stores.base import (
+    Advising,
     Check,
     Data,
     DataReader,
@@ -110,6 +111,9 @@ class GuardedStore:
 
     def reaches(self, url: str) -> bool:
         return isinstance(self._store, Reaching) and self._store.reaches(url)
+
+    def advice(self) -> Iterator[str]:
+        return self._store.advice() if isinstance(self._store, Advising) else iter(())
 
     def usage(self) -> Usage:
         return self._run(Operation.USAGE, self.name, self._store.usage)

@@ -27,16 +27,19 @@ from catalog.errors import (
 _CODE = re.compile(r"<Code>\s*(\w+)\s*</Code>")
 _MESSAGE = re.compile(r"<Message>\s*([^<]*?)\s*</Message>")
 _MESSAGE_MAX = 200
+_CHECKSUM = re.compile("Content-MD5|x-amz-checksum", re.IGNORECASE)
 _STATUS = re.compile(r"\bstatus: (\d{3})\b")
 _QUOTED = re.compile(r'(?:error|message): "([^"]*)"')
 _KIND = re.compile(r"\b[A-Z][A-Za-z]+\b")
 
 _BUSY = {"SlowDown", "ServiceUnavailable", "TooManyRequests", "RequestLimitExceeded"}
 _FULL = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"}
-_REFUSED = {
-    *("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSecurity"),
+_CREDENTIALS = {
+    *("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSecurity", "RequestTimeTooSkewed"),
     *("ExpiredToken", "InvalidToken", "AuthorizationHeaderMalformed"),
 }
+_DOING = {"GET": "read", "HEAD": "read", "PUT": "write", "POST": "write", "DELETE": "delete"}
+"""What a request does with its subject."""
 _NO_SUCH_NAME = ("Name or service not known", "No address associated with hostname")
 """What the C library calls EAI_NONAME and EAI_NODATA (gai_strerror(3))."""
 _KINDS = {
@@ -48,16 +51,27 @@ _KINDS = {
 """What the HTTP library calls a failure: what a person reads."""
 
 
-def refusal(subject: str, status: int, body: str, retry_after: float | None = None) -> CatalogError:
+class Lacking(StoreRefused):
+    """The server does not have this request at all."""
+
+
+def refusal(
+    subject: str,
+    status: int,
+    body: str,
+    retry_after: float | None = None,
+    method: str = "GET",
+) -> CatalogError:
     """The error of an answer that is none of success (S3 API Reference, "Error responses")."""
     code = _found(_CODE, body)
     if code == "NoSuchBucket":
         return StoreRefused(subject, "the bucket does not exist")
     if code in _FULL or status == 507:
         return StoreFull(subject, _said(status, body))
-    if code in _REFUSED or status in (401, 403) or (status == 400 and not code):
-        # The last: AWS's answer to HEAD with a session token that has expired.
-        return StoreRefused(subject, f"the server refuses our credentials ({code or status})")
+    if refused := _refused(status, code, body, method):
+        return StoreRefused(subject, refused)
+    if status == 501 or code in ("NotImplemented", "MethodNotAllowed"):
+        return Lacking(subject, _said(status, body))
     if status == 404 or code in ("NoSuchKey", "NoSuchUpload"):
         return NotFound(subject)
     if status == 412 or code == "PreconditionFailed":
@@ -67,6 +81,27 @@ def refusal(subject: str, status: int, body: str, retry_after: float | None = No
     if code in _BUSY or status in (429, 503):
         return StoreBusy(subject, _said(status, body), retry_after)
     return StoreUnavailable(subject, _said(status, body))
+
+
+def wants_checksum(status: int, body: str) -> bool:
+    """Whether a bucket takes no body without a checksum: one with Object Lock (S3 User Guide)."""
+    is_invalid = status == 400 and _found(_CODE, body) in ("InvalidRequest", "MissingContentMD5")
+    return is_invalid and _CHECKSUM.search(body) is not None
+
+
+def _refused(status: int, code: str, body: str, method: str) -> str:
+    """Who or what the server refuses: our credentials, or this request of theirs; or nothing."""
+    if code in _CREDENTIALS or status == 401 or (status == 400 and not code):
+        # The last: AWS's answer to HEAD with a session token that has expired.
+        told = f": {_found(_MESSAGE, body)}" if code == "RequestTimeTooSkewed" else ""
+        return f"the server refuses our credentials ({code or status}{told})"
+    if status != 403 and code != "AccessDenied":
+        return ""
+    doing = f"the server forbids us to {_DOING.get(method, 'use')} this"
+    if not code:  # an answer to HEAD has no body
+        return f"{doing}, or refuses our credentials ({status})"
+    message = _found(_MESSAGE, body)
+    return f"{doing} ({code}: {message})" if message else f"{doing} ({code})"
 
 
 @contextmanager

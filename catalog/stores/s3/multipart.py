@@ -25,7 +25,14 @@ from xml.sax.saxutils import escape
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from catalog.errors import CatalogError, ImageTooLarge, NotFound, StoreUnavailable
+from catalog.errors import (
+    CatalogError,
+    ImageTooLarge,
+    NotFound,
+    NotSupported,
+    StoreUnavailable,
+)
+from catalog.stores.s3.errors import Lacking
 from catalog.stores.s3.requests import Body, S3Requests
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -133,10 +140,17 @@ class Multipart:
             self._requests.send("DELETE", key, query, subject=self._url + key)
 
     def uploads(self, prefix: str) -> Iterator[Upload]:
-        """Every unfinished upload of a key that begins with `prefix`."""
+        """Every unfinished upload of a key that begins with `prefix`.
+
+        Raises NotSupported if the server has no such list, and as all requests.
+        """
         query = {"uploads": "", "prefix": prefix, "max-uploads": str(_PAGE)}
         while True:
-            answer = self._requests.send("GET", "", query, subject=self._url, is_retried=False)
+            try:
+                answer = self._requests.send("GET", "", query, subject=self._url, is_retried=False)
+            except Lacking as error:
+                told = f"the server does not list unfinished uploads ({error.reason})"
+                raise NotSupported(self._url, told) from error
             page = _parse(self._url, answer.text)
             for found in page.iterfind("{*}Upload"):
                 yield self._upload(found)

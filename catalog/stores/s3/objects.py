@@ -92,7 +92,7 @@ class S3Objects:
     def delete(self, key: str) -> None:
         """Remove an object, if it is there."""
         with suppress(NotFound):
-            self._ask(key, lambda client: client.delete(key))
+            self._requests.send("DELETE", key, subject=self._url + key, is_retried=False)
 
     def list(self, prefix: str) -> Iterator[str]:
         """Every key that begins with `prefix`: whole folders, or nothing for all."""

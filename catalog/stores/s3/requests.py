@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import ssl
 import threading
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ from catalog.stores.base import Stat
 from catalog.stores.network import http_errors
 from catalog.stores.policy.retry import Retry
 from catalog.stores.s3.account import Account
-from catalog.stores.s3.errors import refusal
+from catalog.stores.s3.errors import refusal, wants_checksum
 from catalog.stores.s3.settings import Credentials, S3StoreSettings
 from catalog.stores.s3.signing import UNSIGNED, query_string, quoted, signed
 
@@ -76,7 +77,7 @@ class _Request:
     method: str
     key: str
     query: Mapping[str, str]
-    headers: Mapping[str, str]
+    headers: dict[str, str]
     """Names in lower case."""
     body: Body
     subject: str
@@ -95,6 +96,8 @@ class S3Requests:
         self._lock = threading.Lock()
         self._pool: PoolManager | None = None
         self._retry = Retry(settings.policy.attempts, settings.policy.deadline)
+        self._has_checksums = False
+        """Whether bodies go with their MD5: SHA-256 or TLS guards them in any case."""
 
     def send(
         self,
@@ -122,6 +125,8 @@ class S3Requests:
         complete["x-amz-content-sha256"] = self._digest(body)
         if method in ("PUT", "POST"):
             complete["content-length"] = str(body.size)
+            if self._has_checksums:
+                complete["content-md5"] = _md5(body)
         request = _Request(
             method,
             key,
@@ -173,8 +178,13 @@ class S3Requests:
             return self._ask(request, credentials)
 
         answer = self._retry.repeat(ask) if request.is_retried else ask()
+        if wants_checksum(answer.status, answer.text) and "content-md5" not in request.headers:
+            # From now on every body has one: this bucket takes none without (Object Lock).
+            self._has_checksums = True
+            request.headers["content-md5"] = _md5(request.body)
+            return self._answered(request, credentials)
         if not 200 <= answer.status < 300:
-            raise refusal(request.subject, answer.status, answer.text)
+            raise refusal(request.subject, answer.status, answer.text, method=request.method)
         return answer
 
     def _ask(self, request: _Request, credentials: Credentials) -> Answer:
@@ -202,7 +212,7 @@ class S3Requests:
                 retries=False,
                 timeout=request.timeout,
             )
-            return _answer(request.subject, response)
+            return _answer(request, response)
 
     def _digest(self, body: Body) -> str:
         if self._settings.is_tls and body.size:
@@ -225,7 +235,14 @@ def _pool(settings: S3StoreSettings) -> PoolManager:
     return ProxyManager(proxy, maxsize=_CONNECTIONS, ssl_context=context)
 
 
-def _answer(subject: str, response: BaseHTTPResponse) -> Answer:
+def _md5(body: Body) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    for block in body:
+        digest.update(block)
+    return b64encode(digest.digest()).decode()
+
+
+def _answer(request: _Request, response: BaseHTTPResponse) -> Answer:
     with response:
         text = response.read(_ANSWER_MAX).decode("utf-8", "replace")
         response.drain_conn()
@@ -233,7 +250,7 @@ def _answer(subject: str, response: BaseHTTPResponse) -> Answer:
     is_late = response.status == 200 and "<Error>" in text[:500]
     if is_late or response.status in _MAY_PASS:
         status = 500 if is_late else response.status
-        raise refusal(subject, status, text, _retry_after(response))
+        raise refusal(request.subject, status, text, _retry_after(response), request.method)
     return Answer(response.status, response.headers, text)
 
 

@@ -18,11 +18,19 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from catalog.errors import CatalogError, DataChanged, InvalidName, InvalidValue, StoreRefused
+from catalog.errors import (
+    CatalogError,
+    DataChanged,
+    InvalidName,
+    InvalidValue,
+    NotSupported,
+    StoreRefused,
+)
 from catalog.stores.base import Capability, Data, IsGood, NothingToMake, Stat, Usage
+from catalog.stores.s3 import bucket
 from catalog.stores.s3.account import Account
 from catalog.stores.s3.location import S3Location
-from catalog.stores.s3.multipart import Multipart, PartsInFlight
+from catalog.stores.s3.multipart import Multipart, PartsInFlight, Upload
 from catalog.stores.s3.objects import S3Objects
 from catalog.stores.s3.requests import S3Requests
 from catalog.stores.s3.settings import S3StoreSettings
@@ -97,7 +105,7 @@ class S3Store(NothingToMake):
         server has the MD5 are not sent.  Raises InvalidName, StoreUnavailable.
         """
         writer, path = self.writer(key, size), self._root + key
-        left = [upload for upload in self._multipart.uploads(path) if upload.key == path]
+        left = self._uploads_of(path)
         left.sort(key=lambda upload: upload.initiated)
         for upload in left[:-1]:
             self._multipart.abort(path, upload.id)
@@ -108,13 +116,12 @@ class S3Store(NothingToMake):
     def delete(self, url: str) -> None:
         """Remove the object, and abort what writers of it that died have begun.
 
-        Needs the permission to list multipart uploads.  Raises StoreUnavailable.
+        Raises StoreUnavailable.
         """
         key = self._key_of(url)
         self._objects.delete(key)
-        for upload in self._multipart.uploads(key):
-            if upload.key == key:
-                self._multipart.abort(key, upload.id)
+        for upload in self._uploads_of(key):
+            self._multipart.abort(key, upload.id)
 
     def copy(self, url: str, key: str) -> str:
         """Let the server duplicate an object: whole, or by pieces if it is large.
@@ -186,6 +193,19 @@ class S3Store(NothingToMake):
         """Close the connections."""
         self._objects.close()
         self._requests.close()
+
+    def advice(self) -> Iterator[str]:
+        """What the bucket's own settings mean for deletion.  Raises StoreUnavailable."""
+        return bucket.advice(self._requests, self._url(""))
+
+    def _uploads_of(self, key: str) -> list[Upload]:
+        """The unfinished uploads of one key; none if the server does not list any to us.
+
+        The object itself does not depend on them.
+        """
+        with suppress(NotSupported, StoreRefused):
+            return [upload for upload in self._multipart.uploads(key) if upload.key == key]
+        return []
 
     def _url(self, key: str) -> str:
         return f"{self._scheme}://{self._bucket_path}{key}"

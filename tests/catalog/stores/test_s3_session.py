@@ -97,7 +97,7 @@ def test_session_token_opens_the_bucket(account: Account, agent: Agent) -> None:
         assert list(store.keys()) == ["a"]
     with (
         opened(settings.model_copy(update={"session_token": None})) as store,
-        pytest.raises(StoreRefused, match="refuses our credentials"),
+        pytest.raises(StoreRefused, match=r"refuses our credentials|forbids us"),
     ):
         store.check()
 
@@ -138,7 +138,8 @@ def test_session_that_ends_is_renewed(account: Account, agent: Agent, rgw: S3, k
             lambda: put_by_writer(store)("b", DATA),
         ]
         for request in requests:
-            with pytest.raises(StoreRefused, match="refuses our credentials"):
+            # Of radosgw's AccessDenied nobody can tell whether it means us or the object.
+            with pytest.raises(StoreRefused, match=r"refuses our credentials|forbids us"):
                 request()
         agent.renew()
         assert reader.read_at(1000, 2000) == DATA[1000:3000]
