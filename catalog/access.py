@@ -152,6 +152,16 @@ def may_see(principal: Principal, image: Image | Listed, members: Set[str]) -> b
     return image.owner in names
 
 
+def may_list(principal: Principal, image: Image | Listed, members: Set[str]) -> bool:
+    """Whether a listing shows the image to the principal.
+
+    As `may_see`, but what is in the trash is listed only to who could restore it.
+    """
+    if image.status is Status.PENDING_DELETE and not owns(principal, image.owner):
+        return False
+    return may_see(principal, image, members)
+
+
 _FOR_ALL = frozenset({Visibility.PUBLIC, Visibility.COMMUNITY})
 _SOMEBODY = "somebody else"
 

@@ -29,13 +29,13 @@ def members_of(catalog: Catalog, image: Image) -> frozenset[str]:
 def visible(
     catalog: Catalog, images: Collection[Image | Listed], principal: Principal
 ) -> frozenset[int]:
-    """The numbers of those images the principal may see; at most one query."""
+    """The numbers of those images that a listing shows to the principal; at most one query."""
     with catalog.read() as repository:
         members = repository.members_of_all(images)
     return frozenset(
         image.number
         for image in images
-        if access.may_see(principal, image, members.get(image.number, frozenset()))
+        if access.may_list(principal, image, members.get(image.number, frozenset()))
     )
 
 

@@ -184,9 +184,15 @@ class Namespace:
             return self._resolve(repository, path)
 
     def find(self, path: str, principal: Principal) -> Node:
-        """As `resolve`; an image that the principal may not see is NotFound."""
+        """As `resolve`, for who asks: an image that the principal may not see is NotFound.
+
+        So is what would be below an image, as it is below a name that nobody has.
+        """
         with self.catalog.read() as repository:
-            node = self._resolve(repository, path)
+            try:
+                node = self._resolve(repository, path)
+            except NotAFolder:
+                raise NotFound(path) from None
             if not isinstance(node, Folder):
                 members = repository.members_of(node.image)
                 if not access.may_see(principal, node.image, members):
@@ -204,10 +210,14 @@ class Namespace:
                 raise NotFound(path) from None
         return node
 
-    def place(self, path: str) -> Place:
-        """The folder and the name of an absolute path whose last part may not exist yet."""
+    def place(self, path: str, principal: Principal | None = None) -> Place:
+        """The folder and the name of an absolute path whose last part may not exist yet.
+
+        With a principal, what it may not see is not there.  Raises NotFound, NotAFolder,
+        InvalidName.
+        """
         above, _, name = path.rstrip("/").rpartition("/")
-        folder = self.resolve(above)
+        folder = self.resolve(above) if principal is None else self.find(above, principal)
         if not isinstance(folder, Folder):
             raise NotAFolder(above)
         return Place(folder.number, names.check(name))

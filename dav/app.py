@@ -17,13 +17,13 @@ from uuid import uuid4
 
 from wsgidav.dav_error import DAVError
 
-from catalog.access import Principal
-from catalog.errors import CatalogError, NotFound
+from catalog.access import Principal, check_create
+from catalog.errors import CatalogError, NotAFolder, NotFound
 from catalog.image import Folder
 from catalog.namespace import Node
 from catalog.vfs import Vfs
 from dav import browse, conditions, get, propfind, put, representation, xml
-from dav.errors import HttpError, to_status
+from dav.errors import HttpError, to_status, told
 from dav.locks import LockManager
 from dav.pages import Pages
 from dav.provider import CatalogProvider
@@ -35,6 +35,9 @@ access_log = logging.getLogger("dav.access")
 
 _WSGIDAVS = ("COPY", "DELETE", "LOCK", "MKCOL", "MOVE", "OPTIONS", "PROPPATCH", "UNLOCK")
 """The methods that wsgidav answers."""
+
+_CAUSE = "imagefs.cause"
+"""The environment's key for why a request failed, for the log."""
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -118,12 +121,16 @@ class App:
     def _put(self, path: str, environ: Environ) -> Response:
         if path.endswith("/"):
             raise HttpError(HTTPStatus.METHOD_NOT_ALLOWED, "MKCOL makes a folder")
-        self._provider.check_locks(path, environ)
+        principal = _principal(environ)
+        check_create(principal)
         try:
-            place = self._vfs.place(path)
-        except NotFound as error:
+            place = self._vfs.place(path, principal)
+        except (NotFound, NotAFolder) as error:
             raise HttpError(HTTPStatus.CONFLICT, f"the folder is missing: {error}") from None
-        return put.receive(self._vfs, place, _principal(environ), environ)
+        # A lock would tell of an image that the principal may not see.
+        if not put.is_hidden(self._vfs, place, principal):
+            self._provider.check_locks(path, environ)
+        return put.receive(self._vfs, place, principal, environ)
 
     def _propfind(self, path: str, environ: Environ) -> Response:
         node = self._provider.resolve(path, _principal(environ))
@@ -159,10 +166,15 @@ class App:
                 log.error("%s: failed unexpectedly", environ["imagefs.request_id"], exc_info=error)
                 status = HTTPStatus.INTERNAL_SERVER_ERROR
         message = str(error) if status is not HTTPStatus.INTERNAL_SERVER_ERROR else ""
+        cause = error if isinstance(error, CatalogError) else error.__cause__
         if isinstance(error, DAVError):
             if error.err_condition is not None:
+                self._provider.hide(error, environ)
                 return _condition(status, error)
             message = error.context_info or status.phrase
+        if message and isinstance(cause, CatalogError):
+            message = told(cause, _principal(environ))
+            environ[_CAUSE] = str(cause)
         if status in (HTTPStatus.NOT_MODIFIED, HTTPStatus.NO_CONTENT):
             return empty(status, *headers)
         return _error(environ, status, message, *headers)
@@ -205,7 +217,7 @@ def _condition(status: HTTPStatus, error: DAVError) -> Response:
 
 def _log(environ: Environ, path: str, status: str, started: float) -> None:
     access_log.info(
-        "%s %s %s %s %s %s %.0fms",
+        "%s %s %s %s %s %s %.0fms%s",
         environ["imagefs.request_id"],
         environ.get("REMOTE_ADDR", "-"),
         environ["imagefs.principal"].name,
@@ -213,4 +225,6 @@ def _log(environ: Environ, path: str, status: str, started: float) -> None:
         ascii(path)[1:-1],
         status[:3],
         (time.monotonic() - started) * 1000,
+        # What its client is not told.
+        f" {ascii(environ[_CAUSE])[1:-1]}" if status >= "5" and _CAUSE in environ else "",
     )

@@ -21,7 +21,7 @@ from catalog.authentication import Authenticator
 from catalog.catalog import Catalog
 from catalog.errors import CatalogError, NotAuthenticated, TooManyAttempts
 from dav import browse
-from dav.errors import to_status
+from dav.errors import to_status, told
 from dav.forwarded import share_of
 from dav.settings import DavSettings
 
@@ -35,6 +35,9 @@ CHALLENGE = 'Basic realm="imagefs", charset="UTF-8"'
 
 LOGIN = "login"
 """The query of a page that asks even those for a name who may go without."""
+
+_OURS = HTTPStatus.INTERNAL_SERVER_ERROR
+"""From here on the fault is not the client's."""
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS", "PROPFIND"})
 _ANONYMOUS = {
@@ -110,7 +113,7 @@ def _refuse(
         status,
         ascii(str(error))[1:-1],
     )
-    message = error.reason or error.summary
+    message = (error.reason or error.summary) if status < _OURS else told(error, None)
     page = browse.error_page(status, message, request_id, environ.get("HTTP_ACCEPT", ""))
     start_response(f"{int(status)} {status.phrase}", [*page.headers, *headers])
     return [page.body] if isinstance(page.body, bytes) else page.body

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from wsgidav.dav_error import DAVError
 
 from catalog import errors
+from catalog.access import Principal
 from catalog.errors import CatalogError
 
 _S = HTTPStatus
@@ -76,6 +77,24 @@ def to_status(error: CatalogError) -> HTTPStatus:
     return HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def to_dav_error(error: CatalogError) -> DAVError:
-    """The same failure as wsgidav passes it on, in a multi-status for example."""
-    return DAVError(int(to_status(error)), context_info=str(error))
+def told(error: CatalogError, principal: Principal | None) -> str:
+    """What the principal is told of an error; None is who has not been let in.
+
+    What fails on this side names paths, hosts and statements: an administrator reads them, the
+    log has them for all others.
+    """
+    is_admin = principal is not None and principal.is_admin
+    if is_admin or to_status(error) not in _OURS:
+        return str(error)
+    return error.summary
+
+
+_OURS = frozenset({_S.INTERNAL_SERVER_ERROR, _S.BAD_GATEWAY, _S.SERVICE_UNAVAILABLE})
+
+
+def to_dav_error(error: CatalogError, text: str = "") -> DAVError:
+    """The same failure as wsgidav passes it on, in a multi-status for example.
+
+    `text` is what its principal is told, unless that is the error itself.
+    """
+    return DAVError(int(to_status(error)), context_info=text or str(error))

@@ -7,8 +7,9 @@ that `app` takes over.
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
+from wsgidav.dav_error import DAVError
 from wsgidav.dav_provider import DAVProvider
 from wsgidav.request_server import RequestServer
 
@@ -116,6 +117,19 @@ class CatalogProvider(DAVProvider):  # type: ignore[misc]
                 principal=environ["wsgidav.user_name"],
             )
         self._requests._check_write_permission(resource, "0", relevant)
+
+    def hide(self, error: DAVError, environ: dict[str, Any]) -> None:
+        """Let a 423 name the request's own path instead of what its principal may not see."""
+        condition = error.err_condition
+        shown = []
+        for href in condition.hrefs if condition is not None else ():
+            try:
+                self.vfs.find(unquote(href), environ["imagefs.principal"])
+                shown.append(href)
+            except CatalogError:
+                shown.append(quote(environ["PATH_INFO"]))
+        if condition is not None:
+            condition.hrefs = list(dict.fromkeys(shown))
 
     def ref_url(self, path: str) -> str:
         """What wsgidav calls a path in front of its lock manager."""

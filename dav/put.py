@@ -28,16 +28,19 @@ from catalog.errors import (
     CatalogError,
     Conflict,
     DigestMismatch,
+    Forbidden,
     IncompleteUpload,
     IsAFolder,
     NotFound,
 )
 from catalog.image import Entry, Image, Place
+from catalog.members import members_of
 from catalog.names import is_temporary
+from catalog.namespace import BY_ID
 from catalog.status import Status
 from catalog.upload import Upload
 from catalog.vfs import BY_ANOTHER, Vfs
-from dav import announced, conditions, representation
+from dav import announced, conditions, representation, subtrees
 from dav.announced import Announced, Digests, Part
 from dav.body import Body
 from dav.errors import HttpError
@@ -74,19 +77,32 @@ def receive(vfs: Vfs, place: Place, principal: Principal, environ: dict[str, Any
     body: Body = environ["wsgi.input"]
     expected = announced.read(environ, body.length)
     request = _Request(vfs, place, principal, environ, body, expected)
+    if place.folder == BY_ID:
+        raise Forbidden(place.name, "/.by-id is made by the catalog")
     present = _present(vfs, place)
     if present is not None and _outlive(request, present.image):
         present = _present(vfs, place)
-    if present is not None:
+    hidden = is_hidden(vfs, place, principal)
+    if present is not None and not hidden:
         # Before the conditions, which tell of the image (RFC 9110 §13.2.1).
         access.check_change(principal, present.image)
-    conditions.check(environ, representation.validators(present))
+    conditions.check(environ, representation.validators(None if hidden else present))
+    if hidden:
+        raise Forbidden(place.name, "the name is taken")
     if expected.part is not None:
         return _receive_part(request, present, expected.part)
     target = _begin(request, present)
     with vfs.uploads.turns.taken(target.image, request):
         _upload(request, target)
     return _finish(request, present, target)
+
+
+def is_hidden(vfs: Vfs, place: Place, principal: Principal) -> bool:
+    """Whether an image is there that the principal may not see."""
+    present = subtrees.find(vfs, place)
+    if not isinstance(present, Entry):
+        return False
+    return not access.may_see(principal, present.image, members_of(vfs.catalog, present.image))
 
 
 def _outlive(request: _Request, image: Image) -> bool:

@@ -32,7 +32,7 @@ from catalog.namespace import Node
 from catalog.rules import check_own
 from catalog.vfs import Vfs
 from dav import destination, properties, representation, subtrees
-from dav.errors import to_dav_error
+from dav.errors import to_dav_error, told
 
 CREATED = "imagefs.created"
 """Set in the environ when a COPY or MOVE made a new member: wsgidav answers 204 to both."""
@@ -50,8 +50,8 @@ def _dav_errors(environ: dict[str, Any]) -> Iterator[None]:
         yield
     except CatalogError as error:
         # wsgidav keeps only the status of what its handlers fail with.
-        environ[REASON] = str(error)
-        raise to_dav_error(error) from error
+        environ[REASON] = told(error, environ["imagefs.principal"])
+        raise to_dav_error(error, environ[REASON]) from error
 
 
 class _Resource:
@@ -103,12 +103,16 @@ class _Resource:
 
     def handle_delete(self) -> bool:
         # wsgidav itself asks only for the parent's locks before it comes here.
-        self.provider.lock_manager.check_write_permission(
-            url=self.provider.ref_url(self.path),
-            depth="infinity",
-            token_list=self.environ["wsgidav.ifLockTokenList"],
-            principal=self.environ["wsgidav.user_name"],
-        )
+        try:
+            self.provider.lock_manager.check_write_permission(
+                url=self.provider.ref_url(self.path),
+                depth="infinity",
+                token_list=self.environ["wsgidav.ifLockTokenList"],
+                principal=self.environ["wsgidav.user_name"],
+            )
+        except DAVError as error:
+            self.provider.hide(error, self.environ)
+            raise
         with _dav_errors(self.environ):
             subtrees.remove(self._vfs, self.node, self._place, self._principal)
         self.provider.drop_locks(self.path)

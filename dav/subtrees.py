@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from catalog import duplicate
 from catalog.access import Principal, check_change
-from catalog.errors import InvalidName, NotFound, Protected
+from catalog.errors import Forbidden, InvalidName, NotFound, Protected
 from catalog.image import Entry, Folder, Place
 from catalog.members import visible
 from catalog.names import is_temporary
@@ -46,9 +46,19 @@ def check_removable(vfs: Vfs, folder: Folder, principal: Principal) -> None:
         if isinstance(member, Folder):
             check_removable(vfs, member, principal)
         elif isinstance(member, Entry):
-            check_change(principal, member.image)
+            _check_change(vfs, folder, member, principal)
             if member.image.protected:
                 raise Protected(member.name)
+
+
+def _check_change(vfs: Vfs, folder: Folder, member: Entry, principal: Principal) -> None:
+    """As `check_change`; what the principal may not see is not named."""
+    try:
+        check_change(principal, member.image)
+    except Forbidden:
+        if member.image.number in visible(vfs.catalog, [member.image], principal):
+            raise
+        raise Forbidden(folder.name, "holds what belongs to somebody else") from None
 
 
 def _visible(vfs: Vfs, folder: Folder, principal: Principal) -> list[Node]:

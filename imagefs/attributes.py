@@ -70,16 +70,23 @@ def of_image(
 _STABLE = frozenset(Status) - IN_PROGRESS - {Status.QUEUED}
 
 
+_FOLDER_MODES = {
+    FolderKind.STORE: 0o1777,
+    FolderKind.PLAIN: 0o1777,
+    FolderKind.TRASH: 0o711,
+}
+
+
 def of_folder(folder: Folder) -> pyfuse3.EntryAttributes:
     """The attributes of a folder.
 
     Anyone may add to a store's folders and only owners take away, as in /tmp: who may
     do what is the catalog's to say.  The root and the trash change only by the
-    administrator.
+    administrator, who alone lists the trash; by its name an image in it opens to others too.
     """
     attributes = _attributes(inodes.of_folder(folder.number), folder.owner)
-    shared = folder.kind in (FolderKind.STORE, FolderKind.PLAIN)
-    attributes.st_mode = pyfuse3.ModeT(stat.S_IFDIR | (0o1777 if shared else 0o755))
+    mode = _FOLDER_MODES.get(folder.kind, 0o755)
+    attributes.st_mode = pyfuse3.ModeT(stat.S_IFDIR | mode)
     attributes.st_nlink = 2
     at = int(folder.updated_at.timestamp() * _NANOSECONDS)
     attributes.st_mtime_ns = attributes.st_atime_ns = attributes.st_ctime_ns = at

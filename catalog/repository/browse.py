@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Select, and_, case, func, select
 from catalog.access import Principal
 from catalog.image import Entry, FolderKind
 from catalog.models import folders, images, locations, properties
-from catalog.repository.people import visible_to
+from catalog.repository.people import listed_to, visible_to
 from catalog.repository.rows import Rows, going_on
 from catalog.repository.tree import make_entry
 from catalog.status import IN_PROGRESS, Status
@@ -87,12 +87,12 @@ class BrowseRows(Rows):
     ) -> FolderPage:
         """Entries [offset, offset + limit) of a folder in the order of `sort`.
 
-        Only those that the principal may see.  `filter_text` is part of the name, in any
+        Only those that are listed to the principal.  `filter_text` is part of the name, in any
         case; `status` is the image's.
         """
         wanted = _conditions(folder, filter_text, status)
         if not principal.is_admin:
-            wanted.append(visible_to(principal))
+            wanted.append(listed_to(principal))
         # An index alone tells name and number: images are joined only when they matter.
         of_image = status is not None or not principal.is_admin
         # Rows are fetched only for the page: what is sorted is as narrow as it can be.
@@ -156,8 +156,11 @@ class BrowseRows(Rows):
             going_on(after, found[-1][0])
         return found
 
-    def store_totals(self) -> Mapping[str, StoreTotals]:
-        """What each store holds, by its name; a store without entries is not there."""
+    def store_totals(self, principal: Principal) -> Mapping[str, StoreTotals]:
+        """What each store holds, by its name; a store without entries is not there.
+
+        Only what is listed to the principal counts: totals would tell of the rest.
+        """
         trashed = folders.c.kind == FolderKind.TRASH
         rows = self.connection.execute(
             select(
@@ -169,6 +172,7 @@ class BrowseRows(Rows):
             )
             .join(images, images.c.number == locations.c.image)
             .join(folders, folders.c.number == locations.c.folder)
+            .where(listed_to(principal))
             .group_by(locations.c.store)
         )
         return {store: StoreTotals(*map(int, numbers)) for store, *numbers in rows}

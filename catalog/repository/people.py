@@ -13,6 +13,7 @@ from catalog.errors import AlreadyExists, NotFound
 from catalog.image import ChangeKind, Image, Listed, Visibility, now
 from catalog.models import images, members, users
 from catalog.repository.rows import Rows
+from catalog.status import Status
 
 
 def _make_user(row: Any) -> User:
@@ -34,6 +35,16 @@ def visible_to(principal: Principal) -> ColumnElement[bool]:
         images.c.owner.in_(names),
         (images.c.visibility == Visibility.SHARED) & exists().where(*of_image),
     )
+
+
+def listed_to(principal: Principal) -> ColumnElement[bool]:
+    """`access.may_list`, likewise."""
+    if principal.is_admin:
+        return true()
+    listed = images.c.status != Status.PENDING_DELETE
+    if principal.role is Role.MEMBER:
+        listed |= images.c.owner.in_(sorted(principal.names))
+    return visible_to(principal) & listed
 
 
 class PeopleRows(Rows):

@@ -73,7 +73,7 @@ def _sums(request: Request, path: str) -> Response | None:
     above, _, name = path.rpartition("/")
     if name != names.SUMS:
         return None
-    folder = request.vfs.resolve(above)
+    folder = request.vfs.find(above, request.principal)
     if not isinstance(folder, Folder) or folder.kind not in (FolderKind.STORE, FolderKind.PLAIN):
         return None
     return answer(sums.sums(request.vfs, folder, request.principal), Kind.TEXT)
@@ -85,7 +85,7 @@ def _sums(request: Request, path: str) -> Response | None:
 def _folder(request: Request, folder: Folder, path: str) -> Response:
     kind = kind_for(request.accept, otherwise=Kind.HTML)
     if folder.kind is FolderKind.ROOT:
-        cards = store_cards(request.vfs)
+        cards = store_cards(request.vfs, request.principal)
         if kind is Kind.JSON:
             return answer(documents.root_document(cards), kind)
         return answer(pages.root_page(request, cards), kind)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from catalog.access import Principal
 from catalog.errors import CatalogError
 from catalog.repository.browse import StoreTotals
 from catalog.stores.base import Capability, Store, Usage
 from catalog.vfs import Vfs
+from dav.errors import told
 
 _NOTHING = StoreTotals(0, 0, 0, 0)
 
@@ -33,20 +35,24 @@ class StoreCard:
         return self.usage.total - self.usage.free
 
 
-def store_cards(vfs: Vfs) -> tuple[StoreCard, ...]:
-    """All configured stores, by name."""
+def store_cards(vfs: Vfs, principal: Principal) -> tuple[StoreCard, ...]:
+    """All configured stores, by name, with what the principal sees in them."""
     with vfs.catalog.read() as repository:
-        totals = repository.store_totals()
+        totals = repository.store_totals(principal)
     stores = sorted(vfs.catalog.stores.items())
-    return tuple(_card(vfs, name, store, totals.get(name, _NOTHING)) for name, store in stores)
+    return tuple(
+        _card(vfs, name, store, totals.get(name, _NOTHING), principal) for name, store in stores
+    )
 
 
-def _card(vfs: Vfs, name: str, store: Store, totals: StoreTotals) -> StoreCard:
+def _card(
+    vfs: Vfs, name: str, store: Store, totals: StoreTotals, principal: Principal
+) -> StoreCard:
     problem, usage = "", Usage(None, None)
     try:
         usage = store.usage()
     except CatalogError as error:
-        problem = str(error)
+        problem = told(error, principal)
     is_default = name == vfs.catalog.settings.default_store
     return StoreCard(name, is_default, _takes(store), totals, usage, problem)
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 import pytest
 from sqlalchemy import select
 
-from catalog.access import Principal, owns
+from catalog.access import Principal, may_see, owns
 from catalog.bootstrap import make_catalog
 from catalog.errors import Forbidden, Protected
 from catalog.image import Visibility
 from catalog.members import add_member, visible
 from catalog.models import images
-from catalog.repository.people import visible_to
+from catalog.repository.people import listed_to, visible_to
 from catalog.status import Status
 from catalog.vfs import Vfs
 from tests.access_images import SPENDING, new_path, prepare, state_in_memory
@@ -43,12 +43,19 @@ def vfs() -> Iterator[Vfs]:
 
 
 def see(vfs: Vfs, path: str, who: Principal) -> None:
-    """A listing leaves it out, or not; in Python and in SQL alike."""
+    """It is found by its name, or not; listings show the same, but of the trash only one's own.
+
+    In Python and in SQL alike.
+    """
     image = image_at(vfs, path)
-    shown = image.number in visible(vfs.catalog, [image], who)
+    listed = image.number in visible(vfs.catalog, [image], who)
     with vfs.catalog.read() as repository:
-        query = select(images.c.number).where(images.c.number == image.number, visible_to(who))
-        assert (repository.connection.execute(query).scalar() is not None) == shown
+        shown = may_see(who, image, repository.members_of(image))
+        for condition, expected in ((visible_to(who), shown), (listed_to(who), listed)):
+            query = select(images.c.number).where(images.c.number == image.number, condition)
+            assert (repository.connection.execute(query).scalar() is not None) == expected
+    in_trash = image.status is Status.PENDING_DELETE
+    assert listed == (owns(who, image.owner) if in_trash else shown)
     if not shown:
         raise Forbidden(path)
 

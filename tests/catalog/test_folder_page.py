@@ -124,8 +124,10 @@ def test_store_totals_count_each_store_apart(vfs: Vfs) -> None:
     remove(vfs, "/file/gone.raw")
     begin(vfs, "/memory/c.raw", b"x")
     with vfs.catalog.read() as repository:
-        totals = repository.store_totals()
+        totals = repository.store_totals(ADMIN)
+        of_bob = repository.store_totals(BOB)["file"]
     assert set(totals) == {"file", "memory"}
     file, memory = totals["file"], totals["memory"]
     assert (file.images, file.size, file.in_progress, file.trashed) == (2, 15, 0, 1)
     assert (memory.images, memory.size, memory.in_progress, memory.trashed) == (1, 0, 1, 0)
+    assert (of_bob.images, of_bob.size, of_bob.trashed) == (2, 15, 0)

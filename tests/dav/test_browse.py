@@ -459,8 +459,9 @@ def test_sha256sum_accepts_the_sums_of_a_folder(vfs: Vfs, tmp_path: Path) -> Non
     folder = tmp_path / "fetched"
     folder.mkdir()
     for name in HOSTILE:
-        put_as_before(vfs, f"/file/{name}", name.encode())
-        (folder / name).write_bytes(name.encode())
+        data = b"\0" + name.encode()
+        put_as_before(vfs, f"/file/{name}", data)
+        (folder / name).write_bytes(data)
     begin(vfs, "/file/unfinished", b"x")
     found = text(vfs, "/file/SHA256SUMS")
     assert len(found.splitlines()) == len(HOSTILE)

@@ -215,10 +215,13 @@ def test_onto_another_ones_image(served: Served, path: str) -> None:
 
 
 def test_conditions_tell_nothing_of_a_hidden_image(served: Served, path: str) -> None:
-    """Whether they hold is only for those who might write (RFC 9110 §13.2.1)."""
+    """They are those of a name that nobody has; then the name is taken."""
     put(served.vfs, path, DATA, ADMIN)
+    tag = served.ask(f"HEAD {path}").headers["etag"]
     set_fields(served.vfs, path, ADMIN, visibility="private")
-    for condition in ("If-Match: *", 'If-Match: "other"', "If-None-Match: *"):
+    for condition in ("If-Match: *", 'If-Match: "other"', f"If-Match: {tag}"):
+        assert served.ask(f"PUT {path}", condition, body=b"mine").status == 412
+    for condition in ("If-None-Match: *", f"If-None-Match: {tag}", "X-Other: 1"):
         assert served.ask(f"PUT {path}", condition, body=b"mine").status == 403
 
 

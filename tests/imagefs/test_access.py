@@ -51,6 +51,15 @@ def test_a_private_image_is_its_owner_s(image: Path, data: bytes) -> None:
     assert image.read_bytes() == data
 
 
+def test_the_trash_is_listed_to_its_administrator(image: Path) -> None:
+    """Others open what is in it by its name, as far as the image lets them."""
+    run("rm", "-f", image)
+    name = trashed(image)
+    assert name.name in os.listdir(name.parent)
+    assert _refused(name.parents[1], "ls", ".trash")
+    assert not _refused(name.parents[1], "stat", f".trash/{name.name}")
+
+
 def test_anyone_uploads(folder: Path, data: bytes) -> None:
     """What another user puts in belongs to that user."""
     assert as_nobody("dd", "of=mine", cwd=folder, stdin=data).returncode == 0
