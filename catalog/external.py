@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from catalog import formats
 from catalog.attributes import hash_algorithm
-from catalog.errors import InvalidImage, InvalidValue
-from catalog.image import External
-from catalog.stores.base import Store
+from catalog.errors import DataDamaged, InvalidImage, InvalidValue
+from catalog.formats import Declared
+from catalog.image import External, Image
+from catalog.stores.base import DataReader, Store
 
 _TABLES = 64
 """Tables of a disk that are read: each is a request, for which somebody waits."""
@@ -32,6 +33,23 @@ def inspect(store: Store, url: str, expected_hash: str | None = None) -> Externa
     finally:
         reader.close()
     return External(url, reader.size, detected.disk_format, detected.virtual_size, expected_hash)
+
+
+def check_unchanged(reader: DataReader, image: Image, table_reads: int | None = 0) -> None:
+    """Judge an image's data again that has no digests: nobody knows whether it is still the same.
+
+    The verdict is on the bytes that this reader gives.  Raises DataDamaged if the data is not
+    any more what it was when the image was added, and what the reader raises.
+    """
+    declared = Declared(image.disk_format, image.container_format)
+    try:
+        found = formats.inspect(reader, declared, table_reads)
+    except InvalidImage as error:
+        raise DataDamaged(image.name, 0, f"the data is another now: {error.reason}") from error
+    # Of a VHD another size was recorded once, which is no change of the data.
+    if found.virtual_size != image.virtual_size and image.disk_format != "vhd":
+        told = f"a disk of {found.virtual_size} bytes, not of {image.virtual_size} any more"
+        raise DataDamaged(image.name, 0, f"the data is another now: {told}")
 
 
 def _announced(url: str, fragment: str) -> str | None:

@@ -63,8 +63,11 @@ def _column(name: str) -> Callable[[Details], str | None]:
     return render
 
 
-def _one_of(allowed: frozenset[str]) -> Callable[[str], str]:
+def _one_of(allowed: frozenset[str], **known_as: str) -> Callable[[str], str]:
+    """`known_as` are other names, and what they are here."""
+
     def parse(text: str) -> str:
+        text = known_as.get(text, text)
         if text not in allowed:
             raise ValueError("is one of " + ", ".join(sorted(allowed)))
         return text
@@ -116,7 +119,7 @@ _TABLE = (
     Field("name", _column("name")),
     Field("size", _column("size")),
     Field("virtual_size", _column("virtual_size")),
-    Field("disk_format", _column("disk_format"), _one_of(DISK_FORMATS), True),
+    Field("disk_format", _column("disk_format"), _one_of(DISK_FORMATS, vpc="vhd"), True),
     Field("container_format", _column("container_format"), _one_of(CONTAINER_FORMATS), True),
     Field("visibility", _column("visibility"), _visibility),
     Field("protected", _column("protected"), _boolean),

@@ -20,6 +20,7 @@ from catalog.cache.profile import BootProfile
 from catalog.catalog import Catalog
 from catalog.damage import copies_to_read, report_damage
 from catalog.errors import CatalogError, Conflict, ImageKilled, NotFound, StoreUnavailable
+from catalog.external import check_unchanged
 from catalog.first_read import FirstReader
 from catalog.image import ChunkDigests, Image
 from catalog.status import IN_PROGRESS, Status
@@ -63,6 +64,11 @@ def open_image(catalog: Catalog, number: int, principal: Principal) -> DataReade
             failure = StoreUnavailable(copy.store.name, reason)
             continue
         if chunks is None:
+            try:
+                check_unchanged(reader, image)
+            except CatalogError:
+                reader.close()
+                raise
             return FirstReader(reader, catalog, image)
         if reader.fileno() is not None:
             return reader

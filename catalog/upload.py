@@ -236,7 +236,7 @@ class Upload:
             with self._or_killed():
                 self.finish()
                 assert self._saved is not None
-                self._check_again(self._saved)
+                self._saved = self._check_again(self._saved)
                 url = self._sender.commit()
                 with self._foreign_errors():
                     check_written_back(self._fd)
@@ -278,12 +278,14 @@ class Upload:
     def _foreseen_size(self) -> int | None:
         return self.expected_size or self._catalog.image(self.image.number).expected_size
 
-    def _check_again(self, saved: Saved) -> None:
+    def _check_again(self, saved: Saved) -> Saved:
         """Hold finished data to what has been announced of it since."""
         image = self._catalog.image(self.image.number)
-        if _announced(image) != self._checked:
-            self._check_expected(image, saved.size, saved)
-            self._detect(image)
+        if _announced(image) == self._checked:
+            return saved
+        self._check_expected(image, saved.size, saved)
+        found = self._detect(image)
+        return replace(saved, disk_format=found.disk_format, virtual_size=found.virtual_size)
 
     def _check_expected(self, image: Image, size: int, digests: Digests | Saved) -> None:
         if image.expected_size is not None and image.expected_size != size:

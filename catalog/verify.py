@@ -19,6 +19,7 @@ from catalog.cache.chunks import Chunks
 from catalog.catalog import Catalog
 from catalog.damage import set_damaged
 from catalog.errors import CatalogError, DataDamaged, DigestMismatch, NotFound
+from catalog.external import check_unchanged
 from catalog.first_read import Recording
 from catalog.image import CHUNK_SIZE, ChunkDigests, Image, Location, LocationState
 from catalog.reader import open_image
@@ -164,15 +165,15 @@ def _record_digests(
         if reader.size != image.size:
             detail = f"has {reader.size} bytes instead of {image.size}"
             return Verified(image, location.store, Verdict.DAMAGED, detail)
+        check_unchanged(reader, image, None)
         for _offset, data, _good in _read_chunks(reader, image, None):
             recording.update(data)
             progress(len(data))
-    finally:
-        reader.close()
-    try:
         recorded = recording.record()
     except DigestMismatch as error:
         return Verified(image, location.store, Verdict.DAMAGED, error.reason)
+    finally:
+        reader.close()
     return Verified(image, location.store, Verdict.RECORDED, recorded)
 
 

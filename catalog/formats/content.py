@@ -67,7 +67,9 @@ class Content:
 
     def at(self, offset: int, length: int) -> bytes:
         """The bytes `[offset, offset + length)`, cut at the end of the content."""
-        length = max(0, min(length, self.size - offset))
+        length = min(length, self.size - offset)
+        if length <= 0:
+            return b""
         if offset + length <= len(self._head):
             return self._head[offset : offset + length]
         return bytes(self._source.read_at(offset, length))

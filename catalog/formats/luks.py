@@ -42,14 +42,16 @@ def examine(content: Content) -> int:
         raise InvalidImage("", "its header is damaged")
     _check_slots(content, payload, key_bytes)
     content.check_inside(payload * _SECTOR, 0, "the header")
-    return content.size - int(payload) * _SECTOR
+    size = content.size - int(payload) * _SECTOR
+    return -(-size // _SECTOR) * _SECTOR  # as qemu reads a file
 
 
 def _text(field: bytes) -> str:
     text, end, _ = field.partition(b"\0")
-    if not end or not text.isascii():
+    shown = text.decode("ascii", "replace")
+    if not end or not shown.isprintable():
         raise InvalidImage("", "its header is damaged")
-    return text.decode("ascii")
+    return shown
 
 
 def _check_cipher(cipher: str, mode: str, hash_name: str, key_bytes: int) -> None:

@@ -67,7 +67,7 @@ def examine(content: Content) -> int:
     budget = tables.Budget()
     _check_map(content, header, header.l1_offset, header.l1_size, budget)
     _check_snapshots(content, header, budget)
-    return header.size
+    return header.size // 512 * 512  # as qemu shows it
 
 
 def _read_header(content: Content) -> _Header:
@@ -128,7 +128,7 @@ def _check_layout(header: _Header) -> None:
     if header.l1_size * reach < header.size:
         raise InvalidImage("", "its tables are too small for the disk: it is damaged")
     for offset in (header.l1_offset, header.refcount_offset, header.snapshots_offset):
-        if offset % header.cluster:
+        if offset % header.cluster or offset >= 2**62:
             raise InvalidImage("", "its tables do not lie at clusters: it is damaged")
     if not header.refcount_clusters:
         raise InvalidImage("", "it has no table of refcounts: it is damaged")
@@ -139,11 +139,11 @@ def _check_extensions(content: Content, header: _Header) -> None:
     offset = header.length
     while offset + 8 <= header.cluster:
         kind, length = content.unpack(">II", offset, "the header")
-        if kind == 0:
-            return
         offset += 8
         if length > header.cluster - offset:
             raise InvalidImage("", "its header is damaged: an extension ends behind it")
+        if kind == 0:
+            return
         if kind == _NAMES_DATA_FILE:
             raise InvalidImage("", "its header names a data file")
         if kind == 0x23852875:
@@ -170,6 +170,10 @@ def _check_bitmaps(content: Content, header: _Header, offset: int, length: int) 
         at += (24 + extra + name + 7) // 8 * 8
         if at > end or kind != 1 or bits > 63 or table % header.cluster or name > 1023:
             raise InvalidImage("", "its list of bitmaps is damaged")
+        # Each of its clusters has a bit for each `1 << bits` bytes of the disk.
+        marked = header.cluster * 8 << bits
+        if clusters != -(-header.size // marked):
+            raise InvalidImage("", "a bitmap is not of the disk's size")
         content.check_inside(table, clusters * 8, "the table of a bitmap")
     if at != end:
         raise InvalidImage("", "its list of bitmaps is damaged")

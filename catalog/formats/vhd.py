@@ -53,7 +53,8 @@ def examine(content: Content) -> int:
 
 def has_footer(content: Content) -> bool:
     """Whether there is a VHD's footer at the end, whole or damaged."""
-    return content.size > FOOTER and content.at(content.size - FOOTER, 8) == _COOKIE
+    at_sector = content.size % FOOTER == 0  # qemu looks for it nowhere else
+    return at_sector and content.size > FOOTER and content.at(content.size - FOOTER, 8) == _COOKIE
 
 
 def examine_fixed(content: Content) -> int:

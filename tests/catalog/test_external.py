@@ -13,12 +13,13 @@ import pytest
 from catalog import first_read
 from catalog.access import ADMIN
 from catalog.bootstrap import make_catalog
-from catalog.errors import InvalidImage, InvalidValue, NotSupported
+from catalog.errors import DataDamaged, InvalidImage, InvalidValue, NotSupported
 from catalog.image import CHUNK_SIZE, Entry
 from catalog.settings import load
 from catalog.status import Status
 from catalog.verify import Verdict, verify
 from catalog.vfs import Vfs
+from tests.catalog.formats.samples import SIZE, container
 from tests.catalog.stores.servers import WebServer, nginx
 from tests.configuration import configure
 
@@ -189,3 +190,36 @@ def test_deletion_leaves_the_server_alone(vfs: Vfs, web: WebServer) -> None:
     vfs.remove(vfs.place("/web/.trash/image"), ADMIN)
     assert (web.root / "image").exists()
     assert list(vfs.members(vfs.place("/web/image").folder))[1:] == []
+
+
+OVERLAY = b"QFI\xfb" + (3).to_bytes(4, "big") + (512).to_bytes(8, "big")
+
+
+def test_what_has_changed_since_is_judged_again(vfs: Vfs, web: WebServer) -> None:
+    """A raw disk that has become an overlay is read by nobody, nor are digests recorded of it."""
+    path = web.root / "changing"
+    path.write_bytes(DATA)
+    entry = vfs.register(vfs.place("/web/changing"), f"{web.url}/changing", ADMIN)
+    vfs.open(entry.image.number, ADMIN).close()
+    path.write_bytes(OVERLAY.ljust(len(DATA), b"\0"))
+    with pytest.raises(DataDamaged, match="another now"):
+        vfs.open(entry.image.number, ADMIN)
+    (found,) = verify(vfs.catalog, entry.image, ADMIN)
+    assert (found.verdict, "another now" in found.detail) == (Verdict.DAMAGED, True)
+    with pytest.raises(DataDamaged):
+        vfs.link(entry.image.number, vfs.place("/file/copy"), ADMIN)
+    path.write_bytes(DATA)
+    vfs.open(entry.image.number, ADMIN).close()
+
+
+def test_a_container_at_a_url_is_judged_as_a_whole(
+    vfs: Vfs, web: WebServer, tmp_path: Path
+) -> None:
+    """Its tables are read by ranges, wherever in the file they are."""
+    whole = container(tmp_path, "dynamic.vhd").read_bytes()
+    (web.root / "disk.vhd").write_bytes(whole)
+    entry = vfs.register(vfs.place("/web/disk.vhd"), f"{web.url}/disk.vhd", ADMIN)
+    assert (entry.image.disk_format, entry.image.virtual_size) == ("vhd", SIZE)
+    (web.root / "cut.vhd").write_bytes(whole[: len(whole) * 2 // 3])
+    with pytest.raises(InvalidImage, match="cut off"):
+        vfs.register(vfs.place("/web/cut.vhd"), f"{web.url}/cut.vhd", ADMIN)

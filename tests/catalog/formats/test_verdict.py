@@ -13,7 +13,7 @@ from catalog.errors import InvalidImage
 from catalog.formats import Declared, Detected, inspect_file
 from catalog.vfs import Vfs
 from tests.catalog.actions import begin, image_at, set_fields, staged_files
-from tests.catalog.formats.samples import luks1
+from tests.catalog.formats.samples import container, luks1
 
 MIB = 1 << 20
 SIZE = 8 * MIB
@@ -181,6 +181,22 @@ def test_a_name_of_raw_data_is_kept_as_declared(disk: Path, declared: str) -> No
     assert inspect(disk, declared).disk_format == declared
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        b"\x80\0\2\0\xee\xff\xff\xff\1\0\0\0\xff\xff\0\0" + b"\x80\0\1\0\x83" + bytes(11),
+        bytes(range(64)),
+        bytes(64),
+    ],
+)
+def test_any_partition_table_is_the_guest_s(disk: Path, table: bytes) -> None:
+    """A hybrid table, boot code where a table would be, none at all: a hypervisor reads none."""
+    with disk.open("r+b") as file:
+        file.write(bytes(446) + table.ljust(64, b"\0") + b"\x55\xaa")
+    assert inspect(disk, None).disk_format == "raw"
+    assert inspect(disk, "gpt").disk_format == "gpt"
+
+
 @pytest.mark.parametrize("first_entry", [b"\x80\0\x02\0\x83", b"\0\0\0\0\0", b"NTLDR"])
 def test_a_boot_sector_is_a_raw_disk(disk: Path, first_entry: bytes) -> None:
     """A disk with a partition table, and one that boots without, is raw."""
@@ -220,3 +236,21 @@ def test_the_detected_format_is_recorded(vfs: Vfs, disk: Path, tmp_path: Path) -
     assert (image.disk_format, image.virtual_size) == ("qcow2", SIZE)
     info = json.loads(subprocess.check_output(["qemu-img", "info", "--output=json", path]))
     assert info["virtual-size"] == image.virtual_size
+
+
+def test_what_is_declared_after_the_data_counts(vfs: Vfs, disk: Path) -> None:
+    """A format that is set between close and rename is held to the data, and recorded."""
+    upload = begin(vfs, "/file/a.part", disk.read_bytes())
+    upload.finish()
+    set_fields(vfs, "/file/a.part", disk_format="aki")
+    upload.commit()
+    assert image_at(vfs, "/file/a.part").disk_format == "aki"
+
+
+def test_vpc_is_a_name_of_vhd(vfs: Vfs, tmp_path: Path) -> None:
+    """qemu's name of the format may be declared."""
+    upload = begin(vfs, "/file/a", container(tmp_path, "fixed.vhd").read_bytes())
+    set_fields(vfs, "/file/a", disk_format="vpc")
+    upload.commit()
+    image = image_at(vfs, "/file/a")
+    assert (image.disk_format, image.virtual_size) == ("vhd", SIZE)
