@@ -175,9 +175,8 @@ def check_see(principal: Principal, image: Image, members: Set[str]) -> None:
 def check_read_data(principal: Principal, image: Image, members: Set[str]) -> None:
     """Raise Forbidden or Deactivated unless the image's data is open to the principal."""
     check_see(principal, image, members)
-    if image.status is Status.DEACTIVATED and not principal.is_admin:
+    # In the trash it stays open to whoever could read it before: a guest's disk may lie on it.
+    if Status.DEACTIVATED in (image.status, image.status_before_delete) and not principal.is_admin:
         raise Deactivated(image.name)
-    if image.status is Status.PENDING_DELETE and not principal.is_admin:
-        raise Forbidden(image.name, "is in the trash")
     if image.status is Status.SAVING and not owns(principal, image.owner):
         raise Forbidden(image.name, "is still being uploaded")

@@ -169,6 +169,7 @@ class Listed(NamedTuple):
     mtime: int
     created_at: datetime
     updated_at: datetime
+    status_before_delete: Status | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,12 @@ _MODES = {
     Status.PENDING_DELETE: 0o400,
     Status.DELETED: 0o000,
 }
+_MODES_IN_TRASH = {
+    Status.ACTIVE: 0o444,
+    Status.DEACTIVATED: 0o400,
+    Status.KILLED: 0o000,
+}
+"""By the status before: who could read the image reads it until it is deleted for good."""
 _NANOSECONDS = 10**9
 
 
@@ -52,6 +58,8 @@ def of_image(
     if upload is not None and upload.mtime is not None:
         mtime = upload.mtime
     mode = _MODES[status]
+    if image.status_before_delete is not None:
+        mode = _MODES_IN_TRASH.get(image.status_before_delete, mode)
     if image.visibility is Visibility.PRIVATE:
         mode &= 0o600
     attributes.st_mode = pyfuse3.ModeT(stat.S_IFREG | mode)

@@ -134,7 +134,7 @@ class Handles:
         except BaseException:
             self._drop(fh)
             raise
-        return fh, not handle.writable and image.status is Status.ACTIVE
+        return fh, not handle.writable and image.has_data
 
     def _begin(self, image: Image, handle: Handle, flags: int) -> None:
         if handle.writable and flags & os.O_TRUNC:

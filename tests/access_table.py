@@ -130,7 +130,7 @@ def _allowed(action: Action, state: State) -> frozenset[str]:
         case Action.SEE:
             return seers
         case Action.READ:
-            return seers if state.status is Status.ACTIVE else ADMIN
+            return ADMIN if state.status is Status.DEACTIVATED else seers
         case Action.COPY:
             return seers & CREATORS
         case Action.REPLACE | Action.DELETE if state.protected:

@@ -58,6 +58,7 @@ _LISTED = (
     images.c.mtime,
     images.c.created_at,
     images.c.updated_at,
+    images.c.status_before_delete,
 )
 _LISTED_IN = (
     select(*_LISTED)
@@ -105,9 +106,16 @@ _check_listed = RowCheck(*_LISTED)
 
 def _make_listed(row: Any) -> Listed:
     _check_listed(row)
-    cookie, name, number, image_id, status, visibility, *rest = row
+    cookie, name, number, image_id, status, visibility, *rest, before = row
     return Listed(
-        cookie, name, number, image_id, _STATUSES[status], _VISIBILITIES[visibility], *rest
+        cookie,
+        name,
+        number,
+        image_id,
+        _STATUSES[status],
+        _VISIBILITIES[visibility],
+        *rest,
+        _STATUSES.get(before),
     )
 
 

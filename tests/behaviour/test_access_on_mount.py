@@ -34,7 +34,7 @@ MODES = {
     Status.ACTIVE: 0o444,
     Status.DEACTIVATED: 0o400,
     Status.KILLED: 0o000,
-    Status.PENDING_DELETE: 0o400,
+    Status.PENDING_DELETE: 0o444,
 }
 """DESIGN §5."""
 

@@ -91,13 +91,25 @@ def test_a_deactivated_image_is_read_by_an_administrator_only(vfs: Vfs) -> None:
         read(vfs, "/file/a", ALICE)
 
 
-def test_a_deleted_image_is_read_by_an_administrator_only(vfs: Vfs) -> None:
-    """What is in the trash is closed to its owner until it is restored."""
-    put(vfs, "/file/a", b"data")
-    remove(vfs, "/file/a")
-    assert read(vfs, "/file/.trash/a", ADMIN) == b"data"
-    with pytest.raises(Forbidden):
-        read(vfs, "/file/.trash/a", ALICE)
+def test_a_deleted_image_is_read_by_who_could_read_it_before(vfs: Vfs) -> None:
+    """Public: everybody.  Private: its owner.  Deactivated: an administrator."""
+    for visibility, status, error in (
+        ("public", "active", None),
+        ("private", "active", Forbidden),
+        ("public", "deactivated", Deactivated),
+    ):
+        put(vfs, "/file/a", b"data", ALICE)
+        set_fields(vfs, "/file/a", visibility=visibility, status=status)
+        remove(vfs, "/file/a")
+        assert read(vfs, "/file/.trash/a", ADMIN) == b"data"
+        if error is None:
+            assert read(vfs, "/file/.trash/a", BOB) == b"data"
+        else:
+            with pytest.raises(error):
+                read(vfs, "/file/.trash/a", BOB)
+        if status == "active":
+            assert read(vfs, "/file/.trash/a", ALICE) == b"data"
+        remove(vfs, "/file/.trash/a")
 
 
 def test_only_the_owner_purges(vfs: Vfs) -> None:

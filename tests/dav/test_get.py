@@ -238,8 +238,9 @@ def test_deactivated_image(served: Served) -> None:
 
 
 def test_deleted_image_is_in_the_trash(served: Served) -> None:
-    """An image in the trash is read by administrators only."""
-    served.add("/file/deleted.img")
+    """An image in the trash is read by whoever could read it before, by its name and its id."""
+    by_id = f"/.by-id/{served.add('/file/deleted.img').id}"
     assert served.ask("DELETE /file/deleted.img").status == 204
     assert served.ask("GET /file/deleted.img").status == 404
-    assert served.ask("GET /file/.trash/deleted.img").status == 403
+    for path in ("/file/.trash/deleted.img", by_id):
+        assert served.ask(f"GET {path}").status == 200

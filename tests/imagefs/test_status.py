@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.imagefs.daemon import wait_until
-from tests.imagefs.tools import attempt, mode, status, trashed
+from tests.imagefs.daemon import Daemon, wait_until
+from tests.imagefs.tools import ROOT, as_nobody, attempt, field, mode, status, trashed
 
 
 def _open(path: Path, flags: int) -> int:
@@ -63,11 +63,31 @@ def test_killed(folder: Path) -> None:
 
 
 def test_pending_delete(folder: Path) -> None:
-    """In the trash, the administrator's."""
+    """In the trash, open to whom it was open before."""
     name = folder / "status-pending"
     attempt("dd", f"of={name}", stdin=b"12345")
     name.unlink()
-    _assert_row(trashed(name), "pending_delete", 0o400, 5, 0, errno.EPERM)
+    _assert_row(trashed(name), "pending_delete", 0o444, 5, 0, errno.EPERM)
+    listed = {entry.name: entry for entry in os.scandir(trashed(name).parent)}
+    assert listed[name.name].stat().st_mode & 0o777 == 0o444
+
+
+@pytest.mark.skipif(not ROOT, reason="only root can act as another user")
+def test_by_id_in_the_trash(mount: Daemon, folder: Path) -> None:
+    """A guest's disk that names its backing file by id can be opened after the deletion."""
+    ids = {}
+    for name, visibility in (("pending-public", b"public"), ("pending-private", b"private")):
+        (folder / name).touch()
+        os.setxattr(folder / name, "user.image.visibility", visibility)
+        attempt("dd", f"of={folder / name}", stdin=b"12345")
+        ids[name] = field(folder / name, "id")
+        (folder / name).unlink()
+
+    def read(name: str) -> bytes:
+        return as_nobody("cat", f".by-id/{ids[name]}", cwd=mount.path).stdout
+
+    wait_until(lambda: read("pending-public") == b"12345", "another user reads it")
+    assert read("pending-private") == b""
 
 
 def test_private(folder: Path) -> None:
