@@ -7,8 +7,8 @@ RUN_PACKAGES := attr fuse3 gcc libfuse3-dev pkg-config python3 python3-dev pytho
 # The real tools and servers the tests put beside imagefs.
 TEST_PACKAGES := bindfs cadaver ceph-common ceph-mgr ceph-mon ceph-osd chromium chromium-driver cryptsetup-bin curl davfs2 \
 	dbus-daemon genisoimage golang-github-vmware-govmomi-dev golang-go gvfs-backends libglib2.0-bin \
-	litmus memcached nginx-light openssl python3-rados python3-rbd qemu-system-x86 qemu-utils \
-	radosgw rclone rsync shellcheck strace systemd
+	libvirt-clients libvirt-daemon litmus memcached nginx-light openssl python3-rados python3-rbd \
+	qemu-system-x86 qemu-utils radosgw rclone rsync shellcheck strace systemd
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -30,7 +30,7 @@ run: run-packages .venv/installed
 	@echo 'what you add stays in ./state.  Try, in another shell:'
 	@echo '  cp IMAGE.qcow2 mnt/file/'
 	@echo '  getfattr -d mnt/file/IMAGE.qcow2'
-	@echo '  qemu-img create -b $(CURDIR)/mnt/file/IMAGE.qcow2 -F qcow2 -f qcow2 /tmp/overlay.qcow2'
+	@echo '  qemu-img create -b $(CURDIR)/mnt/.by-id/ID -F qcow2 -f qcow2 /tmp/overlay.qcow2'
 	@echo '  curl --fail-with-body -T OTHER.qcow2 http://$(LISTEN)/file/'
 	@echo '  IMAGEFS_CONFIG=/dev/null IMAGEFS_STATE=$(CURDIR)/state $(BIN)/imagefs list'
 	@trap 'test -z "$$mounted" || $(BIN)/imagefs umount mnt' EXIT; \

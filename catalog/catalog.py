@@ -7,11 +7,12 @@ store's I/O.  Threading: any thread; every call opens its own transaction.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from time import time_ns
+from types import MappingProxyType
 
 from sqlalchemy import Engine
 
@@ -35,6 +36,7 @@ from catalog.image import (
     Process,
     Saved,
     UploadRecord,
+    Use,
     Version,
     now,
 )
@@ -462,11 +464,22 @@ class Catalog:
 
     # -- what goes on ------------------------------------------------------------------
 
-    def beat(self, process: Process, held: list[int]) -> None:
-        """Tell the other processes that this one lives, and which images it holds open."""
+    def beat(
+        self,
+        process: Process,
+        held: Collection[int],
+        users: Mapping[int, Sequence[Use]] = MappingProxyType({}),
+        used: Collection[int] = (),
+    ) -> None:
+        """Tell the other processes that this one lives, and which images it holds open.
+
+        `users` are the programs that use them, `used` the images that were in use lately.
+        """
+        at = now()
         with self.write() as repository:
-            repository.beat_uploads(process, now())
-            repository.set_leases(process, held, now())
+            repository.beat_uploads(process, at)
+            repository.set_leases(process, held, at, users)
+            repository.set_used(used, at)
 
     def trim(self, before: datetime) -> None:
         """Forget what nobody asks for any more: old changes and long deleted images."""

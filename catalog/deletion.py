@@ -33,9 +33,8 @@ from catalog.removal import (
 from catalog.repository.images import ImageFilter
 from catalog.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.stores.base import Capability, Store
+from catalog.uses import check_unneeded, in_use
 
-LEASE_TIME = timedelta(minutes=10)
-"""How long a lease of another host holds without a heartbeat."""
 ABANDONED_AFTER = timedelta(days=1)
 """When an unfinished upload with a temporary name is given up (DESIGN §6.5)."""
 KEEP_ROWS = timedelta(days=1)
@@ -53,12 +52,9 @@ class Scrubbed:
 
 def check_unused(catalog: Catalog, image: Image) -> None:
     """Raise Conflict when another process holds the image open."""
-    with catalog.read() as repository:
-        leases = repository.leases(image.number)
-    for process, heartbeat_at in leases:
-        alive = not is_gone(process) and now() - heartbeat_at < LEASE_TIME
-        if alive and process != this_process():
-            raise Conflict(image.name, f"is open on {process.host} (pid {process.pid})")
+    for use in in_use(catalog, image.number):
+        if use.process != this_process():
+            raise Conflict(image.name, f"is in use by {use}")
 
 
 def purge(catalog: Catalog, image: Image, *, force: bool = False) -> list[LeftBehind]:
@@ -88,12 +84,15 @@ def restore(catalog: Catalog, image: Image) -> None:
 def scrub(catalog: Catalog, *, dry_run: bool = False) -> Iterator[Scrubbed]:
     """Purge what has been in the trash for `scrub_time`, and forget old rows.
 
-    Images in use stay, each with its reason; a failure on one does not stop the others.
+    What is in use, or was lately, stays, each with its reason; a failure on one does not
+    stop the others.
     """
     before = now() - timedelta(seconds=catalog.settings.scrub_time)
     wanted = ImageFilter(statuses=frozenset({Status.PENDING_DELETE}), before=before)
     for image in all_images(catalog, wanted):
         try:
+            check_unused(catalog, image)
+            check_unneeded(catalog, image)
             if not dry_run:
                 purge(catalog, image)
         except CatalogError as error:

@@ -251,6 +251,22 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
+class Use:
+    """A program that has an image open."""
+
+    process: Process
+    """Which serves it the data: a mount, `imagefs dav`."""
+    user: str
+    """For people: `qemu-img (pid 4711)`; empty when it is not known."""
+    since: datetime
+    heartbeat_at: datetime
+    """When `process` last said so."""
+
+    def __str__(self) -> str:
+        return f"{self.user or f'pid {self.process.pid}'} on {self.process.host}"
+
+
+@dataclass(frozen=True, slots=True)
 class UploadRecord:
     """An upload in progress, as other processes and the next start see it."""
 

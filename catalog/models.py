@@ -205,6 +205,15 @@ leases = Table(
     Column("pid", Integer, primary_key=True),
     Column("started", BigInteger, primary_key=True),
     Column("heartbeat_at", UtcDateTime, nullable=False),
+    Column("users", Text),  # JSON: pairs of who has it open and since when
+)
+
+# When an image was last open: a guest that is shut off holds nothing, and needs its disk again.
+last_uses = Table(
+    "last_uses",
+    metadata,
+    Column("image", Number, ForeignKey("images.number", ondelete="CASCADE"), primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
 )
 
 # Append-only, written in the same transaction as the change it tells of.

@@ -33,7 +33,12 @@ _log = logging.getLogger(__name__)
 
 
 def open_image(catalog: Catalog, number: int, principal: Principal) -> DataReader:
-    """Open an image's data to read.
+    """Open an image's data to read.  Raises as `opened`."""
+    return opened(catalog, number, principal)[1]
+
+
+def opened(catalog: Catalog, number: int, principal: Principal) -> tuple[Image, DataReader]:
+    """An image, and its data to read.
 
     Raises NotFound, Forbidden, Deactivated, ImageKilled, Conflict (not saved yet),
     StoreUnavailable when no copy can be opened.
@@ -46,6 +51,17 @@ def open_image(catalog: Catalog, number: int, principal: Principal) -> DataReade
         profile = repository.properties(number).get(BOOT_PROFILE, "")
     access.check_read_data(principal, image, members)
     _check_has_data(image)
+    return image, _open_copy(catalog, image, found, chunks, profile)
+
+
+def _open_copy(
+    catalog: Catalog,
+    image: Image,
+    found: Sequence[Copy],
+    chunks: ChunkDigests | None,
+    profile: str,
+) -> DataReader:
+    """Open the best copy that answers.  Raises StoreUnavailable."""
     copies = sorted(found, key=lambda copy: (copy.is_damaged, -copy.weight))
     failure: Exception = NotFound(image.name, "no configured store has all of it")
     for copy in copies:

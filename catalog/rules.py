@@ -17,6 +17,7 @@ from catalog.errors import (
     Conflict,
     FolderNotEmpty,
     Forbidden,
+    ImageKilled,
     InvalidName,
     IsAFolder,
     NotAFolder,
@@ -204,6 +205,9 @@ def check_move(
     if not replace:
         raise AlreadyExists(target.name)
     access.check_change(principal, present.image)
+    if status is Status.KILLED and present.image.has_data:
+        # What is good does not give way to what failed.
+        raise ImageKilled(entry.name, entry.image.message)
     if present.image.protected:
         raise Protected(present.name)
     _check_removable(repository, present)

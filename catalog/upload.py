@@ -74,6 +74,8 @@ class Upload:
         self.state = UploadState.OPEN
         self.mtime: int | None = None
         """The data's modification time, in nanoseconds, if a tool has set one."""
+        self.interrupted = ""
+        """The program that closed the file because it was stopped: it is not whole."""
         self.expected_size: int | None = None
         """Bytes the data will come to, if its writer knows: a hint to the store, not checked."""
         self._catalog = catalog

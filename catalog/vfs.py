@@ -12,6 +12,9 @@ rules in `catalog`, data in `upload`, `reader`, `replicate`.  Threading: any thr
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+
 from catalog import access, external, names, rules
 from catalog.access import Principal
 from catalog.catalog import Catalog, Rename
@@ -29,13 +32,14 @@ from catalog.errors import (
 )
 from catalog.image import Entry, Folder, FolderKind, Image, Place
 from catalog.namespace import BY_ID, Namespace
-from catalog.reader import open_image
+from catalog.reader import opened
 from catalog.removal import check_droppable, delete_detached, remove_marked
 from catalog.replicate import Progress, no_progress, replicate
 from catalog.status import IN_PROGRESS, Status
 from catalog.stores.base import Capability, DataReader, Usage
 from catalog.upload import UploadState
 from catalog.uploads import Uploads
+from catalog.uses import DELETED, REPLACED, User, Uses
 
 BY_ANOTHER = "is being uploaded by another process: 'imagefs uploads' tells by which"
 
@@ -46,6 +50,7 @@ class Vfs(Namespace):
     def __init__(self, catalog: Catalog) -> None:
         super().__init__(catalog)
         self.uploads = Uploads(catalog)
+        self.uses = Uses(catalog)
 
     # -- changing names ----------------------------------------------------------------
 
@@ -103,7 +108,9 @@ class Vfs(Namespace):
                 raise Conflict(entry.name, BY_ANOTHER)
             upload.cancel("it was deleted while it was being uploaded")
         check_droppable(self.catalog, entry)
-        for location in self.catalog.remove(place, principal):
+        with self.uses.told(entry.image, DELETED):
+            dropped = self.catalog.remove(place, principal)
+        for location in dropped:
             remove_marked(self.catalog, location)
 
     def rename(
@@ -128,10 +135,22 @@ class Vfs(Namespace):
                 self.catalog.move_folder(source, target, principal)
             case Entry() if into.kind is FolderKind.TRASH and out_of.number != into.number:
                 self._move_to_trash(source, node, into, principal)
-            case Entry() if into.store != node.store:
-                self._migrate(node, source, target, into, principal, replace)
             case Entry():
-                self._rename(node, source, target, into, principal, replace)
+                with self._replacing(target, replace):
+                    if into.store != node.store:
+                        self._migrate(node, source, target, into, principal, replace)
+                    else:
+                        self._rename(node, source, target, into, principal, replace)
+
+    @contextmanager
+    def _replacing(self, target: Place, replace: bool) -> Iterator[None]:
+        """Tell if what this replaces is in use."""
+        with ExitStack() as stack:
+            with suppress(NotFound):
+                present = self.lookup(target.folder, target.name) if replace else None
+                if isinstance(present, Entry):
+                    stack.enter_context(self.uses.told(present.image, REPLACED))
+            yield
 
     def _move_to_trash(
         self, source: Place, entry: Entry, trash: Folder, principal: Principal
@@ -174,6 +193,10 @@ class Vfs(Namespace):
     ) -> None:
         temporary = into.temporary or names.is_temporary(target.name)
         upload = self.uploads.get(entry.image.number)
+        if upload is not None and upload.interrupted and not temporary:
+            # rsync --partial, stopped by a signal, gives the file its name all the same.
+            reason = f"{upload.interrupted} was interrupted: the file is not whole"
+            raise IncompleteUpload(entry.name, reason)
         if (
             entry.image.status is Status.SAVING
             and not temporary
@@ -226,10 +249,11 @@ class Vfs(Namespace):
         """Make a new image of an image, in the same store or another (WebDAV's COPY)."""
         store = self.store_for(target)
         check_copy(self.catalog, source, store, principal)
-        if store == source.store:
-            duplicate(self.catalog, source, target, principal, replace=replace)
-        else:
-            replicate(self.catalog, source.image, store, target, principal, replace=replace)
+        with self._replacing(target, replace):
+            if store == source.store:
+                duplicate(self.catalog, source, target, principal, replace=replace)
+            else:
+                replicate(self.catalog, source.image, store, target, principal, replace=replace)
 
     def store_for(self, place: Place) -> str:
         """The store that has what is put at `place`.  Raises Forbidden where nothing can be."""
@@ -250,9 +274,13 @@ class Vfs(Namespace):
         """A store's room; of the default store when `store` is empty."""
         return self.catalog.store(store or self.catalog.settings.default_store).usage()
 
-    def open(self, number: int, principal: Principal) -> DataReader:
-        """Open an image's data to read.  Raises Forbidden, Deactivated, ImageKilled."""
-        return open_image(self.catalog, number, principal)
+    def open(self, number: int, principal: Principal, user: User = "") -> DataReader:
+        """Open an image's data to read; `user`, if any, uses it until it is closed.
+
+        Raises Forbidden, Deactivated, ImageKilled.
+        """
+        image, reader = opened(self.catalog, number, principal)
+        return self.uses.note(image, reader, user) if user else reader
 
     def is_temporary(self, entry: Entry) -> bool:
         """Whether the entry's name or folder says that it is not to be published yet."""

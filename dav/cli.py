@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-import time
 from types import FrameType
 
 import click
@@ -19,7 +18,7 @@ from catalog.cli.session import Session, pass_session
 from catalog.deletion import recover
 from catalog.errors import CatalogError, InvalidSettings
 from catalog.notify import notify, watchdog_interval
-from catalog.process import raise_file_limit, this_process
+from catalog.process import raise_file_limit
 from catalog.replicas import Replicator
 from dav.settings import DavSettings
 
@@ -27,7 +26,6 @@ log = logging.getLogger(__name__)
 
 _DRAIN = 30.0
 """Seconds that running requests have to end at a stop."""
-_HEARTBEAT = 60.0
 _STOP = 5.0
 """Seconds that a copy in the background has to be taken back at a stop."""
 
@@ -91,14 +89,11 @@ def _until_stopped(session: Session) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, stop)
     interval = min(watchdog_interval() or CHECKPOINT, CHECKPOINT)
-    beaten_at = 0.0
     while not stopped.wait(interval):
         notify("WATCHDOG=1")
         try:
             session.catalog.checkpoint()
-            if time.monotonic() - beaten_at > _HEARTBEAT:
-                session.catalog.beat(this_process(), [])
-                beaten_at = time.monotonic()
+            session.vfs.uses.publish()
         except CatalogError as error:
             # Requests tell their clients; when the database is back they go on.
             log.warning("housekeeping: %s", error)

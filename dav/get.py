@@ -61,7 +61,9 @@ def _open(
 ) -> DataReader:
     """The image's data; none of a queued one; of a temporary name what has been uploaded."""
     if image.status not in (Status.QUEUED, Status.SAVING):
-        return vfs.open(image.number, principal)
+        # A question about it is no use of it.
+        user = "" if head else f"{principal.name} (WebDAV)"
+        return vfs.open(image.number, principal, user)
     access.check_read_data(principal, image, members_of(vfs.catalog, image))
     upload = vfs.uploads.get(image.number)
     if upload is not None and upload.state is UploadState.FINISHED:

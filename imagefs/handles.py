@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn
 
 import pyfuse3
@@ -45,6 +46,8 @@ class Handle:
     """Of open(2)."""
     stores: str
     """Where its data is, or will be: who waits for these waits for no other (`threads`)."""
+    thread: int = 0
+    """Which opened it, as the kernel counts threads."""
     reader: DataReader | None = None
     fd: int | None = None
     """Of `reader`, where the data is a local file."""
@@ -101,7 +104,7 @@ class Handles:
     def open_created(self, image: Image, flags: int, principal: Principal, thread: int) -> int:
         """Open an image that has just been made.  Raises Conflict."""
         trail, stores = self._holders.trail(thread), self.stores(image.number)
-        return self._add(image, Handle(image.number, trail, principal, flags, stores))
+        return self._add(image, Handle(image.number, trail, principal, flags, stores, thread))
 
     def stores(self, number: int) -> str:
         """The names of the stores that have an image."""
@@ -118,7 +121,7 @@ class Handles:
         """
         image = self._vfs.settled(self._vfs.catalog.image(number))
         trail = self._holders.trail(thread) if self._may_be_reopened(image) else NO_TRAIL
-        handle = Handle(number, trail, principal, flags, stores)
+        handle = Handle(number, trail, principal, flags, stores, thread)
         if handle.writable:
             check_change(principal, image)
             self._check_open_to_write(image, handle, flags)
@@ -214,7 +217,9 @@ class Handles:
         return handle.reader.read_at(offset, size)
 
     def _open_reader(self, handle: Handle) -> None:
-        handle.reader = self._vfs.open(handle.image, handle.principal)
+        handle.reader = self._vfs.open(
+            handle.image, handle.principal, partial(self._holders.name, handle.thread)
+        )
         handle.fd = handle.reader.fileno()
 
     def write(self, handle: Handle, offset: int, data: bytes) -> int:
@@ -310,12 +315,12 @@ class Handles:
         if not handle.writable or any(h.writable for h in self._handles_of(handle.image)):
             return
         upload = self._vfs.uploads.get(handle.image)
-        if upload is not None and upload.state is UploadState.OPEN:
+        if upload is not None and upload.state is UploadState.OPEN and not upload.interrupted:
             failure = self._holders.last_failure(handle.trail)
             if failure is not None:
                 _refuse(upload, failure)
             self._end(handle)
-            if not upload.ended and upload.state is UploadState.OPEN:
+            if not (upload.ended or upload.interrupted) and upload.state is UploadState.OPEN:
                 upload.cancel("the file was closed with nothing in it")
 
     def _file(self, number: int) -> File:
@@ -328,11 +333,15 @@ class Handles:
         if upload is None or upload.size == 0:
             return
         entries = self._vfs.entries_of(handle.image)
+        stopped = handle.trail.last.stopped
         if entries and self._vfs.is_temporary(entries[0]):
+            upload.interrupted = handle.opener.command if stopped else ""
+            if stopped:
+                return  # kept as it is: whoever wrote it may go on
             # Complete, but not under an image's name yet: the rename will publish it.
             upload.finish()
             return
-        if handle.trail.last.stopped:
+        if stopped:
             _refuse(upload, f"writer {handle.opener} was interrupted")
         upload.commit()
         with self._lock:

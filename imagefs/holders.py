@@ -124,6 +124,11 @@ class Holders:
         found = self._looks.ask(thread, lambda: Trail(writers.of_thread(thread), self.births.now()))
         return Trail(NOBODY, 0) if found is UNKNOWN else found
 
+    def name(self, thread: int) -> str:
+        """The program that a thread belongs to, for people."""
+        found = self._looks.ask(thread, lambda: writers.of_thread(thread))
+        return "a program" if found is UNKNOWN or found is NOBODY else str(found)
+
     def lives(self, writer: Writer) -> bool:
         """Whether a process still exists; True when it cannot be seen."""
         return self._looks.ask(writer.pid, lambda: writer.lives) is not False

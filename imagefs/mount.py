@@ -21,7 +21,6 @@ from catalog.catalog import CHECKPOINT
 from catalog.deletion import ABANDONED_AFTER, recover
 from catalog.errors import CatalogError
 from catalog.notify import notify, watchdog_interval
-from catalog.process import this_process
 from catalog.replicas import Replicator
 from catalog.vfs import Vfs
 from imagefs.feed import Feed
@@ -41,9 +40,9 @@ _MAX_TASKS = 1000
 _MAX_READ_AHEAD = 500
 """Requests of read-ahead that may wait, of all files: 12, the kernel's default, are those of
 three readers of one hung store, and with them read-ahead of every other store stands still."""
-# What is held open is published soon; that this process lives, now and then.
+# What is in use is published soon; the rest of the housekeeping can wait.
+_PUBLISHING = 1.0
 _HOUSEKEEPING = 5.0
-_HEARTBEAT = 60.0
 # Seconds that a copy in the background has to be taken back at a stop.
 _STOP = 5.0
 
@@ -83,6 +82,7 @@ class Mount:
             nursery.start_soon(self._announce, operations.handles, ready)
             nursery.start_soon(self._on_signal, operations.handles)
             nursery.start_soon(_guarded, feed.run)
+            nursery.start_soon(_guarded, self._publish_uses)
             nursery.start_soon(_guarded, self._keep_house, operations.handles)
             nursery.start_soon(_guarded, self._checkpoint)
             nursery.start_soon(_watchdog)
@@ -131,16 +131,20 @@ class Mount:
             with suppress(CatalogError):
                 await self._threads.names(self._vfs.catalog.checkpoint)
 
+    async def _publish_uses(self) -> None:
+        """Publish what is in use, and that this process lives."""
+        while True:
+            await trio.sleep(_PUBLISHING)
+            try:
+                await self._threads.names(self._vfs.uses.publish)
+            except CatalogError as error:
+                log.warning("what is in use cannot be published: %s", error)
+                await trio.sleep(_HOUSEKEEPING)
+
     async def _keep_house(self, handles: Handles) -> None:
-        """Publish what is open and that this process lives; give up what was abandoned."""
-        published: set[int] | None = None
-        beaten_at = 0.0
+        """Give up what was abandoned."""
         while True:
             try:
-                held = handles.images()
-                if held != published or trio.current_time() - beaten_at > _HEARTBEAT:
-                    await self._threads.names(self._vfs.catalog.beat, this_process(), sorted(held))
-                    published, beaten_at = held, trio.current_time()
                 await self._threads.names(handles.forget_committers)
                 idle = ABANDONED_AFTER.total_seconds()
                 for upload in await self._threads.names(handles.give_up_idle, idle):

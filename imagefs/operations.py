@@ -249,9 +249,16 @@ class Operations(pyfuse3.Operations):
         if kind is not InodeKind.IMAGE:
             raise FUSEError(errno.ELOOP)
         principal, stores = await self._threads.names(self._who_and_where, ctx.uid, number)
-        fh, keep_cache = await self._threads.opens(
-            stores, self.handles.open, number, flags, principal, ctx.pid, stores
-        )
+        try:
+            fh, keep_cache = await self._threads.opens(
+                stores, self.handles.open, number, flags, principal, ctx.pid, stores
+            )
+        except errors.ImageKilled:
+            if flags & os.O_ACCMODE != os.O_RDONLY:
+                raise
+            # There is nothing to read.  At EIO or EACCES libvirt stops the whole pool, and
+            # tar and rsync fail; what has vanished since the listing is passed over.
+            raise FUSEError(errno.ENOENT) from None
         return FileInfo(fh=FileHandleT(fh), keep_cache=keep_cache)
 
     def _who_and_where(self, uid: int, number: int) -> tuple[Principal, str]:

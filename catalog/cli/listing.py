@@ -105,17 +105,24 @@ def list_images(
 def show(session: Session, image: str, as_json: bool) -> None:
     """Show all there is to tell of IMAGE: a path, an id or the beginning of an id."""
     from catalog.members import members_of
+    from catalog.uses import in_use
 
     found = find(session.vfs, image).image
     access.check_see(session.principal, found, members_of(session.catalog, found))
     details = session.catalog.details(found.number)
     paths = paths_of(session.vfs, found)
+    users = in_use(session.catalog, found.number)
     if as_json:
-        json_document(all_fields(details, paths))
+        used_by = [
+            {"user": use.user, "host": use.process.host, "since": use.since.isoformat()}
+            for use in users
+        ]
+        json_document(all_fields(details, paths) | ({"used_by": used_by} if users else {}))
         return
     rows = [("path", path) for path in paths]
     rows += [(name, field.render(details) or "") for name, field in FIELDS.items()]
     rows += [(f"property.{name}", value) for name, value in details.properties.items()]
+    rows += [("used by", f"{use} since {use.since:%Y-%m-%d %H:%M:%S} UTC") for use in users]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         line(f"{printable(name):{width}}  {printable(value)}".rstrip())

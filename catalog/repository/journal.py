@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import ColumnElement, Table, and_, delete, func, select, update
 
-from catalog.image import Change, ChangeKind, Process, UploadRecord, Version
-from catalog.models import changes, leases, uploads
+from catalog.image import Change, ChangeKind, Process, UploadRecord, Use, Version
+from catalog.models import changes, images, last_uses, leases, uploads
 from catalog.repository.rows import RowCheck, Rows, going_on
 
 _check_upload = RowCheck(*uploads.c)
@@ -36,6 +38,23 @@ def _of_process(table: Table, process: Process) -> ColumnElement[bool]:
         table.c.pid == process.pid,
         table.c.started == process.started,
     )
+
+
+def _users_to_text(users: Sequence[Use]) -> str | None:
+    told = [(use.user, use.since.isoformat()) for use in users[:_MAX_USERS]]
+    return json.dumps(told) if told else None
+
+
+def _make_uses(row: Any) -> list[Use]:
+    _image, host, boot, pid, started, heartbeat_at, users = row
+    process = Process(host, boot, pid, started)
+    told = json.loads(users) if users else [("", heartbeat_at.isoformat())]
+    return [Use(process, user, datetime.fromisoformat(at), heartbeat_at) for user, at in told]
+
+
+_MAX_VALUES = 500
+_MAX_USERS = 100
+"""Users of one image that one process tells of."""
 
 
 class JournalRows(Rows):
@@ -81,8 +100,14 @@ class JournalRows(Rows):
 
     # -- leases ------------------------------------------------------------------------
 
-    def set_leases(self, process: Process, held: Iterable[int], at: datetime) -> None:
-        """Publish the images a process holds open, instead of what it held before."""
+    def set_leases(
+        self,
+        process: Process,
+        held: Iterable[int],
+        at: datetime,
+        users: Mapping[int, Sequence[Use]] = MappingProxyType({}),
+    ) -> None:
+        """Publish the images a process holds open, and for whom, instead of what it held before."""
         self.connection.execute(delete(leases).where(_of_process(leases, process)))
         rows = [
             {
@@ -92,6 +117,7 @@ class JournalRows(Rows):
                 "pid": process.pid,
                 "started": process.started,
                 "heartbeat_at": at,
+                "users": _users_to_text(users.get(image, ())),
             }
             for image in held
         ]
@@ -102,6 +128,29 @@ class JournalRows(Rows):
         """Who holds the image open, each with the time it last said so."""
         rows = self.connection.execute(select(leases).where(leases.c.image == image))
         return [(Process(*row[1:5]), row[5]) for row in rows]
+
+    def uses(self, image: int) -> list[Use]:
+        """Every program that has the image open, as far as those who serve it said."""
+        rows = self.connection.execute(select(leases).where(leases.c.image == image))
+        return [use for row in rows for use in _make_uses(row)]
+
+    def used_at(self, image: int) -> datetime | None:
+        """When the image was last known to be in use; None if it never was."""
+        statement = select(last_uses.c.at).where(last_uses.c.image == image)
+        return self.connection.execute(statement).scalar()
+
+    def set_used(self, numbers: Collection[int], at: datetime) -> None:
+        """Note that these images were in use."""
+        every = sorted(numbers)
+        # A statement takes a limited number of values, and a mount may have read all images.
+        for first in range(0, len(every), _MAX_VALUES):
+            some = every[first : first + _MAX_VALUES]
+            # Some may be gone since: their rows would refer to nothing.
+            found = select(images.c.number).where(images.c.number.in_(some))
+            rows = [{"image": n, "at": at} for n in self.connection.execute(found).scalars()]
+            self.connection.execute(delete(last_uses).where(last_uses.c.image.in_(some)))
+            if rows:
+                self.connection.execute(last_uses.insert(), rows)
 
     def drop_leases(self, process: Process) -> None:
         """Forget all leases of a process."""

@@ -106,17 +106,11 @@ _check_listed = RowCheck(*_LISTED)
 
 def _make_listed(row: Any) -> Listed:
     _check_listed(row)
-    cookie, name, number, image_id, status, visibility, *rest, before = row
-    return Listed(
-        cookie,
-        name,
-        number,
-        image_id,
-        _STATUSES[status],
-        _VISIBILITIES[visibility],
-        *rest,
-        _STATUSES.get(before),
-    )
+    fields = list(row)
+    fields[4] = _STATUSES[fields[4]]
+    fields[5] = _VISIBILITIES[fields[5]]
+    fields[-1] = _STATUSES.get(fields[-1])
+    return Listed._make(fields)
 
 
 def _make_folder(row: Any) -> Folder:

@@ -9,6 +9,7 @@ import re
 import shlex
 from dataclasses import dataclass
 
+from catalog import names
 from catalog.access import ANONYMOUS, Principal
 from catalog.fields import Details
 from dav.browse import sums
@@ -40,12 +41,14 @@ def commands(
 ) -> tuple[Command, ...]:
     """What can be done with the image that is called `name` at `path` of the tree."""
     mounted = MOUNT_POINT + path
+    # A guest is to find the same bytes again when another image has taken the name.
+    kept = f"{MOUNT_POINT}/{names.BY_ID}/{details.image.id}"
     return (
         Command("Download, resume and check", _download(details, name, path, base_url, principal)),
         Command("Mount on this host", f"imagefs mount {MOUNT_POINT}"),
         Command("Mount over the network (davfs2)", _davfs(base_url)),
-        Command("Disk on top of it (qemu-img)", _overlay(details, mounted)),
-        Command("New guest (virt-install)", _guest(details, mounted)),
+        Command("Disk on top of it (qemu-img)", _overlay(details, kept)),
+        Command("New guest (virt-install)", _guest(details, kept)),
         Command("Copy to an OpenStack cloud", _openstack(details, name, mounted)),
     )
 
@@ -82,23 +85,18 @@ def _format(details: Details) -> str:
     return details.image.disk_format or "raw"
 
 
-def _overlay(details: Details, mounted: str) -> str:
-    return (
-        f"qemu-img create -f qcow2 -F {quote(_format(details))} \\\n"
-        f"  -b {quote(mounted)} guest.qcow2"
-    )
+def _overlay(details: Details, kept: str) -> str:
+    return f"qemu-img create -f qcow2 -F {quote(_format(details))} \\\n  -b {kept} guest.qcow2"
 
 
-def _guest(details: Details, mounted: str) -> str:
+def _guest(details: Details, kept: str) -> str:
     memory = details.image.min_ram or _MEMORY
     if details.image.disk_format == "iso":
-        disk = f"--disk size={details.image.min_disk or _DISK} --cdrom {quote(mounted)}"
+        disk = f"--disk size={details.image.min_disk or _DISK} --cdrom {kept}"
     else:
-        # virt-install separates options by commas and reads two as one.
-        backing = quote(mounted.replace(",", ",,"))
         disk = (
             f"--import --disk size={_disk_size(details)},backing_format={_format(details)},"
-            f"backing_store={backing}"
+            f"backing_store={kept}"
         )
     return (
         f"virt-install --name guest --memory {memory} --vcpus 2 \\\n"

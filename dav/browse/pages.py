@@ -14,6 +14,7 @@ from catalog.fields import FIELDS, Details
 from catalog.image import Entry, Visibility
 from catalog.repository.browse import Sort
 from catalog.status import HAS_DATA, IN_PROGRESS, Status
+from catalog.uses import in_use
 from dav.browse import documents, wording
 from dav.browse.assets import URLS
 from dav.browse.commands import commands
@@ -155,6 +156,7 @@ def image_page(request: Request, shown: Shown) -> bytes:
         fields=_fields(shown.details),
         commands=_commands(request, shown) if is_complete else (),
         editable=owns(request.principal, image.owner) and image.status is not Status.PENDING_DELETE,
+        used_by=", ".join(str(use) for use in in_use(request.vfs.catalog, image.number)),
         is_complete=is_complete,
         in_progress=IN_PROGRESS,
         visibilities=tuple(Visibility),

@@ -108,16 +108,28 @@ def test_rsync_out_of_the_mount(folder: Path, source: Path, tmp_path: Path, data
     assert _literal(run("rsync", "-a", "--stats", f"{folder}/", tmp_path / "out")) == 0
 
 
-def _interrupt(folder: Path, source: Path, options: list[str], number: signal.Signals) -> None:
-    """Stop an rsync midway and wait until its uploads have ended."""
+def _interrupt(
+    folder: Path,
+    source: Path,
+    options: list[str],
+    number: signal.Signals,
+    *,
+    preserve: str = "-a",
+    target: str = "",
+) -> None:
+    """Stop an rsync midway and wait until its uploads have ended.
+
+    It is stopped as by Ctrl-C: all of its processes get the signal.
+    """
     source.write_bytes(some_bytes(8 * MIB))
     rsync = subprocess.Popen(
-        ["rsync", "-a", *options, "--bwlimit=2M", source, folder],
+        ["rsync", preserve, *options, "--bwlimit=2M", source, target or folder],
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
     wait_until(lambda: any(p.stat().st_size > MIB for p in folder.iterdir()), "data arrives")
-    rsync.send_signal(number)
+    os.killpg(rsync.pid, number)
     assert rsync.wait() != 0
     wait_until(lambda: _has_ended(rsync.pid), "rsync's other processes end")
 
@@ -150,6 +162,65 @@ def test_an_interrupted_rsync_partial_publishes_nothing(
     assert not (folder / "big.img").exists()
     run("rsync", "-a", source, folder)
     assert_active(folder / "big.img", source.read_bytes())
+
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+@pytest.mark.mount_says("rsync was interrupted: the file is not whole")
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda n: n.name)
+@pytest.mark.parametrize("option", ["-P", "--partial", "--partial-dir=kept"])
+def test_an_interrupted_rsync_without_times_publishes_nothing(
+    folder: Path, tmp_path: Path, option: str, number: signal.Signals
+) -> None:
+    """No time then marks what --partial keeps: the writer was stopped, and that is known."""
+    (folder / "big.img").write_bytes(b"the good old image")
+    source = tmp_path / "big.img"
+    _interrupt(folder, source, [option], number, preserve="-v")
+    assert_active(folder / "big.img", b"the good old image")
+    assert not any(path.is_file() for path in (folder / "kept").glob("*"))
+    run("rsync", option, source, folder)
+    assert_active(folder / "big.img", source.read_bytes())
+
+
+@pytest.mark.mount_says("rsync was interrupted: the file is not whole")
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda n: n.name)
+def test_an_interrupted_rsync_over_a_pipe_publishes_nothing(
+    folder: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """As over ssh: the receiver is `rsync --server`, which loses its peer or gets the signal."""
+    shell = tmp_path / "shell"
+    shell.write_text('#!/bin/sh\nshift\nexec sh -c "$*"\n')
+    shell.chmod(0o755)
+    options = ["-P", "-e", str(shell)]
+    target = f"there:{folder}"
+    _interrupt(folder, tmp_path / "big.img", options, number, preserve="-v", target=target)
+    assert not (folder / "big.img").exists()
+
+
+@pytest.mark.mount_says("dd was interrupted: the file is not whole")
+def test_what_an_interrupted_writer_left_is_not_published_by_mv(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Under a temporary name it stays as it is, until somebody writes it to its end."""
+    data = some_bytes(4 * MIB)
+    half = MIB // 2
+    dd = subprocess.Popen(
+        ["dd", f"of={folder / 'a.part'}", "bs=64K", "status=none"], stdin=subprocess.PIPE
+    )
+    assert dd.stdin is not None
+    dd.stdin.write(data[:half])
+    dd.stdin.flush()
+    wait_until(lambda: (folder / "a.part").stat().st_size == half, "data arrives")
+    dd.send_signal(signal.SIGINT)
+    dd.wait()
+    dd.stdin.close()
+    assert attempt("mv", folder / "a.part", folder / "a").returncode == 1
+    assert not (folder / "a").exists()
+    (tmp_path / "whole").write_bytes(data)
+    run("dd", f"if={tmp_path / 'whole'}", f"of={folder / 'a.part'}", "conv=notrunc", "status=none")
+    run("mv", folder / "a.part", folder / "a")
+    assert_active(folder / "a", data)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)

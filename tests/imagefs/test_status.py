@@ -58,7 +58,7 @@ def test_deactivated(folder: Path) -> None:
 def test_killed(folder: Path) -> None:
     """Nothing to read; only O_TRUNC starts anew."""
     attempt("sh", "-c", '{ echo data; kill -9 $$; } > "$1"', "sh", folder / "a")
-    _assert_row(folder / "a", "killed", 0, 0, errno.EIO, errno.EIO)
+    _assert_row(folder / "a", "killed", 0, 0, errno.ENOENT, errno.EIO)
     assert _open(folder / "a", os.O_WRONLY | os.O_TRUNC) == 0
 
 

@@ -351,11 +351,12 @@ async function save(event) {
 }
 
 async function remove(button) {
-  const {delete: url, name} = button.dataset;
+  const {delete: url, name, usedBy} = button.dataset;
   const forGood = "forGood" in button.dataset;
   const question = forGood
     ? `Delete “${name}” for good? This cannot be undone.`
-    : `Move “${name}” to the trash?`;
+    : `Move “${name}” to the trash?` +
+      (usedBy ? ` It is in use by ${usedBy}: what is open there stays readable.` : "");
   if (!await confirmed(question, forGood ? "Delete for good" : "Move to trash")) return;
   if (!await act(ask("DELETE", url), `“${name}” is deleted.`)) return;
   if (one("main").dataset.image) location.assign(url.slice(0, url.lastIndexOf("/") + 1));

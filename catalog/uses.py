@@ -1,0 +1,185 @@
+"""Who uses images now, and when each was last used: what deletion has to know.
+
+A process that serves images (a mount, `imagefs dav`) notes what its readers have open, and
+publishes that as its leases.  The last use stays after the lease: a guest that is shut off
+holds nothing open, and will need its backing file again.
+Threading: any thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+
+from catalog.catalog import Catalog
+from catalog.errors import CatalogError, Conflict
+from catalog.image import Image, Use, now
+from catalog.process import is_gone, this_process
+from catalog.status import Status
+from catalog.stores.base import Data, DataReader
+
+LEASE_TIME = timedelta(minutes=10)
+"""How long a lease of another host holds without a heartbeat."""
+_HEARTBEAT = 60.0
+"""Seconds after which a process tells again that it lives."""
+_KEEP_USED = timedelta(days=1)
+_TOLD = 5
+"""Users named in one line; the rest are counted."""
+
+_log = logging.getLogger(__name__)
+
+
+User = str | Callable[[], str]
+"""Who reads, for people; or what finds that out, if it comes to be asked."""
+
+
+class Uses:
+    """What this process's readers have open."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._lock = threading.Lock()
+        self._publishing = threading.Lock()
+        self._open: dict[int, list[_Reader]] = {}
+        # Opened or closed since the last publication.
+        self._touched: set[int] = set()
+        self._beaten_at: float | None = None
+
+    def note(self, image: Image, reader: DataReader, user: User) -> DataReader:
+        """The same reader; `user` uses the image until it is closed."""
+        noted = _Reader(self, image.number, reader, user)
+        with self._lock:
+            self._open.setdefault(image.number, []).append(noted)
+            self._touched.add(image.number)
+        if image.status is Status.PENDING_DELETE:
+            # The scrubber may look for it at this moment.
+            with suppress(CatalogError):
+                self.publish()
+        return noted
+
+    def end(self, reader: _Reader) -> None:
+        """The reader is closed."""
+        with self._lock:
+            readers = self._open.get(reader.image, [])
+            if reader in readers:
+                readers.remove(reader)
+                self._touched.add(reader.image)
+            if not readers:
+                self._open.pop(reader.image, None)
+
+    def publish(self) -> None:
+        """Tell the other processes what is in use, if that has changed or a minute is over.
+
+        Raises CatalogUnavailable, CatalogLocked; what was not told is told the next time.
+        """
+        with self._publishing:
+            is_due = self._beaten_at is None or time.monotonic() - self._beaten_at > _HEARTBEAT
+            with self._lock:
+                touched, self._touched = self._touched, set()
+                readers = {number: list(each) for number, each in self._open.items()}
+            if not touched and not is_due:
+                return
+            # Without the lock: a program that is asked for its name may not answer at once.
+            held = {number: [each.use() for each in some] for number, some in readers.items()}
+            try:
+                self._catalog.beat(this_process(), sorted(held), held, touched | held.keys())
+            except BaseException:
+                with self._lock:
+                    self._touched |= touched
+                raise
+            self._beaten_at = time.monotonic()
+
+    @contextmanager
+    def told(self, image: Image, what: str) -> Iterator[None]:
+        """Warn in the log if this sends an image to the trash that is in use.
+
+        `what` is DELETED or REPLACED.
+        """
+        with self._lock:
+            is_ours = image.number in self._touched or image.number in self._open
+        if is_ours:
+            with suppress(CatalogError):
+                self.publish()
+        users = in_use(self._catalog, image.number)
+        yield
+        if users and self._catalog.image(image.number).status is Status.PENDING_DELETE:
+            _log.warning("%s", warning(image, users, what))
+
+
+def in_use(catalog: Catalog, number: int) -> list[Use]:
+    """Who has the image open now, on whatever host, oldest first."""
+    with catalog.read() as repository:
+        uses = repository.uses(number)
+    recent = (use for use in uses if now() - use.heartbeat_at < LEASE_TIME)
+    return sorted((use for use in recent if not is_gone(use.process)), key=lambda use: use.since)
+
+
+def check_unneeded(catalog: Catalog, image: Image) -> None:
+    """Raise Conflict when the scrubber has to spare an image because it was used lately.
+
+    Lately is within `scrub_time`, and a day at least: what is opened day by day and shut off
+    in between is in use.
+    """
+    with catalog.read() as repository:
+        used_at = repository.used_at(image.number)
+    kept = max(timedelta(seconds=catalog.settings.scrub_time), _KEEP_USED)
+    if used_at is not None and now() - used_at < kept:
+        until = used_at + kept
+        raise Conflict(
+            image.name, f"was in use at {_minute(used_at)}: stays until {_minute(until)}"
+        )
+
+
+def _minute(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M} UTC"
+
+
+def warning(image: Image, users: list[Use], what: str) -> str:
+    """What to tell whoever has deleted or replaced an image that is in use."""
+    names = dict.fromkeys(str(use) for use in users)
+    shown = ", ".join(list(names)[:_TOLD])
+    if len(names) > _TOLD:
+        shown += f" and {len(names) - _TOLD} more"
+    text = (
+        f"{image.name} ({image.id}) was {what} while in use by {shown}: "
+        "its data stays in the trash for them"
+    )
+    if what == REPLACED:
+        return f"{text}; a guest that names it by path, and not by /.by-id, gets the new data"
+    return text
+
+
+DELETED = "deleted"
+REPLACED = "replaced"
+
+
+class _Reader:
+    """A reader whose image is in use until it is closed."""
+
+    def __init__(self, uses: Uses, image: int, reader: DataReader, user: User) -> None:
+        self.size = reader.size
+        self.image = image
+        self._since = now()
+        self._user = user
+        self._uses = uses
+        self._reader = reader
+
+    def use(self) -> Use:
+        """Who uses it."""
+        if not isinstance(self._user, str):
+            self._user = self._user()
+        return Use(this_process(), self._user, self._since, now())
+
+    def read_at(self, offset: int, size: int) -> Data:
+        return self._reader.read_at(offset, size)
+
+    def fileno(self) -> int | None:
+        return self._reader.fileno()
+
+    def close(self) -> None:
+        self._uses.end(self)
+        self._reader.close()
