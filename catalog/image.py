@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+from catalog.names import alike
 from catalog.status import HAS_DATA, Status
 
 CHUNK_SIZE = 4 * 1024 * 1024
@@ -305,6 +306,7 @@ class Lock:
 
     def covers(self, path: str) -> bool:
         """Whether what is at `path` is under this lock."""
+        path = alike(path)
         above = self.path.rstrip("/") + "/"
         return path == self.path or (self.deep and path.startswith(above))
 

@@ -129,7 +129,9 @@ folders = Table(
     Column("owner", String(255), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+    Column("alike", Name),  # `names.alike` of the name; null where that is the name itself
     UniqueConstraint("parent", "name"),
+    Index(None, "parent", "alike"),
     sqlite_autoincrement=True,
 )
 
@@ -145,7 +147,9 @@ locations = Table(
     Column("folder", Number, ForeignKey("folders.number")),  # null: no longer an entry
     Column("name", Name),
     Column("trashed_from", Number),  # no foreign key: that folder may have gone
+    Column("alike", Name),  # as in `folders`
     UniqueConstraint("folder", "name"),
+    Index(None, "folder", "alike"),
     UniqueConstraint("image", "store"),
     Index(None, "state"),
     sqlite_autoincrement=True,

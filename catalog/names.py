@@ -8,7 +8,7 @@ called so from now on?  It is asked wherever an entry gets its name, whatever th
 from __future__ import annotations
 
 import re
-from unicodedata import category
+from unicodedata import category, normalize
 
 from catalog.errors import InvalidName
 
@@ -42,6 +42,7 @@ _BLANK = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
     "\U000e0000-\U000e0fff]"
 )
+_SPACES = dict.fromkeys([0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000], " ")
 _UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp"})
 
 
@@ -81,6 +82,16 @@ def check_new(name: str) -> None:
             raise InvalidName(
                 ascii(name), f"a name holds no invisible character: U+{ord(character):04X}"
             )
+
+
+def alike(name: str) -> str:
+    """The form in which names that look the same are equal; also of a whole path.
+
+    Unicode writes an accented letter as one character or as two, and macOS sends the other form
+    than everybody else; a space has many widths.  The form is never shown or stored as the name.
+    """
+    # Of ASCII each character is its own form.
+    return name if name.isascii() else normalize("NFC", name).translate(_SPACES)
 
 
 def is_temporary(name: str) -> bool:

@@ -96,8 +96,10 @@ def move_folder(repository: Repository, source: Place, target: Place, principal:
     _check_not_inside(repository, folder, parent)
     present = repository.folder_at(target.folder, target.name)
     if present is not None and present.number == folder.number:
-        return
-    if present is not None:
+        # Its own name, perhaps in another form.
+        if present.name == target.name:
+            return
+    elif present is not None:
         remove_folder(repository, target, principal)
     elif repository.entry_at(target.folder, target.name) is not None:
         raise NotAFolder(target.name)

@@ -75,7 +75,12 @@ class Feed:
             if inode in self._known:
                 # What this mount wrote, it wrote through the kernel's own pages.
                 await self._notify(pyfuse3.invalidate_inode, inode, own)
-        elif change.folder is not None and change.name is not None and not own:
+        elif (
+            change.folder is not None
+            and change.name is not None
+            # The kernel may know its own change by another form of the name.
+            and not (own and change.name.isascii())
+        ):
             inode = inodes.of_folder(change.folder)
             if inode in self._known:
                 await self._notify(pyfuse3.invalidate_inode, inode, True)

@@ -44,7 +44,12 @@ class Tree:
             text = name.decode()
         except UnicodeDecodeError:
             raise NotFound(ascii(name)) from None
-        return self._attributes(self.vfs.lookup(_folder(parent), text))
+        node = self.vfs.lookup(_folder(parent), text)
+        found = self._attributes(node)
+        if node.name != text:
+            # Another form of its name: `feed` takes back from the kernel only what is stored.
+            found.entry_timeout = 0
+        return found
 
     def dot(self, inode: int, name: bytes) -> pyfuse3.EntryAttributes:
         """The attributes of `.` or `..` (an export over NFS asks for them)."""

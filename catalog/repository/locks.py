@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, delete, func, or_, select, update
 
 from catalog.image import Lock, LockScope, now
 from catalog.models import locks
+from catalog.names import alike
 from catalog.repository.rows import Rows
 
 
@@ -29,7 +30,7 @@ class LockRows(Rows):
 
     def locks_over(self, path: str) -> list[Lock]:
         """The locks that cover what is at `path`, those at the path itself last."""
-        found = self._locks(locks.c.path.in_(_with_all_above(path)))
+        found = self._locks(locks.c.path.in_(_with_all_above(alike(path))))
         return [lock for lock in found if lock.covers(path)]
 
     def locks_below(self, path: str) -> list[Lock]:
@@ -38,7 +39,7 @@ class LockRows(Rows):
 
     def locks_at(self, path: str) -> list[Lock]:
         """The locks on `path` itself."""
-        return self._locks(locks.c.path == path)
+        return self._locks(locks.c.path == alike(path))
 
     def count_locks(self, principal: str) -> int:
         """How many locks the principal holds."""
@@ -52,7 +53,8 @@ class LockRows(Rows):
         self.connection.execute(
             locks.insert().values(
                 token=lock.token,
-                path=lock.path,
+                # A lock on a name holds for each that looks the same: it is the same entry.
+                path=alike(lock.path),
                 scope=lock.scope,
                 deep=lock.deep,
                 owner_xml=lock.owner_xml,
@@ -77,7 +79,8 @@ class LockRows(Rows):
 
     def drop_locks(self, path: str) -> None:
         """Remove the locks on `path` and on anything below."""
-        self.connection.execute(delete(locks).where(or_(locks.c.path == path, _is_below(path))))
+        inside = or_(locks.c.path == alike(path), _is_below(path))
+        self.connection.execute(delete(locks).where(inside))
 
     def forget_expired_locks(self) -> None:
         """Remove the locks whose time is over."""
@@ -100,5 +103,6 @@ def _with_all_above(path: str) -> list[str]:
 
 def _is_below(path: str) -> ColumnElement[bool]:
     # Not LIKE, which folds case in SQLite; nor a range, whose order is the database's own.
+    path = alike(path)
     prefix = path.rstrip("/") + "/"
     return (func.substr(locks.c.path, 1, len(prefix)) == prefix) & (locks.c.path != path)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import bindparam, delete, func, select, update
+from sqlalchemy import Select, bindparam, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
+from catalog import names
 from catalog.errors import AlreadyExists, Conflict, NotFound
 from catalog.image import (
     ChangeKind,
@@ -77,6 +78,17 @@ _FOLDER_BY_NUMBER = _FOLDER.where(folders.c.number == bindparam("number"))
 _FOLDER_AT = _FOLDER.where(
     folders.c.parent == bindparam("parent"), folders.c.name == bindparam("name")
 )
+# Two that look the same may be there since before that was refused: the older one is found.
+_ENTRY_ALIKE = (
+    _ENTRY.where(locations.c.folder == bindparam("folder"), locations.c.alike == bindparam("name"))
+    .order_by(locations.c.number)
+    .limit(1)
+)
+_FOLDER_ALIKE = (
+    _FOLDER.where(folders.c.parent == bindparam("parent"), folders.c.alike == bindparam("name"))
+    .order_by(folders.c.number)
+    .limit(1)
+)
 
 
 _check_location = RowCheck(*locations.c)
@@ -85,7 +97,7 @@ _check_folder = RowCheck(*folders.c)
 
 def _make_location(row: Any) -> Location:
     _check_location(row)
-    number, image, store, url, state, folder, name, trashed_from = row
+    number, image, store, url, state, folder, name, trashed_from, _alike = row
     if (folder is None) is not (name is None):
         raise ValueError(f"location {number} is called {name!r} in folder {folder}")
     return Location(number, image, store, url, LocationState(state), folder, name, trashed_from)
@@ -113,9 +125,15 @@ def _make_listed(row: Any) -> Listed:
     return Listed._make(fields)
 
 
+def _alike(name: str) -> str | None:
+    """What the column `alike` has for a name."""
+    form = names.alike(name)
+    return None if form == name else form
+
+
 def _make_folder(row: Any) -> Folder:
     _check_folder(row)
-    number, parent, store, name, kind, temporary, owner, created_at, updated_at = row
+    number, parent, store, name, kind, temporary, owner, created_at, updated_at, _alike = row
     return Folder(
         number, parent, store, name, FolderKind(kind), temporary, owner, created_at, updated_at
     )
@@ -179,10 +197,21 @@ class TreeRows(Rows):
         return self.folder(ROOT)
 
     def folder_at(self, parent: int, name: str) -> Folder | None:
-        """The folder of that name, or None."""
-        values = {"parent": parent, "name": name}
-        row = self.connection.execute(_FOLDER_AT, values).one_or_none()
+        """The folder of that name, or of one that looks the same; or None."""
+        row = self._at({"parent": parent}, name, _FOLDER_AT, _FOLDER_ALIKE)
         return None if row is None else _make_folder(row)
+
+    def _at(self, folder: dict[str, int], name: str, exact: Select[Any], alike: Select[Any]) -> Any:
+        """The row of a name, else of its form, else of one that has the same form."""
+        form = names.alike(name)
+        asked = [(exact, name), (alike, form)]
+        if form != name:
+            asked.insert(1, (exact, form))
+        for statement, wanted in asked:
+            row = self.connection.execute(statement, {**folder, "name": wanted}).one_or_none()
+            if row is not None:
+                return row
+        return None
 
     def folders_in(self, parent: int, *, after: int = 0, limit: int = 1000) -> list[Folder]:
         """Up to `limit` folders with a number above `after`, by number."""
@@ -209,6 +238,7 @@ class TreeRows(Rows):
                     parent=parent,
                     store=store,
                     name=name,
+                    alike=_alike(name),
                     kind=kind,
                     temporary=temporary,
                     owner=owner,
@@ -229,7 +259,13 @@ class TreeRows(Rows):
             self.connection.execute(
                 update(folders)
                 .where(folders.c.number == folder.number)
-                .values(parent=parent, name=name, temporary=temporary, updated_at=now())
+                .values(
+                    parent=parent,
+                    name=name,
+                    alike=_alike(name),
+                    temporary=temporary,
+                    updated_at=now(),
+                )
             )
         except IntegrityError as error:
             raise AlreadyExists(name) from error
@@ -254,9 +290,8 @@ class TreeRows(Rows):
     # -- entries -----------------------------------------------------------------------
 
     def entry_at(self, folder: int, name: str) -> Entry | None:
-        """The entry of that name, or None."""
-        values = {"folder": folder, "name": name}
-        row = self.connection.execute(_ENTRY_AT, values).one_or_none()
+        """The entry of that name, or of one that looks the same; or None."""
+        row = self._at({"folder": folder}, name, _ENTRY_AT, _ENTRY_ALIKE)
         return None if row is None else make_entry(row)
 
     def entries_in(self, folder: int, *, after: int = 0, limit: int = 1000) -> list[Entry]:
@@ -299,7 +334,7 @@ class TreeRows(Rows):
             self.connection.execute(
                 update(locations)
                 .where(locations.c.number == location.number)
-                .values(folder=folder, name=name, trashed_from=trashed_from)
+                .values(folder=folder, name=name, alike=_alike(name), trashed_from=trashed_from)
             )
         except IntegrityError as error:
             raise AlreadyExists(name) from error
@@ -368,7 +403,13 @@ class TreeRows(Rows):
         try:
             result = self.connection.execute(
                 locations.insert().values(
-                    image=image, store=store, url=url, state=state, folder=folder, name=name
+                    image=image,
+                    store=store,
+                    url=url,
+                    state=state,
+                    folder=folder,
+                    name=name,
+                    alike=_alike(name or ""),
                 )
             )
         except IntegrityError as error:
@@ -390,7 +431,7 @@ class TreeRows(Rows):
         self.connection.execute(
             update(locations)
             .where(locations.c.number == location.number)
-            .values(state=LocationState.DELETING, folder=None, name=None)
+            .values(state=LocationState.DELETING, folder=None, name=None, alike=None)
         )
         if location.folder is not None and location.name is not None:
             self._touch_folder(location.folder, location.name)

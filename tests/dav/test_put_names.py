@@ -57,3 +57,22 @@ def test_a_name_that_is_refused_is_told_as_that(served: Served, name: str) -> No
         assert b"name" in answer.body or b"the catalog's own" in answer.body, request
     assert names_in(served.vfs, "/file") == before
     assert folder_at(served.vfs, "/file")
+
+
+def test_either_form_of_a_name_is_the_same_image(served: Served) -> None:
+    """macOS sends the other form than everybody else; a lock holds for both."""
+    nfc, nfd = (quote(f"/file/{form}") for form in ("\u00e9.img", "e\u0301.img"))
+    assert served.ask(f"PUT {nfd}", body=b"data").status == 201
+    assert served.ask(f"GET {nfc}").body == b"data"
+    assert served.ask(f"PUT {nfc}", "If-None-Match: *", body=b"new").status == 412
+    assert served.ask(f"MKCOL {nfc}").status == 405
+    listing = served.ask("PROPFIND /file", "Depth: 1").body
+    assert (nfd.encode() in listing, nfc.encode() in listing) == (True, False)
+    locked = served.ask(f"LOCK {nfd}", body=LOCK)
+    for form in (nfc, nfd):
+        assert served.ask(f"PUT {form}", body=b"new").status == 423
+    token = f"Lock-Token: {locked.headers['lock-token']}"
+    assert served.ask(f"UNLOCK {nfc}", token).status == 204
+    assert served.ask(f"PUT {nfc}", body=b"new").status == 204
+    assert served.ask(f"DELETE {nfd}").status == 204
+    assert served.ask(f"GET {nfc}").status == 404
