@@ -1,20 +1,23 @@
 """A new image with the data of another, in the same store (WebDAV's COPY).
 
-Users: `vfs`; `dav`, for what it must know beforehand.  Where the store can, no byte passes
-through this host.  The new image has the old one's properties and an id of its own, and
+Users: `vfs`; `dav`, for what it must know beforehand.  Where the store can, it copies the data,
+which is then read back and compared: nothing is active whose bytes are not what its digests
+say.  The new image has the old one's properties and an id of its own, and
 appears under its name in one step.
 """
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from secrets import token_hex
 
 from catalog import access
 from catalog.access import Principal
 from catalog.catalog import Catalog, Rename
-from catalog.errors import CatalogError, Conflict, NotSupported, ReadOnlyStore
+from catalog.errors import CatalogError, Conflict, DataDamaged, NotSupported, ReadOnlyStore
 from catalog.image import Entry, Image, Location, LocationState, Place, Saved
+from catalog.intact import compare
 from catalog.members import members_of
 from catalog.process import this_process
 from catalog.removal import clear_failed, delete_detached
@@ -22,6 +25,8 @@ from catalog.replicate import transfer
 from catalog.repository import copies as rows
 from catalog.status import HAS_DATA
 from catalog.stores.base import Capability
+
+_log = logging.getLogger(__name__)
 
 _COPIED = ("disk_format", "container_format", "visibility", "min_disk", "min_ram", "os_hidden")
 
@@ -99,7 +104,14 @@ def _copy_data(catalog: Catalog, image: Image, location: Location, key: str) -> 
         is_damaged = location.number in rows.damaged(repository, image.number)
     # A store duplicates what is damaged as it is; another copy may have it right.
     if Capability.COPY in store.capabilities and not is_damaged:
-        return store.copy(location.url, key)
+        url = store.copy(location.url, key)
+        try:
+            compare(catalog, image, store, url, lambda: None)
+        except DataDamaged as error:
+            _log.info("%s: what store %s copies is damaged: %s", image.id, store.name, error)
+        else:
+            return url
+    # Its writer replaces what was copied, or nothing stays of it.
     return transfer(catalog, image, store, key)
 
 

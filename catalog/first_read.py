@@ -46,7 +46,8 @@ class Recording:
     def record(self) -> str:
         """Record them, after the last byte; return `ALGO VALUE`.
 
-        Raises DigestMismatch if another digest was announced, CatalogUnavailable.
+        Raises DigestMismatch if another digest was announced, or recorded by another reader
+        of other bytes meanwhile; CatalogUnavailable.
         """
         name, value = self._image.name, self._whole.hexdigest()
         announced = self._catalog.image(self._image.number).expected_hash
@@ -54,6 +55,10 @@ class Recording:
             told = f"the {self._algo} is {value}, but {announced} was announced"
             raise DigestMismatch(name, told)
         self._catalog.record_digests(self._image.number, self._algo, value, self._chunks.value())
+        image = self._catalog.image(self._image.number)
+        if (image.os_hash_algo, image.os_hash_value) not in ((self._algo, value), (None, None)):
+            told = f"the {self._algo} is {value}: another reader has just found other data"
+            raise DigestMismatch(name, told)
         return f"{self._algo} {value}"
 
 

@@ -1,26 +1,28 @@
-"""An image's data in order, each chunk from a copy that has it right.
+"""An image's data in order, each chunk from a copy that has it right; whether a copy is right.
 
-Users: `replicate`, `repair`.  Past the block cache, which one long copy would only empty.
-Some requests are kept in flight: memory is bounded by `_AHEAD` runs of `_RUN` bytes,
-whatever the size of the image.  Threading: one thread iterates; some fetch.
+Users: `replicate`, `repair`, `duplicate`, `uploads`.  Past the block cache, which one long
+copy would only empty.  Some requests are kept in flight: memory is bounded by `_AHEAD` runs
+of `_RUN` bytes, whatever the size of the image.  Threading: one thread iterates; some fetch.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from catalog.access import ADMIN
 from catalog.cache.chunks import Chunks
 from catalog.cache.copies import Copies, Copy
 from catalog.catalog import Catalog
 from catalog.damage import copies_to_read, report_damage
-from catalog.errors import CatalogError, StoreUnavailable
+from catalog.errors import CatalogError, DataDamaged, StoreUnavailable
+from catalog.first_read import Recording
 from catalog.image import CHUNK_SIZE, Image
 from catalog.reader import open_image
+from catalog.stores.base import Store
 
 _RUN = 4 << 20
 _AHEAD = 4
@@ -35,8 +37,10 @@ def read_intact(
 
     `start` is where a chunk begins, or the end; 0 for an image without digests.
 
-    A copy that has one is marked.  An image without digests is read as it is.  Raises
-    DataDamaged if no copy has a chunk as it should be, StoreUnavailable if none answers.
+    A copy that has one is marked.  An image without digests is read as it is, and has them
+    when it was read to its end.  Raises DataDamaged if no copy has a chunk as it should be,
+    DigestMismatch at the end of data that is not what was announced, StoreUnavailable if no
+    copy answers.
     """
     with catalog.read() as repository:
         digests = repository.chunk_digests(image.number)
@@ -61,7 +65,34 @@ def read_intact(
         source.close()
 
 
-def _fetch(source: Copies, chunks: Chunks, begin: int) -> Iterator[memoryview]:
+def compare(
+    catalog: Catalog, image: Image, store: Store, url: str, advance: Callable[[], None]
+) -> None:
+    """Read back what a store itself has copied, and compare it with the image's digests.
+
+    A store copies what is damaged as it is, and knows nothing of our digests.  `advance` is
+    called now and then.  Of an image without digests only the size is compared.  Raises
+    DataDamaged, NotFound, StoreUnavailable.
+    """
+    found = store.stat(url).size
+    if found != image.size:
+        reason = f"the copy in store {store.name} has {found} bytes instead of {image.size}"
+        raise DataDamaged(image.name, min(found, image.size), reason)
+    with catalog.read() as repository:
+        digests = repository.chunk_digests(image.number)
+    if digests is None:
+        return
+    chunks = Chunks(image.id, image.size, digests)
+    copies = Copies(image.name, chunks, lambda: [Copy(store, url)], lambda _bad, _offset: None)
+    try:
+        with closing(_fetch(copies, chunks, 0)) as blocks:
+            for _block in blocks:
+                advance()
+    finally:
+        copies.close()
+
+
+def _fetch(source: Copies, chunks: Chunks, begin: int) -> Generator[memoryview, None, None]:
     """Every chunk from `begin` on, with some requests ahead of the one that is waited for."""
     step = max(1, _RUN // chunks.digests.chunk_size)
     firsts = iter(range(begin, chunks.count, step))
@@ -86,12 +117,17 @@ def _fetch(source: Copies, chunks: Chunks, begin: int) -> Iterator[memoryview]:
 
 
 def _read_unverified(catalog: Catalog, image: Image) -> Iterator[bytes]:
-    reader = open_image(catalog, image.number, ADMIN)
+    reader = open_image(catalog, image.number, ADMIN, record=False)
     try:
         if reader.size != image.size:
             reason = f"its copy has {reader.size} bytes instead of {image.size}"
             raise StoreUnavailable(image.name, reason)
+        recording = Recording(catalog, image)
         for offset in range(0, reader.size, CHUNK_SIZE):
-            yield bytes(reader.read_at(offset, CHUNK_SIZE))
+            data = bytes(reader.read_at(offset, CHUNK_SIZE))
+            recording.update(data)
+            yield data
+        # Both copies are of these bytes from now on, or this one is not made.
+        recording.record()
     finally:
         reader.close()

@@ -32,14 +32,19 @@ BOOT_PROFILE = "boot_profile"
 _log = logging.getLogger(__name__)
 
 
-def open_image(catalog: Catalog, number: int, principal: Principal) -> DataReader:
+def open_image(
+    catalog: Catalog, number: int, principal: Principal, *, record: bool = True
+) -> DataReader:
     """Open an image's data to read.  Raises as `opened`."""
-    return opened(catalog, number, principal)[1]
+    return opened(catalog, number, principal, record=record)[1]
 
 
-def opened(catalog: Catalog, number: int, principal: Principal) -> tuple[Image, DataReader]:
+def opened(
+    catalog: Catalog, number: int, principal: Principal, *, record: bool = True
+) -> tuple[Image, DataReader]:
     """An image, and its data to read.
 
+    Without `record` whoever reads an image without digests records them.
     Raises NotFound, Forbidden, Deactivated, ImageKilled, Conflict (not saved yet),
     StoreUnavailable when no copy can be opened.
     """
@@ -51,7 +56,8 @@ def opened(catalog: Catalog, number: int, principal: Principal) -> tuple[Image, 
         profile = repository.properties(number).get(BOOT_PROFILE, "")
     access.check_read_data(principal, image, members)
     _check_has_data(image)
-    return image, _open_copy(catalog, image, found, chunks, profile)
+    reader = _open_copy(catalog, image, found, chunks, profile)
+    return image, FirstReader(reader, catalog, image) if chunks is None and record else reader
 
 
 def _open_copy(
@@ -85,7 +91,7 @@ def _open_copy(
             except CatalogError:
                 reader.close()
                 raise
-            return FirstReader(reader, catalog, image)
+            return reader
         if reader.fileno() is not None:
             return reader
         reader.close()

@@ -18,7 +18,14 @@ from catalog.cache.chunks import Chunks
 from catalog.catalog import Catalog
 from catalog.damage import complete_locations
 from catalog.deletion import recover_if_dead
-from catalog.errors import CatalogError, Conflict, NotAFolder, NotFound, StoreUnavailable
+from catalog.errors import (
+    CatalogError,
+    Conflict,
+    DataDamaged,
+    NotAFolder,
+    NotFound,
+    StoreUnavailable,
+)
 from catalog.image import (
     ChunkDigests,
     Entry,
@@ -31,7 +38,7 @@ from catalog.image import (
     UploadRecord,
     now,
 )
-from catalog.intact import read_intact
+from catalog.intact import compare, read_intact
 from catalog.notice import Notice
 from catalog.process import is_gone, this_process
 from catalog.removal import delete_data, delete_detached
@@ -105,15 +112,16 @@ def transfer(
 ) -> str:
     """Put an image's data into a store under a key; return its url there.
 
-    Where the target can have it from a copy of the same service, no byte passes through
-    this host; else each chunk is verified on its way.  Raises as `replicate`.
+    Where the target can have it from a copy of the same service, the service copies it and
+    it is read back and compared; else each chunk is verified on its way.  Raises as
+    `replicate`.
     """
     source = _on_server(catalog, image, target)
     if source is not None:
         try:
             url = target.copy(source, key)
-            _check_size(image, target, url)
-        except (NotFound, StoreUnavailable) as error:
+            compare(catalog, image, target, url, lambda: progress(0))
+        except (NotFound, StoreUnavailable, DataDamaged) as error:
             _log.info("%s: %s does not copy it by itself: %s", image.id, target.name, error)
         else:
             progress(image.size)
@@ -276,11 +284,3 @@ def _on_server(catalog: Catalog, image: Image, target: Store) -> str | None:
         if is_other and target.reaches(url):
             return url
     return None
-
-
-def _check_size(image: Image, target: Store, url: str) -> None:
-    found = target.stat(url).size
-    if found != image.size:
-        target.delete(url)
-        reason = f"its copy of {image.name} has {found} bytes instead of {image.size}"
-        raise StoreUnavailable(target.name, reason)

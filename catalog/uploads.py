@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from secrets import token_hex
 
-from catalog.access import ADMIN
 from catalog.catalog import Catalog
 from catalog.errors import CatalogError, Conflict, StoreFull, StoreUnavailable
-from catalog.image import CHUNK_SIZE, Image
+from catalog.image import Image
+from catalog.intact import read_intact
 from catalog.process import this_process
-from catalog.reader import open_image
 from catalog.removal import delete_detached
 from catalog.stores.base import Store
 from catalog.turns import Turns
@@ -129,9 +129,12 @@ def _create(staged: Path) -> int:
 
 
 def _copy_data(catalog: Catalog, number: int, fd: int) -> None:
-    reader = open_image(catalog, number, ADMIN)
-    try:
-        for offset in range(0, reader.size, CHUNK_SIZE):
-            write_all(fd, reader.read_at(offset, CHUNK_SIZE), offset)
-    finally:
-        reader.close()
+    """Copy an image's data, each chunk verified, as new digests are made of it.
+
+    Raises DataDamaged.
+    """
+    offset = 0
+    with closing(read_intact(catalog, catalog.image(number))) as blocks:
+        for data in blocks:
+            write_all(fd, data, offset)
+            offset += len(data)
