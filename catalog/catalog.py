@@ -305,9 +305,12 @@ class Catalog:
             access.check_change(principal, image)
             if image.status not in HAS_DATA:
                 raise Conflict(image.name, f"is {image.status} since")
-            repository.set_location(location.number, LocationState.ACTIVE, url)
             if location.state is LocationState.PENDING:
+                record = repository.upload(location.image)
+                if record is None or record.process != this_process():
+                    raise Conflict(image.name, "the copy was aborted")
                 repository.drop_upload(location.image)
+            repository.set_location(location.number, LocationState.ACTIVE, url)
             if place is None:
                 repository.set_image(location.image)  # its `stores` have changed
                 return []
@@ -320,6 +323,17 @@ class Catalog:
                 repository.detach_location(old)
                 dropped.append(old)
             return dropped
+
+    def abort_copy(self, number: int) -> None:
+        """Have whoever copies an image to another store give that up, and clean up.
+
+        Raises Conflict when it is not a copy but a repair.
+        """
+        with self.write() as repository:
+            states = {location.state for location in repository.locations_of(number)}
+            if LocationState.PENDING not in states:
+                raise Conflict(repository.image(number).name, "is being repaired: let it end")
+            repository.drop_upload(number)
 
     def drop_copy(self, location: Location) -> None:
         """Forget a copy that was not completed, or whose data is gone."""
@@ -393,11 +407,16 @@ class Catalog:
             )
 
     def fail_upload(self, number: int, message: str) -> bool:
-        """saving -> killed, with the reason; False, and nothing done, if it had ended."""
+        """saving -> killed, with the reason, unless it had ended; whether it is killed now.
+
+        What is killed, by whomever, has no right to data: whoever has put some in its store
+        takes it out again.
+        """
         with self.write() as repository:
             repository.drop_upload(number)
-            if repository.image(number).status not in IN_PROGRESS:
-                return False
+            image = repository.image(number)
+            if image.status not in IN_PROGRESS:
+                return Status.KILLED in (image.status, image.status_before_delete)
             repository.change_status(number, Status.KILLED, size=0, message=message)
             return True
 

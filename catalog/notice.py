@@ -34,13 +34,17 @@ class Notice:
     def advance(self, size: int) -> None:
         """Note that `size` more bytes are copied, and tell it if that was not done just now.
 
-        Raises Conflict when the image has been deleted: nobody wants the copy any more.
+        Raises Conflict when the image has been deleted, or the copy aborted: nobody wants it
+        any more.
         """
         self._done += size
         if time.monotonic() - self._told_at < INTERVAL:
             return
         percent = 100 * self._done // max(self._image.size, 1)
         try:
+            with self._catalog.read() as repository:
+                if repository.upload(self._image.number) is None:
+                    raise Conflict(self._image.name, "the copy was aborted")
             if not self._tell(f"{self._about}: {percent} %"):
                 raise Conflict(self._image.name, "was deleted while it was copied")
         except CatalogUnavailable:

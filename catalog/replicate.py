@@ -257,6 +257,9 @@ def _take_back(catalog: Catalog, location: Location) -> None:
     """
     with catalog.read() as repository:
         fresh = [x for x in repository.locations_of(location.image) if x.number == location.number]
+        record = repository.upload(location.image)
+    if record is not None and record.process != this_process():
+        return  # this copy was aborted, and another process goes on with it
     if not fresh or fresh[0].state is not LocationState.PENDING:
         return
     try:

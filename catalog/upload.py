@@ -29,19 +29,25 @@ from catalog.catalog import Catalog, Rename
 from catalog.digest import Digester, Digests
 from catalog.errors import (
     CatalogError,
+    CatalogUnavailable,
     DigestMismatch,
     ImageKilled,
     ImageTooLarge,
     IncompleteUpload,
     InvalidImage,
+    NotFound,
     StoreFull,
     StoreUnavailable,
 )
 from catalog.image import Image, Saved
 from catalog.removal import clear_failed, delete_detached
 from catalog.sending import Sender
+from catalog.status import IN_PROGRESS, Status
 from catalog.stores.base import Capability, Store
 from catalog.written_back import check_written_back
+
+_ASK_AGAIN = 1.0
+"""Seconds of writing after which is asked whether the upload was aborted meanwhile."""
 
 Announced = tuple[int | None, str | None, str | None, str]
 """What an uploader may say of the data beforehand: size, digest, formats of disk and container."""
@@ -92,7 +98,7 @@ class Upload:
         self._saved: Saved | None = None
         self._checked: Announced | None = None
         self._check_room = check_room
-        self._worked_at = time.monotonic()
+        self._worked_at = self._asked_at = time.monotonic()
         # Readers may still have the file when the upload ends: it closes with the object.
         weakref.finalize(self, os.close, fd)
 
@@ -154,6 +160,18 @@ class Upload:
         with self._lock, self._foreign_errors():
             os.fsync(self._fd)
 
+    def check_wanted(self) -> None:
+        """Give the upload up, and raise ImageKilled, if somebody else has ended it."""
+        try:
+            image = self._catalog.image(self.image.number)
+        except CatalogUnavailable:
+            return  # the commit will tell
+        except NotFound:
+            image = replace(self.image, status=Status.DELETED, message="it was deleted")
+        if image.status not in IN_PROGRESS:
+            self.cancel(image.message)
+            raise ImageKilled(self.image.name, image.message or f"is {image.status}")
+
     def fail(self, error: CatalogError) -> None:
         """Note that bytes were lost: the upload can no longer be committed."""
         with self._lock:
@@ -166,6 +184,9 @@ class Upload:
         if self.state is not UploadState.OPEN:
             raise ImageKilled(self.image.name, "the upload has ended")
         self._worked_at = time.monotonic()
+        if self._worked_at - self._asked_at > _ASK_AGAIN:
+            self._asked_at = self._worked_at
+            self.check_wanted()
         try:
             with self._foreign_errors():
                 yield

@@ -14,7 +14,7 @@ from pathlib import Path
 from secrets import token_hex
 
 from catalog.catalog import Catalog
-from catalog.errors import CatalogError, Conflict, StoreFull, StoreUnavailable
+from catalog.errors import CatalogError, Conflict, ImageKilled, StoreFull, StoreUnavailable
 from catalog.image import Image
 from catalog.intact import read_intact
 from catalog.process import this_process
@@ -111,6 +111,16 @@ class Uploads:
         upload = Upload(self._catalog, image, store, staged, fd, self._check_room)
         self._uploads[image.number] = upload
         return upload
+
+    def give_up_aborted(self) -> list[Upload]:
+        """End those that somebody else has ended; their clients may write nothing more."""
+        ended = []
+        for upload in self:
+            try:
+                upload.check_wanted()
+            except ImageKilled:
+                ended.append(upload)
+        return ended
 
     def _forget_ended(self) -> None:
         self._uploads = {n: upload for n, upload in self._uploads.items() if not upload.ended}

@@ -94,6 +94,7 @@ def _until_stopped(session: Session) -> None:
         try:
             session.catalog.checkpoint()
             session.vfs.uses.publish()
+            session.vfs.uploads.give_up_aborted()
         except CatalogError as error:
             # Requests tell their clients; when the database is back they go on.
             log.warning("housekeeping: %s", error)

@@ -11,6 +11,7 @@ import errno
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import NoReturn
@@ -23,6 +24,7 @@ from catalog.errors import (
     ImageKilled,
     Immutable,
     IncompleteUpload,
+    NotFound,
 )
 from catalog.image import Image, Place
 from catalog.members import members_of
@@ -296,16 +298,29 @@ class Handles:
         """One close(2) of the file: commit the upload if it was the last that matters.
 
         Nothing is committed while it is not known who holds the file: RELEASE tells.
-        Raises what the commit failed with, so that the writer's close(2) fails.
+        Raises what the commit failed with, so that the writer's close(2) fails; also that
+        the upload was aborted meanwhile.
         """
         upload = self._vfs.uploads.get(handle.image)
-        if not handle.writable or upload is None or upload.state is not UploadState.OPEN:
+        if not handle.writable:
+            return
+        if upload is None:
+            self._check_not_killed(handle.image)
+            return
+        if upload.state is not UploadState.OPEN:
             return
         sight = self._holders.look(handle.trail, self._file(handle.image))
         if sight.failure is not None:
             _refuse(upload, sight.failure)
         if sight.hold is Hold.NO:
             self._end(handle)
+
+    def _check_not_killed(self, number: int) -> None:
+        """Raise ImageKilled for an image that is: its writer must not take it for uploaded."""
+        with suppress(NotFound):
+            image = self._vfs.catalog.image(number)
+            if image.status is Status.KILLED:
+                raise ImageKilled(image.name, image.message)
 
     def release(self, fh: int) -> None:
         """The file is closed for good: what no close(2) has committed is decided now."""

@@ -22,6 +22,7 @@ from catalog.cli import (
     doctor,
     evacuation,
     listing,
+    progress,
     transfer,
     users,
 )
@@ -46,6 +47,8 @@ commands: Sequence[click.Command] = (
     changing.reactivate,
     changing.delete,
     changing.restore,
+    progress.uploads,
+    progress.abort,
     checking.verify,
     checking.scrub,
     checking.fsck,

@@ -268,3 +268,20 @@ def test_the_same_inode_in_another_mount(folder: Path, daemon: Callable[[], Daem
         run("dd", "if=/etc/hostname", f"of={folder / 'a'}")
         assert status(folder / "a") == "active"
     assert other.stop() == 0
+
+
+@pytest.mark.mount_says("a: the upload was aborted")
+def test_close_of_an_aborted_upload_fails(mount: Daemon, folder: Path) -> None:
+    """`imagefs abort` by another process: whoever wrote it is told, and it is killed."""
+    image = folder / "a"
+    fd = os.open(image, os.O_WRONLY | os.O_CREAT)
+    os.write(fd, b"half of it")
+    mount.command("abort", f"/{image.relative_to(mount.path)}")
+    wait_until(lambda: "the upload was aborted" in mount.log.read_text(), "the mount gives it up")
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is looked at
+        os.close(fd)
+    assert caught.value.errno == errno.EIO
+    assert status(image) == "killed"
+    assert field(image, "message") == "aborted by root"
+    assert mount.staged() == []
+    image.unlink()

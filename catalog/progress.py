@@ -1,0 +1,103 @@
+"""What is in progress in the whole catalog, on every host, and ending it.
+
+Users: `imagefs uploads` and `imagefs abort`.  Whoever works on an image notes so with its
+process; it learns that it was aborted from the image's status, within seconds.
+Threading: any.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from catalog import access
+from catalog.access import Principal
+from catalog.catalog import Catalog
+from catalog.deletion import LEASE_TIME, recover_if_dead
+from catalog.errors import NotFound
+from catalog.image import Image, UploadRecord, now
+from catalog.process import boot_id, is_gone
+from catalog.status import IN_PROGRESS
+
+
+class Life(StrEnum):
+    """What is known of the process that works on an image."""
+
+    RUNNING = "running"
+    GONE = "gone"
+    SILENT = "silent"
+    """Of another host, and it has not told for long that it lives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Going:
+    """One upload or copy in progress."""
+
+    image: Image
+    record: UploadRecord
+    staged: int | None
+    """Bytes so far, if that is known here."""
+    life: Life
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether an image that is there is copied to another store; its message tells how far."""
+        return self.image.status not in IN_PROGRESS
+
+
+def in_progress(catalog: Catalog) -> list[Going]:
+    """Every upload and copy in progress, oldest first."""
+    with catalog.read() as repository:
+        records = sorted(repository.uploads(), key=lambda record: record.started_at)
+        pairs = [(record, repository.image(record.image)) for record in records]
+    return [Going(image, record, _staged(record), _life(record)) for record, image in pairs]
+
+
+def _life(record: UploadRecord) -> Life:
+    if is_gone(record.process):
+        return Life.GONE
+    return Life.SILENT if now() - record.heartbeat_at > LEASE_TIME else Life.RUNNING
+
+
+def _staged(record: UploadRecord) -> int | None:
+    if not record.staged or not _is_here(record):
+        return None
+    try:
+        return os.stat(record.staged).st_size
+    except OSError:
+        return None
+
+
+def _is_here(record: UploadRecord) -> bool:
+    """Whether its paths are this host's."""
+    return record.process.boot.partition("/")[0] == boot_id().partition("/")[0]
+
+
+def abort(catalog: Catalog, image: Image, principal: Principal) -> None:
+    """End what is in progress on an image: it is killed, and its message tells by whom.
+
+    The process that works on it is told by that, and cannot commit any more.  Raises
+    NotFound when nothing is in progress, Forbidden, and Conflict for a copy that is repaired.
+    Of a copy to another store the image itself stays as it is.
+    """
+    access.check_change(principal, image)
+    with catalog.read() as repository:
+        record = repository.upload(image.number)
+        image = repository.image(image.number)
+    if record is None and image.status not in IN_PROGRESS:
+        raise NotFound(image.name, "nothing is in progress on this image")
+    if record is not None and is_gone(record.process):
+        recover_if_dead(catalog, image)
+        return
+    if image.status not in IN_PROGRESS:
+        catalog.abort_copy(image.number)
+        return
+    if not catalog.fail_upload(image.number, f"aborted by {principal.name}"):
+        raise NotFound(image.name, "nothing is in progress on this image any more")
+    if record is not None and record.staged and _is_here(record):
+        # Its process has it open, and frees the room when it learns of this; it may be hung.
+        with suppress(OSError):
+            Path(record.staged).unlink()
