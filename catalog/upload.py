@@ -162,6 +162,15 @@ class Upload:
 
     def check_wanted(self) -> None:
         """Give the upload up, and raise ImageKilled, if somebody else has ended it."""
+        if not self._lock.acquire(blocking=False):
+            return  # it is worked on, or being committed: that will tell
+        try:
+            if not self.ended:
+                self._check_wanted()
+        finally:
+            self._lock.release()
+
+    def _check_wanted(self) -> None:
         try:
             image = self._catalog.image(self.image.number)
         except CatalogUnavailable:
