@@ -13,8 +13,8 @@ from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from catalog.errors import IncompleteUpload
-from catalog.stores.base import Capability, DataReader, Store
+from catalog.errors import IncompleteUpload, StoreRefused
+from catalog.stores.base import Capability, DataReader, Store, Streaming
 
 if TYPE_CHECKING:
     from catalog.catalog import Catalog
@@ -55,8 +55,8 @@ def opened(catalog: Catalog, source: str) -> Iterator[Source]:
     if source == "-":
         yield Source(None, _of_stream(sys.stdin.buffer))
     elif is_url(source):
-        with _web_store(catalog) as store, closing(store.open(source)) as reader:
-            yield Source(reader.size, _of_reader(reader))
+        with _web_store(catalog) as store:
+            yield from _of_web(store, source)
     else:
         with open(source, "rb", buffering=0) as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -66,6 +66,21 @@ def opened(catalog: Catalog, source: str) -> Iterator[Source]:
                 yield Source(size, _of_file(file.fileno(), size, source))
             else:
                 yield Source(None, _of_stream(file))
+
+
+def _of_web(store: Store, url: str) -> Iterator[Source]:
+    """The object, in parts that can be asked for again; all at once if the server has no parts."""
+    try:
+        reader = store.open(url)
+    except StoreRefused:
+        if not isinstance(store, Streaming):
+            raise
+        # For whatever else it was refused, it is refused again, and that is told.
+        size, blocks = store.stream(url)
+        yield Source(size, _in_order(blocks))
+        return
+    with closing(reader):
+        yield Source(reader.size, _of_reader(reader))
 
 
 @contextmanager
@@ -79,6 +94,13 @@ def _web_store(catalog: Catalog) -> Iterator[Store]:
             return
     with closing(HttpStore("http", HttpStoreSettings())) as default:
         yield default
+
+
+def _in_order(blocks: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
+    offset = 0
+    for block in blocks:
+        yield offset, block
+        offset += len(block)
 
 
 def _of_stream(stream: IO[bytes] | RawIOBase) -> Iterator[tuple[int, bytes]]:

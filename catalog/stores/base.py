@@ -229,6 +229,17 @@ class Reaching(Protocol):
         """Whether `copy` may be tried with it: it can still be refused.  Asks nobody."""
 
 
+@runtime_checkable
+class Streaming(Protocol):
+    """A store whose objects can be had in one piece: of servers that know no ranges."""
+
+    def stream(self, url: str) -> tuple[int | None, Iterator[bytes]]:
+        """The size, if the server tells it, and the whole object in order, to be had once.
+
+        The iterator raises StoreUnavailable when the object ends early.  Raises as `open`.
+        """
+
+
 IsGood = Callable[[int, bytes], bool]
 """Whether these are the bytes of the chunk of that number."""
 

@@ -9,6 +9,7 @@ is the range asked for, of the object seen when it was opened.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -16,7 +17,7 @@ from requests import PreparedRequest, Request, RequestException, Response
 from urllib3.exceptions import HTTPError
 from urllib3.util import parse_url
 
-from catalog.errors import InvalidValue, NotSupported, ReadOnlyStore, StoreRefused
+from catalog.errors import CatalogError, InvalidValue, NotSupported, ReadOnlyStore, StoreRefused
 from catalog.stores.address_filter import AddressFilter, FilteredAdapter, Lookup, look_up
 from catalog.stores.base import Capability, DataWriter, LeavesNothing, NothingToMake, Stat, Usage
 from catalog.stores.glance_locations import DROPPED
@@ -27,10 +28,11 @@ from catalog.stores.http_answers import (
     other_range,
     part_of,
     shown,
+    size_of,
     verify,
 )
 from catalog.stores.http_settings import HttpStoreSettings
-from catalog.stores.network import body, http_errors
+from catalog.stores.network import blocks, body, http_errors
 
 __all__ = ["HttpReader", "HttpStore", "HttpStoreSettings"]
 
@@ -63,6 +65,20 @@ class HttpStore(NothingToMake, LeavesNothing):
         """
         found, answered = self._probe(url)
         return HttpReader(self, url, answered, found)
+
+    def stream(self, url: str) -> tuple[int | None, Iterator[bytes]]:
+        """The whole object by one GET: a copy needs no ranges.  Raises as `open`."""
+        response = self.get(url, None)
+        try:
+            size = size_of(url, response)
+        except CatalogError:
+            response.close()
+            raise
+        return size, self._blocks(url, response, size)
+
+    def _blocks(self, url: str, response: Response, size: int | None) -> Iterator[bytes]:
+        with closing(response):
+            yield from blocks(shown(url), response.raw, size, self._settings.timeout)
 
     def stat(self, url: str) -> Stat:
         """Size, and the ETag or else the Last-Modified.  Raises as `open`."""
@@ -104,8 +120,10 @@ class HttpStore(NothingToMake, LeavesNothing):
         """Close the pool of connections."""
         self._adapter.close()
 
-    def get(self, url: str, wanted: range, etag: str = "") -> Response:
+    def get(self, url: str, wanted: range | None, etag: str = "") -> Response:
         """GET the bytes `wanted`, by hand through up to 5 redirects; of `etag`'s object only.
+
+        None is all of them.
 
         The body is not read yet; the caller closes the response.  Raises
         StoreUnavailable, Forbidden, InvalidValue.
@@ -197,10 +215,11 @@ class HttpReader:
         return response
 
 
-def _headers(wanted: range, etag: str) -> dict[str, str]:
+def _headers(wanted: range | None, etag: str) -> dict[str, str]:
     """What every request of the bytes `wanted` says, of the object `etag` only."""
+    some = {} if wanted is None else {"Range": f"bytes={wanted.start}-{wanted.stop - 1}"}
     return {
-        "Range": f"bytes={wanted.start}-{wanted.stop - 1}",
+        **some,
         # Of a compressed representation the ranges would be other bytes.
         "Accept-Encoding": "identity",
         "User-Agent": "imagefs",

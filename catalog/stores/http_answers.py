@@ -68,6 +68,24 @@ def part_of(url: str, response: Response) -> tuple[range, int]:
     return range(int(found[1]), int(found[2]) + 1), int(found[3])
 
 
+def size_of(url: str, response: Response) -> int | None:
+    """The size of the whole object that a response holds; None if only its end tells.
+
+    Raises NotFound, StoreUnavailable; StoreRefused also if a cut object would look whole.
+    """
+    if response.status_code != 200:
+        raise _failure(url, response)
+    encoding = response.headers.get("Content-Encoding", "identity")
+    if encoding.lower() != "identity":
+        raise StoreRefused(shown(url), f"the server sent it with Content-Encoding {encoding}")
+    if "chunked" in response.headers.get("Transfer-Encoding", "").lower():
+        return None
+    length = response.headers.get("Content-Length", "")
+    if not length.isdecimal():
+        raise StoreRefused(shown(url), "the server tells neither the size nor where it ends")
+    return int(length)
+
+
 def verify(url: str, response: Response, wanted: range, opened: Stat) -> None:
     """Return if a response is the bytes `wanted` of the object that was opened.
 

@@ -58,6 +58,29 @@ def body(subject: str, answer: BaseHTTPResponse, size: int, patience: float) -> 
     return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
 
+def blocks(
+    subject: str, answer: BaseHTTPResponse, size: int | None, patience: float
+) -> Iterator[bytes]:
+    """A whole body as it comes: `size` bytes, or up to its end.
+
+    Raises StoreUnavailable as `body`; the time its reader takes is not the server's.
+    """
+    done, waited = 0, 0.0
+    while True:
+        begun = time.monotonic()
+        with http_errors(subject):
+            block = answer.read1(_BLOCK, decode_content=False)
+        waited += time.monotonic() - begun
+        if not block:
+            break
+        done += len(block)
+        if waited > patience + done / _SLOWEST:
+            raise StoreUnavailable(subject, "timed out: the server sends too slowly")
+        yield block
+    if size is not None and done != size:
+        raise StoreUnavailable(subject, f"the server sent {done} bytes instead of {size}")
+
+
 def network_error(subject: str, error: Exception) -> StoreUnavailable:
     """The error that a failed connection is, with its inmost reason.
 

@@ -25,6 +25,7 @@ from catalog.stores.base import (
     Resuming,
     Stat,
     Store,
+    Streaming,
     Usage,
 )
 from catalog.stores.marked_folder import os_errors
@@ -114,6 +115,11 @@ class GuardedStore:
 
     def advice(self) -> Iterator[str]:
         return self._store.advice() if isinstance(self._store, Advising) else iter(())
+
+    def stream(self, url: str) -> tuple[int | None, Iterator[bytes]]:
+        store = self._store
+        assert isinstance(store, Streaming)
+        return self._run(Operation.OPEN, url, lambda: store.stream(url))
 
     def usage(self) -> Usage:
         return self._run(Operation.USAGE, self.name, self._store.usage)
