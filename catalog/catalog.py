@@ -324,17 +324,6 @@ class Catalog:
                 dropped.append(old)
             return dropped
 
-    def abort_copy(self, number: int) -> None:
-        """Have whoever copies an image to another store give that up, and clean up.
-
-        Raises Conflict when it is not a copy but a repair.
-        """
-        with self.write() as repository:
-            states = {location.state for location in repository.locations_of(number)}
-            if LocationState.PENDING not in states:
-                raise Conflict(repository.image(number).name, "is being repaired: let it end")
-            repository.drop_upload(number)
-
     def drop_copy(self, location: Location) -> None:
         """Forget a copy that was not completed, or whose data is gone."""
         with self.write() as repository:

@@ -16,11 +16,12 @@ from pathlib import Path
 from catalog import access
 from catalog.access import Principal
 from catalog.catalog import Catalog
-from catalog.deletion import LEASE_TIME, recover_if_dead
-from catalog.errors import NotFound
-from catalog.image import Image, UploadRecord, now
+from catalog.deletion import recover_if_dead
+from catalog.errors import Conflict, NotFound
+from catalog.image import Image, LocationState, UploadRecord, now
 from catalog.process import boot_id, is_gone
 from catalog.status import IN_PROGRESS
+from catalog.uses import LEASE_TIME
 
 
 class Life(StrEnum):
@@ -93,7 +94,7 @@ def abort(catalog: Catalog, image: Image, principal: Principal) -> None:
         recover_if_dead(catalog, image)
         return
     if image.status not in IN_PROGRESS:
-        catalog.abort_copy(image.number)
+        _abort_copy(catalog, image)
         return
     if not catalog.fail_upload(image.number, f"aborted by {principal.name}"):
         raise NotFound(image.name, "nothing is in progress on this image any more")
@@ -101,3 +102,12 @@ def abort(catalog: Catalog, image: Image, principal: Principal) -> None:
         # Its process has it open, and frees the room when it learns of this; it may be hung.
         with suppress(OSError):
             Path(record.staged).unlink()
+
+
+def _abort_copy(catalog: Catalog, image: Image) -> None:
+    """Have whoever copies an image to another store give that up, and clean up."""
+    with catalog.write() as repository:
+        states = {location.state for location in repository.locations_of(image.number)}
+        if LocationState.PENDING not in states:
+            raise Conflict(image.name, "is being repaired: let it end")
+        repository.drop_upload(image.number)
