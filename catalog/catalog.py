@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 from sqlalchemy import Engine
 
-from catalog import access, attributes, names, rules
+from catalog import access, attributes, names, replacing, rules, sparing
 from catalog.access import Principal
 from catalog.cache.cache import BlockCache
 from catalog.database import WRITE, catalog_errors, checkpoint, damages, turn_to_write
@@ -43,6 +43,7 @@ from catalog.image import (
 from catalog.process import this_process
 from catalog.repository import Repository, copies
 from catalog.settings import CatalogSettings
+from catalog.sparing import Meant
 from catalog.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.stores.base import Capability, Store
 
@@ -203,10 +204,18 @@ class Catalog:
 
     # -- entries -----------------------------------------------------------------------
 
-    def create(self, place: Place, principal: Principal, image_id: str | None = None) -> Entry:
+    def create(
+        self,
+        place: Place,
+        principal: Principal,
+        image_id: str | None = None,
+        *,
+        target: Place | None = None,
+    ) -> Entry:
         """Make a queued image with an entry.
 
-        Raises AlreadyExists, InvalidName, NotFound, Forbidden, ReadOnlyStore.
+        `target` is where it will be when it is complete, if not at `place`.  Raises
+        AlreadyExists, InvalidName, NotFound, Forbidden, ReadOnlyStore.
         """
         access.check_create(principal)
         names.check_new(place.name)
@@ -214,8 +223,9 @@ class Catalog:
             folder = rules.writable_folder(repository, place)
             self._check_takes_data(folder.store)
             rules.check_free(repository, place)
-            number = rules.add_image(repository, place.name, principal, image_id)
+            number = rules.add_image(repository, (target or place).name, principal, image_id)
             repository.add_location(number, folder.store, folder.number, place.name)
+            replacing.begin(repository, number, place, target, principal)
             return rules.entry_at(repository, place)
 
     def register(self, place: Place, external: External, principal: Principal) -> Entry:
@@ -251,18 +261,23 @@ class Catalog:
             access.check_change(principal, entry.image)
             rules.check_move(repository, entry, target, principal, replace=replace)
 
-    def remove(self, place: Place, principal: Principal) -> list[Location]:
+    def remove(
+        self, place: Place, principal: Principal, meant: Meant = Meant.SURELY
+    ) -> list[Location]:
         """Remove an entry: one of several copies, or with its last name the image.
 
         The image goes to its store's trash; with a temporary name and no data it is
         deleted at once.  Returns the copy whose data goes next: it is an entry until its
         store has removed it (`removal.remove_marked`).  Raises NotFound, Forbidden,
         Protected, Conflict (an upload goes on, or this is the only complete copy, or the
-        only one that is not damaged).
+        only one that is not damaged), Spared as `meant` says.
         """
         with self.write() as repository:
             entry = rules.entry_at(repository, place)
             access.check_change(principal, entry.image)
+            sparing.check_meant(repository, entry, meant)
+            if meant is Meant.PERHAPS and replacing.give_back_unwritten(repository, entry):
+                return []
             return rules.remove(repository, entry, principal)
 
     # -- copies ------------------------------------------------------------------------
@@ -386,6 +401,8 @@ class Catalog:
             copies.want(repository, number, replicas, now() + copies.SETTLE)
             repository.drop_upload(number)
             if publish is None:
+                if (replaced := repository.replaced(number)) is not None:
+                    sparing.take_place(repository, number, replaced)
                 return []
             return rules.move(
                 repository,
@@ -399,7 +416,7 @@ class Catalog:
         """saving -> killed, with the reason, unless it had ended; whether it is killed now.
 
         What is killed, by whomever, has no right to data: whoever has put some in its store
-        takes it out again.
+        takes it out again.  What it was to replace is good again in the same step.
         """
         with self.write() as repository:
             repository.drop_upload(number)
@@ -407,6 +424,7 @@ class Catalog:
             if image.status not in IN_PROGRESS:
                 return Status.KILLED in (image.status, image.status_before_delete)
             repository.change_status(number, Status.KILLED, size=0, message=message)
+            replacing.give_back(repository, number, message)
             return True
 
     def renew(self, place: Place, principal: Principal) -> Entry:
@@ -415,6 +433,8 @@ class Catalog:
         with self.write() as repository:
             entry = rules.entry_at(repository, place)
             access.check_change(principal, entry.image)
+            if entry.image.status is not Status.KILLED:
+                raise Conflict(entry.name, f"is {entry.image.status} by now")
             rules.to_trash(repository, entry, principal)
             number = rules.add_image(repository, place.name, principal, None)
             repository.add_location(number, entry.store, place.folder, place.name)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from catalog import names
+from catalog import names, replacing
 from catalog.access import ADMIN
 from catalog.catalog import Catalog
 from catalog.errors import CatalogError, Conflict
@@ -93,6 +93,7 @@ def scrub(catalog: Catalog, *, dry_run: bool = False) -> Iterator[Scrubbed]:
         try:
             check_unused(catalog, image)
             check_unneeded(catalog, image)
+            _check_not_needed(catalog, image)
             if not dry_run:
                 purge(catalog, image)
         except CatalogError as error:
@@ -103,6 +104,13 @@ def scrub(catalog: Catalog, *, dry_run: bool = False) -> Iterator[Scrubbed]:
         give_up_abandoned(catalog)
         finish_deletions(catalog)
         catalog.trim(now() - KEEP_ROWS)
+
+
+def _check_not_needed(catalog: Catalog, image: Image) -> None:
+    """Raise Conflict for what comes back if the image in its place is not completed."""
+    with catalog.read() as repository:
+        if repository.is_needed(image.number):
+            raise Conflict(image.name, "is kept until the image in its place is complete")
 
 
 def finish_deletions(catalog: Catalog) -> None:
@@ -133,17 +141,24 @@ def give_up_abandoned(catalog: Catalog) -> None:
     """Kill uploads nobody has worked on for a day, and drop what they leave behind.
 
     That is what has a temporary name: an image's own name keeps its killed image, which
-    tells why.
+    tells why.  One that was given the name of a deleted image and never written makes way
+    for that.
     """
     with catalog.read() as repository:
         records = repository.uploads()
     for record in records:
         if now() - record.heartbeat_at > ABANDONED_AFTER:
             _give_up(catalog, record, "the upload was abandoned")
-    for image in all_images(catalog, ImageFilter(statuses=frozenset({Status.KILLED}))):
-        if names.is_temporary(image.name) and now() - image.updated_at > ABANDONED_AFTER:
-            with catalog.read() as repository:
-                (entry,) = repository.entries_of(image.number)
+    with catalog.write() as repository:
+        for number in repository.never_written(now() - ABANDONED_AFTER):
+            replacing.give_back(repository, number, "it was never written")
+    left = ImageFilter(statuses=frozenset({Status.KILLED, Status.QUEUED}))
+    for image in all_images(catalog, left):
+        if now() - image.updated_at <= ABANDONED_AFTER:
+            continue
+        with catalog.read() as repository:
+            (entry,) = repository.entries_of(image.number)
+        if names.is_temporary(entry.name):
             catalog.remove(Place(entry.folder, entry.name), ADMIN)
 
 

@@ -42,7 +42,7 @@ def duplicate(
     image = source.image
     location = source.location
     place = Place(target.folder, f".{token_hex(8)}.copy")
-    made = catalog.create(place, principal)
+    made = catalog.create(place, principal, target=target)
     number = made.image.number
     catalog.start_upload(number, this_process(), "")
     try:

@@ -7,6 +7,8 @@ line a person reads.  Adapters own the tables that turn a class into an errno
 
 from __future__ import annotations
 
+from datetime import datetime
+
 
 class CatalogError(Exception):
     """The root: anything the catalog refuses or fails to do."""
@@ -80,6 +82,21 @@ class Locked(Conflict):
     def __init__(self, subject: str, paths: tuple[str, ...], reason: str = "") -> None:
         super().__init__(subject, reason)
         self.paths = paths
+
+
+class Spared(Conflict):
+    """A replacement of the image has failed or goes on: its name is not deleted by mistake.
+
+    `until` is when it is no longer spared; None while the replacement goes on.
+    """
+
+    def __init__(self, subject: str, until: datetime | None = None, reason: str = "") -> None:
+        if until is None:
+            told = "is being replaced, and is kept until that is done"
+        else:
+            told = f"a replacement failed ({reason}): it is kept until {until:%H:%M:%S} UTC"
+        super().__init__(subject, f"{told}; 'imagefs delete' deletes it now")
+        self.until = until
 
 
 class Immutable(CatalogError):

@@ -99,6 +99,8 @@ images = Table(
     Column("status_before_delete", String(16)),  # what a restore leads back to
     Column("deleted_by", String(255)),  # a principal's name
     Index(None, "status"),
+    # What was deleted from a name is asked for whenever one is made.
+    Index("ix_images_name_status", "name", "status"),
     sqlite_autoincrement=True,
 )
 
@@ -184,6 +186,24 @@ wanted_copies = Table(
     Column("store", String(64), primary_key=True),
     Column("attempts", Integer, nullable=False),  # that failed
     Column("due_at", UtcDateTime, nullable=False),
+)
+
+# Which image has taken, or is to take, the place of which.
+replacements = Table(
+    "replacements",
+    metadata,
+    Column("image", Number, ForeignKey("images.number", ondelete="CASCADE"), primary_key=True),
+    Column("replaced", Number, nullable=False),  # no foreign key: that image may be long gone
+    Index(None, "replaced"),
+)
+
+# Images that a replacement has failed of: who deletes their name may not mean them.
+spared = Table(
+    "spared",
+    metadata,
+    Column("image", Number, ForeignKey("images.number", ondelete="CASCADE"), primary_key=True),
+    Column("failed_at", UtcDateTime, nullable=False),
+    Column("reason", Text, nullable=False),
 )
 
 uploads = Table(

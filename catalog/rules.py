@@ -10,7 +10,7 @@ import dataclasses
 import uuid
 from time import time_ns
 
-from catalog import access, names
+from catalog import access, names, sparing
 from catalog.access import Principal
 from catalog.errors import (
     AlreadyExists,
@@ -30,7 +30,6 @@ from catalog.image import (
     External,
     Folder,
     FolderKind,
-    Image,
     Location,
     LocationState,
     Place,
@@ -227,16 +226,22 @@ def move(
     if repository.folder(target.folder).store != entry.store:
         raise Conflict(entry.name, "moving to another store takes a copy of the data")
     dropped = [] if present is None else _give_way(repository, present, principal)
-    repository.move_entry(entry.location, target.folder, target.name)
+    if present is not None:
+        # Should it not be whole yet, and fail, that one comes back.
+        sparing.take_place(repository, entry.image.number, present.image.number)
     if entry.image.status is Status.PENDING_DELETE:
-        _restore(repository, entry.image)
-    repository.set_image(entry.image.number, name=target.name)
+        restore(repository, entry, target)
+    else:
+        repository.move_entry(entry.location, target.folder, target.name)
+        repository.set_image(entry.image.number, name=target.name)
     return dropped
 
 
-def _restore(repository: Repository, image: Image) -> None:
+def restore(repository: Repository, entry: Entry, target: Place) -> None:
     """Take an image out of the trash, to what it was.  Raises Conflict while it is deleted."""
+    image = entry.image
     assert image.status_before_delete is not None
+    repository.move_entry(entry.location, target.folder, target.name)
     repository.change_status(
         image.number,
         image.status_before_delete,
@@ -244,6 +249,7 @@ def _restore(repository: Repository, image: Image) -> None:
         deleted_at=None,
         deleted_by=None,
         status_before_delete=None,
+        name=target.name,
     )
     for location in repository.lock_locations(image.number):
         if location.state is LocationState.DELETING:
@@ -339,12 +345,17 @@ def to_trash(repository: Repository, entry: Entry, principal: Principal) -> None
     that name gets its id appended.
     """
     _check_deletable(entry)
+    into_trash(repository, entry, principal.name)
+
+
+def into_trash(repository: Repository, entry: Entry, by: str) -> None:
+    """As `to_trash`, also for what is protected: an upload that failed has no data to lose."""
     image = entry.image
     repository.change_status(
         image.number,
         Status.PENDING_DELETE,
         deleted_at=now(),
-        deleted_by=principal.name,
+        deleted_by=by,
         status_before_delete=image.status,
     )
     if names.is_temporary(entry.name) and image.status not in HAS_DATA:

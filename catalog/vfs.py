@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-from catalog import access, external, names, rules
+from catalog import access, external, names, rules, sparing
 from catalog.access import Principal
 from catalog.catalog import Catalog, Rename
 from catalog.deletion import purge, recover_if_dead, restore
@@ -35,6 +35,7 @@ from catalog.namespace import BY_ID, Namespace
 from catalog.reader import opened
 from catalog.removal import check_droppable, delete_detached, remove_marked
 from catalog.replicate import Progress, no_progress, replicate
+from catalog.sparing import Meant
 from catalog.status import IN_PROGRESS, Status
 from catalog.stores.base import Capability, DataReader, Usage
 from catalog.upload import UploadState
@@ -54,8 +55,8 @@ class Vfs(Namespace):
 
     # -- changing names ----------------------------------------------------------------
 
-    def create(self, place: Place, principal: Principal) -> Entry:
-        """Make a queued image.
+    def create(self, place: Place, principal: Principal, *, target: Place | None = None) -> Entry:
+        """Make a queued image; `target` is where it will be when it is complete.
 
         Raises AlreadyExists, InvalidName, ReadOnlyStore, and StoreUnavailable: rather no
         image than one that can never get its data.
@@ -64,7 +65,7 @@ class Vfs(Namespace):
         store = self.folder(place.folder).store
         if store:
             self.catalog.store(store).check()
-        return self.catalog.create(place, principal)
+        return self.catalog.create(place, principal, target=target)
 
     def make_folder(self, place: Place, principal: Principal) -> Folder:
         """Make an empty folder."""
@@ -89,12 +90,13 @@ class Vfs(Namespace):
             raise NotSupported(place.name, f"store {store.name} takes no links to other places")
         return self.catalog.register(place, external.examine(store, url), principal)
 
-    def remove(self, place: Place, principal: Principal) -> None:
+    def remove(self, place: Place, principal: Principal, meant: Meant = Meant.SURELY) -> None:
         """Remove an entry: its copy, or the image when it is the last.
 
-        In the trash it is purged.  An upload that goes on is cancelled first.  Raises
-        NotFound, IsAFolder, Protected, Forbidden, Conflict, and what a store says that does
-        not remove its copy: all is then as it was.
+        In the trash it is purged.  An upload that goes on is cancelled first; what it was to
+        replace is removed with it, unless who asks may mean only the upload.  Raises NotFound,
+        IsAFolder, Protected, Forbidden, Conflict, Spared, and what a store says that does not
+        remove its copy: all is then as it was.
         """
         self._check_real(place)
         entry = self._entry(place)
@@ -107,9 +109,12 @@ class Vfs(Namespace):
             if upload is None:
                 raise Conflict(entry.name, BY_ANOTHER)
             upload.cancel("it was deleted while it was being uploaded")
+            if meant is Meant.PERHAPS and not self._is_still(place, entry):
+                return
+            meant = Meant.SURELY
         check_droppable(self.catalog, entry)
         with self.uses.told(entry.image, DELETED):
-            dropped = self.catalog.remove(place, principal)
+            dropped = self.catalog.remove(place, principal, meant)
         for location in dropped:
             remove_marked(self.catalog, location)
 
@@ -300,6 +305,29 @@ class Vfs(Namespace):
         if isinstance(node, Entry):
             return node
         raise IsAFolder(place.name)
+
+    def _is_still(self, place: Place, entry: Entry) -> bool:
+        """Whether a name stands for the same image as it did."""
+        with self.catalog.read() as repository:
+            present = repository.entry_at(place.folder, place.name)
+        return present is not None and present.image.number == entry.image.number
+
+    def check_meant(self, entry: Entry, meant: Meant) -> None:
+        """Raise Spared if `remove` would."""
+        with self.catalog.read() as repository:
+            sparing.check_meant(repository, entry, meant)
+
+    def note_failed_replacement(self, place: Place, principal: Principal, reason: str) -> None:
+        """Spare the image at `place`, if any, which a request of the principal did not replace.
+
+        Raises Forbidden for who may not change it.
+        """
+        with self.catalog.read() as repository:
+            present = repository.entry_at(place.folder, place.name)
+        if present is not None and present.image.status is not Status.KILLED:
+            access.check_change(principal, present.image)
+            with self.catalog.write() as repository:
+                sparing.note_failure(repository, present.image.number, reason)
 
     def _check_real(self, place: Place) -> None:
         if place.folder == BY_ID or (

@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any
+from urllib.parse import unquote
 from uuid import uuid4
 
 from wsgidav.dav_error import DAVError
@@ -22,7 +24,7 @@ from catalog.errors import CatalogError, NotAFolder, NotFound
 from catalog.image import Folder
 from catalog.namespace import Node
 from catalog.vfs import Vfs
-from dav import browse, conditions, get, propfind, put, representation, xml
+from dav import browse, conditions, destination, get, propfind, put, representation, xml
 from dav.errors import HttpError, to_status, told
 from dav.locks import LockManager
 from dav.pages import Pages
@@ -75,6 +77,11 @@ class App:
             response = handler(path, environ)
         except Exception as error:  # noqa: BLE001 - every failure is answered, once
             response = self._failed(environ, error)
+        # With an offset the upload goes on, and nothing has failed.
+        if response.status >= HTTPStatus.BAD_REQUEST and "Upload-Offset" not in dict(
+            response.headers
+        ):
+            self._note_failed_replacement(path, environ)
         if response.send is not None:
             environ["imagefs.send"] = response.send
         status = f"{int(response.status)} {response.status.phrase}"
@@ -153,6 +160,18 @@ class App:
 
     # -- failures ----------------------------------------------------------------------
 
+    def _note_failed_replacement(self, path: str, environ: Environ) -> None:
+        """Have a good image spared that a request failed to replace, for whatever reason.
+
+        Its client may send DELETE for the name next, to clean up.
+        """
+        target = _replaced_by(path, environ)
+        if target is None:
+            return
+        with suppress(CatalogError):
+            place = self._vfs.place(target)
+            self._vfs.note_failed_replacement(place, _principal(environ), environ.get(REASON, ""))
+
     def _failed(self, environ: Environ, error: Exception) -> Response:
         headers: list[tuple[str, str]] = []
         match error:
@@ -184,11 +203,22 @@ def _error(
     environ: Environ, status: HTTPStatus, message: str, *headers: tuple[str, str]
 ) -> Response:
     """The page, JSON or line that tells of a failure."""
+    environ[REASON] = message or status.phrase
     page = browse.error_page(
         status, message, environ["imagefs.request_id"], environ.get("HTTP_ACCEPT", "")
     )
     body = page.body if isinstance(page.body, bytes) else b"".join(page.body)
     return Response(status, [*headers, *page.headers], [body])
+
+
+def _replaced_by(path: str, environ: Environ) -> str | None:
+    """The path of what a request is to replace, if it is of that kind."""
+    match environ["REQUEST_METHOD"]:
+        case "PUT":
+            return path
+        case "COPY" | "MOVE" if environ.get("HTTP_OVERWRITE") != "F":
+            return destination.plain(unquote(environ.get("HTTP_DESTINATION", ""))) or None
+    return None
 
 
 def _principal(environ: Environ) -> Principal:

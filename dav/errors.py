@@ -26,6 +26,7 @@ STATUS: Mapping[type[CatalogError], HTTPStatus] = {
     errors.Conflict: _S.CONFLICT,
     errors.InvalidTransition: _S.CONFLICT,
     errors.Locked: _S.LOCKED,
+    errors.Spared: _S.CONFLICT,
     errors.Immutable: _S.FORBIDDEN,
     errors.Protected: _S.FORBIDDEN,
     errors.Forbidden: _S.FORBIDDEN,

@@ -172,7 +172,7 @@ def _begin(request: _Request, present: Entry | None) -> Entry:
             return _begin_again(request, present)
     # Refused names are refused before the data comes.
     replacement = Place(place.folder, f".{token_hex(8)}.put")
-    entry = vfs.create(replacement, principal)
+    entry = vfs.create(replacement, principal, target=place)
     try:
         vfs.catalog.check_rename(replacement, place, principal, replace=True)
     except CatalogError:
@@ -189,7 +189,8 @@ def _begin_again(request: _Request, present: Entry) -> Entry:
         raise Conflict(present.name, BY_ANOTHER)
     with uploads.turns.taken(present.image, request):
         upload.cancel("another upload took its place")
-    return request.vfs.catalog.renew(request.place, request.principal)
+    # Under the name is what has failed now, or what that was to replace.
+    return _begin(request, _present(request.vfs, request.place))
 
 
 def _publish(request: _Request, target: Entry, upload: Upload | None) -> None:
@@ -200,14 +201,28 @@ def _publish(request: _Request, target: Entry, upload: Upload | None) -> None:
         upload.finish()
     # Whoever has locked the name meanwhile trusts that it stays as it was (RFC 4918 §7).
     request.check_locks()
-    if target.name != place.name:
+    if target.name != place.name and upload is None:
+        _keep(request, target)
+    elif target.name != place.name:
         vfs.rename(Place(target.folder, target.name), place, request.principal)
     elif upload is not None and not is_temporary(place.name):
         upload.commit()
 
 
+def _keep(request: _Request, target: Entry) -> None:
+    """Let the old image stay: no data came, and an empty image is none to put in its place.
+
+    Explorer and Finder announce so what they are about to send, and may never send it.
+    """
+    vfs, place, principal = request.vfs, request.place, request.principal
+    vfs.remove(Place(target.folder, target.name), principal)
+    vfs.note_failed_replacement(place, principal, "it was announced, and nothing was sent yet")
+
+
 def _finish(request: _Request, present: Entry | None, target: Entry) -> Response:
     image = request.vfs.catalog.image(target.image.number)
+    if image.status is Status.DELETED and present is not None:
+        image = present.image
     existed = present is not None and representation.exists(present.image)
     status = HTTPStatus.NO_CONTENT if existed else HTTPStatus.CREATED
     # Nothing was added to the data: its tag, as RFC 9110 §9.3.4 allows.

@@ -25,11 +25,13 @@ from catalog.errors import (
     CatalogError,
     Forbidden,
     NotSupported,
+    Spared,
 )
 from catalog.image import Entry, Folder, Place
 from catalog.locks import find
 from catalog.namespace import Node
 from catalog.rules import check_own
+from catalog.sparing import Meant
 from catalog.vfs import Vfs
 from dav import destination, properties, representation, subtrees
 from dav.errors import to_dav_error, told
@@ -50,8 +52,11 @@ def _dav_errors(environ: dict[str, Any]) -> Iterator[None]:
         yield
     except CatalogError as error:
         # wsgidav keeps only the status of what its handlers fail with.
-        environ[REASON] = told(error, environ["imagefs.principal"])
-        raise to_dav_error(error, environ[REASON]) from error
+        text = told(error, environ["imagefs.principal"])
+        if isinstance(error, Spared):
+            text += ", and so does DELETE with If-Match"
+        environ[REASON] = text
+        raise to_dav_error(error, text) from error
 
 
 class _Resource:
@@ -114,9 +119,18 @@ class _Resource:
             self.provider.hide(error, self.environ)
             raise
         with _dav_errors(self.environ):
-            subtrees.remove(self._vfs, self.node, self._place, self._principal)
+            subtrees.remove(self._vfs, self.node, self._place, self._principal, self._meant())
         self.provider.drop_locks(self.path)
         return True
+
+    def _meant(self) -> Meant:
+        """Whether a DELETE says which image it means, by a tag that wsgidav has compared."""
+        if isinstance(self.node, Entry):
+            tag = representation.etag(self.node.image)
+            tags = self.environ.get("HTTP_IF_MATCH", "").split(",")
+            if tag in map(str.strip, tags) or f"([{tag}])" in self.environ.get("HTTP_IF", ""):
+                return Meant.SURELY
+        return Meant.PERHAPS
 
     def handle_move(self, dest_path: str) -> bool:
         with _dav_errors(self.environ):

@@ -14,6 +14,7 @@ from catalog.members import visible
 from catalog.names import is_temporary
 from catalog.namespace import Node
 from catalog.rules import check_own
+from catalog.sparing import Meant
 from catalog.vfs import Vfs
 
 
@@ -25,10 +26,12 @@ def find(vfs: Vfs, place: Place) -> Node | None:
         return None
 
 
-def remove(vfs: Vfs, node: Node, place: Place, principal: Principal) -> None:
+def remove(
+    vfs: Vfs, node: Node, place: Place, principal: Principal, meant: Meant = Meant.PERHAPS
+) -> None:
     """Delete an image, or a folder with all that is in it: all of it or nothing."""
     if not isinstance(node, Folder):
-        vfs.remove(place, principal)
+        vfs.remove(place, principal, meant)
         return
     check_removable(vfs, node, principal)
     for member in list(vfs.members(node.number)):
@@ -37,7 +40,7 @@ def remove(vfs: Vfs, node: Node, place: Place, principal: Principal) -> None:
 
 
 def check_removable(vfs: Vfs, folder: Folder, principal: Principal) -> None:
-    """Raise Forbidden or Protected for what would stop a deletion in the middle.
+    """Raise Forbidden, Protected or Spared for what would stop a deletion in the middle.
 
     A store and its trash are not deleted, so neither is what they hold.
     """
@@ -49,6 +52,7 @@ def check_removable(vfs: Vfs, folder: Folder, principal: Principal) -> None:
             _check_change(vfs, folder, member, principal)
             if member.image.protected:
                 raise Protected(member.name)
+            vfs.check_meant(member, Meant.PERHAPS)
 
 
 def _check_change(vfs: Vfs, folder: Folder, member: Entry, principal: Principal) -> None:

@@ -21,6 +21,7 @@ ERRNO: Mapping[type[CatalogError], int] = {
     errors.Conflict: errno.EBUSY,
     errors.InvalidTransition: errno.EBUSY,
     errors.Locked: errno.EBUSY,
+    errors.Spared: errno.EBUSY,
     errors.Immutable: errno.EPERM,
     errors.Protected: errno.EPERM,
     errors.Forbidden: errno.EACCES,

@@ -59,6 +59,7 @@ _WORTH_A_WARNING = (
     errors.StoreFull,
     errors.StoreUnavailable,
     errors.CatalogUnavailable,
+    errors.Spared,
 )
 
 

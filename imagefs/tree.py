@@ -17,6 +17,7 @@ from catalog.errors import Forbidden, InvalidName, InvalidValue, NotFound, NotSu
 from catalog.image import Entry, Folder, Image, Listed, Place
 from catalog.members import members_of
 from catalog.namespace import Link, Member, Node
+from catalog.sparing import Meant
 from catalog.vfs import Vfs
 from imagefs import attributes, inodes
 from imagefs.inodes import InodeKind
@@ -149,7 +150,7 @@ class Tree:
 
     def remove(self, parent: int, name: bytes, uid: int) -> None:
         """unlink(2)."""
-        self.vfs.remove(_place(parent, name), self.principal(uid))
+        self.vfs.remove(_place(parent, name), self.principal(uid), Meant.LIKELY)
 
     def rename(
         self, source: tuple[int, bytes], target: tuple[int, bytes], uid: int, replaces: bool

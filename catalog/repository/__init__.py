@@ -12,8 +12,11 @@ from catalog.repository.images import ImageRows
 from catalog.repository.journal import JournalRows
 from catalog.repository.locks import LockRows
 from catalog.repository.people import PeopleRows
+from catalog.repository.replacing import ReplacementRows
 from catalog.repository.tree import TreeRows
 
 
-class Repository(ImageRows, TreeRows, BrowseRows, JournalRows, PeopleRows, LockRows):
+class Repository(
+    ImageRows, TreeRows, BrowseRows, JournalRows, PeopleRows, LockRows, ReplacementRows
+):
     """All tables, over one connection with a transaction open."""

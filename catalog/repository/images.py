@@ -71,6 +71,11 @@ class ImageRows(Rows):
             raise NotFound(f"image {number}")
         return make_image(row)
 
+    def has_image(self, number: int) -> bool:
+        """Whether there is still anything known of the image of that number."""
+        row = self.connection.execute(_BY_NUMBER, {"number": number}).one_or_none()
+        return row is not None
+
     def image_by_id(self, image_id: str) -> Image:
         """The image of that id.  Raises NotFound."""
         row = self.connection.execute(_IMAGE.where(images.c.id == image_id)).one_or_none()

@@ -15,6 +15,7 @@ from catalog.image import Entry, Visibility
 from catalog.repository.browse import Sort
 from catalog.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.uses import in_use
+from dav import representation
 from dav.browse import documents, wording
 from dav.browse.assets import URLS
 from dav.browse.commands import commands
@@ -153,6 +154,7 @@ def image_page(request: Request, shown: Shown) -> bytes:
         shown.path,
         shown=shown,
         image=image,
+        etag=representation.etag(image) if representation.exists(image) else "",
         fields=_fields(shown.details),
         commands=_commands(request, shown) if is_complete else (),
         editable=owns(request.principal, image.owner) and image.status is not Status.PENDING_DELETE,

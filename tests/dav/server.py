@@ -58,7 +58,9 @@ class Served:
 
 @contextmanager
 def serving(
-    folder: Path, settings: Settings | None = None, trusted_proxies: tuple[str, ...] = ()
+    folder: Path,
+    settings: Settings | None = None,
+    trusted_proxies: tuple[str, ...] = (),
 ) -> Iterator[Served]:
     """A server over a new catalog with the stores `file`, `other` and `memory`."""
     catalog = make_catalog(settings or settings_at(folder))

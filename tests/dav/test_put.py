@@ -15,6 +15,7 @@ from catalog.locks import LockRequest
 from catalog.replicate import replicate
 from catalog.status import Status
 from catalog.users import add_user, remove_user
+from dav.representation import etag
 from tests.catalog.actions import (
     image_at,
     make_folder,
@@ -147,11 +148,15 @@ def test_replaces_an_image_with_a_long_name(served: Served, name: str) -> None:
     assert served.image(f"/other/{name}").id != old.id
 
 
-def test_empty_body_replaces_too(served: Served, path: str) -> None:
-    """Explorer's zero bytes onto an image: the name is queued anew, the image in the trash."""
+def test_empty_body_takes_nothing_away(served: Served, path: str) -> None:
+    """Explorer's zero bytes onto an image: it stays until the data is there."""
     old = served.add(path)
-    assert served.ask(f"PUT {path}").status == 204
-    assert served.image(path).status is Status.QUEUED
+    answer = served.ask(f"PUT {path}")
+    assert (answer.status, answer.headers["etag"]) == (204, etag(old))
+    assert served.image(path).id == old.id
+    assert not [name for name in names_in(served.vfs, "/file") if name.endswith(".put")]
+    assert served.ask(f"PUT {path}", body=DATA).status == 204
+    assert read(served.vfs, path) == DATA
     assert image_at(served.vfs, path.replace("/file/", "/file/.trash/")).id == old.id
 
 

@@ -358,7 +358,9 @@ async function remove(button) {
     : `Move “${name}” to the trash?` +
       (usedBy ? ` It is in use by ${usedBy}: what is open there stays readable.` : "");
   if (!await confirmed(question, forGood ? "Delete for good" : "Move to trash")) return;
-  if (!await act(ask("DELETE", url), `“${name}” is deleted.`)) return;
+  // It means this very image, and not whatever has the name by now.
+  const headers = button.dataset.etag ? {"If-Match": button.dataset.etag} : {};
+  if (!await act(ask("DELETE", url, headers), `“${name}” is deleted.`)) return;
   if (one("main").dataset.image) location.assign(url.slice(0, url.lastIndexOf("/") + 1));
   else refresh();
 }

@@ -1,0 +1,79 @@
+"""What comes back when an image that was to replace another one fails.
+
+Users: `catalog.catalog`, inside a transaction.  An image that was good before a replacement is
+good after it, whatever becomes of that: one that fails, also by a crash, gives its name back to
+what was deleted for it.  The catalog keeps what replaces what, so that any process can do it.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from catalog import access, rules, sparing
+from catalog.access import Principal
+from catalog.errors import Forbidden
+from catalog.image import Entry, LocationState, Place, now
+from catalog.repository import Repository
+from catalog.status import Status
+
+_DELETED_FOR_IT = timedelta(minutes=1)
+"""A new image under a name replaces what was deleted there less than this ago."""
+
+
+def begin(
+    repository: Repository, number: int, place: Place, target: Place | None, principal: Principal
+) -> None:
+    """Note what a new image is to replace: what is at its target, or was deleted for it.
+
+    `cp -f`, `install` and some WebDAV clients delete a name and then write it anew.
+    """
+    if target is not None:
+        present = repository.entry_at(target.folder, target.name)
+        found = [] if present is None else [present]
+    else:
+        since = now() - _DELETED_FOR_IT
+        deleted = repository.lately_deleted(place.folder, place.name, since)
+        found = [old for old in deleted if old.image.has_data and _may_change(principal, old)]
+    if found:
+        repository.set_replaced(number, found[0].image.number)
+
+
+def _may_change(principal: Principal, entry: Entry) -> bool:
+    try:
+        access.check_change(principal, entry.image)
+    except Forbidden:
+        return False
+    return True
+
+
+def give_back_unwritten(repository: Repository, entry: Entry) -> bool:
+    """As `give_back`, instead of a deletion that may mean only an upload about to begin."""
+    return entry.image.status is Status.QUEUED and give_back(
+        repository, entry.image.number, "it was deleted before it was written"
+    )
+
+
+def give_back(repository: Repository, number: int, reason: str) -> bool:
+    """Let the image that a failed one was to replace be as it was, under its name.
+
+    Returns whether it is there again.  Nothing is done where it is not known, was deleted for
+    good or restored elsewhere, or where the failed one is elsewhere by now.
+    """
+    replaced = repository.replaced(number)
+    if replaced is None or not repository.has_image(replaced):
+        return False
+    sparing.note_failure(repository, replaced, reason)
+    failed, old = repository.entries_of(number), repository.entries_of(replaced)
+    if len(failed) != 1 or len(old) != 1 or old[0].image.status is not Status.PENDING_DELETE:
+        return False
+    home = Place(failed[0].folder, failed[0].name)
+    if Place(old[0].location.trashed_from or 0, old[0].image.name) != home:
+        return False
+    states = {each.state for each in repository.lock_locations(replaced)}
+    if LocationState.DELETING in states:
+        return False  # somebody is deleting it for good
+    rules.into_trash(repository, failed[0], failed[0].image.owner)
+    # Read anew: its name in the trash is the other's now.
+    rules.restore(repository, repository.entries_of(replaced)[0], home)
+    repository.tell_everybody(home.folder, home.name)
+    return True
