@@ -29,7 +29,9 @@ _EVERYDAY = re.compile(
 class Service:
     """A running server of a catalog; `anonymous` is what anybody may do."""
 
-    def __init__(self, catalog: Daemon, anonymous: str, tls: TlsFiles | None = None) -> None:
+    def __init__(
+        self, catalog: Daemon, anonymous: str, tls: TlsFiles | None = None, port: int = 0
+    ) -> None:
         self.catalog = catalog
         self.tls = tls
         self.log = catalog.state / "dav.log"
@@ -37,7 +39,7 @@ class Service:
             files = f'tls_certificate = "{tls.certificate}"\ntls_key = "{tls.key}"\n'
             with catalog.config.open("a") as config:
                 config.write(f"[dav]\n{files}")
-        arguments = ["--config", str(catalog.config), "dav", "--listen", "127.0.0.1:0"]
+        arguments = ["--config", str(catalog.config), "dav", "--listen", f"127.0.0.1:{port}"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*COMMAND, *arguments, "--anonymous", anonymous],
