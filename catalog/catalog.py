@@ -261,6 +261,14 @@ class Catalog:
             access.check_change(principal, entry.image)
             rules.check_move(repository, entry, target, principal, replace=replace)
 
+    def take_back(self, entry: Entry) -> None:
+        """Undo `create`, when what the image was made for has failed; it leaves no trace.
+
+        Raises InvalidTransition when somebody writes to it already.
+        """
+        with self.write() as repository:
+            rules.take_back(repository, entry)
+
     def remove(
         self, place: Place, principal: Principal, meant: Meant = Meant.SURELY
     ) -> list[Location]:

@@ -348,6 +348,19 @@ def to_trash(repository: Repository, entry: Entry, principal: Principal) -> None
     into_trash(repository, entry, principal.name)
 
 
+def take_back(repository: Repository, entry: Entry) -> None:
+    """Undo the making of an image: it is gone, unless somebody has begun to use it.
+
+    Raises InvalidTransition.
+    """
+    number = entry.image.number
+    if [each.location.number for each in repository.entries_of(number)] != [entry.location.number]:
+        return
+    repository.change_status(number, Status.PENDING_DELETE, only_from=(Status.QUEUED,))
+    repository.change_status(number, Status.DELETED)
+    repository.drop_location(entry.location)
+
+
 def into_trash(repository: Repository, entry: Entry, by: str) -> None:
     """As `to_trash`, also for what is protected: an upload that failed has no data to lose."""
     image = entry.image

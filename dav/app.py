@@ -29,7 +29,7 @@ from dav.errors import HttpError, to_status, told
 from dav.locks import LockManager
 from dav.pages import Pages
 from dav.provider import CatalogProvider
-from dav.resources import REASON
+from dav.resources import MADE, REASON
 from dav.response import Response, empty
 
 log = logging.getLogger(__name__)
@@ -82,6 +82,10 @@ class App:
             response.headers
         ):
             self._note_failed_replacement(path, environ)
+        if response.status >= HTTPStatus.BAD_REQUEST and MADE in environ:
+            # Nobody else knows of it, or else it stays.
+            with suppress(CatalogError):
+                self._vfs.catalog.take_back(environ[MADE])
         if response.send is not None:
             environ["imagefs.send"] = response.send
         status = f"{int(response.status)} {response.status.phrase}"

@@ -39,6 +39,9 @@ from dav.errors import to_dav_error, told
 CREATED = "imagefs.created"
 """Set in the environ when a COPY or MOVE made a new member: wsgidav answers 204 to both."""
 
+MADE = "imagefs.made"
+"""The entry of the image that a LOCK has made, which goes if the lock is refused."""
+
 REASON = "imagefs.reason"
 """Why a request of wsgidav's was refused, in the catalog's words."""
 
@@ -218,6 +221,7 @@ class Collection(_Resource, DAVCollection):  # type: ignore[misc]
         """Make the queued image that a LOCK on a free name is for (RFC 4918 §7.3)."""
         with _dav_errors(self.environ):
             entry = self._vfs.create(Place(self.folder.number, name), self._principal)
+        self.environ[MADE] = entry
         return Member(f"{self.path.rstrip('/')}/{name}", self.environ, entry)
 
     def set_property_value(self, name: str, value: Element | None, *, dry_run: bool) -> None:

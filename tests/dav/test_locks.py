@@ -22,10 +22,12 @@ from catalog import locks
 from catalog.access import Role
 from catalog.bootstrap import make_catalog, open_catalog
 from catalog.catalog import Catalog
+from catalog.errors import InvalidTransition
+from catalog.status import Status
 from catalog.users import add_user
 from dav.locks import LockManager
-from tests.catalog.actions import settings_at
-from tests.dav.server import Served, serving
+from tests.catalog.actions import names_in, settings_at
+from tests.dav.server import ANONYMOUS, Served, login, serving
 
 LOCKINFO = """<?xml version="1.0"?><lockinfo xmlns="DAV:"><lockscope><{}/></lockscope>
 <locktype><write/></locktype><owner><href xmlns:x="urn:x" x:y="&lt;">häns</href></owner></lockinfo>
@@ -271,3 +273,30 @@ def test_an_administrator_ends_any_lock(served: Served) -> None:
     assert served.ask("PUT /file/a", _login("bob"), body=b"data").status == 423
     assert served.ask("UNLOCK /file/a", _login("carol"), token).status == 204
     assert served.ask("PUT /file/a", _login("bob"), body=b"data").status == 204
+
+
+def test_a_refused_lock_leaves_no_image(served: Served) -> None:
+    """It was made for the lock alone: neither under the name nor in the trash is anything."""
+    assert served.ask("MKCOL /file/folder").status == 201
+    held = served.ask("LOCK /file/folder", body=LOCKINFO.format("exclusive").encode())
+    assert held.status == 200
+    other = login(served.vfs, "other")
+    too_long = LOCKINFO.format("exclusive").replace("häns", "x" * locks.MAX_OWNER_XML)
+    for path, body, status in (
+        ("/file/folder/new", LOCKINFO.format("exclusive"), 423),
+        ("/file/long", too_long, 400),
+    ):
+        for headers in ((), (other,)):
+            assert served.ask(f"LOCK {path}", *headers, body=body.encode()).status == status
+        assert served.ask(f"HEAD {path}").status == 404
+    assert not names_in(served.vfs, "/file/folder") | names_in(served.vfs, "/file/.trash")
+
+
+def test_what_is_written_already_is_not_taken_back(served: Served) -> None:
+    """Somebody has found the image of a lock that is about to be refused."""
+    place = served.vfs.place("/file/found")
+    made = served.vfs.create(place, ANONYMOUS)
+    served.vfs.uploads.start(made.image.number)
+    with pytest.raises(InvalidTransition):
+        served.vfs.catalog.take_back(made)
+    assert served.image("/file/found").status is Status.SAVING
