@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import threading
 import time
@@ -45,6 +46,8 @@ from catalog.sending import Sender
 from catalog.status import IN_PROGRESS, Status
 from catalog.stores.base import Capability, Store
 from catalog.written_back import check_written_back
+
+_log = logging.getLogger(__name__)
 
 _ASK_AGAIN = 1.0
 """Seconds of writing after which is asked whether the upload was aborted meanwhile."""
@@ -89,7 +92,8 @@ class Upload:
         self._staged = staged
         self._fd = fd
         self._lock = threading.RLock()
-        self._broken: CatalogError | None = None
+        self._broken: Exception | None = None
+        self._unrecorded: str | None = None
         self._digester: Digester | None = None
         self._sender = Sender(store, image.id, staged, self._foreseen_size)
         if self.size:
@@ -181,7 +185,7 @@ class Upload:
             self.cancel(image.message)
             raise ImageKilled(self.image.name, image.message or f"is {image.status}")
 
-    def fail(self, error: CatalogError) -> None:
+    def fail(self, error: Exception) -> None:
         """Note that bytes were lost: the upload can no longer be committed."""
         with self._lock:
             self._broken = self._broken or error
@@ -199,7 +203,7 @@ class Upload:
         try:
             with self._foreign_errors():
                 yield
-        except CatalogError as error:
+        except Exception as error:
             # A writer that ignores this error must not get an image with a gap.
             self.fail(error)
             raise
@@ -294,12 +298,31 @@ class Upload:
             if self.ended:
                 return
             self.state = UploadState.CANCELLED
-            self._stop_following()
-            self._sender.drop()
-            self._drop_staged()
+            self._unrecorded = reason
+            try:
+                self._stop_following()
+                self._sender.drop()
+                self._drop_staged()
+            except (CatalogError, OSError) as error:
+                _log.warning("%s: what was sent of it stays: %s", self.image.id, error)
+            finally:
+                self.record()
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the catalog knows how the upload ended, if it did."""
+        return self._unrecorded is None
+
+    def record(self) -> None:
+        """Tell the catalog that the upload was cancelled, unless it knows.  Raises CatalogError."""
+        with self._lock:
+            if self._unrecorded is None:
+                return
+            killed = self._catalog.fail_upload(self.image.number, self._unrecorded)
+            self._unrecorded = None
             # Only what is killed now has no right to data any more: an exception between
             # the catalog's commit and ours must not cost an image.
-            if self._catalog.fail_upload(self.image.number, reason):
+            if killed:
                 clear_failed(self._store, self.image.id)
 
     def _unfinish(self) -> None:

@@ -6,22 +6,33 @@ all take together, and which image's is going on.  Threading: any.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 
 from catalog.catalog import Catalog
-from catalog.errors import CatalogError, Conflict, ImageKilled, StoreFull, StoreUnavailable
+from catalog.errors import (
+    CatalogError,
+    Conflict,
+    ImageKilled,
+    NotFound,
+    StoreFull,
+    StoreUnavailable,
+)
 from catalog.image import Image
 from catalog.intact import read_intact
 from catalog.process import this_process
 from catalog.removal import delete_detached
+from catalog.status import Status
 from catalog.stores.base import Store
 from catalog.turns import Turns
 from catalog.upload import Upload, write_all
+
+_log = logging.getLogger(__name__)
 
 
 class Uploads:
@@ -32,11 +43,14 @@ class Uploads:
         self.turns = Turns()
         self._uploads: dict[int, Upload] = {}
         self._lock = threading.Lock()
+        self._reopened = threading.Condition()
+        self._reopening: set[int] = set()
+        self._forfeited: dict[int, str] = {}
 
     def __iter__(self) -> Iterator[Upload]:
         with self._lock:
             self._forget_ended()
-            return iter(list(self._uploads.values()))
+            return iter([it for it in self._uploads.values() if not it.ended])
 
     def get(self, number: int) -> Upload | None:
         """The upload in progress on that image in this process, or None."""
@@ -69,9 +83,14 @@ class Uploads:
         """Take an active image back to saving, for the writer that committed it (§6.3).
 
         Its data is copied into a new staging file first; what is in the store stays
-        until the next commit or cancel.  Raises as `start`.
+        until the next commit or cancel.  Writes that come at the same time find one
+        upload.  Raises as `start`.
         """
-        with self._lock:
+        with self._one_at_a_time(number):
+            present = self.get(number)
+            if present is not None:
+                self.turns.check(present.image, writer)
+                return present
             image, store = self._image_and_store(number)
             self.turns.check(image, writer)
             staged = self._staging_path(image, store)
@@ -80,16 +99,76 @@ class Uploads:
                 fd = _create(staged)
                 _copy_data(self._catalog, number, fd)
                 dropped = self._catalog.reopen_upload(number, this_process(), str(staged))
-            except (OSError, CatalogError) as error:
+            except BaseException as error:
                 if fd >= 0:
                     os.close(fd)
                 staged.unlink(missing_ok=True)
-                if isinstance(error, CatalogError):
-                    raise
-                raise StoreUnavailable(image.name, f"staging failed: {error}") from error
-            upload = self._add(image, store, staged, fd)
+                if isinstance(error, OSError):
+                    raise StoreUnavailable(image.name, f"staging failed: {error}") from error
+                raise
+            with self._lock:
+                upload = self._add(image, store, staged, fd)
         delete_detached(self._catalog, dropped)
         return upload
+
+    @contextmanager
+    def _one_at_a_time(self, number: int) -> Iterator[None]:
+        """Let one thread reopen an image, and those of other images go on: a copy takes long."""
+        with self._reopened:
+            self._reopened.wait_for(lambda: number not in self._reopening)
+            self._reopening.add(number)
+        try:
+            yield
+        finally:
+            with self._reopened:
+                self._reopening.remove(number)
+                self._reopened.notify_all()
+
+    def forfeit(self, number: int, reason: str) -> None:
+        """Kill an image that lacks bytes that were written to it after its commit.
+
+        What cannot be done now (the database is away, the image is closed to users or in
+        the trash, from where it may come back) `settle` does later.
+        """
+        with self._lock:
+            self._forfeited.setdefault(number, reason)
+        self.settle()
+
+    def settle(self) -> None:
+        """Tell the catalog what it could not be told: of `forfeit`, and of uploads cancelled."""
+        for number, reason in list(self._forfeited.items()):
+            if self._forfeit(number, reason):
+                self._forfeited.pop(number, None)
+        with self._lock:
+            ended = [it for it in self._uploads.values() if not it.recorded]
+        for upload in ended:
+            with suppress(CatalogError):
+                upload.record()
+
+    def _forfeit(self, number: int, reason: str) -> bool:
+        try:
+            image = self._catalog.image(number)
+            if image.status is Status.ACTIVE:
+                dropped = self._catalog.reopen_upload(number, this_process(), "")
+                self._catalog.fail_upload(number, reason)
+                _log.warning("%s (%s): killed: %s", image.name, image.id, reason)
+                self._delete_data(image)
+                delete_detached(self._catalog, dropped)
+                return True
+        except NotFound:
+            return True
+        except CatalogError:
+            return False
+        return image.status not in (Status.DEACTIVATED, Status.PENDING_DELETE)
+
+    def _delete_data(self, image: Image) -> None:
+        with self._catalog.read() as repository:
+            entries = repository.entries_of(image.number)
+        for entry in entries:
+            store = self._catalog.store(entry.store)
+            # What stays in a store that is away, fsck finds.
+            with suppress(CatalogError):
+                store.delete(store.url_of(image.id))
 
     def _image_and_store(self, number: int) -> tuple[Image, Store]:
         with self._catalog.read() as repository:
@@ -123,7 +202,11 @@ class Uploads:
         return ended
 
     def _forget_ended(self) -> None:
-        self._uploads = {n: upload for n, upload in self._uploads.items() if not upload.ended}
+        self._uploads = {
+            n: upload
+            for n, upload in self._uploads.items()
+            if not (upload.ended and upload.recorded)
+        }
 
     def _check_room(self, size: int) -> None:
         limit = self._catalog.settings.staging_limit

@@ -10,11 +10,11 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import pyfuse3
 
@@ -36,6 +36,8 @@ from imagefs import inodes
 from imagefs.holders import NO_TRAIL, Holders, Trail
 from imagefs.writers import File, Hold, Writer
 
+Result = TypeVar("Result")
+
 
 @dataclass(slots=True, eq=False)
 class Handle:
@@ -50,6 +52,10 @@ class Handle:
     """Where its data is, or will be: who waits for these waits for no other (`threads`)."""
     thread: int = 0
     """Which opened it, as the kernel counts threads."""
+    lost: Exception | None = None
+    """Why bytes that were written to it are in no upload."""
+    late: bool = False
+    """Whether something was written to it after the commit: somebody has it who is not seen."""
     reader: DataReader | None = None
     fd: int | None = None
     """Of `reader`, where the data is a local file."""
@@ -144,9 +150,11 @@ class Handles:
     def _begin(self, image: Image, handle: Handle, flags: int) -> None:
         if handle.writable and flags & os.O_TRUNC:
             self._truncate(image, handle, 0)
+            handle.late = False
         elif handle.writable and image.status is Status.ACTIVE:
             # Now, not at the first write: killed before it, nothing may stay published.
             self._upload(handle)
+            handle.late = False
         elif not handle.writable and image.status not in (Status.QUEUED, Status.SAVING):
             self._open_reader(handle)
 
@@ -228,7 +236,37 @@ class Handles:
         """Write to the image's upload, which the first write begins."""
         if handle.trail.at_first_write is None:
             self._holders.note_first_write(handle.trail)
-        return self._upload(handle).write(offset, data)
+        if handle.trail.watched:
+            self._holders.note_endings(handle.trail)
+        return self._change(handle, lambda upload: upload.write(offset, data))
+
+    def _change(self, handle: Handle, change: Callable[[Upload], Result]) -> Result:
+        """Change what an open file holds; an error counts, whether somebody sees it or not."""
+        try:
+            while True:
+                upload = self._upload(handle)
+                try:
+                    return change(upload)
+                except ImageKilled:
+                    # Committed while this was on its way: it takes the image back.
+                    if upload.state is not UploadState.COMMITTED:
+                        raise
+        except Exception as error:
+            self._lose(handle, error)
+            raise
+
+    def _lose(self, handle: Handle, error: Exception) -> None:
+        """See to it that no image is published without bytes that were written to it.
+
+        Of pages that the kernel writes back nobody may be waiting for the error.
+        """
+        handle.lost = handle.lost or error
+        upload = self._vfs.uploads.get(handle.image)
+        if upload is not None:
+            upload.fail(error)
+        else:
+            reason = f"bytes that were written to it after it was complete are lost: {error}"
+            self._vfs.uploads.forfeit(handle.image, reason)
 
     def sync(self, handle: Handle) -> None:
         """Make what was written durable."""
@@ -248,7 +286,8 @@ class Handles:
         """Set an image's size; by its name (no `open_fh`) it is an upload of its own."""
         image = self._vfs.settled(self._vfs.catalog.image(number))
         if open_fh is not None:
-            self._truncate(image, self._open[open_fh], size)
+            if not self._is_now(image, size):
+                self._change(self._open[open_fh], lambda upload: upload.truncate(size))
             return
         check_change(principal, image)
         handle = Handle(number, self._holders.trail(thread), principal, os.O_WRONLY, stores)
@@ -271,16 +310,21 @@ class Handles:
         return self._vfs.uploads.get(image.number) is None and image.size == size
 
     def _upload(self, handle: Handle) -> Upload:
-        upload = self._vfs.uploads.get(handle.image)
-        if upload is not None:
-            return upload
+        upload = self._vfs.uploads.get(handle.image) or self._begin_upload(handle)
+        if handle.lost is not None:
+            upload.fail(handle.lost)
+        return upload
+
+    def _begin_upload(self, handle: Handle) -> Upload:
         image = self._vfs.catalog.image(handle.image)
         match image.status:
             case Status.QUEUED:
                 return self._vfs.uploads.start(handle.image, handle.writer)
             case Status.ACTIVE if self._may_reopen(handle):
                 self._drop_readers(handle.image)
-                return self._vfs.uploads.reopen(handle.image, handle.writer)
+                upload = self._vfs.uploads.reopen(handle.image, handle.writer)
+                handle.late = True
+                return upload
             case status if status in HAS_DATA:
                 raise Immutable(image.name, f"is {image.status}: its data never changes")
             case _:
@@ -312,7 +356,7 @@ class Handles:
         sight = self._holders.look(handle.trail, self._file(handle.image))
         if sight.failure is not None:
             _refuse(upload, sight.failure)
-        if sight.hold is Hold.NO:
+        if sight.hold is Hold.NO and not handle.late:
             self._end(handle)
 
     def _check_not_killed(self, number: int) -> None:
@@ -375,7 +419,8 @@ class Handles:
     def forget_committers(self) -> None:
         """Drop the right to reopen of processes that have ended."""
         with self._lock:
-            committers = dict(self._committers)
+            written = {handle.image for handle in self._open.values() if handle.writable}
+            committers = {n: it for n, it in self._committers.items() if n not in written}
         for number, committer in committers.items():
             if self._holders.lives(committer):
                 continue

@@ -12,12 +12,12 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from imagefs import writers
 from imagefs.looks import UNKNOWN, Looks
-from imagefs.writers import NOBODY, File, Hold, Life, Seen, Writer
+from imagefs.writers import NOBODY, File, Hold, Life, Seen, Watched, Writer
 
 _MANY = 512
 """Numbers handed out since, beyond which /proc is listed rather than each one tried."""
@@ -58,6 +58,8 @@ class Trail:
     """How many processes had been born when it was opened (`Births`)."""
     at_first_write: Seen | None = None
     last: Sight = Sight(Hold.UNKNOWN)
+    watched: dict[int, Watched] = field(default_factory=dict)
+    """Those that had the file at the last look, by a descriptor or a mapping."""
 
 
 NO_TRAIL = Trail(NOBODY, 0)
@@ -141,8 +143,18 @@ class Holders:
 
     def look(self, trail: Trail, file: File) -> Sight:
         """See who holds the file that somebody has closed, and keep it in the trail."""
-        trail.last = self._look(trail, file)
-        return trail.last
+        last = trail.last = self._look(trail, file)
+        opener = {trail.opener.pid} if last.opener_holds or not last.judged else set()
+        old = trail.watched
+        trail.watched = {n: old.get(n) or Watched(n) for n in last.holders | opener if n}
+        return last
+
+    def note_endings(self, trail: Trail) -> None:
+        """See how those are that had the file at the last close(2): a process that ends with a
+        mapping writes its pages then, and closes nothing any more.
+        """
+        for number, watched in trail.watched.items():
+            self._looks.ask(number, watched.see)
 
     def _look(self, trail: Trail, file: File) -> Sight:
         pid = trail.opener.pid
@@ -154,7 +166,7 @@ class Holders:
         sight = Sight(
             Hold.UNKNOWN,
             trail.last.holders,
-            _failure(trail.opener, seen) if seen.life is Life.EXITING else None,
+            _failure(str(trail.opener), seen) if seen.life is Life.EXITING else None,
             stopped=trail.at_first_write is not None and seen.stopped_since(trail.at_first_write),
         )
         if sight.failure is not None or seen.life is Life.EXECUTING:
@@ -179,23 +191,28 @@ class Holders:
     def last_failure(self, trail: Trail) -> str | None:
         """Why what was written must not be published, now that nobody has the file any more.
 
-        What was seen at the last close(2) counts, unless that was too little, or the file
-        has gone since without one: a mapping ends with its process.
+        What was seen at the last close(2) counts, and how those have ended that had the
+        file then: a mapping ends with its process, and without a close(2).
         """
-        opener, last = trail.opener, trail.last
-        if opener.pid == 0 or (last.judged and not last.opener_holds):
-            return last.failure
-        seen = self._looks.ask(opener.pid, lambda: writers.see(opener.pid))
-        if seen is UNKNOWN or seen.life is Life.GONE:
-            return f"it was not seen how writer {opener} ended"
-        return _failure(opener, seen)
+        if trail.last.failure is not None:
+            return trail.last.failure
+        for number, watched in trail.watched.items():
+            inherited = number != trail.opener.pid
+            who = f"(pid {number})" if inherited else str(trail.opener)
+            seen = self._looks.ask(number, watched.see)
+            if seen is UNKNOWN or seen.life is Life.GONE:
+                return f"it was not seen how writer {who} ended"
+            failure = _failure(who, replace(seen, failed=None) if inherited else seen)
+            if failure is not None:
+                return failure
+        return None
 
 
-def _failure(opener: Writer, seen: Seen) -> str | None:
+def _failure(writer: str, seen: Seen) -> str | None:
     if seen.killed is not None:
-        return f"writer {opener} {seen.killed}"
+        return f"writer {writer} {seen.killed}"
     if seen.failed is not None:
-        return f"writer {opener} {seen.failed} without closing the file"
+        return f"writer {writer} {seen.failed} without closing the file"
     return None
 
 

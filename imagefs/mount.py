@@ -148,6 +148,7 @@ class Mount:
                 await self._threads.names(handles.forget_committers)
                 for upload in await self._threads.names(self._vfs.uploads.give_up_aborted):
                     log.warning("%s: the upload was aborted", upload.image.name)
+                await self._threads.commits("", self._vfs.uploads.settle)
                 idle = ABANDONED_AFTER.total_seconds()
                 for upload in await self._threads.names(handles.give_up_idle, idle):
                     log.warning("%s: the upload was abandoned", upload.image.name)

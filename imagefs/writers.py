@@ -7,11 +7,14 @@ Threading: everything here reads /proc and may wait for the process it asks abou
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
+import struct
+import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from pathlib import Path
 
@@ -48,6 +51,11 @@ class Writer:
 
 
 NOBODY = Writer(0, 0, "?")
+
+# include/uapi/linux/pidfd.h
+_PIDFD_INFO_EXIT = 1 << 3
+_PIDFD_INFO_SIZE = 64
+_PIDFD_GET_INFO = 3 << 30 | _PIDFD_INFO_SIZE << 16 | 0xFF << 8 | 11
 
 
 class Life(Enum):
@@ -137,14 +145,58 @@ def see(pid: int) -> Seen:
         return Seen(Life.RUNNING, name, parent, handlers)
     # The first thread may be a zombie while the last one closes the files.
     ended = stat[0] in "ZX" and int(status["Threads"]) <= 1
+    life = Life.ENDED if ended else Life.EXITING
+    found = _ending(life, exit_code, signaled=bool(flags & _PF_SIGNALED), command=name)
+    return replace(found, parent=parent, handlers=handlers)
+
+
+class Watched:
+    """A process whose end matters, also when its parent has taken note of it before us."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._last: Seen | None = None
+        try:
+            self._pidfd: int | None = os.pidfd_open(pid)
+        except OSError:
+            self._pidfd = None
+            return
+        weakref.finalize(self, os.close, self._pidfd)
+
+    def see(self) -> Seen:
+        """Look at it; once it ends the answer stays."""
+        if self._last is not None:
+            return self._last
+        seen = see(self.pid)
+        if seen.life is Life.GONE:
+            seen = self._exit_status() or seen
+        if seen.life in (Life.EXITING, Life.ENDED):
+            self._last = seen
+        return seen
+
+    def _exit_status(self) -> Seen | None:
+        """What the kernel keeps for whoever has a pidfd (Linux 6.15)."""
+        if self._pidfd is None:
+            return None
+        info = bytearray(_PIDFD_INFO_SIZE)
+        struct.pack_into("Q", info, 0, _PIDFD_INFO_EXIT)
+        try:
+            fcntl.ioctl(self._pidfd, _PIDFD_GET_INFO, info)
+        except OSError:
+            return None
+        if not struct.unpack_from("Q", info)[0] & _PIDFD_INFO_EXIT:
+            return None
+        (exit_code,) = struct.unpack_from("i", info, _PIDFD_INFO_SIZE - 4)
+        return _ending(Life.ENDED, exit_code, signaled=exit_code & 0x7F != 0)
+
+
+def _ending(life: Life, exit_code: int, *, signaled: bool, command: str = "?") -> Seen:
     number, code = exit_code & 0x7F, exit_code >> 8
     killed = f"was killed by signal {number}" if number else "was killed by a signal"
     return Seen(
-        Life.ENDED if ended else Life.EXITING,
-        name,
-        parent,
-        handlers,
-        killed=killed if flags & _PF_SIGNALED else None,
+        life,
+        command,
+        killed=killed if signaled else None,
         failed=f"exited with status {code}" if code else None,
     )
 
