@@ -42,7 +42,19 @@ _FIELD_OPTIONS = (
     click.option("--tag", "tags", multiple=True, metavar="TAG", help="Add a tag."),
     click.option("--owner", metavar="NAME", help="Whose it is; an administrator may say so."),
     click.option("--min-disk", type=click.IntRange(0), metavar="GIB", help="Disk a guest needs."),
+    click.option("--disk-format", metavar="FORMAT", help="What it is, if you know better."),
+    click.option("--container-format", metavar="FORMAT", help="What it is packed in, on purpose."),
     click.option("--min-ram", type=click.IntRange(0), metavar="MIB", help="Memory a guest needs."),
+)
+
+
+_GIVEN_FIELDS = (
+    "visibility",
+    "owner",
+    "min_disk",
+    "min_ram",
+    "disk_format",
+    "container_format",
 )
 
 
@@ -55,11 +67,7 @@ def field_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def given_fields(options: Mapping[str, Any]) -> dict[str, str]:
     """The fields those options set, as text.  Raises click.UsageError."""
-    found = {
-        name: str(options[name])
-        for name in ("visibility", "owner", "min_disk", "min_ram")
-        if options[name] is not None
-    }
+    found = {name: str(options[name]) for name in _GIVEN_FIELDS if options[name] is not None}
     if options["private"] and found.setdefault("visibility", "private") != "private":
         raise click.UsageError("--private and another --visibility exclude each other")
     if options["protected"]:

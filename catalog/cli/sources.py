@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from io import RawIOBase
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -18,9 +19,13 @@ from catalog.stores.base import Capability, DataReader, Store, Streaming
 
 if TYPE_CHECKING:
     from catalog.catalog import Catalog
+    from catalog.unpacking import Unpacked
 
 _BLOCK = 1 << 20
 """Bytes read at once."""
+
+_HEAD = 512
+"""Bytes that tell whether data is packed."""
 
 _REQUEST = 16 << 20
 """Bytes asked of a web server at once: each request costs a round trip."""
@@ -34,6 +39,8 @@ class Source:
     """Bytes; None if only reading tells."""
     blocks: Iterator[tuple[int, bytes]]
     """Offset and bytes, in order; what lies between two is zeros."""
+    packed: Unpacked | None = None
+    """What the image is taken out of: `size` is of that, and `blocks` are what comes out."""
 
 
 def is_url(source: str) -> bool:
@@ -81,6 +88,36 @@ def _of_web(store: Store, url: str) -> Iterator[Source]:
         return
     with closing(reader):
         yield Source(reader.size, _of_reader(reader))
+
+
+def unpacked(source: Source, subject: str) -> Source:
+    """The disk in the data, if it is packed; else the data.  Raises as `Unpacked`."""
+    from catalog.unpacking import Unpacked, is_packed
+
+    first, head = [], b""
+    for offset, data in source.blocks:
+        first.append((offset, data))
+        if offset != len(head):
+            break  # it begins with zeros
+        head += data
+        if len(head) >= _HEAD:
+            break
+    blocks = chain(first, source.blocks)
+    if not is_packed(head[:_HEAD]):
+        return Source(source.size, blocks)
+    packed = Unpacked(subject, _without_holes(blocks))
+    return Source(source.size, packed.blocks(), packed)
+
+
+def _without_holes(blocks: Iterator[tuple[int, bytes]]) -> Iterator[bytes]:
+    end = 0
+    for offset, data in blocks:
+        while end < offset:
+            zeros = bytes(min(_BLOCK, offset - end))
+            end += len(zeros)
+            yield zeros
+        yield data
+        end = offset + len(data)
 
 
 @contextmanager

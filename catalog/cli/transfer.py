@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ from catalog.cli.targets import absolute, find
 from catalog.errors import (
     AlreadyExists,
     CatalogError,
+    ImageTooLarge,
     InvalidImage,
     InvalidName,
     InvalidValue,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from catalog.access import Principal
     from catalog.image import Place
     from catalog.replicate import Progress
+    from catalog.upload import Upload
     from catalog.vfs import Vfs
 
 _HOLE = bytes(64 * 1024)
@@ -57,6 +60,7 @@ _HOLE = bytes(64 * 1024)
 @field_options
 @click.option("--sha256", metavar="HEX", help="Refuse data with another digest.")
 @click.option("--replace", is_flag=True, help="The image of that name goes to the trash.")
+@click.option("--as-is", is_flag=True, help="Unpack nothing.")
 @json_option
 @pass_session
 def add(
@@ -68,26 +72,35 @@ def add(
     properties: dict[str, str],
     sha256: str | None,
     replace: bool,
+    as_is: bool,
     as_json: bool,
     **fields: object,
 ) -> None:
     """Add an image from a file, an http or https URL, or standard input (-).
 
-    It has its name only once all of it is there: what fails leaves nothing behind.
+    What is compressed with gzip, xz, zstd or bzip2 is unpacked, and the disk is taken out of an
+    OVA; --sha256 may be the digest of either.  It has its name only once all of it is there:
+    what fails leaves nothing behind.
     """
     vfs = session.vfs
     path = _new_path(session, source, store, name)
-    place = vfs.place(path)
-    _check_name(vfs, place, path, replace)
+    _check_name(vfs, vfs.place(path), path, replace)
     attributes = {f"property.{key}": value for key, value in properties.items()}
     attributes |= {f"image.{key}": value for key, value in given_fields(fields).items()}
-    if sha256 is not None:
-        attributes["image.os_hash_value"] = _checked_sha256(sha256)
-    with (
-        sources.opened(vfs.catalog, source) as data,
-        progress_bar(place.name, data.size) as progress,
-    ):
-        image = _upload(vfs, data, place, attributes, session.principal, replace, progress)
+    expected = None if sha256 is None else _checked_sha256(sha256)
+    with sources.opened(vfs.catalog, source) as data:
+        if not (as_is or _is_meant(attributes)):
+            data = sources.unpacked(data, source)
+        if data.packed is not None and name is None:
+            name = data.packed.name(path.rpartition("/")[2])
+            path = _new_path(session, source, store, name)
+            _check_name(vfs, vfs.place(path), path, replace)
+        if expected is not None and data.packed is None:
+            attributes["image.os_hash_value"] = expected
+        place = vfs.place(path)
+        with progress_bar(place.name, data.size) as progress:
+            write = _Writing(vfs, data, progress, expected)
+            image = _upload(vfs, write, place, attributes, session.principal, replace)
     _tell(image, path, as_json)
 
 
@@ -166,14 +179,19 @@ def _checked_sha256(value: str) -> str:
     return value
 
 
+def _is_meant(attributes: Mapping[str, str]) -> bool:
+    """Whether what is packed is meant to stay so: kernels, initrds, Glance's containers."""
+    packed_by_nature = attributes.get("image.disk_format") in ("aki", "ari", "ami")
+    return packed_by_nature or attributes.get("image.container_format", "bare") != "bare"
+
+
 def _upload(
     vfs: Vfs,
-    source: Source,
+    write: _Writing,
     place: Place,
     attributes: Mapping[str, str],
     principal: Principal,
     replace: bool,
-    progress: Progress,
 ) -> Image:
     """Upload under a temporary name and publish by a rename; on failure nothing is left."""
     from catalog.image import Place
@@ -182,7 +200,7 @@ def _upload(
     image = vfs.create(temporary, principal).image
     try:
         vfs.catalog.set_attributes(image.number, attributes, principal)
-        _write(vfs, image, source, progress)
+        write(image, principal)
         with _uninterrupted():
             vfs.rename(temporary, place, principal, replace=replace)
     except BaseException as error:
@@ -198,16 +216,52 @@ def _temporary_name(name: str) -> str:
     return f".{name.encode()[:200].decode(errors='ignore')}.{token_hex(4)}"
 
 
-def _write(vfs: Vfs, image: Image, source: Source, progress: Progress) -> None:
-    upload = vfs.uploads.start(image.number)
-    for offset, data in source.blocks:
-        upload.write(offset, data)
-        progress(len(data))
-    if source.size is not None and upload.size < source.size:
-        upload.truncate(source.size)  # it ends with a hole
-    if upload.size == 0:
-        raise InvalidImage(image.name, "there is no data")
-    upload.finish()
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """Writes what a source has to a new image."""
+
+    vfs: Vfs
+    source: Source
+    progress: Progress
+    expected: str | None
+    """The sha256 of the image, or of what it is packed in."""
+
+    def __call__(self, image: Image, principal: Principal) -> None:
+        upload = self.vfs.uploads.start(image.number)
+        self._copy(upload, self._largest(image))
+        size = self.source.size
+        if self.source.packed is None and size is not None and upload.size < size:
+            upload.truncate(size)  # it ends with a hole
+        if upload.size == 0:
+            raise InvalidImage(image.name, "there is no data")
+        if self.source.packed is not None:
+            self._tell_source(image, self.source.packed.source_sha256(), principal)
+        upload.finish()
+
+    def _copy(self, upload: Upload, largest: int | None) -> None:
+        taken = 0
+        for offset, data in self.source.blocks:
+            if largest is not None and offset + len(data) > largest:
+                reason = f"unpacked it has more than {largest} bytes, all that its store has"
+                raise ImageTooLarge(upload.image.name, reason)
+            upload.write(offset, data)
+            packed = self.source.packed
+            self.progress(len(data) if packed is None else packed.taken - taken)
+            taken = taken if packed is None else packed.taken
+
+    def _largest(self, image: Image) -> int | None:
+        """Zeros take no room: what is unpacked could go on for ever."""
+        if self.source.packed is None:
+            return None
+        entry = self.vfs.entries_of(image.number)[0]
+        return self.vfs.catalog.store(entry.store).usage().total
+
+    def _tell_source(self, image: Image, sha256: str, principal: Principal) -> None:
+        values = {"property.source_sha256": sha256}
+        if self.expected not in (None, sha256):
+            # It is the digest of what came out, then; finishing compares.
+            values["image.os_hash_value"] = str(self.expected)
+        self.vfs.catalog.set_attributes(image.number, values, principal)
 
 
 def _give_up(

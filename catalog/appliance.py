@@ -1,0 +1,165 @@
+"""The disk of an OVA: a tar archive (ustar) whose first file describes an appliance.
+
+After DMTF DSP0243 (OVF 2.1).  Of tar this reads what such archives need, within a bound of
+memory: archives are strangers'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException, ElementTree
+
+from catalog.errors import IncompleteUpload, InvalidImage
+from catalog.formats import foreign
+from catalog.stream import Stream
+
+_BLOCK = 512
+_LARGEST_TEXT = 16 << 20
+"""Bytes of a description; real ones have some ten thousand."""
+_LARGEST_NAME = 64 << 10
+_STEP = 1 << 20
+_DISKS = (".vmdk", ".vhd", ".vhdx", ".vdi", ".qcow2", ".img", ".raw", ".iso", ".hdd", ".gz")
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    name: str
+    size: int
+
+
+def is_ova(head: bytes) -> bool:
+    """Whether data that begins so is an OVA."""
+    return foreign.is_tar(head) and foreign.is_ova(head)
+
+
+def disk_of(subject: str, archive: Stream) -> tuple[str, Iterator[bytes]]:
+    """The name of the one disk of an OVA, and its data.
+
+    Raises InvalidImage for a description that is damaged or names several disks or none,
+    IncompleteUpload.
+    """
+    described = _next_member(subject, archive)
+    if described is None or described.size > _LARGEST_TEXT:
+        raise InvalidImage(subject, "the description of the appliance is damaged")
+    text = archive.exactly(described.size)
+    archive.skip(-described.size % _BLOCK)
+    wanted = _disk_name(subject, text)
+    return wanted, _data_of(subject, archive, wanted)
+
+
+def _data_of(subject: str, archive: Stream, wanted: str) -> Iterator[bytes]:
+    while (member := _next_member(subject, archive)) is not None:
+        if member.name != wanted:
+            if archive.skip(_whole(member.size)) < member.size:
+                raise IncompleteUpload(subject, "the archive ends too soon: it was cut off")
+            continue
+        left = member.size
+        while left and (data := archive.read(min(left, _STEP))):
+            left -= len(data)
+            yield data
+        if left:
+            raise IncompleteUpload(
+                subject, f"the archive ends within {_shown(wanted)}: it was cut off"
+            )
+        return
+    raise InvalidImage(
+        subject, f"the appliance names {_shown(wanted)}, which is not in the archive"
+    )
+
+
+def _whole(size: int) -> int:
+    return size + -size % _BLOCK
+
+
+def _next_member(subject: str, archive: Stream) -> _Member | None:
+    """The next file; None at the end.  Its data is what is read next."""
+    name = None
+    while True:
+        header = archive.exactly(_BLOCK)
+        if not header.strip(b"\0"):
+            return None
+        if not foreign.is_tar(header):
+            raise InvalidImage(subject, "the archive is damaged")
+        size = _number(subject, header[124:136])
+        kind = header[156:157]
+        if kind in (b"x", b"g", b"L"):
+            if size > _LARGEST_NAME:
+                raise InvalidImage(subject, "the archive is damaged: a name is too long")
+            extra = archive.exactly(size)
+            archive.skip(-size % _BLOCK)
+            name = _long_name(kind, extra) or name
+            continue
+        if kind not in (b"0", b"\0", b"7"):
+            archive.skip(_whole(size))
+            continue
+        prefix = header[345:500].split(b"\0")[0] if header[257:262] == b"ustar" else b""
+        plain = b"/".join(filter(None, (prefix, header[:100].split(b"\0")[0])))
+        text = (name or plain).decode("utf-8", "replace")
+        return _Member(text.removeprefix("./"), size)
+
+
+def _number(subject: str, field: bytes) -> int:
+    """A size: octal digits, or a number of 11 bytes behind a set bit (GNU)."""
+    if field[0] == 0x80:
+        return int.from_bytes(field[1:], "big")
+    try:
+        return int(field.strip(b"\0 ") or b"0", 8)
+    except ValueError as error:
+        raise InvalidImage(subject, "the archive is damaged: a size is no number") from error
+
+
+def _long_name(kind: bytes, extra: bytes) -> bytes | None:
+    if kind == b"L":
+        return extra.split(b"\0")[0]
+    for line in extra.split(b"\n"):
+        _, _, setting = line.partition(b" ")
+        if kind == b"x" and setting.startswith(b"path="):
+            return setting.removeprefix(b"path=")
+    return None
+
+
+def _disk_name(subject: str, text: bytes) -> str:
+    try:
+        root = ElementTree.fromstring(text)
+    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
+        raise InvalidImage(
+            subject, f"the description of the appliance is damaged: {error}"
+        ) from error
+    files = {
+        _attribute(each, "id") or _attribute(each, "href"): _attribute(each, "href")
+        for each in _named(root, "File")
+    }
+    used = [_attribute(each, "fileRef") for each in _named(root, "Disk")]
+    disks = [files[each] for each in used if each in files]
+    if not disks:
+        disks = [each for each in files.values() if each.lower().endswith(_DISKS)]
+    disks = list(dict.fromkeys(filter(None, disks)))
+    if not disks:
+        raise InvalidImage(subject, "the appliance has no disk")
+    if len(disks) > 1:
+        raise InvalidImage(
+            subject,
+            f"the appliance has {len(disks)} disks ({_shown(', '.join(disks))}):"
+            " take them out with tar -xf and add each",
+        )
+    return disks[0].removeprefix("./")
+
+
+def _named(root: Element, name: str) -> list[Element]:
+    """All elements of a name, in whatever namespace."""
+    return [each for each in root.iter() if str(each.tag).rpartition("}")[2] == name]
+
+
+def _attribute(element: Element, name: str) -> str:
+    for key, value in element.attrib.items():
+        if key.rpartition("}")[2] == name:
+            return value
+    return ""
+
+
+def _shown(name: str) -> str:
+    """A stranger's names, as a text that is safe to print."""
+    return "".join(each if each.isprintable() else "?" for each in name[:200])

@@ -1,0 +1,132 @@
+"""`imagefs add` of what is packed: files, standard input, the web."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import lzma
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from catalog.cli.program import imagefs as program
+from tests.catalog.actions import some_bytes
+from tests.catalog.formats.samples import MIB, SIZE, container
+from tests.catalog.stores.servers import nginx
+from tests.catalog.test_unpacking import PACK, ova
+from tests.configuration import configure
+
+Run = Callable[..., Result]
+
+
+def sha256(data: bytes) -> str:
+    """In hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Runs the command on a catalog."""
+    config = configure(tmp_path)
+
+    def run(*arguments: str, stdin: bytes | None = None, code: int = 0) -> Result:
+        result = CliRunner().invoke(program, ["--config", str(config), *arguments], input=stdin)
+        assert result.exit_code == code, (result.output, result.exception)
+        return result
+
+    run("init")
+    return run
+
+
+def shown(run: Run, path: str) -> dict[str, Any]:
+    """What `show` tells."""
+    found: dict[str, Any] = json.loads(run("show", "--json", path).stdout)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix"), list(zip(PACK, ["gz", "xz", "zst", "bz2"], strict=True))
+)
+def test_a_compressed_file_becomes_the_image_in_it(
+    run: Run, tmp_path: Path, kind: str, suffix: str
+) -> None:
+    """Its name is without the suffix; the digest of what came is kept, and may be expected."""
+    whole = container(tmp_path, "qcow2").read_bytes()
+    file = tmp_path / f"debian.qcow2.{suffix}"
+    file.write_bytes(PACK[kind](whole))
+    run("add", str(file), "--sha256", sha256(file.read_bytes()))
+    image = shown(run, "/file/debian.qcow2")
+    assert (image["status"], image["disk_format"], image["size"]) == ("active", "qcow2", len(whole))
+    assert image["os_hash_value"] == sha256(whole)
+    assert image["properties"]["source_sha256"] == sha256(file.read_bytes())
+
+
+def test_it_is_told_by_its_content(run: Run, tmp_path: Path) -> None:
+    """A name tells nothing; the digest of the image in it may be expected as well."""
+    whole = container(tmp_path, "qcow2").read_bytes()
+    packed = lzma.compress(whole)
+    run("add", "-", "--name", "a", "--sha256", sha256(whole), stdin=packed)
+    assert shown(run, "/file/a")["os_hash_value"] == sha256(whole)
+    plain = tmp_path / "plain.qcow2.gz"
+    plain.write_bytes(whole)
+    run("add", str(plain))
+    assert shown(run, "/file/plain.qcow2.gz")["disk_format"] == "qcow2"
+
+
+def test_an_unexpected_digest_is_refused(run: Run) -> None:
+    """It is neither of the file nor of the image in it, and nothing is left."""
+    data = gzip.compress(bytes(MIB))
+    result = run("add", "-", "--name", "a", "--sha256", "0" * 64, stdin=data, code=1)
+    assert "was announced" in result.stderr
+    assert json.loads(run("list", "--json").stdout) == []
+
+
+def test_a_url_is_unpacked(run: Run, tmp_path: Path) -> None:
+    """As it comes from the web server."""
+    whole = container(tmp_path, "sparse.vmdk").read_bytes()
+    (tmp_path / "web").mkdir()
+    with nginx(tmp_path / "web") as server:
+        (server.root / "appliance.ova").write_bytes(ova({"disk.vmdk": whole}))
+        run("add", f"{server.url}/appliance.ova")
+    image = shown(run, "/file/appliance.vmdk")
+    assert (image["disk_format"], image["virtual_size"]) == ("vmdk", SIZE)
+    assert image["os_hash_value"] == sha256(whole)
+
+
+def test_what_is_packed_on_purpose_stays_so(run: Run, tmp_path: Path) -> None:
+    """An initrd, an OVA as Glance has it, and whatever --as-is is said of."""
+    initrd = gzip.compress(b"070701" + bytes(MIB))
+    run("add", "-", "--name", "initrd", "--disk-format", "ari", stdin=initrd)
+    assert shown(run, "/file/initrd")["os_hash_value"] == sha256(initrd)
+    appliance = ova({"disk.vmdk": container(tmp_path, "stream.vmdk").read_bytes()})
+    options = ("--container-format", "ova", "--disk-format", "vmdk")
+    run("add", "-", "--name", "b.ova", *options, stdin=appliance)
+    image = shown(run, "/file/b.ova")
+    assert (image["disk_format"], image["container_format"]) == ("vmdk", "ova")
+    result = run("add", "-", "--name", "c", "--as-is", stdin=initrd, code=1)
+    assert "gzip-compressed" in result.stderr
+    run("add", "-", "--name", "c", "--as-is", "--disk-format", "raw", stdin=initrd)
+    assert shown(run, "/file/c")["disk_format"] == "raw"
+
+
+def test_a_bomb_ends_at_the_limit(run: Run, tmp_path: Path) -> None:
+    """What is unpacked is held to max_image_size, although zeros take no room."""
+    configure(tmp_path, catalog=f"max_image_size = {64 * MIB}")
+    bomb = gzip.compress(bytes(65 * MIB))
+    result = run("add", "-", "--name", "bomb", stdin=bomb, code=1)
+    assert "at most" in result.stderr
+    assert json.loads(run("list", "--json").stdout) == []
+
+
+@pytest.mark.parametrize("end", [10, 1000, -1])
+def test_a_cut_download_is_refused(run: Run, end: int) -> None:
+    """One line, and nothing is left."""
+    data = lzma.compress(some_bytes(MIB))
+    result = run("add", "-", "--name", "a", stdin=data[:end], code=1)
+    assert "cut off" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert json.loads(run("list", "--json").stdout) == []
