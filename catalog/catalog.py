@@ -80,6 +80,8 @@ class Catalog:
         self.settings = settings
         self.stores = stores
         self.cache = cache or BlockCache()
+        self.keeps_locks = False
+        """Set where WebDAV is served: what is done there has been held to the locks."""
         self._replicas = replicas or {}
         self._engine = engine
 
@@ -100,7 +102,7 @@ class Catalog:
             self._engine.connect().execution_options(**WRITE) as connection,
             connection.begin(),
         ):
-            yield Repository(connection, str(this_process()))
+            yield Repository(connection, str(this_process()), keeps_locks=self.keeps_locks)
 
     def checkpoint(self) -> None:
         """Bring the database's main file up to date, for those who copy it as it is."""

@@ -123,7 +123,7 @@ def check_write(
             groups += [list(group) for _path, group in inside]
     blocking = [lock for held in groups if held and is_in_the_way(held) for lock in held]
     if blocking:
-        raise Locked(path, _paths(blocking))
+        raise _locked(path, blocking)
 
 
 def _granted(wanted: LockRequest) -> Lock:
@@ -153,8 +153,10 @@ def _check_no_conflict(repository: Repository, lock: Lock) -> None:
         others += repository.locks_below(lock.path)
     conflicting = [other for other in others if LockScope.EXCLUSIVE in (lock.scope, other.scope)]
     if conflicting:
-        raise Locked(lock.path, _paths(conflicting))
+        raise _locked(lock.path, conflicting)
 
 
-def _paths(locks: list[Lock]) -> tuple[str, ...]:
-    return tuple(sorted({lock.path for lock in locks}))
+def _locked(path: str, locks: list[Lock]) -> Locked:
+    held = (f"{lock.principal} until {lock.expires_at:%Y-%m-%d %H:%M:%S} UTC" for lock in locks)
+    paths = tuple(sorted({lock.path for lock in locks}))
+    return Locked(path, paths, f"is locked by {', '.join(dict.fromkeys(held))}")

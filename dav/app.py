@@ -16,8 +16,10 @@ from io import BytesIO
 from typing import Any
 from urllib.parse import unquote
 from uuid import uuid4
+from xml.etree.ElementTree import SubElement
 
-from wsgidav.dav_error import DAVError
+from wsgidav.dav_error import DAVError, DAVErrorCondition
+from wsgidav.xml_tools import xml_to_bytes
 
 from catalog.access import Principal, check_create
 from catalog.errors import CatalogError, NotAFolder, NotFound
@@ -41,6 +43,8 @@ _WSGIDAVS = ("COPY", "DELETE", "LOCK", "MKCOL", "MOVE", "OPTIONS", "PROPPATCH", 
 _CAUSE = "imagefs.cause"
 """The environment's key for why a request failed, for the log."""
 
+_FOR_PEOPLE = ("text/html", "text/plain", "application/json")
+
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 
@@ -51,6 +55,7 @@ class App:
     def __init__(self, vfs: Vfs) -> None:
         self._vfs = vfs
         self._pages = Pages(vfs)
+        vfs.catalog.keeps_locks = True
         self._provider = CatalogProvider(vfs, LockManager(vfs.catalog))
         self._methods: dict[str, Callable[[str, Environ], Response]] = {
             "GET": self._get,
@@ -193,13 +198,14 @@ class App:
         if isinstance(error, DAVError):
             if error.err_condition is not None:
                 self._provider.hide(error, environ)
-                return _condition(status, error)
             message = error.context_info or status.phrase
         if message and isinstance(cause, CatalogError):
             message = told(cause, _principal(environ))
             environ[_CAUSE] = str(cause)
         if status in (HTTPStatus.NOT_MODIFIED, HTTPStatus.NO_CONTENT):
             return empty(status, *headers)
+        if isinstance(error, DAVError) and error.err_condition is not None:
+            return _condition(environ, status, error.err_condition, message)
         return _error(environ, status, message, *headers)
 
 
@@ -243,10 +249,18 @@ def _make_safe(environ: Environ) -> None:
         environ["CONTENT_LENGTH"] = str(len(body))
 
 
-def _condition(status: HTTPStatus, error: DAVError) -> Response:
-    """A precondition that failed, as XML that names it (RFC 4918 §16)."""
-    kind, body = error.get_response_page()
-    return Response(status, [("Content-Type", kind), ("Content-Length", str(len(body)))], [body])
+def _condition(
+    environ: Environ, status: HTTPStatus, condition: DAVErrorCondition, message: str
+) -> Response:
+    """A precondition that failed, as XML that names it (RFC 4918 §16), unless it is for people."""
+    if any(kind in environ.get("HTTP_ACCEPT", "") for kind in _FOR_PEOPLE):
+        return _error(environ, status, message)
+    environ[REASON] = message
+    element = condition.as_xml()
+    SubElement(element, "{urn:imagefs:error}message").text = message
+    body: bytes = xml_to_bytes(element)
+    kind = ("Content-Type", "application/xml; charset=utf-8")
+    return Response(status, [kind, ("Content-Length", str(len(body)))], [body])
 
 
 def _log(environ: Environ, path: str, status: str, started: float) -> None:

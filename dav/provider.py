@@ -119,7 +119,7 @@ class CatalogProvider(DAVProvider):  # type: ignore[misc]
         self._requests._check_write_permission(resource, "0", relevant)
 
     def hide(self, error: DAVError, environ: dict[str, Any]) -> None:
-        """Let a 423 name the request's own path instead of what its principal may not see."""
+        """Let a 423 tell nothing of what its principal may not see."""
         condition = error.err_condition
         shown = []
         for href in condition.hrefs if condition is not None else ():
@@ -128,6 +128,7 @@ class CatalogProvider(DAVProvider):  # type: ignore[misc]
                 shown.append(href)
             except CatalogError:
                 shown.append(quote(environ["PATH_INFO"]))
+                error.context_info = f"{environ['PATH_INFO']}: is locked"
         if condition is not None:
             condition.hrefs = list(dict.fromkeys(shown))
 

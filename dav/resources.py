@@ -91,8 +91,14 @@ class _Resource:
         # A lock keeps all others from writing: who may not write takes none, and nobody
         # keeps another's alive by its token, which is no secret (RFC 4918 §6.5).
         node = self.node
-        owner = (node if isinstance(node, Folder) else node.image).owner
-        return not owns(self._principal, owner) or self._shows_a_token_of_another()
+        with _dav_errors(self.environ):
+            if isinstance(node, Entry):
+                check_change(self._principal, node.image)
+            elif isinstance(node, Folder) and not owns(self._principal, node.owner):
+                raise Forbidden(node.name, f"belongs to {node.owner}: who owns it may lock it")
+            if self._shows_a_token_of_another():
+                raise Forbidden(self.path, "only who holds a lock keeps it alive")
+        return False
 
     def _shows_a_token_of_another(self) -> bool:
         parse_if_header_dict(self.environ)

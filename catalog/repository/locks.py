@@ -28,6 +28,10 @@ class LockRows(Rows):
         found = self._locks(locks.c.token == token)
         return found[0] if found else None
 
+    def has_locks(self) -> bool:
+        """Whether there is any lock, be it an expired one."""
+        return self.connection.execute(select(locks.c.token).limit(1)).first() is not None
+
     def locks_over(self, path: str) -> list[Lock]:
         """The locks that cover what is at `path`, those at the path itself last."""
         found = self._locks(locks.c.path.in_(_with_all_above(alike(path))))

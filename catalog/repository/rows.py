@@ -36,6 +36,9 @@ class Rows:
         self.connection = connection
         self.origin = origin
 
+    def left(self, folder: int, name: str) -> None:
+        """Called in the transaction in which what had a name goes from it."""
+
     def tell(
         self,
         kind: ChangeKind,

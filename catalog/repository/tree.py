@@ -269,17 +269,21 @@ class TreeRows(Rows):
             )
         except IntegrityError as error:
             raise AlreadyExists(name) from error
-        self._touch_folder(folder.parent, folder.name)
+        self._leave(folder.parent, folder.name)
         self._touch_folder(parent, name)
 
     def drop_folder(self, folder: Folder) -> None:
         """Remove an empty folder."""
         self.connection.execute(delete(folders).where(folders.c.number == folder.number))
-        self._touch_folder(folder.parent, folder.name)
+        self._leave(folder.parent, folder.name)
 
     def is_empty(self, folder: int) -> bool:
         """Whether the folder holds neither folders nor entries."""
         return not self.folders_in(folder, limit=1) and not self.entries_in(folder, limit=1)
+
+    def _leave(self, folder: int, name: str) -> None:
+        self._touch_folder(folder, name)
+        self.left(folder, name)
 
     def _touch_folder(self, number: int, name: str) -> None:
         self.connection.execute(
@@ -339,7 +343,7 @@ class TreeRows(Rows):
         except IntegrityError as error:
             raise AlreadyExists(name) from error
         if location.folder is not None and location.name is not None:
-            self._touch_folder(location.folder, location.name)
+            self._leave(location.folder, location.name)
         self._touch_folder(folder, name)
 
     # -- locations ---------------------------------------------------------------------
@@ -434,7 +438,7 @@ class TreeRows(Rows):
             .values(state=LocationState.DELETING, folder=None, name=None, alike=None)
         )
         if location.folder is not None and location.name is not None:
-            self._touch_folder(location.folder, location.name)
+            self._leave(location.folder, location.name)
         else:
             self.tell(ChangeKind.IMAGE, image=location.image)  # its `stores` have changed
 
@@ -442,6 +446,6 @@ class TreeRows(Rows):
         """Remove a location's row, and its entry if it still is one."""
         self.connection.execute(delete(locations).where(locations.c.number == location.number))
         if location.folder is not None and location.name is not None:
-            self._touch_folder(location.folder, location.name)
+            self._leave(location.folder, location.name)
         elif location.state is not LocationState.PENDING:
             self.tell(ChangeKind.IMAGE, image=location.image)  # its `stores` have changed

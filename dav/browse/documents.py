@@ -14,10 +14,11 @@ Its keys are the field names of `catalog.fields` and stay; sizes are bytes, time
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from catalog.fields import FIELDS, Details
-from catalog.image import Image
+from catalog.image import Image, Lock
 from dav.browse.listing import PAGE_SIZE, Listing, Row
 from dav.browse.stores import StoreCard
 
@@ -71,7 +72,9 @@ def links_document(links: list[tuple[str, str]]) -> bytes:
     return _json({"path": "/.by-id/", "kind": "by-id", "links": dict(links)})
 
 
-def image_document(details: Details, path: str, paths: tuple[str, ...], size: int) -> bytes:
+def image_document(
+    details: Details, path: str, paths: tuple[str, ...], size: int, locks: Iterable[Lock]
+) -> bytes:
     """Everything there is to tell of an image."""
     return _json(
         {
@@ -80,6 +83,17 @@ def image_document(details: Details, path: str, paths: tuple[str, ...], size: in
             **_fields(details),
             "size": size,
             "properties": dict(details.properties),
+            "locks": [
+                {
+                    "path": lock.path,
+                    "holder": lock.principal,
+                    "until": lock.expires_at.isoformat(),
+                    "scope": lock.scope,
+                    "depth": "infinity" if lock.deep else "0",
+                    "token": lock.token,
+                }
+                for lock in locks
+            ],
         }
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from catalog import locks
 from catalog.access import ANONYMOUS, owns
 from catalog.fields import FIELDS, Details
 from catalog.image import Entry, Visibility
@@ -155,6 +156,7 @@ def image_page(request: Request, shown: Shown) -> bytes:
         shown=shown,
         image=image,
         etag=representation.etag(image) if representation.exists(image) else "",
+        held=locks.over(request.vfs.catalog, shown.path),
         fields=_fields(shown.details),
         commands=_commands(request, shown) if is_complete else (),
         editable=owns(request.principal, image.owner) and image.status is not Status.PENDING_DELETE,

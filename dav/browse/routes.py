@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from catalog import names
+from catalog import locks, names
 from catalog.access import check_read_data
 from catalog.errors import CatalogError, NotFound
 from catalog.image import Entry, Folder, FolderKind
@@ -128,8 +128,9 @@ def _show(request: Request, entry: Entry, path: str) -> Response:
     paths = tuple(vfs.path(other) for other in vfs.entries_of(entry.image.number))
     kind = kind_for(request.accept, otherwise=Kind.HTML)
     size = arrived(vfs, entry)
+    held = locks.over(vfs.catalog, path)
     if kind is Kind.JSON:
-        return answer(documents.image_document(details, path, paths, size), kind)
+        return answer(documents.image_document(details, path, paths, size, held), kind)
     shown = pages.Shown(entry, details, path, paths, size, _may_download(request, entry))
     return answer(pages.image_page(request, shown), kind)
 
@@ -147,7 +148,8 @@ def _post(request: Request, entry: Entry) -> Response:
     path = _without_slash(request.path)
     attributes.set_attributes(request, entry)
     details = request.vfs.catalog.details(entry.image.number)
-    body = documents.image_document(details, path, (path,), arrived(request.vfs, entry))
+    held = locks.over(request.vfs.catalog, path)
+    body = documents.image_document(details, path, (path,), arrived(request.vfs, entry), held)
     return answer(body, Kind.JSON)
 
 

@@ -365,6 +365,10 @@ async function remove(button) {
   else refresh();
 }
 
+async function unlock({unlock: url, token}) {
+  if (await act(ask("UNLOCK", url, {"Lock-Token": `<${token}>`}), "The lock is ended.")) refresh();
+}
+
 async function restore({restore: url, to, name}) {
   const headers = {Destination: absolute(to), Overwrite: "F"};
   if (await act(ask("MOVE", url, headers), `“${name}” is back.`)) refresh();
@@ -391,6 +395,7 @@ document.addEventListener("click", async (event) => {
   if ("copy" in data) act(copy(button));
   else if ("delete" in data) remove(button);
   else if ("restore" in data) restore(data);
+  else if ("unlock" in data) unlock(data);
   else if ("edit" in data) toggleEdit();
   else if ("remove" in data) {
     button.setAttribute("aria-pressed", button.closest("li").classList.toggle("removed"));
