@@ -5,6 +5,7 @@ Users: every program's start.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator
 from itertools import islice
 
@@ -19,6 +20,8 @@ from catalog.image import FolderKind
 from catalog.settings import Settings
 from catalog.stores.base import Capability, Store
 from catalog.stores.registry import open_store
+
+_log = logging.getLogger(__name__)
 
 COUNTED = 1000
 """Objects of a store that are counted at most."""
@@ -106,6 +109,8 @@ def open_catalog(settings: Settings) -> Catalog:
 
 
 def _stores(settings: Settings) -> dict[str, Store]:
+    for problem in settings.problems.values():
+        _log.warning("%s: %s", settings.source, problem)
     return {name: open_store(name, section) for name, section in settings.stores.items()}
 
 

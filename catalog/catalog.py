@@ -91,7 +91,7 @@ class Catalog:
     def read(self) -> Iterator[Repository]:
         """A transaction that only reads: one consistent view, and it waits for nobody."""
         with catalog_errors(self._engine), self._engine.connect() as connection:
-            yield Repository(connection, "")
+            yield Repository(connection, "", self.stores)
 
     @contextmanager
     def write(self) -> Iterator[Repository]:
@@ -102,7 +102,8 @@ class Catalog:
             self._engine.connect().execution_options(**WRITE) as connection,
             connection.begin(),
         ):
-            yield Repository(connection, str(this_process()), keeps_locks=self.keeps_locks)
+            origin = str(this_process())
+            yield Repository(connection, origin, self.stores, keeps_locks=self.keeps_locks)
 
     def checkpoint(self) -> None:
         """Bring the database's main file up to date, for those who copy it as it is."""

@@ -48,6 +48,8 @@ class Scrubbed:
     image: Image
     problem: CatalogError | None = None
     """Why it stays for now."""
+    left: tuple[LeftBehind, ...] = ()
+    """What stores have not removed, of an image that is deleted all the same."""
 
 
 def check_unused(catalog: Catalog, image: Image) -> None:
@@ -81,25 +83,26 @@ def restore(catalog: Catalog, image: Image) -> None:
     settle(catalog, image)
 
 
-def scrub(catalog: Catalog, *, dry_run: bool = False) -> Iterator[Scrubbed]:
+def scrub(catalog: Catalog, *, dry_run: bool = False, force: bool = False) -> Iterator[Scrubbed]:
     """Purge what has been in the trash for `scrub_time`, and forget old rows.
 
     What is in use, or was lately, stays, each with its reason; a failure on one does not
-    stop the others.
+    stop the others.  With `force` the catalog forgets what a store does not remove.
     """
     before = now() - timedelta(seconds=catalog.settings.scrub_time)
     wanted = ImageFilter(statuses=frozenset({Status.PENDING_DELETE}), before=before)
     for image in all_images(catalog, wanted):
+        left: list[LeftBehind] = []
         try:
             check_unused(catalog, image)
             check_unneeded(catalog, image)
             _check_not_needed(catalog, image)
             if not dry_run:
-                purge(catalog, image)
+                left = purge(catalog, image, force=force)
         except CatalogError as error:
             yield Scrubbed(image, error)
         else:
-            yield Scrubbed(image)
+            yield Scrubbed(image, left=tuple(left))
     if not dry_run:
         give_up_abandoned(catalog)
         finish_deletions(catalog)
@@ -157,9 +160,10 @@ def give_up_abandoned(catalog: Catalog) -> None:
         if now() - image.updated_at <= ABANDONED_AFTER:
             continue
         with catalog.read() as repository:
-            (entry,) = repository.entries_of(image.number)
-        if names.is_temporary(entry.name):
-            catalog.remove(Place(entry.folder, entry.name), ADMIN)
+            entries = repository.entries_of(image.number)
+        for entry in entries:  # none, if its store is no longer configured
+            if names.is_temporary(entry.name):
+                catalog.remove(Place(entry.folder, entry.name), ADMIN)
 
 
 def recover_if_dead(catalog: Catalog, image: Image) -> None:

@@ -105,6 +105,21 @@ def remove_marked(catalog: Catalog, location: Location) -> None:
     catalog.drop_copy(location)
 
 
+def force_out(catalog: Catalog, location: Location) -> list[LeftBehind]:
+    """Have a copy's store remove it, and forget it whatever the store says; that is returned.
+
+    Only of a copy beside others.  Raises CatalogUnavailable.
+    """
+    try:
+        delete_data(catalog, location)
+    except CatalogUnavailable:
+        raise
+    except CatalogError as error:
+        catalog.drop_copy(location)
+        return [LeftBehind(location.store, location.url or "", error)]
+    return []
+
+
 def check_droppable(catalog: Catalog, entry: Entry) -> None:
     """Raise what keeps one of several copies from being removed, before anything is changed.
 

@@ -386,6 +386,10 @@ def into_trash(repository: Repository, entry: Entry, by: str) -> None:
             trashed_from=older.location.trashed_from,
         )
     repository.move_entry(entry.location, trash.number, entry.name, trashed_from=entry.folder)
+    for other in repository.locations_of(image.number):
+        if other.folder is not None and other.number != entry.location.number:
+            # Its store is not configured: should it come back, the copy is no active image's.
+            repository.hide_location(other)
 
 
 def _trash(repository: Repository, store: str) -> Folder:

@@ -12,8 +12,9 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType
@@ -24,6 +25,7 @@ from pydantic_core import ErrorDetails
 
 from catalog.errors import InvalidSettings
 from catalog.stores.base import Capability
+from catalog.stores.broken import BrokenStoreSettings
 from catalog.stores.glance_locations import explain_type
 from catalog.stores.registry import DRIVERS, open_store
 
@@ -172,7 +174,8 @@ class Settings:
     """The file it came from, or `DEFAULTS`."""
     catalog: CatalogSettings
     stores: Mapping[str, BaseModel]
-    """Store name -> its section, validated by the model of its type."""
+    """Store name -> its section, validated by the model of its type; one with a mistake is a
+    BrokenStoreSettings."""
     cache: CacheSettings = field(default_factory=lambda: CacheSettings(size=0))
     """No cache unless the configuration, or its defaults, say so: `load` does."""
     replicas: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -190,13 +193,30 @@ class Settings:
         return _section(self.source, name, point.load(), self.tables.get(name, {}))
 
     @property
+    def problems(self) -> Mapping[str, str]:
+        """Store name -> what is wrong with its section."""
+        return {
+            name: section.problem
+            for name, section in self.stores.items()
+            if isinstance(section, BrokenStoreSettings)
+        }
+
+    @property
     def sections(self) -> Mapping[str, BaseModel]:
         """Every contributed section, if need be with its defaults.  Raises InvalidSettings."""
         return {name: self.section(name) for name in contributed_sections()}
 
 
 def load(path: Path | None = None) -> Settings:
-    """Read the first configuration there is, strictly.
+    """As `load_usable`; also raises InvalidSettings for a mistake in the section of a store."""
+    settings = load_usable(path)
+    for problem in settings.problems.values():
+        raise InvalidSettings(settings.source, problem)
+    return settings
+
+
+def load_usable(path: Path | None = None) -> Settings:
+    """Read the first configuration there is; a mistake in a store's section breaks that store.
 
     `path` (of `--config`), `$IMAGEFS_CONFIG`, `/etc/imagefs/imagefs.toml`,
     `imagefs/imagefs.toml` in the user's configuration folder.  Raises InvalidSettings,
@@ -204,19 +224,18 @@ def load(path: Path | None = None) -> Settings:
     """
     source, table = _read_first(path)
     _refuse_unknown(source, table, ["catalog", "stores", "cache", *contributed_sections()])
+    stores = _stores(source, table.get("stores"))
     settings = Settings(
         source=source,
         catalog=_section(source, "catalog", CatalogSettings, table.get("catalog", {})),
-        stores=_stores(source, table.get("stores")),
-        replicas=_replicas(source, table.get("stores") or {}),
+        stores=MappingProxyType(stores),
+        replicas=_replicas(source, table.get("stores") or {}, stores),
         cache=_section(source, "cache", CacheSettings, table.get("cache", {})),
         tables=MappingProxyType(
             {name: table[name] for name in contributed_sections() if name in table}
         ),
     )
-    writable = _writable(settings)
-    _check_default_store(settings, writable)
-    _check_replicas(settings, writable)
+    _check_default_store(settings, _writable(stores))
     return settings
 
 
@@ -296,7 +315,10 @@ def _section(source: str, key: str, model: type[_Model], table: Any) -> _Model:
     try:
         return model.model_validate_json(text, strict=True, extra="forbid")
     except ValidationError as error:
-        problem, others = error.errors(include_url=False)[0], error.error_count() - 1
+        # What is misspelt is missing under its right name: that is told first.
+        problems = error.errors(include_url=False)
+        problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")
+        problem, others = problems[0], len(problems) - 1
         where = ".".join([key, *map(str, problem["loc"])])
         more = f" (and {others} more)" if others else ""
         _refuse(source, where, _explain(problem, model) + more)
@@ -305,7 +327,10 @@ def _section(source: str, key: str, model: type[_Model], table: Any) -> _Model:
 def _explain(problem: ErrorDetails, model: type[BaseModel]) -> str:
     """What is allowed.  Never the value itself: it may be a secret."""
     if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
-        return f"unknown key; allowed: {_listed(_allowed(model))}"
+        allowed = _allowed(model)
+        close = get_close_matches(str(problem["loc"][0]), allowed, n=1, cutoff=0.7)
+        hint = f", did you mean {close[0]}?" if close else ";"
+        return f"unknown key{hint} allowed: {_listed(allowed)}"
     message = problem["msg"].removeprefix("Value error, ")
     return message.replace("Input should", "should").replace("Field required", "is required")
 
@@ -315,18 +340,28 @@ def _allowed(model: type[BaseModel]) -> set[str]:
     return set(model.model_fields) | (_COMMON if is_store else set())
 
 
-def _stores(source: str, table: Any) -> Mapping[str, BaseModel]:
+def _stores(source: str, table: Any) -> dict[str, BaseModel]:
     if table is None:
         table = {"file": {"type": "filesystem", "path": str(state_folder() / "images")}}
     if not isinstance(table, dict):
         _refuse(source, "stores", "should be sections [stores.NAME]")
-    return MappingProxyType({name: _store(source, name, each) for name, each in table.items()})
+    for name in table:
+        if not _STORE_NAME.fullmatch(name):
+            told = "a store's name is letters, digits, _ and -, and no _ or - first"
+            _refuse(source, f"stores.{name}", told)
+    return {name: _usable_store(source, name, each) for name, each in table.items()}
+
+
+def _usable_store(source: str, name: str, table: Any) -> BaseModel:
+    """A store's section, or what stands for one with a mistake."""
+    try:
+        return _store(source, name, table)
+    except InvalidSettings as error:
+        return BrokenStoreSettings(problem=error.reason)
 
 
 def _store(source: str, name: str, table: Any) -> BaseModel:
     key = f"stores.{name}"
-    if not _STORE_NAME.fullmatch(name):
-        _refuse(source, key, "a store's name is letters, digits, _ and -, and no _ or - first")
     if not isinstance(table, dict):
         _refuse(source, key, "should be a section")
     kind = str(table.get("type"))
@@ -338,38 +373,49 @@ def _store(source: str, name: str, table: Any) -> BaseModel:
     return _section(source, key, model, own)
 
 
-def _replicas(source: str, table: Mapping[str, Any]) -> Mapping[str, tuple[str, ...]]:
-    """What the stores' sections say that no driver needs to know."""
+def _replicas(
+    source: str, table: Mapping[str, Any], stores: dict[str, BaseModel]
+) -> Mapping[str, tuple[str, ...]]:
+    """What the stores' sections say that no driver needs to know; breaks what has a mistake."""
     found = {}
+    writable = _writable(stores)
     for name, section in table.items():
+        if isinstance(stores[name], BrokenStoreSettings):
+            continue
         common = {key: value for key, value in section.items() if key in _COMMON}
-        found[name] = _section(source, f"stores.{name}", CommonStoreSettings, common).replicas
-    return MappingProxyType({name: stores for name, stores in found.items() if stores})
+        key = f"stores.{name}"
+        try:
+            wanted = _section(source, key, CommonStoreSettings, common).replicas
+            _check_replicas(source, f"{key}.replicas", wanted, {*writable} - {name})
+        except InvalidSettings as error:
+            stores[name] = BrokenStoreSettings(problem=error.reason)
+            continue
+        found[name] = wanted
+    return MappingProxyType({name: wanted for name, wanted in found.items() if wanted})
 
 
-def _writable(settings: Settings) -> list[str]:
+def _writable(stores: Mapping[str, BaseModel]) -> list[str]:
     """The stores that take data."""
     return [
         name
-        for name, store in settings.stores.items()
+        for name, store in stores.items()
         if Capability.WRITE in open_store(name, store).capabilities
     ]
 
 
-def _check_replicas(settings: Settings, writable: list[str]) -> None:
+def _check_replicas(source: str, key: str, wanted: Collection[str], allowed: set[str]) -> None:
     """Replicas go to other stores that exist and take data, one to each."""
-    for name, stores in settings.replicas.items():
-        allowed = [other for other in writable if other != name]
-        if not set(stores) <= set(allowed) or len(set(stores)) < len(stores):
-            told = (
-                f"should be some of {_listed(allowed)}" if allowed else "no other store takes data"
-            )
-            _refuse(settings.source, f"stores.{name}.replicas", told)
+    if not set(wanted) <= allowed or len(set(wanted)) < len(wanted):
+        told = f"should be some of {_listed(allowed)}" if allowed else "no other store takes data"
+        _refuse(source, key, told)
 
 
 def _check_default_store(settings: Settings, writable: list[str]) -> None:
     """The default store must exist and take data."""
     if settings.catalog.default_store not in writable:
+        for problem in settings.problems.values():
+            # Of two mistakes this may be the cause of the other.
+            raise InvalidSettings(settings.source, problem)
         allowed = f"should be one of {_listed(writable)}" if writable else "no store takes data"
         _refuse(settings.source, "catalog.default_store", allowed)
 

@@ -6,10 +6,11 @@ import json
 import re
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from catalog.cli.exit_codes import OK, exit_code
 from catalog.cli.output import (
     human_size,
     json_array,
@@ -20,8 +21,11 @@ from catalog.cli.output import (
     report,
 )
 from catalog.cli.session import Session, pass_session
-from catalog.errors import CatalogError
+from catalog.errors import CatalogError, InvalidSettings
 from catalog.stores.base import Store
+
+if TYPE_CHECKING:
+    from catalog.lost import GoneStore
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 """A key that TOML takes without quotes."""
@@ -75,7 +79,10 @@ def store() -> None:
 @pass_session
 def list_stores(session: Session, as_json: bool) -> None:
     """List the stores, with their room and whether they answer."""
+    from catalog.lost import gone_stores
+
     stores = [_describe(session, each) for each in session.catalog.stores.values()]
+    stores += [_describe_gone(gone) for gone in gone_stores(session.catalog)]
     if as_json:
         json_array(stores)
         return
@@ -93,6 +100,26 @@ def list_stores(session: Session, as_json: bool) -> None:
                 f"{state} (default)" if found["default"] else state,
             )
         )
+
+
+@store.command("forget")
+@click.argument("name", metavar="STORE")
+@click.option("--force", is_flag=True, help="Forget also the images that are nowhere else.")
+@pass_session
+def forget_store(session: Session, name: str, force: bool) -> None:
+    """Forget STORE for good, which is no longer configured.  Its data is not touched."""
+    from catalog.lost import forget_store as forget
+
+    session.require_admin("store forget")
+    gone = forget(session.catalog, name, session.principal, force=force)
+    line(f"{name} is forgotten: {gone.images} images were there, {gone.only_there} of them only")
+
+
+def _describe_gone(gone: GoneStore) -> dict[str, Any]:
+    message = f"not configured; {gone.only_there} images are nowhere else"
+    room = {"free": None, "total": None}
+    told = {"name": gone.name, "type": "", "default": False, "images": gone.images}
+    return told | room | {"message": message}
 
 
 def _describe(session: Session, store: Store) -> dict[str, Any]:
@@ -155,7 +182,14 @@ def _print_section(name: str, section: dict[str, Any]) -> None:
 
 @config.command("check")
 @pass_session
-def check_config(session: Session) -> None:
+def check_config(session: Session) -> int:
     """Tell whether the configuration is valid, every section of it."""
-    _all_sections = session.settings.sections  # each is validated when it is asked for
-    line(f"{session.settings.source}: ok")
+    settings = session.settings
+    problems = [InvalidSettings(settings.source, told) for told in settings.problems.values()]
+    for problem in problems:
+        report(problem)
+    _all_sections = settings.sections  # each is validated when it is asked for
+    if problems:
+        return exit_code(problems[0])
+    line(f"{settings.source}: ok")
+    return OK

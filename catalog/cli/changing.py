@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from catalog.cli import assignments
-from catalog.cli.output import each, json_document, json_option, line
+from catalog.cli.output import each, json_document, json_option, line, report
 from catalog.cli.session import Session, pass_session
 from catalog.cli.targets import Target, absolute, find
 from catalog.errors import InvalidTransition, InvalidValue, NotFound, NotSupported, Protected
@@ -82,8 +82,13 @@ def reactivate(session: Session, images: tuple[str, ...]) -> int:
 @click.command()
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 @click.option("--now", is_flag=True, help="Delete the data as well, for good.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="As --now, also if a store refuses, is gone or is not configured: its data stays there.",
+)
 @pass_session
-def delete(session: Session, images: tuple[str, ...], now: bool) -> int:
+def delete(session: Session, images: tuple[str, ...], now: bool, force: bool) -> int:
     """Move each IMAGE to the trash, from where it can be restored.
 
     A path stands for that copy, as with rm: the image is deleted with its last one.  An
@@ -91,8 +96,13 @@ def delete(session: Session, images: tuple[str, ...], now: bool) -> int:
     """
 
     def act(argument: str) -> None:
-        _delete(session, argument, find(session.vfs, argument), now)
+        if force:
+            _force(session, find(session.vfs, argument, is_gone=True))
+        else:
+            _delete(session, argument, find(session.vfs, argument), now)
 
+    if force:
+        session.require_admin("delete --force")
     return each(images, act)
 
 
@@ -149,11 +159,26 @@ def _delete(session: Session, argument: str, target: Target, now: bool) -> None:
         raise Protected(argument)  # before the first of its copies is gone
     if image.status is not Status.PENDING_DELETE:
         entries = [target.entry] if target.entry else vfs.entries_of(image.number)
+        if not entries:
+            told = "is only in stores that are not configured: --force deletes it for good"
+            raise NotSupported(argument, told)
         for entry in entries:
             vfs.remove(Place(entry.folder, entry.name), session.principal)
         image = vfs.catalog.image(image.number)
     if now and image.status is Status.PENDING_DELETE:
         purge(vfs.catalog, image)
+
+
+def _force(session: Session, target: Target) -> None:
+    from catalog import lost
+
+    catalog, principal = session.catalog, session.principal
+    if target.entry is not None:
+        left = lost.delete_copy(catalog, target.entry, principal)
+    else:
+        left = lost.delete_image(catalog, target.image, principal)
+    for each_left in left:
+        report(f"{target.image.name}: {each_left}")
 
 
 def _only_entry(vfs: Vfs, number: int, argument: str) -> Entry:

@@ -56,9 +56,14 @@ def verify(session: Session, images: tuple[str, ...], repair: bool, as_json: boo
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Only tell which images would be deleted.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Forget also what a store does not remove, and tell where it is.",
+)
 @json_option
 @pass_session
-def scrub(session: Session, dry_run: bool, as_json: bool) -> int:
+def scrub(session: Session, dry_run: bool, force: bool, as_json: bool) -> int:
     """Delete for good what has been in the trash for long enough, and clean up after crashes.
 
     An image that is in use stays until the next time.
@@ -71,7 +76,9 @@ def scrub(session: Session, dry_run: bool, as_json: bool) -> int:
     codes: list[int] = []
 
     def results() -> Iterator[dict[str, Any]]:
-        for scrubbed in deletion.scrub(session.catalog, dry_run=dry_run):
+        for scrubbed in deletion.scrub(session.catalog, dry_run=dry_run, force=force):
+            for left in scrubbed.left:
+                report(f"{scrubbed.image.name}: {left}")
             problem = scrubbed.problem
             in_use = isinstance(problem, Conflict)
             codes.append(OK if problem is None or in_use else exit_code(problem))

@@ -155,7 +155,7 @@ def _database(catalog: Catalog) -> Iterator[Check]:
 def _configuration(settings: Settings) -> Iterator[Check]:
     from catalog.settings import contributed_sections
 
-    problems = []
+    problems = [Check(Level.FAIL, settings.source, told) for told in settings.problems.values()]
     for name in contributed_sections():
         try:
             settings.section(name)

@@ -72,7 +72,8 @@ def list_images(
 ) -> None:
     """List the images in PATH and in all folders below it.
 
-    An image with copies in two stores is listed twice.
+    An image with copies in two stores is listed twice.  The path of a store that is no longer
+    configured lists what the catalog still knows of it.
     """
     from catalog.members import members_of
 
@@ -130,7 +131,9 @@ def show(session: Session, image: str, as_json: bool) -> None:
 
 def _images(vfs: Vfs, path: str, deleted: bool) -> Iterator[Listed]:
     """Every image at and below `path`, in the order of the folders' own listing."""
-    node = vfs.resolve(path)
+    from catalog import lost
+
+    node = lost.find(vfs, path)
     if isinstance(node, Entry):
         yield path, node
     elif isinstance(node, Folder):

@@ -32,9 +32,9 @@ class Session:
     @cached_property
     def settings(self) -> Settings:
         """The configuration.  Raises InvalidSettings."""
-        from catalog.settings import load
+        from catalog.settings import load_usable
 
-        return load(self._config)
+        return load_usable(self._config)
 
     @cached_property
     def vfs(self) -> Vfs:

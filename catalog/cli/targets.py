@@ -25,15 +25,18 @@ class Target:
     """The one entry that was named by its path; None if the image was named by its id."""
 
 
-def find(vfs: Vfs, argument: str) -> Target:
-    """The image an argument means.
+def find(vfs: Vfs, argument: str, *, is_gone: bool = False) -> Target:
+    """The image an argument means; `is_gone` also in a store that is no longer configured.
 
     What holds a '/' is a path, with or without its first '/'; the rest are ids.  Raises
     NotFound, IsAFolder, InvalidName, and InvalidValue when several ids begin so.
     """
+    from catalog import lost
+
     if "/" not in argument:
         return Target(_by_id(vfs, argument), None)
-    node = vfs.resolve(absolute(argument))
+    path = absolute(argument)
+    node = lost.find(vfs, path) if is_gone else vfs.resolve(path)
     match node:
         case Folder():
             raise IsAFolder(argument)

@@ -7,6 +7,8 @@ Threading: one repository belongs to one transaction of one thread.
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from sqlalchemy import Connection
 
 from catalog.repository.browse import BrowseRows
@@ -23,9 +25,16 @@ class Repository(
 ):
     """All tables, over one connection with a transaction open."""
 
-    def __init__(self, connection: Connection, origin: str, *, keeps_locks: bool = True) -> None:
-        """`origin` is as in `Rows`; without `keeps_locks` a lock goes with what it is on."""
-        super().__init__(connection, origin)
+    def __init__(
+        self,
+        connection: Connection,
+        origin: str,
+        stores: Container[str] | None = None,
+        *,
+        keeps_locks: bool = True,
+    ) -> None:
+        """`origin` and `stores` are as in `Rows`; without `keeps_locks` a lock goes with what it is on."""
+        super().__init__(connection, origin, stores)
         self._keeps_locks = keeps_locks
 
     def left(self, folder: int, name: str) -> None:

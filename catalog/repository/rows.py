@@ -6,7 +6,7 @@ of error here, where rows become objects.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import wraps
 from types import FunctionType
 from typing import Any, TypeVar
@@ -31,10 +31,16 @@ class Rows:
             if isinstance(method, FunctionType) and not name.startswith("_"):
                 setattr(cls, name, _telling_damage(method))
 
-    def __init__(self, connection: Connection, origin: str) -> None:
-        """`origin` names this process in the change feed."""
+    def __init__(
+        self, connection: Connection, origin: str, stores: Container[str] | None = None
+    ) -> None:
+        """`origin` names this process in the change feed; `stores` are those in the tree, or all.
+
+        What is in any other has rows and no name: nobody would find it.
+        """
         self.connection = connection
         self.origin = origin
+        self.stores = stores
 
     def left(self, folder: int, name: str) -> None:
         """Called in the transaction in which what had a name goes from it."""

@@ -326,9 +326,23 @@ class TreeRows(Rows):
         return {row.image: row.links for row in self.connection.execute(statement)}
 
     def entries_of(self, image: int) -> list[Entry]:
-        """The image's entries, oldest first; without locations that are no entry any more."""
+        """The image's entries, oldest first; without locations that are no entry any more.
+
+        Nor are those that are in a store which is not in the tree.
+        """
         rows = self.connection.execute(_ENTRIES_OF, {"image": image})
-        return [make_entry(row) for row in rows]
+        entries = [make_entry(row) for row in rows]
+        return [each for each in entries if self.stores is None or each.store in self.stores]
+
+    def hide_location(self, location: Location) -> None:
+        """Take a location's name, not its data: it comes and goes with its image from now on."""
+        self.connection.execute(
+            update(locations)
+            .where(locations.c.number == location.number)
+            .values(folder=None, name=None)
+        )
+        if location.folder is not None and location.name is not None:
+            self._touch_folder(location.folder, location.name)
 
     def move_entry(
         self, location: Location, folder: int, name: str, *, trashed_from: int | None = None

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel
 
 from catalog.stores.base import Store
+from catalog.stores.broken import BrokenStore, BrokenStoreSettings
 from catalog.stores.cinder.settings import CinderStoreSettings
 from catalog.stores.cinder.store import CinderStore
 from catalog.stores.filesystem import FilesystemStoreSettings
@@ -52,6 +53,8 @@ def open_store(name: str, settings: BaseModel) -> Store:
 
     A remote one has its policy around it (`[stores.NAME.policy]`); a folder is bare.
     """
+    if isinstance(settings, BrokenStoreSettings):
+        return BrokenStore(name, settings)
     for model, driver in DRIVERS.values():
         if type(settings) is model:
             store = driver(name, settings)

@@ -1,0 +1,141 @@
+"""What stores do not give back: deleting all the same, and stores that are gone for good.
+
+Users: the commands `delete --force`, `list`, `store`.  A store that is no longer configured
+keeps its rows, so that nothing is lost if it comes back; it is not in the tree.  Threading:
+any thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from catalog.access import Principal
+from catalog.catalog import Catalog
+from catalog.deletion import purge
+from catalog.errors import Conflict, NotAFolder, NotFound, Protected
+from catalog.image import Entry, Folder, FolderKind, Image, Location, LocationState, now
+from catalog.namespace import Namespace, Node
+from catalog.paging import all_locations
+from catalog.removal import LeftBehind, force_out
+from catalog.repository import copies as rows
+from catalog.status import IN_PROGRESS, Status
+
+
+@dataclass(frozen=True, slots=True)
+class GoneStore:
+    """A store that is in the catalog and not in the configuration."""
+
+    name: str
+    images: int
+    """How many have a location there."""
+    only_there: int
+    """How many have none anywhere else."""
+
+
+def gone_stores(catalog: Catalog) -> list[GoneStore]:
+    """The stores that are no longer configured and still have images."""
+    with catalog.read() as repository:
+        root = repository.root()
+        folders = repository.folders_in(root.number) if root is not None else []
+    found = []
+    for folder in folders:
+        if folder.kind is FolderKind.STORE and folder.store not in catalog.stores:
+            there = list(all_locations(catalog, folder.store))
+            if there:
+                only = sum(not _elsewhere(catalog, location) for location in there)
+                found.append(GoneStore(folder.store, len(there), only))
+    return found
+
+
+def find(vfs: Namespace, path: str) -> Node:
+    """What a path stands for, also in a store that is no longer configured.  Raises NotFound."""
+    parts = [*filter(None, path.split("/"))]
+    with vfs.catalog.read() as repository:
+        top = repository.folder_at(vfs.root.number, parts[0]) if parts else None
+    if top is None or top.kind is not FolderKind.STORE or top.name in vfs.catalog.stores:
+        return vfs.resolve(path)
+    node: Node = top
+    for name in parts[1:]:
+        if not isinstance(node, Folder):
+            raise NotAFolder(path)
+        node = vfs.lookup(node.number, name)
+    return node
+
+
+def delete_copy(catalog: Catalog, entry: Entry, principal: Principal) -> list[LeftBehind]:
+    """Delete an entry for good, whatever its store says: its copy, or the image if it is the last.
+
+    Returns what stays in stores.  Raises Protected, Conflict.
+    """
+    if not _elsewhere(catalog, entry.location):
+        return delete_image(catalog, entry.image, principal)
+    return force_out(catalog, entry.location)
+
+
+def delete_image(catalog: Catalog, image: Image, principal: Principal) -> list[LeftBehind]:
+    """Delete an image with all its copies for good, whatever their stores say.
+
+    Returns what stays in stores.  Raises Protected, Conflict.
+    """
+    if image.protected:
+        raise Protected(image.name)
+    if image.status in IN_PROGRESS:
+        raise Conflict(image.name, "is being uploaded")
+    if image.status is not Status.PENDING_DELETE:
+        with catalog.write() as repository:
+            repository.change_status(
+                image.number,
+                Status.PENDING_DELETE,
+                deleted_at=now(),
+                deleted_by=principal.name,
+                status_before_delete=image.status,
+            )
+    return purge(catalog, catalog.image(image.number), force=True)
+
+
+def forget_store(catalog: Catalog, name: str, principal: Principal, *, force: bool) -> GoneStore:
+    """Forget a store that is no longer configured, with all the catalog knows of it.
+
+    With `force` also the images that are nowhere else.  Its data is not touched.  Raises
+    Conflict if it is configured or has the only copy of an image, NotFound if it is unknown.
+    """
+    if name in catalog.stores:
+        raise Conflict(name, "is configured: take its section out of the configuration first")
+    store = next((each for each in gone_stores(catalog) if each.name == name), None)
+    if store is None:
+        raise NotFound(name, "the catalog knows of no images in such a store")
+    if store.only_there and not force:
+        told = f"has {store.only_there} images that are nowhere else: --force forgets them too"
+        raise Conflict(name, f"{told} ('imagefs list /{name}' names them)")
+    for location in all_locations(catalog, name):
+        if _elsewhere(catalog, location):
+            catalog.drop_copy(location)
+        else:
+            _forget_image(catalog, location, principal)
+    return store
+
+
+def _forget_image(catalog: Catalog, location: Location, principal: Principal) -> None:
+    image = catalog.image(location.image)
+    if image.status is Status.DELETED:
+        catalog.drop_copy(location)
+    elif image.status in IN_PROGRESS:
+        catalog.fail_upload(image.number, f"store {location.store} was forgotten")
+        delete_image(catalog, catalog.image(image.number), principal)
+    else:
+        if image.protected:
+            with catalog.write() as repository:
+                repository.set_image(image.number, protected=False)
+        delete_image(catalog, catalog.image(image.number), principal)
+    with catalog.write() as repository:
+        rows.drop_wanted(repository, image.number, location.store)
+
+
+def _elsewhere(catalog: Catalog, location: Location) -> bool:
+    """Whether the image has a complete copy in another store that is configured."""
+    with catalog.read() as repository:
+        return any(
+            other.store in catalog.stores and other.state is LocationState.ACTIVE
+            for other in repository.locations_of(location.image)
+            if other.number != location.number
+        )
