@@ -47,22 +47,29 @@ def apply(
 
     A read-only field is ignored until the image has its data, so that copying all
     attributes of another image works; afterwards only its own value is accepted.
-    Removing a field does nothing: an image always has all of them.
+    Removing a field gives it its default; one without, or one that guards, is Immutable.
     """
     properties: dict[str, str | None] = {}
     for name, value in values.items():
         if name.startswith(PROPERTY):
             properties[name.removeprefix(PROPERTY)] = value
         elif name.startswith(IMAGE) and name.removeprefix(IMAGE) in FIELDS:
-            if value is not None:
-                field = FIELDS[name.removeprefix(IMAGE)]
-                _set_field(repository, number, field, value, principal)
+            field = FIELDS[name.removeprefix(IMAGE)]
+            _set_field(repository, number, field, _or_default(field, value), principal)
         else:
             meant = field_meant(name)
             hint = f": did you mean image.{meant}?" if meant else ""
             raise InvalidValue(name, f"is neither a field of an image nor a property{hint}")
     if properties:
         _set_properties(repository, number, properties)
+
+
+def _or_default(field: Field, value: str | None) -> str:
+    if value is not None:
+        return value
+    if field.default is None or field.guards:
+        raise Immutable(field.name, "cannot be removed: every image has it")
+    return field.default
 
 
 def _set_field(

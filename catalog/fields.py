@@ -45,6 +45,10 @@ class Field:
     parse: Callable[[str], Any] | None = None
     only_before_data: bool = False
     """Can be set only until the image has data: it describes the data."""
+    default: str | None = None
+    """What a new image has, of a field that goes along when an image is copied."""
+    guards: bool = False
+    """It keeps others out: it is changed by those who say to what, and never just taken away."""
 
 
 def _column(name: str) -> Callable[[Details], str | None]:
@@ -121,13 +125,13 @@ _TABLE = (
     Field("virtual_size", _column("virtual_size")),
     Field("disk_format", _column("disk_format"), _one_of(DISK_FORMATS, vpc="vhd"), True),
     Field("container_format", _column("container_format"), _one_of(CONTAINER_FORMATS), True),
-    Field("visibility", _column("visibility"), _visibility),
-    Field("protected", _column("protected"), _boolean),
-    Field("os_hidden", _column("os_hidden"), _boolean),
+    Field("visibility", _column("visibility"), _visibility, default="public", guards=True),
+    Field("protected", _column("protected"), _boolean, default="false", guards=True),
+    Field("os_hidden", _column("os_hidden"), _boolean, default="false"),
     Field("owner", _column("owner"), _text),
-    Field("min_disk", _column("min_disk"), _whole),
-    Field("min_ram", _column("min_ram"), _whole),
-    Field("tags", lambda details: ",".join(details.tags), _tags),
+    Field("min_disk", _column("min_disk"), _whole, default="0"),
+    Field("min_ram", _column("min_ram"), _whole, default="0"),
+    Field("tags", lambda details: ",".join(details.tags), _tags, default=""),
     Field("created_at", _column("created_at")),
     Field("updated_at", _column("updated_at")),
     Field("os_hash_algo", _column("os_hash_algo")),

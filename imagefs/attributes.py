@@ -156,6 +156,21 @@ def extended(details: Details) -> dict[str, str]:
     return found
 
 
+def listed(details: Details) -> list[str]:
+    """The names that listxattr(2) tells: of what goes along when an image is copied.
+
+    A field is there by its name in any case.  Were all of them listed, `rsync -X` would carry
+    an image's id and its dates to another one, which refuses them, and remove from this one
+    what its source lacks.  Ceph and CIFS keep theirs to themselves for the same reason.
+    """
+    return [
+        name
+        for name, value in extended(details).items()
+        if name.startswith(PROPERTY_PREFIX)
+        or FIELDS[name.removeprefix(IMAGE_PREFIX)].default not in (None, value)
+    ]
+
+
 def catalog_name(name: str) -> str | None:
     """The catalog's name of an extended attribute (`image.…`, `property.…`), or None."""
     for prefix in (IMAGE_PREFIX, PROPERTY_PREFIX):

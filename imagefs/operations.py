@@ -350,7 +350,7 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
-        found = await self._threads.names(self._tree.xattrs, inode, ctx.uid)
+        found = await self._threads.names(self._tree.listed_xattrs, inode, ctx.uid)
         return [XAttrNameT(name.encode()) for name in found]
 
     @handler

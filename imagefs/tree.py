@@ -14,6 +14,7 @@ import pyfuse3
 
 from catalog.access import Principal, admin_uids, check_see, principal_of_uid
 from catalog.errors import Forbidden, InvalidName, InvalidValue, NotFound, NotSupported
+from catalog.fields import Details
 from catalog.image import Entry, Folder, Image, Listed, Place
 from catalog.members import members_of
 from catalog.namespace import Link, Member, Node
@@ -186,16 +187,25 @@ class Tree:
 
     def xattrs(self, inode: int, uid: int) -> dict[str, str]:
         """All extended attributes of an image; none of anything else."""
+        details = self._details(inode, uid)
+        return {} if details is None else attributes.extended(details)
+
+    def listed_xattrs(self, inode: int, uid: int) -> list[str]:
+        """The names of those that a listing shows."""
+        details = self._details(inode, uid)
+        return [] if details is None else attributes.listed(details)
+
+    def _details(self, inode: int, uid: int) -> Details | None:
         kind, number = inodes.kind_of(inode)
         if kind is not InodeKind.IMAGE:
-            return {}
+            return None
         details = self.vfs.catalog.details(number)
         members = members_of(self.vfs.catalog, details.image)
         check_see(self.principal(uid), details.image, members)
         upload = self.vfs.uploads.get(number)
         if upload is not None:
             details = replace(details, image=replace(details.image, size=upload.size))
-        return attributes.extended(details)
+        return details
 
     def set_xattr(self, inode: int, name: str, value: bytes | None, uid: int) -> None:
         """setxattr(2); None is removexattr(2)."""

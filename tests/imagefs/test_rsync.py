@@ -263,3 +263,27 @@ def test_a_killed_rsync_publishes_nothing(folder: Path, tmp_path: Path) -> None:
     os.killpg(rsync.pid, signal.SIGKILL)
     assert rsync.wait() == -signal.SIGKILL
     wait_until(lambda: status(folder / "big.img") == "killed", "the image is killed")
+
+
+def test_rsync_with_attributes_twice(folder: Path, tmp_path: Path, data: bytes) -> None:
+    """Into the mount, out of it, and back: the second run has nothing to do, and says so."""
+    plain, marked, out = (tmp_path / name for name in ("plain.img", "marked.img", "out.img"))
+    plain.write_bytes(data)
+    marked.write_bytes(data)
+    os.setxattr(marked, "user.property.os_distro", b"debian")
+    os.setxattr(marked, "user.image.tags", b"stable")
+    os.setxattr(marked, "user.image.visibility", b"private")
+    for source, target in (
+        (plain, folder / "plain.img"),
+        (marked, folder / "marked.img"),
+        (folder / "marked.img", out),
+        (out, folder / "back.img"),
+        (folder / "marked.img", folder / "copy.img"),
+    ):
+        for _ in range(2):
+            run("rsync", "-aX", source, target)
+    for name in ("marked.img", "back.img", "copy.img"):
+        assert field(folder / name, "tags") == "stable"
+        assert field(folder / name, "visibility") == "private"
+        assert os.getxattr(folder / name, "user.property.os_distro") == b"debian"
+    assert field(folder / "plain.img", "visibility") == "public"

@@ -31,15 +31,38 @@ def _error(path: Path, name: str, value: bytes | None) -> int:
     return 0
 
 
-def test_all_fields_are_listed(image: Path) -> None:
-    """Those of an image that have a value, and nothing else."""
-    found = set(os.listxattr(image))
+def test_all_fields_are_there(image: Path) -> None:
+    """Each by its name; listed is only what goes along when an image is copied."""
     always = "id status name size virtual_size disk_format owner stores visibility protected"
     for name in f"{always} os_hash_algo os_hash_value created_at updated_at".split():
-        assert f"user.image.{name}" in found
-    assert all(name.startswith("user.image.") for name in found)
-    assert "user.image.message" not in found
+        assert field(image, name)
+    assert not field(image, "message")
     assert re.fullmatch(r"[0-9a-f-]{36}", field(image, "id"))
+    assert os.listxattr(image) == []
+    os.setxattr(image, "user.image.tags", b"stable")
+    os.setxattr(image, "user.image.visibility", b"private")
+    os.setxattr(image, "user.property.os_distro", b"debian")
+    assert set(os.listxattr(image)) == {
+        "user.image.tags",
+        "user.image.visibility",
+        "user.property.os_distro",
+    }
+
+
+@pytest.mark.parametrize("name", ["id", "size", "status", "owner", "visibility", "protected"])
+def test_fields_that_cannot_be_removed(image: Path, name: str) -> None:
+    """EPERM, and they stay."""
+    before = field(image, name)
+    assert _error(image, f"user.image.{name}", None) == errno.EPERM
+    assert field(image, name) == before
+
+
+def test_a_removed_field_has_its_default(image: Path) -> None:
+    """What keeps nobody out."""
+    for name, value, default in (("tags", "a,b", ""), ("min_ram", "5", "0")):
+        os.setxattr(image, f"user.image.{name}", value.encode())
+        os.removexattr(image, f"user.image.{name}")
+        assert field(image, name) == default
 
 
 def test_folders_have_none(folder: Path) -> None:
