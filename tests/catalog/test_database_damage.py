@@ -18,7 +18,7 @@ from catalog.cli.program import imagefs as program
 from catalog.errors import CatalogDamaged
 from catalog.settings import load
 from catalog.vfs import Vfs
-from tests.catalog.actions import ALICE, make_folder, put, remove
+from tests.catalog.actions import ALICE, make_folder, put, remove, some_bytes
 from tests.configuration import configure
 
 PAGE = 4096
@@ -45,7 +45,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sound")
     vfs = Vfs(make_catalog(load(configure(path, sections="[cache]\nsize = 0"))))
     for number in range(30):
-        image = put(vfs, f"/file/{number}.raw", bytes([number]) * 10_000)
+        image = put(vfs, f"/file/{number}.raw", some_bytes(10_000, number))
         values = {f"property.p{each}": "v" * 200 for each in range(5)}
         vfs.catalog.set_attributes(image.number, values, ALICE)
     make_folder(vfs, "/file/folder")
