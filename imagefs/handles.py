@@ -8,6 +8,7 @@ begins, who may write, which close(2) commits it.  The data itself is in
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ import pyfuse3
 from catalog.access import Principal, check_change, check_read_data
 from catalog.errors import (
     Conflict,
+    Forbidden,
     ImageKilled,
     Immutable,
     IncompleteUpload,
@@ -34,9 +36,18 @@ from catalog.upload import Upload, UploadState
 from catalog.vfs import BY_ANOTHER, Vfs
 from imagefs import inodes
 from imagefs.holders import NO_TRAIL, Holders, Trail
+from imagefs.looks import UNKNOWN
 from imagefs.writers import File, Hold, Writer
 
+log = logging.getLogger(__name__)
+
 Result = TypeVar("Result")
+
+_UNSEEN = (
+    "cannot be written by a program that the mount does not see, for it could not tell whether "
+    "that was killed: run the mount in the program's pid namespace or above, as a user who may "
+    "look at it (hidepid)"
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -90,6 +101,7 @@ class Handles:
         self._lock = threading.Lock()
         self._open: dict[int, Handle] = {}
         self._next = 1
+        self._told = False
         # Who committed an image, while nobody else has opened it (DESIGN §6.3).
         self._committers: dict[int, Writer] = {}
 
@@ -109,10 +121,36 @@ class Handles:
 
     # -- opening -----------------------------------------------------------------------
 
-    def open_created(self, image: Image, flags: int, principal: Principal, thread: int) -> int:
-        """Open an image that has just been made.  Raises Conflict."""
-        trail, stores = self._holders.trail(thread), self.stores(image.number)
+    def open_created(
+        self, image: Image, flags: int, principal: Principal, trail: Trail, thread: int
+    ) -> int:
+        """Open an image that has just been made, by the process of `trail`.  Raises Conflict."""
+        stores = self.stores(image.number)
         return self._add(image, Handle(image.number, trail, principal, flags, stores, thread))
+
+    def trail_of_writer(self, thread: int, name: str) -> Trail:
+        """Begin the trail of a file that a thread opens to write.
+
+        Raises Forbidden for one that cannot be seen: killed, it would leave half an image
+        that is taken for a whole one.
+        """
+        trail = self._holders.trail(thread)
+        if trail is UNKNOWN:
+            raise Conflict(name, "it cannot be seen just now which process writes it")
+        if trail is NO_TRAIL:
+            if not self._told:
+                self._told = True
+                log.warning("%s: %s", name, _UNSEEN)
+            raise Forbidden(name, _UNSEEN)
+        return trail
+
+    def _trail(self, image: Image, flags: int, thread: int) -> Trail:
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            return self.trail_of_writer(thread, image.name)
+        if not self._may_be_reopened(image):
+            return NO_TRAIL
+        trail = self._holders.trail(thread)
+        return NO_TRAIL if trail is UNKNOWN else trail
 
     def stores(self, number: int) -> str:
         """The names of the stores that have an image."""
@@ -128,7 +166,7 @@ class Handles:
         Raises Immutable, Conflict, Forbidden, Deactivated, ImageKilled, StoreUnavailable.
         """
         image = self._vfs.settled(self._vfs.catalog.image(number))
-        trail = self._holders.trail(thread) if self._may_be_reopened(image) else NO_TRAIL
+        trail = self._trail(image, flags, thread)
         handle = Handle(number, trail, principal, flags, stores, thread)
         if handle.writable:
             check_change(principal, image)
@@ -290,7 +328,8 @@ class Handles:
                 self._change(self._open[open_fh], lambda upload: upload.truncate(size))
             return
         check_change(principal, image)
-        handle = Handle(number, self._holders.trail(thread), principal, os.O_WRONLY, stores)
+        trail = self.trail_of_writer(thread, image.name)
+        handle = Handle(number, trail, principal, os.O_WRONLY, stores)
         if self._is_now(image, size):
             return
         self._check_open_to_write(image, handle, 0)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from imagefs import writers
-from imagefs.looks import UNKNOWN, Looks
+from imagefs.looks import UNKNOWN, Looks, Unknown
 from imagefs.writers import NOBODY, File, Hold, Life, Seen, Watched, Writer
 
 _MANY = 512
@@ -121,10 +121,14 @@ class Holders:
         self.births = Births()
         self._looks = Looks()
 
-    def trail(self, thread: int) -> Trail:
-        """Begin the trail of a file that a thread opens."""
-        found = self._looks.ask(thread, lambda: Trail(writers.of_thread(thread), self.births.now()))
-        return Trail(NOBODY, 0) if found is UNKNOWN else found
+    def trail(self, thread: int) -> Trail | Unknown:
+        """Begin the trail of a file that a thread opens; `NO_TRAIL` if /proc does not show it."""
+
+        def begin() -> Trail:
+            opener = writers.of_thread(thread)
+            return NO_TRAIL if opener.pid == 0 else Trail(opener, self.births.now())
+
+        return self._looks.ask(thread, begin)
 
     def name(self, thread: int) -> str:
         """The program that a thread belongs to, for people."""

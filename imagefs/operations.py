@@ -241,8 +241,10 @@ class Operations(pyfuse3.Operations):
         self, parent: InodeT, name: FileNameT, flags: int, ctx: RequestContext
     ) -> tuple[int, EntryAttributes]:
         principal = self._tree.principal(ctx.uid)
+        # Before the image is made: who may not write it leaves none behind.
+        trail = self.handles.trail_of_writer(ctx.pid, ascii(name))
         image, found = self._tree.create(parent, name, principal)
-        return self.handles.open_created(image, flags, principal, ctx.pid), found
+        return self.handles.open_created(image, flags, principal, trail, ctx.pid), found
 
     @handler
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
