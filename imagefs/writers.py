@@ -146,7 +146,11 @@ def see(pid: int) -> Seen:
     # The first thread may be a zombie while the last one closes the files.
     ended = stat[0] in "ZX" and int(status["Threads"]) <= 1
     life = Life.ENDED if ended else Life.EXITING
-    found = _ending(life, exit_code, signaled=bool(flags & _PF_SIGNALED), command=name)
+    # The kernel ends the first thread by a signal of its own when another one calls exit(2);
+    # whoever may not look into the process sees no code at all.
+    told = os.geteuid() in (0, int(status["Uid"].split()[0]))
+    signaled = bool(flags & _PF_SIGNALED) and (exit_code & 0x7F != 0 or not told)
+    found = _ending(life, exit_code, signaled=signaled, command=name)
     return replace(found, parent=parent, handlers=handlers)
 
 
