@@ -286,6 +286,8 @@ class Catalog:
         with self.write() as repository:
             entry = rules.entry_at(repository, place)
             access.check_change(principal, entry.image)
+            # First what refuses for good: waiting would not help.
+            rules.check_removable(repository, entry)
             sparing.check_meant(repository, entry, meant)
             if meant is Meant.PERHAPS and replacing.give_back_unwritten(repository, entry):
                 return []

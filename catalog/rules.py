@@ -211,7 +211,7 @@ def check_move(
         raise ImageKilled(entry.name, entry.image.message)
     if present.image.protected:
         raise Protected(present.name)
-    _check_removable(repository, present)
+    check_removable(repository, present)
     return present
 
 
@@ -285,7 +285,7 @@ def remove(repository: Repository, entry: Entry, principal: Principal) -> list[L
     Returns the copy whose data goes next; it keeps its name until its store has removed it.
     Raises Protected, Conflict.
     """
-    _check_removable(repository, entry)
+    check_removable(repository, entry)
     if not _has_other_names(repository, entry):
         to_trash(repository, entry, principal)
         return []
@@ -303,7 +303,8 @@ def _give_way(repository: Repository, entry: Entry, principal: Principal) -> lis
     return [entry.location]
 
 
-def _check_removable(repository: Repository, entry: Entry) -> None:
+def check_removable(repository: Repository, entry: Entry) -> None:
+    """Raise Protected or Conflict unless the entry could be removed now."""
     if _has_other_names(repository, entry):
         _check_droppable(repository, entry)
     else:
