@@ -144,6 +144,10 @@ def catalog_errors(engine: Engine) -> Iterator[None]:
     except sqlite3.Error as error:
         # What `_prepare_sqlite` meets in a new connection.
         raise _ours(engine, error) from error
+    except UnicodeDecodeError as error:
+        # Of text in the file, which SQLite repeats in what it says.
+        where = engine.url.render_as_string(hide_password=True)
+        raise CatalogDamaged(where, "it holds text that is none") from error
     except AssertionError as error:
         # What every transaction leaves true is not: rows are missing.
         where = engine.url.render_as_string(hide_password=True)
@@ -187,6 +191,8 @@ def damages_of(raw: Any) -> list[str]:
     """As `damages`, of an open connection of the module sqlite3.  Raises its errors."""
     give_up_at = time.monotonic() + CHECK_TIME
     raw.set_progress_handler(lambda: time.monotonic() > give_up_at, 100_000)
+    # What it finds in the file is no text, and it quotes that.
+    usual, raw.text_factory = raw.text_factory, lambda data: data.decode(errors="replace")
     try:
         found = [str(row[0]) for row in raw.execute("PRAGMA integrity_check(5)")]
         found += [
@@ -196,6 +202,7 @@ def damages_of(raw: Any) -> list[str]:
         (lost,) = raw.execute(_LOST_FOLDERS).fetchone()
     finally:
         raw.set_progress_handler(None, 0)
+        raw.text_factory = usual
     if lost:
         found.append(f"{lost} folders are in no folder")
     return [line for line in found if line != "ok"]

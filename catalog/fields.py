@@ -140,8 +140,6 @@ _TABLE = (
     Field("verified", _column("verified")),
     Field("stores", lambda details: ",".join(details.stores)),
     Field("message", lambda details: details.image.message),
-    Field("deleted_at", _column("deleted_at")),
-    Field("deleted_by", _column("deleted_by")),
 )
 
 FIELDS: Mapping[str, Field] = {field.name: field for field in _TABLE}

@@ -41,7 +41,7 @@ _LONG_HEADER = ("ID", "STATUS", "FORMAT", "SIZE", "VIRTUAL", "OWNER", "CREATED",
 _DELETED = "{:36}  {:16}  {:16}  {:12}  {:>10}  {}"
 _DELETED_HEADER = ("ID", "DELETED", "UNTIL", "BY", "SIZE", "PATH")
 
-_SORTABLE = [name for name in FIELDS if name not in ("tags", "stores")]
+_SORTABLE = [*(name for name in FIELDS if name not in ("tags", "stores")), "deleted_at"]
 
 
 @click.command("list")
@@ -113,15 +113,19 @@ def show(session: Session, image: str, as_json: bool) -> None:
     details = session.catalog.details(found.number)
     paths = paths_of(session.vfs, found)
     users = in_use(session.catalog, found.number)
+    keep = timedelta(seconds=session.settings.catalog.scrub_time)
+    deletion = {} if found.deleted_at is None else _deletion(found, keep)
     if as_json:
         used_by = [
             {"user": use.user, "host": use.process.host, "since": use.since.isoformat()}
             for use in users
         ]
-        json_document(all_fields(details, paths) | ({"used_by": used_by} if users else {}))
+        used = {"used_by": used_by} if users else {}
+        json_document(all_fields(details, paths) | deletion | used)
         return
     rows = [("path", path) for path in paths]
     rows += [(name, field.render(details) or "") for name, field in FIELDS.items()]
+    rows += [(name, value or "") for name, value in deletion.items()]
     rows += [(f"property.{name}", value) for name, value in details.properties.items()]
     rows += [("used by", f"{use} since {use.since:%Y-%m-%d %H:%M:%S} UTC") for use in users]
     width = max(len(name) for name, _ in rows)
@@ -184,11 +188,17 @@ def _sorted(listed: Iterable[Listed], sort: str) -> list[Listed]:
 
 
 def _as_json(path: str, image: Image, keep: timedelta, deleted: bool) -> dict[str, Any]:
-    found = {"path": path, **image_fields(image)}
-    if deleted:
-        until = None if image.deleted_at is None else image.deleted_at + keep
-        found["deleted_until"] = until and f"{until:%Y-%m-%dT%H:%M:%SZ}"
-    return found
+    return {"path": path, **image_fields(image), **(_deletion(image, keep) if deleted else {})}
+
+
+def _deletion(image: Image, keep: timedelta) -> dict[str, str | None]:
+    """When an image was deleted, by whom, and until when it is kept."""
+    at = image.deleted_at
+    return {
+        "deleted_at": None if at is None else f"{at:%Y-%m-%dT%H:%M:%SZ}",
+        "deleted_until": None if at is None else f"{at + keep:%Y-%m-%dT%H:%M:%SZ}",
+        "deleted_by": image.deleted_by,
+    }
 
 
 def _print_trash(listed: Iterable[Listed], keep: timedelta) -> None:

@@ -81,9 +81,10 @@ def is_sound(path: Path) -> bool:
     """What SQLite itself says."""
     try:
         with closing(sqlite3.connect(path / "catalog.db")) as database:
+            database.text_factory = bytes
             found = database.execute("PRAGMA integrity_check").fetchall()
             return (
-                found == [("ok",)] and not database.execute("PRAGMA foreign_key_check").fetchall()
+                found == [(b"ok",)] and not database.execute("PRAGMA foreign_key_check").fetchall()
             )
     except sqlite3.DatabaseError:
         return False
