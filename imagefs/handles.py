@@ -11,9 +11,10 @@ import errno
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NoReturn, TypeVar
 
@@ -37,6 +38,7 @@ from catalog.vfs import BY_ANOTHER, Vfs
 from imagefs import inodes
 from imagefs.holders import NO_TRAIL, Holders, Trail
 from imagefs.looks import UNKNOWN
+from imagefs.preallocation import REASON, Preallocation
 from imagefs.writers import File, Hold, Writer
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,8 @@ _UNSEEN = (
     "that was killed: run the mount in the program's pid namespace or above, as a user who may "
     "look at it (hidepid)"
 )
+_FILLED_WITHIN = 3600.0
+"""Seconds in which a disk that was made without data may be filled by another process."""
 
 
 @dataclass(slots=True, eq=False)
@@ -67,6 +71,7 @@ class Handle:
     """Why bytes that were written to it are in no upload."""
     late: bool = False
     """Whether something was written to it after the commit: somebody has it who is not seen."""
+    preallocation: Preallocation = field(default_factory=Preallocation)
     reader: DataReader | None = None
     fd: int | None = None
     """Of `reader`, where the data is a local file."""
@@ -104,6 +109,8 @@ class Handles:
         self._told = False
         # Who committed an image, while nobody else has opened it (DESIGN §6.3).
         self._committers: dict[int, Writer] = {}
+        # Until when whoever owns an image may fill it: a disk that was made without data.
+        self._blank: dict[int, float] = {}
 
     def __getitem__(self, fh: int) -> Handle:
         return self._open[fh]
@@ -219,14 +226,19 @@ class Handles:
 
     def _may_be_reopened(self, image: Image) -> bool:
         """Whether it matters which process opens the image: data that stays has no writer."""
-        return image.status in (Status.QUEUED, Status.SAVING) or image.number in self._committers
+        number = image.number
+        if image.status in (Status.QUEUED, Status.SAVING):
+            return True
+        return number in self._committers or number in self._blank
 
     def _may_reopen(self, handle: Handle) -> bool:
+        """Whether the opener may go on writing: it committed the image, or that is still blank."""
         committer = self._committers.get(handle.image)
-        return (
-            committer is not None
-            and _same(committer, handle.opener)
-            and all(_same(o.opener, handle.opener) for o in self._handles_of(handle.image))
+        is_committer = committer is not None and _same(committer, handle.opener)
+        is_blank = time.monotonic() < self._blank.get(handle.image, 0.0)
+        return (is_committer or is_blank) and all(
+            other is handle or _same(other.opener, handle.opener)
+            for other in self._handles_of(handle.image)
         )
 
     def _handles_of(self, number: int) -> list[Handle]:
@@ -274,6 +286,8 @@ class Handles:
         """Write to the image's upload, which the first write begins."""
         if handle.trail.at_first_write is None:
             self._holders.note_first_write(handle.trail)
+        upload = self._vfs.uploads.get(handle.image)
+        handle.preallocation.check(upload.image.name if upload else "", offset, data)
         if handle.trail.watched:
             self._holders.note_endings(handle.trail)
         return self._change(handle, lambda upload: upload.write(offset, data))
@@ -419,7 +433,8 @@ class Handles:
                 _refuse(upload, failure)
             self._end(handle)
             if not (upload.ended or upload.interrupted) and upload.state is UploadState.OPEN:
-                upload.cancel("the file was closed with nothing in it")
+                nothing = "the file was closed with nothing in it"
+                upload.cancel(REASON if handle.preallocation.refused else nothing)
 
     def _file(self, number: int) -> File:
         """The image's file, as processes have it open."""
@@ -432,6 +447,8 @@ class Handles:
             return
         entries = self._vfs.entries_of(handle.image)
         stopped = handle.trail.last.stopped
+        if handle.preallocation.refused:
+            _refuse(upload, REASON)
         if entries and self._vfs.is_temporary(entries[0]):
             upload.interrupted = handle.opener.command if stopped else ""
             if stopped:
@@ -442,8 +459,21 @@ class Handles:
         if stopped:
             _refuse(upload, f"writer {handle.opener} was interrupted")
         upload.commit()
+        may_be_filled = upload.blank and self._is_made_in_place(handle)
         with self._lock:
             self._committers[handle.image] = handle.opener
+            self._blank.pop(handle.image, None)
+            if may_be_filled:
+                self._blank[handle.image] = time.monotonic() + _FILLED_WITHIN
+
+    def _is_made_in_place(self, handle: Handle) -> bool:
+        """Whether a blank disk is a volume to be filled, and not the copy of a blank one.
+
+        Who copies opens the file only to write, and writes it from its beginning to its end.
+        """
+        if handle.flags & os.O_ACCMODE == os.O_RDWR:
+            return True
+        return self._vfs.catalog.image(handle.image).disk_format == "raw"
 
     def give_up_idle(self, seconds: float) -> list[Upload]:
         """Cancel uploads that nobody has open and nobody has touched for so long."""
@@ -456,10 +486,12 @@ class Handles:
         return given_up
 
     def forget_committers(self) -> None:
-        """Drop the right to reopen of processes that have ended."""
+        """Drop the right to reopen of processes that ended, and of disks not filled in time."""
+        now = time.monotonic()
         with self._lock:
             written = {handle.image for handle in self._open.values() if handle.writable}
             committers = {n: it for n, it in self._committers.items() if n not in written}
+            self._blank = {number: until for number, until in self._blank.items() if now < until}
         for number, committer in committers.items():
             if self._holders.lives(committer):
                 continue

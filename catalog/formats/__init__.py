@@ -9,7 +9,8 @@ qemu open another file.
 and needs no other file.  `second_opinion` asks the inspectors that Glance and Nova use.
 """
 
+from catalog.formats.blank import is_blank
 from catalog.formats.content import Source
 from catalog.formats.verdict import Declared, Detected, inspect, inspect_file
 
-__all__ = ["Declared", "Detected", "Source", "inspect", "inspect_file"]
+__all__ = ["Declared", "Detected", "Source", "inspect", "inspect_file", "is_blank"]

@@ -70,6 +70,14 @@ def examine(content: Content) -> int:
     return header.size // 512 * 512  # as qemu shows it
 
 
+def is_blank(content: Content) -> bool:
+    """Whether no cluster holds data of a guest.  Raises InvalidImage."""
+    header = _read_header(content)
+    if header.snapshots or header.l1_size > _MAX_L1:
+        return False
+    return not content.exactly(header.l1_offset, header.l1_size * 8, "the L1 table").strip(b"\0")
+
+
 def _read_header(content: Content) -> _Header:
     (_, version, backing, _backing_size, bits, size, crypt, l1_size, l1, refcounts, clusters) = (
         content.unpack(">4sIQIIQIIQQI", 0, "the header")
