@@ -25,8 +25,11 @@ COMMAND = (sys.executable, "-m", "catalog.cli")
 DEADLINE = 30.0
 """Seconds after which something that must happen is taken not to."""
 
-# What a mount tells in its everyday life.
-_EVERYDAY = re.compile(r"imagefs: (mounted at |stopping: SIG|read-ahead stays )")
+# What a mount tells in its everyday life; also that a test has deleted what it has open.
+_EVERYDAY = re.compile(
+    r"imagefs: (mounted at |stopping: SIG|read-ahead stays )"
+    r"|imagefs: .* was (deleted|replaced) while in use by "
+)
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:

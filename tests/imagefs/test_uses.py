@@ -7,8 +7,6 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from tests.imagefs.daemon import COMMAND, Daemon, wait_until
 from tests.imagefs.tools import attempt, field, run, some_bytes, trashed
 
@@ -41,22 +39,30 @@ def test_show_says_who_has_it_open(mount: Daemon, folder: Path, data: bytes) -> 
     wait_until(lambda: not _users(mount, image), "its end is known")
 
 
-@pytest.mark.mount_says("was deleted while in use by")
-def test_deleting_what_is_open_is_logged(folder: Path, data: bytes) -> None:
+def _says(mount: Daemon, line: str) -> None:
+    wait_until(lambda: line in mount.log.read_text(), f"the mount says: {line}")
+
+
+def test_deleting_what_is_open_is_logged(mount: Daemon, folder: Path, data: bytes) -> None:
     """Also when the opening has not been published yet."""
     (folder / "used-deleted").write_bytes(data)
     with (folder / "used-deleted").open("rb") as file:
+        image = field(folder / "used-deleted", "id")
         (folder / "used-deleted").unlink()
         assert file.read() == data
+    _says(mount, f"used-deleted ({image}) was deleted while in use by ")
 
 
-@pytest.mark.mount_says("was replaced while in use by")
-def test_replacing_what_is_open_is_logged(folder: Path, data: bytes, source: Path) -> None:
+def test_replacing_what_is_open_is_logged(
+    mount: Daemon, folder: Path, data: bytes, source: Path
+) -> None:
     """`mv -f`, `cp -f` and `rsync` tell nobody else."""
     (folder / "used-replaced").write_bytes(data)
     with (folder / "used-replaced").open("rb") as file:
+        image = field(folder / "used-replaced", "id")
         run("rsync", "-I", source, folder / "used-replaced")
         assert file.read() == data
+    _says(mount, f"used-replaced ({image}) was replaced while in use by ")
 
 
 def test_the_command_warns(mount: Daemon, folder: Path, data: bytes) -> None:
