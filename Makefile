@@ -8,7 +8,7 @@ RUN_PACKAGES := attr fuse3 gcc libfuse3-dev pkg-config python3 python3-dev pytho
 TEST_PACKAGES := bindfs cadaver ceph-common ceph-mgr ceph-mon ceph-osd chromium chromium-driver cryptsetup-bin curl davfs2 \
 	dbus-daemon genisoimage golang-github-vmware-govmomi-dev golang-go gvfs-backends libglib2.0-bin \
 	libvirt-clients libvirt-daemon litmus memcached nginx-light openssl python3-rados python3-rbd \
-	qemu-system-x86 qemu-utils radosgw rclone rsync shellcheck strace systemd
+	qemu-system-x86 qemu-utils radosgw rclone rsync shellcheck strace systemd xz-utils zstd
 
 PYTHON ?= python3
 BIN := .venv/bin
