@@ -87,6 +87,8 @@ class Upload:
         """The program that closed the file because it was stopped: it is not whole."""
         self.blank = False
         """Whether what was finished is a disk that holds no data yet."""
+        self.disk_format = ""
+        """Of what was finished."""
         self.expected_size: int | None = None
         """Bytes the data will come to, if its writer knows: a hint to the store, not checked."""
         self._catalog = catalog
@@ -257,8 +259,9 @@ class Upload:
             self._checked = _announced(image)
             self._check_expected(image, size, digests)
             self._saved = self._inspect(image, size, digests)
+            self.disk_format = self._saved.disk_format
             with self._foreign_errors():
-                self.blank = formats.is_blank(self._fd, self._saved.disk_format)
+                self.blank = formats.is_blank(self._fd, self.disk_format)
             self._sender.finish(size)
             self.state = UploadState.FINISHED
 

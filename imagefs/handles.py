@@ -11,7 +11,6 @@ import errno
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -39,6 +38,7 @@ from imagefs import inodes
 from imagefs.holders import NO_TRAIL, Holders, Trail
 from imagefs.looks import UNKNOWN
 from imagefs.preallocation import REASON, Preallocation
+from imagefs.volumes import Volumes
 from imagefs.writers import File, Hold, Writer
 
 log = logging.getLogger(__name__)
@@ -50,8 +50,6 @@ _UNSEEN = (
     "that was killed: run the mount in the program's pid namespace or above, as a user who may "
     "look at it (hidepid)"
 )
-_FILLED_WITHIN = 3600.0
-"""Seconds in which a disk that was made without data may be filled by another process."""
 
 
 @dataclass(slots=True, eq=False)
@@ -109,8 +107,7 @@ class Handles:
         self._told = False
         # Who committed an image, while nobody else has opened it (DESIGN §6.3).
         self._committers: dict[int, Writer] = {}
-        # Until when whoever owns an image may fill it: a disk that was made without data.
-        self._blank: dict[int, float] = {}
+        self._volumes = Volumes()
 
     def __getitem__(self, fh: int) -> Handle:
         return self._open[fh]
@@ -229,14 +226,13 @@ class Handles:
         number = image.number
         if image.status in (Status.QUEUED, Status.SAVING):
             return True
-        return number in self._committers or number in self._blank
+        return number in self._committers or number in self._volumes
 
     def _may_reopen(self, handle: Handle) -> bool:
         """Whether the opener may go on writing: it committed the image, or that is still blank."""
         committer = self._committers.get(handle.image)
         is_committer = committer is not None and _same(committer, handle.opener)
-        is_blank = time.monotonic() < self._blank.get(handle.image, 0.0)
-        return (is_committer or is_blank) and all(
+        return (is_committer or handle.image in self._volumes) and all(
             other is handle or _same(other.opener, handle.opener)
             for other in self._handles_of(handle.image)
         )
@@ -459,21 +455,9 @@ class Handles:
         if stopped:
             _refuse(upload, f"writer {handle.opener} was interrupted")
         upload.commit()
-        may_be_filled = upload.blank and self._is_made_in_place(handle)
+        self._volumes.note(handle.image, upload.disk_format, handle.flags, blank=upload.blank)
         with self._lock:
             self._committers[handle.image] = handle.opener
-            self._blank.pop(handle.image, None)
-            if may_be_filled:
-                self._blank[handle.image] = time.monotonic() + _FILLED_WITHIN
-
-    def _is_made_in_place(self, handle: Handle) -> bool:
-        """Whether a blank disk is a volume to be filled, and not the copy of a blank one.
-
-        Who copies opens the file only to write, and writes it from its beginning to its end.
-        """
-        if handle.flags & os.O_ACCMODE == os.O_RDWR:
-            return True
-        return self._vfs.catalog.image(handle.image).disk_format == "raw"
 
     def give_up_idle(self, seconds: float) -> list[Upload]:
         """Cancel uploads that nobody has open and nobody has touched for so long."""
@@ -487,11 +471,10 @@ class Handles:
 
     def forget_committers(self) -> None:
         """Drop the right to reopen of processes that ended, and of disks not filled in time."""
-        now = time.monotonic()
         with self._lock:
             written = {handle.image for handle in self._open.values() if handle.writable}
             committers = {n: it for n, it in self._committers.items() if n not in written}
-            self._blank = {number: until for number, until in self._blank.items() if now < until}
+        self._volumes.forget_old()
         for number, committer in committers.items():
             if self._holders.lives(committer):
                 continue

@@ -147,7 +147,7 @@ def _stopped() -> Iterator[ParameterSet]:
                 yield pytest.param(tool, number, expected, marks=marks, id=f"{tool}-{number.name}")
 
 
-@pytest.mark.parametrize(("tool", "number", "expected"), _stopped())
+@pytest.mark.parametrize(("tool", "number", "expected"), list(_stopped()))
 def test_stopped(
     folder: Path, environ: dict[str, str], tool: str, number: signal.Signals, expected: str
 ) -> None:
