@@ -81,6 +81,9 @@ def _copy(source: Path, part: Path) -> None:
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise CatalogDamaged(str(source), str(error)) from error
         raise CatalogUnavailable(str(source), f"the backup failed: {error}") from error
+    except UnicodeDecodeError as error:
+        # Of text in the file, which SQLite repeats in what it says.
+        raise CatalogDamaged(str(source), "it holds text that is none") from error
     if found:
         raise CatalogDamaged(str(source), found[0])
 

@@ -86,7 +86,7 @@ def is_sound(path: Path) -> bool:
             return (
                 found == [(b"ok",)] and not database.execute("PRAGMA foreign_key_check").fetchall()
             )
-    except sqlite3.DatabaseError:
+    except (sqlite3.DatabaseError, UnicodeDecodeError):
         return False
 
 
