@@ -117,6 +117,9 @@ def test_deactivating(served: Served) -> None:
         ("+<I:nonsense>1</I:nonsense>", 400),
         ("+<D:getetag>x</D:getetag>", 403),
         ("-<D:getcontentlength/>", 403),
+        ("+<P:visibility>private</P:visibility>", 400),
+        ("+<P:visiblity>private</P:visiblity>", 400),
+        ("-<I:visibility/>", 403),
         ("+<P:toolong>" + "x" * 70_000 + "</P:toolong>", 400),
     ],
 )

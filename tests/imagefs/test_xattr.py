@@ -128,6 +128,9 @@ def test_unknown_names(image: Path) -> None:
     """A field that is none, another prefix, another namespace, an ACL."""
     assert _error(image, "user.image.colour", b"red") == errno.EINVAL
     assert _error(image, "user.colour", b"red") == errno.EOPNOTSUPP
+    # A field's name, or nearly one, is no property's: it would change nothing.
+    assert _error(image, "user.property.visibility", b"private") == errno.EINVAL
+    assert _error(image, "user.property.visiblity", b"private") == errno.EINVAL
     assert _error(image, "trusted.colour", b"red") == errno.EOPNOTSUPP
     with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is looked at
         os.getxattr(image, "user.colour")
