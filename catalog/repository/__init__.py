@@ -33,7 +33,7 @@ class Repository(
         *,
         keeps_locks: bool = True,
     ) -> None:
-        """`origin` and `stores` are as in `Rows`; without `keeps_locks` a lock goes with what it is on."""
+        """As `Rows`; without `keeps_locks` a lock goes with what it is on."""
         super().__init__(connection, origin, stores)
         self._keeps_locks = keeps_locks
 
