@@ -51,7 +51,7 @@ class Site:
     authority: Path
 
     def curl(self, method: str, path: str, *options: object) -> tuple[int, str]:
-        """Return the status and the body of the answer that curl(1) gets."""
+        """The status and the body of the answer to one request."""
         port = self.url.rpartition(":")[2]
         said = run(
             *("curl", "-sS", "--max-time", 60, "-X", method, "--cacert", self.authority),
