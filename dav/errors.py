@@ -85,9 +85,8 @@ def told(error: CatalogError, principal: Principal | None) -> str:
     log has them for all others.
     """
     is_admin = principal is not None and principal.is_admin
-    if is_admin or to_status(error) not in _OURS:
-        return str(error)
-    return error.summary
+    is_ours = to_status(error) in _OURS or isinstance(error, errors.StoreFull)
+    return error.summary if is_ours and not is_admin else str(error)
 
 
 _OURS = frozenset({_S.INTERNAL_SERVER_ERROR, _S.BAD_GATEWAY, _S.SERVICE_UNAVAILABLE})

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from defusedxml.ElementTree import fromstring
 
-from catalog.access import Principal
-from catalog.errors import CatalogError, ImageKilled
-from dav.errors import STATUS, to_dav_error
+from catalog.access import Principal, Role
+from catalog.errors import CatalogError, ImageKilled, QuotaExceeded
+from dav.errors import STATUS, to_dav_error, to_status, told
 from tests.dav.server import Served, serving
 
 
@@ -39,6 +39,20 @@ def test_each_error_has_a_status(kind: type[CatalogError]) -> None:
 def test_no_status_without_an_error() -> None:
     """Errors that are gone leave no line in the table."""
     assert set(STATUS) == set(_classes())
+
+
+@pytest.mark.parametrize("kind", list(_classes()), ids=lambda kind: kind.__name__)
+def test_a_fault_is_told_by_its_kind(kind: type[CatalogError]) -> None:
+    """A store's, a disk's or a database's own words are an administrator's to read."""
+    error = kind.__new__(kind)
+    error.subject, error.reason = "s3.internal", "http://10.1.2.3/bucket: /srv/x: SELECT 1"
+    for principal in (None, Principal("anonymous", Role.READER), Principal("alice")):
+        words = told(error, principal)
+        if to_status(error) >= HTTPStatus.INTERNAL_SERVER_ERROR and kind is not QuotaExceeded:
+            assert words == kind.summary
+        else:
+            assert words == str(error)
+    assert told(error, Principal("root", Role.ADMIN)) == str(error)
 
 
 def test_multistatus_has_the_same_words() -> None:
