@@ -180,7 +180,7 @@ def _check_bitmaps(content: Content, header: _Header, offset: int, length: int) 
             raise InvalidImage("", "its list of bitmaps is damaged")
         # Each of its clusters has a bit for each `1 << bits` bytes of the disk.
         marked = header.cluster * 8 << bits
-        if clusters != -(-header.size // marked):
+        if clusters != -(-(header.size // 512 * 512) // marked):
             raise InvalidImage("", "a bitmap is not of the disk's size")
         content.check_inside(table, clusters * 8, "the table of a bitmap")
     if at != end:

@@ -15,6 +15,7 @@ _ENDS = re.compile(rb"[\r\n\0]+")
 _SETTING = re.compile(rb"([^\s=\"]+)\s*=\s*(.*)", re.DOTALL)
 _EXTENT = re.compile(rb"(?:rw|rdonly|noaccess)\s+\d+\s+(\S+)\s+\"[^\"]*\"\s*(.*)", re.I)
 _ACCESS = re.compile(rb"(?:rw|rdonly|noaccess)\b", re.I)
+_NUMBER = re.compile(rb".\s*(?:0x)?[0-9a-f]", re.I | re.DOTALL)
 _TYPES = (b"monolithicsparse", b"streamoptimized")
 _CONVERT = "make one that stands alone: qemu-img convert -O vmdk"
 
@@ -40,6 +41,15 @@ def check(text: bytes, probed: bytes) -> None:
         raise InvalidImage("", f"it is one part of a disk that was split into files; {_CONVERT}")
     if extents > 1:
         raise InvalidImage("", f"its descriptor names {extents} files instead of itself alone")
+    _check_ids(probed.partition(b"\0")[0])
+
+
+def _check_ids(text: bytes) -> None:
+    """qemu wants both, in this case, before the first NUL."""
+    for word in (b"CID", b"parentCID"):
+        _, _, rest = text.partition(word)
+        if not _NUMBER.match(rest):
+            raise InvalidImage("", f"its descriptor is damaged: it has no {word.decode()}")
 
 
 def _check_extent(line: bytes) -> None:

@@ -70,6 +70,8 @@ def test_the_name_of_the_image_itself_may_be_any(tmp_path: Path, line: bytes) ->
         (b"RW 16384 SPARSE", b"RW 16384 FLAT"),
         (b"RW 16384 SPARSE", b'rdonly 16384 flat "x.raw" 0\nRW 16384 SPARSE'),
         (b"RW 16384 SPARSE", b'RW 1 SPARSE "x.vmdk"\nRW 16384 SPARSE'),
+        (b"# Disk", b"# Di\0k"),
+        (b"CID=", b"Cid="),
         (b"RW 16384 SPARSE", b"some words\nRW 16384 SPARSE"),
     ],
 )
