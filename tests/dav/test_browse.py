@@ -349,6 +349,26 @@ def test_commands_keep_a_hostile_name_in_one_word(vfs: Vfs, name: str, tmp_path:
     assert "\u202e" not in seen
 
 
+def test_commands_name_the_image_by_its_id(vfs: Vfs) -> None:
+    """A guest's disk finds the same bytes when another image has taken the name."""
+    image = put(vfs, "/file/a.raw")
+    page = text(vfs, "/file/a.raw", "page")
+    assert f"-b /mnt/images/.by-id/{image.id} guest.qcow2" in page
+    assert f"backing_store=/mnt/images/.by-id/{image.id}" in page
+
+
+def test_who_uses_an_image_is_told_before_it_is_deleted(vfs: Vfs) -> None:
+    """The owner is asked with it; others are not told."""
+    number = put(vfs, "/file/a.raw").number
+    reader = vfs.open(number, ADMIN, "qemu (pid 4711)")
+    vfs.uses.publish()
+    assert 'data-used-by="qemu (pid 4711) on ' in text(vfs, "/file/a.raw", "page")
+    assert "4711" not in text(vfs, "/file/a.raw", "page", who=BOB)
+    reader.close()
+    vfs.uses.publish()
+    assert "4711" not in text(vfs, "/file/a.raw", "page")
+
+
 def test_a_word_that_does_not_show_is_spelled_out() -> None:
     """What is quoted looks like what it does."""
     word = "a'\\\u202eb$c"
