@@ -31,6 +31,13 @@ def _made(kind: str, *options: str) -> Callable[[Path], Path]:
     return make
 
 
+def _with_data_file(folder: Path) -> Path:
+    path = folder / "image"
+    option = f"data_file={folder / 'other'},data_file_raw=on"
+    qemu_img("create", "-q", "-f", "qcow2", "-o", option, path, "8M")
+    return path
+
+
 def _overlay(kind: str) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         base, path = folder / "base", folder / "image"
@@ -71,7 +78,7 @@ _MAKERS: dict[str, Callable[[Path], Path]] = {
     "qed": _made("qed"),
     "qcow": _made("qcow"),
     "descriptor.vmdk": _made("vmdk", "-o", "subformat=monolithicFlat"),
-    "data-file.qcow2": _made("qcow2", "-o", "data_file=other,data_file_raw=on"),
+    "data-file.qcow2": _with_data_file,
 }
 
 
