@@ -7,12 +7,10 @@ store's I/O.  Threading: any thread; every call opens its own transaction.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
 from time import time_ns
-from types import MappingProxyType
 
 from sqlalchemy import Engine
 
@@ -36,7 +34,6 @@ from catalog.image import (
     Process,
     Saved,
     UploadRecord,
-    Use,
     Version,
     now,
 )
@@ -497,36 +494,6 @@ class Catalog:
         with self.write() as repository:
             access.check_change(principal, repository.image(number))
             repository.set_image(number, mtime=mtime)
-
-    def drop_leases(self, process: Process) -> None:
-        """Forget what a process held open."""
-        with self.write() as repository:
-            repository.drop_leases(process)
-
-    # -- what goes on ------------------------------------------------------------------
-
-    def beat(
-        self,
-        process: Process,
-        held: Collection[int],
-        users: Mapping[int, Sequence[Use]] = MappingProxyType({}),
-        used: Collection[int] = (),
-    ) -> None:
-        """Tell the other processes that this one lives, and which images it holds open.
-
-        `users` are the programs that use them, `used` the images that were in use lately.
-        """
-        at = now()
-        with self.write() as repository:
-            repository.beat_uploads(process, at)
-            repository.set_leases(process, held, at, users)
-            repository.set_used(used, at)
-
-    def trim(self, before: datetime) -> None:
-        """Forget what nobody asks for any more: old changes and long deleted images."""
-        with self.write() as repository:
-            repository.trim_changes(before)
-            repository.forget_deleted(before)
 
     def _check_takes_data(self, store: str) -> None:
         if Capability.WRITE not in self.store(store).capabilities:

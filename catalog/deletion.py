@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from catalog import names, replacing
+from catalog import names, presence, replacing
 from catalog.access import ADMIN
 from catalog.catalog import Catalog
 from catalog.errors import CatalogError, Conflict
@@ -106,7 +106,7 @@ def scrub(catalog: Catalog, *, dry_run: bool = False, force: bool = False) -> It
     if not dry_run:
         give_up_abandoned(catalog)
         finish_deletions(catalog)
-        catalog.trim(now() - KEEP_ROWS)
+        presence.trim(catalog, now() - KEEP_ROWS)
 
 
 def _check_not_needed(catalog: Catalog, image: Image) -> None:
@@ -199,7 +199,7 @@ def _recover(catalog: Catalog, is_lost: Callable[[UploadRecord], bool]) -> list[
             killed += _give_up(catalog, record, _is_gone(record))
     for process, _heartbeat_at in holders:
         if is_gone(process):
-            catalog.drop_leases(process)
+            presence.drop_leases(catalog, process)
     finish_deletions(catalog)
     return killed
 

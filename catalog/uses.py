@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 
+from catalog import presence
 from catalog.catalog import Catalog
 from catalog.errors import CatalogError, Conflict
 from catalog.image import Image, Use, now
@@ -86,7 +87,9 @@ class Uses:
             # Without the lock: a program that is asked for its name may not answer at once.
             held = {number: [each.use() for each in some] for number, some in readers.items()}
             try:
-                self._catalog.beat(this_process(), sorted(held), held, touched | held.keys())
+                presence.beat(
+                    self._catalog, this_process(), sorted(held), held, touched | held.keys()
+                )
             except BaseException:
                 with self._lock:
                     self._touched |= touched

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from catalog import presence
 from catalog.access import ADMIN
 from catalog.bootstrap import make_catalog
 from catalog.deletion import scrub
@@ -283,13 +284,13 @@ def test_a_lease_spares_an_image(eager: Vfs) -> None:
     """What a mount elsewhere holds open stays, with the reason, until it lets go."""
     image = put(eager, "/file/a")
     remove(eager, "/file/a")
-    eager.catalog.beat(ANOTHER_HOST, [image.number])
+    presence.beat(eager.catalog, ANOTHER_HOST, [image.number])
     (spared,) = scrub(eager.catalog)
     assert "another-host" in str(spared.problem)
     assert keys_in(eager) == {image.id}
     with pytest.raises(Conflict):
         remove(eager, "/file/.trash/a")
-    eager.catalog.beat(ANOTHER_HOST, [])
+    presence.beat(eager.catalog, ANOTHER_HOST, [])
     (done,) = scrub(eager.catalog)
     assert done.problem is None
     assert keys_in(eager) == set()
@@ -310,7 +311,9 @@ def test_a_lease_of_a_process_that_is_gone_ends_at_once(eager: Vfs) -> None:
     image = put(eager, "/file/a")
     remove(eager, "/file/a")
     here = this_process()
-    eager.catalog.beat(Process(here.host, here.boot, here.pid, here.started + 1), [image.number])
+    presence.beat(
+        eager.catalog, Process(here.host, here.boot, here.pid, here.started + 1), [image.number]
+    )
     (done,) = scrub(eager.catalog)
     assert done.problem is None
 

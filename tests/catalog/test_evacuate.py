@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from catalog import presence
 from catalog.access import ADMIN
 from catalog.catalog import Catalog
 from catalog.cli.output import transfer_bar
@@ -152,12 +153,12 @@ def test_an_image_in_use_is_spared(vfs: Vfs) -> None:
     image = put(vfs, "/file/a", DATA)
     put(vfs, "/file/b", DATA)
     elsewhere = Process("another-host", "boot/1", 4711, 1)
-    vfs.catalog.beat(elsewhere, [image.number])
+    presence.beat(vfs.catalog, elsewhere, [image.number])
     found = list(evacuate(vfs.catalog, "file", "other"))
     assert outcomes(found) == {"a": Outcome.SPARED, "b": Outcome.MOVED}
     assert isinstance(found[0].problem, Conflict)
     assert "another-host" in str(found[0].problem)
-    vfs.catalog.drop_leases(elsewhere)
+    presence.drop_leases(vfs.catalog, elsewhere)
     assert take_out(vfs) == {"a": Outcome.MOVED}
 
 
@@ -168,13 +169,13 @@ def test_one_opened_meanwhile_keeps_both_copies(vfs: Vfs) -> None:
 
     @contextmanager
     def opening(_image: Image) -> Iterator[Progress]:
-        vfs.catalog.beat(elsewhere, [image.number])
+        presence.beat(vfs.catalog, elsewhere, [image.number])
         yield no_progress
 
     found = list(evacuate(vfs.catalog, "file", "other", show=opening))
     assert outcomes(found) == {"a": Outcome.SPARED}
     assert vfs.catalog.details(image.number).stores == ("file", "other")
-    vfs.catalog.drop_leases(elsewhere)
+    presence.drop_leases(vfs.catalog, elsewhere)
     assert take_out(vfs) == {"a": Outcome.DROPPED}
 
 
@@ -405,5 +406,5 @@ def test_progress_is_for_terminals(run: Run, monkeypatch: pytest.MonkeyPatch) ->
 def test_this_process_is_no_other_user(vfs: Vfs) -> None:
     """What this process itself holds open does not spare an image."""
     image = put(vfs, "/file/a", DATA)
-    vfs.catalog.beat(this_process(), [image.number])
+    presence.beat(vfs.catalog, this_process(), [image.number])
     assert take_out(vfs) == {"a": Outcome.MOVED}

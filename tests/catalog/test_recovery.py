@@ -195,8 +195,8 @@ def test_leases_of_a_killed_process_end(kill: Kill, vfs: Vfs, tmp_path: Path) ->
     """What it held open no longer keeps an image from being deleted."""
     put(vfs, "/file/a")
     kill(
-        "from catalog.process import this_process;"
-        "vfs.catalog.beat(this_process(), [image_at(vfs, '/file/a').number]); stop()"
+        "from catalog import presence; from catalog.process import this_process;"
+        "presence.beat(vfs.catalog, this_process(), [image_at(vfs, '/file/a').number]); stop()"
     )
     recover(vfs.catalog)
     check_clean(vfs.catalog, tmp_path)

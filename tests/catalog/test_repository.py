@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from catalog import presence
 from catalog.errors import AlreadyExists, Conflict, NotFound
 from catalog.image import ChangeKind, FolderKind, LocationState, Process, UploadRecord, now
 from catalog.process import this_process
@@ -171,14 +172,14 @@ def test_uploads_are_noted_by_process(vfs: Vfs) -> None:
 def test_leases_are_what_was_said_last(vfs: Vfs) -> None:
     """Each process speaks for itself."""
     a, b = put(vfs, "/file/a").number, put(vfs, "/file/b").number
-    vfs.catalog.beat(ANOTHER, [a, b])
-    vfs.catalog.beat(this_process(), [a])
-    vfs.catalog.beat(ANOTHER, [b])
+    presence.beat(vfs.catalog, ANOTHER, [a, b])
+    presence.beat(vfs.catalog, this_process(), [a])
+    presence.beat(vfs.catalog, ANOTHER, [b])
     with vfs.catalog.read() as repository:
         assert [process for process, _ in repository.leases(a)] == [this_process()]
         assert [process for process, _ in repository.leases(b)] == [ANOTHER]
         assert {process for process, _ in repository.lease_holders()} == {ANOTHER, this_process()}
-    vfs.catalog.drop_leases(ANOTHER)
+    presence.drop_leases(vfs.catalog, ANOTHER)
     with vfs.catalog.read() as repository:
         assert repository.leases(b) == []
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from catalog import presence
 from catalog.access import ADMIN
 from catalog.bootstrap import make_catalog
 from catalog.deletion import scrub
@@ -192,7 +193,7 @@ def test_many_users_are_counted(vfs: Vfs, caplog: pytest.LogCaptureFixture) -> N
 def test_a_lease_of_an_older_program(vfs: Vfs) -> None:
     """Without users it names the process that serves the image."""
     number = put(vfs, "/file/a").number
-    vfs.catalog.beat(Process("far", "boot/1", 7, 1), [number])
+    presence.beat(vfs.catalog, Process("far", "boot/1", 7, 1), [number])
     (use,) = in_use(vfs.catalog, number)
     assert str(use) == "pid 7 on far"
     remove(vfs, "/file/a")
