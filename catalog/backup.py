@@ -11,9 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from secrets import token_hex
 
-from sqlalchemy import make_url
-
-from catalog.database import damages_of
+from catalog.database import damages_of, kind_and_file
 from catalog.errors import (
     CatalogDamaged,
     CatalogUnavailable,
@@ -34,11 +32,10 @@ def backup(url: str, target: Path) -> None:
     copy that was checked.  Raises NotSupported for a server, CatalogDamaged, StoreFull,
     CatalogUnavailable, InvalidValue, OSError.
     """
-    parsed = make_url(url)
-    tool = _OF_SERVERS.get(parsed.get_backend_name())
+    kind, source = kind_and_file(url)
+    tool = _OF_SERVERS.get(kind)
     if tool is not None:
         raise NotSupported("backup", f"the catalog is in a database server: use {tool}")
-    source = Path(parsed.database or "")
     if not source.exists():
         raise NoCatalog(str(source))
     _check_target(source, target)

@@ -76,6 +76,12 @@ def open_engine(url: str, *, create: bool = False) -> Engine:
     return engine
 
 
+def kind_and_file(url: str) -> tuple[str, Path]:
+    """Which kind of database a url names (`sqlite`, `postgresql`, …), and SQLite's file."""
+    parsed = make_url(url)
+    return parsed.get_backend_name(), Path(parsed.database or "")
+
+
 def _check_no_journal(path: Path) -> None:
     """Make no database beside the journal of one that was lost: SQLite would empty that."""
     journal = Path(f"{path}-wal")
