@@ -239,6 +239,12 @@ class StoreRefused(StoreUnavailable):
     summary = "the store refuses"
 
 
+class StoreLacks(StoreRefused):
+    """The server does not have such a request at all."""
+
+    summary = "the store cannot do that"
+
+
 class DataChanged(StoreUnavailable):
     """The object is another than the one that was opened: reading on would mix the two."""
 

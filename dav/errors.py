@@ -48,6 +48,7 @@ STATUS: Mapping[type[CatalogError], HTTPStatus] = {
     errors.StoreUnavailable: _S.SERVICE_UNAVAILABLE,
     errors.StoreBusy: _S.SERVICE_UNAVAILABLE,
     errors.StoreRefused: _S.SERVICE_UNAVAILABLE,
+    errors.StoreLacks: _S.SERVICE_UNAVAILABLE,
     errors.DataChanged: _S.SERVICE_UNAVAILABLE,
     errors.NotSupported: _S.FORBIDDEN,
     errors.CatalogUnavailable: _S.SERVICE_UNAVAILABLE,

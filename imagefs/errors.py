@@ -42,6 +42,7 @@ ERRNO: Mapping[type[CatalogError], int] = {
     errors.StoreUnavailable: errno.EIO,
     errors.StoreBusy: errno.EIO,
     errors.StoreRefused: errno.EIO,
+    errors.StoreLacks: errno.EIO,
     errors.DataChanged: errno.EIO,
     # What link(2) and symlink(2) answer where there are no such links.
     errors.NotSupported: errno.EPERM,

@@ -52,6 +52,7 @@ EXIT_CODES: Mapping[type[CatalogError], int] = {
     errors.StoreBusy: TRY_AGAIN,
     # It would fail again: its settings or its server are to be changed first.
     errors.StoreRefused: FAILURE,
+    errors.StoreLacks: FAILURE,
     errors.DataChanged: TRY_AGAIN,
     errors.NotSupported: FAILURE,
     errors.CatalogUnavailable: TRY_AGAIN,

@@ -20,6 +20,7 @@ from catalog.errors import (
     NotFound,
     StoreBusy,
     StoreFull,
+    StoreLacks,
     StoreRefused,
     StoreUnavailable,
 )
@@ -51,10 +52,6 @@ _KINDS = {
 """What the HTTP library calls a failure: what a person reads."""
 
 
-class Lacking(StoreRefused):
-    """The server does not have this request at all."""
-
-
 def refusal(
     subject: str,
     status: int,
@@ -71,7 +68,7 @@ def refusal(
     if refused := _refused(status, code, body, method):
         return StoreRefused(subject, refused)
     if status == 501 or code in ("NotImplemented", "MethodNotAllowed"):
-        return Lacking(subject, _said(status, body))
+        return StoreLacks(subject, _said(status, body))
     if status == 404 or code in ("NoSuchKey", "NoSuchUpload"):
         return NotFound(subject)
     if status == 412 or code == "PreconditionFailed":

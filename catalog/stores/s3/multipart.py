@@ -30,9 +30,9 @@ from catalog.errors import (
     ImageTooLarge,
     NotFound,
     NotSupported,
+    StoreLacks,
     StoreUnavailable,
 )
-from catalog.stores.s3.errors import Lacking
 from catalog.stores.s3.requests import Body, S3Requests
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -148,7 +148,7 @@ class Multipart:
         while True:
             try:
                 answer = self._requests.send("GET", "", query, subject=self._url, is_retried=False)
-            except Lacking as error:
+            except StoreLacks as error:
                 told = f"the server does not list unfinished uploads ({error.reason})"
                 raise NotSupported(self._url, told) from error
             page = _parse(self._url, answer.text)
