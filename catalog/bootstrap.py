@@ -54,6 +54,7 @@ def make_catalog(settings: Settings, emptied: Collection[str] = ()) -> Catalog:
     problems = list(_make_stores(catalog, emptied))
     _make_tree(catalog)
     catalog.checkpoint()
+    catalog.reserve.keep()
     if problems:
         catalog.close()
         raise problems[0]
@@ -105,6 +106,7 @@ def open_catalog(settings: Settings) -> Catalog:
         engine, settings.catalog, _stores(settings), _cache(settings), settings.replicas
     )
     _make_tree(catalog)
+    catalog.reserve.keep()
     return catalog
 
 

@@ -17,7 +17,14 @@ from sqlalchemy import Engine
 from catalog import access, attributes, names, replacing, rules, sparing
 from catalog.access import Principal
 from catalog.cache.cache import BlockCache
-from catalog.database import WRITE, catalog_errors, checkpoint, damages, turn_to_write
+from catalog.database import (
+    WRITE,
+    catalog_errors,
+    checkpoint,
+    damages,
+    reserve_of,
+    turn_to_write,
+)
 from catalog.errors import Conflict, NotFound, ReadOnlyStore
 from catalog.fields import Details
 from catalog.image import (
@@ -39,6 +46,7 @@ from catalog.image import (
 )
 from catalog.process import this_process
 from catalog.repository import Repository, copies
+from catalog.reserve import on_a_full_disk
 from catalog.settings import CatalogSettings
 from catalog.sparing import Meant
 from catalog.status import HAS_DATA, IN_PROGRESS, Status
@@ -81,6 +89,7 @@ class Catalog:
         """Set where WebDAV is served: what is done there has been held to the locks."""
         self._replicas = replicas or {}
         self._engine = engine
+        self.reserve = reserve_of(engine)
 
     # -- transactions ------------------------------------------------------------------
 
@@ -238,6 +247,7 @@ class Catalog:
             rules.add_external(repository, folder, place.name, external, principal)
             return rules.entry_at(repository, place)
 
+    @on_a_full_disk
     def rename(
         self, source: Place, target: Place, principal: Principal, *, replace: bool = True
     ) -> list[Location]:
@@ -269,6 +279,7 @@ class Catalog:
         with self.write() as repository:
             rules.take_back(repository, entry)
 
+    @on_a_full_disk
     def remove(
         self, place: Place, principal: Principal, meant: Meant = Meant.SURELY
     ) -> list[Location]:
@@ -349,6 +360,7 @@ class Catalog:
                 dropped.append(old)
             return dropped
 
+    @on_a_full_disk
     def drop_copy(self, location: Location) -> None:
         """Forget a copy that was not completed, or whose data is gone."""
         with self.write() as repository:
@@ -422,6 +434,7 @@ class Catalog:
                 replace=publish.replace,
             )
 
+    @on_a_full_disk
     def fail_upload(self, number: int, message: str) -> bool:
         """saving -> killed, with the reason, unless it had ended; whether it is killed now.
 

@@ -13,7 +13,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,14 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from catalog.errors import (
     CatalogDamaged,
+    CatalogFull,
     CatalogLocked,
     CatalogUnavailable,
     InvalidSettings,
     NoCatalog,
     SchemaTooNew,
 )
+from catalog.reserve import Reserve, room
 
 SCHEMA = "0007"
 """The newest migration this program knows; a test holds it to `migrations/`."""
@@ -40,6 +42,9 @@ CHECK_TIME = 120
 
 _DAMAGE = ("no such table", "no such column", "Could not decode", "malformed")
 """What SQLite says of a table that is not there any more, and of text that is none."""
+
+_BESIDE = 1 << 16
+"""Bytes: SQLite's shared memory and the head of its journal take less."""
 
 WRITE = {"imagefs_write": True}
 """Execution options of a connection whose transaction will write."""
@@ -166,7 +171,26 @@ def _ours(engine: Engine, error: BaseException) -> CatalogUnavailable:
         return CatalogDamaged(where, reason)
     if isinstance(error, sqlite3.OperationalError) and "locked" in reason:
         return CatalogLocked(where)
+    if _is_full(engine, error):
+        return CatalogFull(where)
     return CatalogUnavailable(where, reason)
+
+
+def _is_full(engine: Engine, error: BaseException) -> bool:
+    """Whether there was no room for the database, or for what SQLite puts beside it."""
+    if not isinstance(error, sqlite3.Error):
+        return False
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
+        with suppress(OSError):
+            return room(Path(str(engine.url.database)).parent) < _BESIDE
+    return code == sqlite3.SQLITE_FULL
+
+
+def reserve_of(engine: Engine) -> Reserve:
+    """What is kept for deleting on a full disk."""
+    is_file = engine.dialect.name == "sqlite" and engine.url.database
+    return Reserve(Path(str(engine.url.database)) if is_file else None)
 
 
 def _is_damage(error: BaseException) -> bool:
@@ -252,7 +276,7 @@ def check_schema(engine: Engine) -> None:
 
     Raises NoCatalog, SchemaTooNew.
     """
-    version = schema_version(engine)
+    version = _first_look(engine)
     if version == SCHEMA:
         return
     where = engine.url.render_as_string(hide_password=True)
@@ -261,6 +285,17 @@ def check_schema(engine: Engine) -> None:
     if version > SCHEMA:
         raise SchemaTooNew(where, f"schema {version} is newer than {SCHEMA}: upgrade imagefs")
     migrate(engine)
+
+
+def _first_look(engine: Engine) -> str | None:
+    """As `schema_version`; SQLite needs some room even to begin, and on a full disk gets it."""
+    reserve = reserve_of(engine)
+    while True:
+        try:
+            return schema_version(engine)
+        except CatalogFull:
+            if not reserve.release():
+                raise
 
 
 def migrate(engine: Engine) -> None:

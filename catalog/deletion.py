@@ -70,6 +70,7 @@ def purge(catalog: Catalog, image: Image, *, force: bool = False) -> list[LeftBe
     recover_if_dead(catalog, image)
     left = remove_image(catalog, image, force=force)
     catalog.cache.forget(image.id)
+    catalog.reserve.keep()  # what was deleted may have made room again
     return left
 
 

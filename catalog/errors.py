@@ -263,6 +263,12 @@ class CatalogUnavailable(CatalogError):
     summary = "the catalog's database is unavailable"
 
 
+class CatalogFull(CatalogUnavailable):
+    """There is no room left to write to the catalog's database."""
+
+    summary = "no space left for the catalog's database: delete something"
+
+
 class NoCatalog(CatalogUnavailable):
     """There is no catalog at the configured place."""
 

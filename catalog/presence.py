@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from catalog.catalog import Catalog
 from catalog.image import Process, Use, now
+from catalog.reserve import on_a_full_disk
 
 
 def beat(
@@ -38,6 +39,7 @@ def drop_leases(catalog: Catalog, process: Process) -> None:
         repository.drop_leases(process)
 
 
+@on_a_full_disk
 def trim(catalog: Catalog, before: datetime) -> None:
     """Forget what nobody asks for any more: old changes and long deleted images."""
     with catalog.write() as repository:

@@ -29,6 +29,7 @@ from catalog.image import Entry, Image, Location, LocationState, UploadRecord, n
 from catalog.process import this_process
 from catalog.repository import Repository
 from catalog.repository import copies as rows
+from catalog.reserve import on_a_full_disk
 from catalog.rules import DELETION_FAILED
 from catalog.status import HAS_DATA, Status
 from catalog.stores.base import Capability, Store
@@ -197,6 +198,7 @@ def _is_there(catalog: Catalog, location: Location) -> bool:
         return False
 
 
+@on_a_full_disk
 def _put_back(catalog: Catalog, locations: Iterable[Location]) -> None:
     """Take the mark from copies that still have it."""
     with catalog.write() as repository:
@@ -307,6 +309,7 @@ def _check_stores(catalog: Catalog, image: Image) -> None:
         raise
 
 
+@on_a_full_disk
 def _mark(catalog: Catalog, image: Image) -> Sequence[Location]:
     """Mark all copies, and note the work as of an upload: one at a time, and recovery finds it.
 
@@ -335,9 +338,14 @@ def _give_back(
     kept = [failed, *others] if _is_kept(catalog, failed, error) else others
     with suppress(CatalogError):
         _put_back(catalog, kept)
-        with catalog.write() as repository:
-            repository.drop_upload(image.number)
-            _note_failure(repository, image.number, error)
+        _end_work(catalog, image, error)
+
+
+@on_a_full_disk
+def _end_work(catalog: Catalog, image: Image, error: CatalogError) -> None:
+    with catalog.write() as repository:
+        repository.drop_upload(image.number)
+        _note_failure(repository, image.number, error)
 
 
 def _note_failure(repository: Repository, number: int, error: CatalogError) -> None:
@@ -347,6 +355,7 @@ def _note_failure(repository: Repository, number: int, error: CatalogError) -> N
         repository.set_image(number, message=told)
 
 
+@on_a_full_disk
 def _finish(catalog: Catalog, image: Image, last: Sequence[Location]) -> None:
     """pending_delete -> deleted, with the last copy's row, in one step."""
     with catalog.write() as repository:
@@ -357,5 +366,11 @@ def _finish(catalog: Catalog, image: Image, last: Sequence[Location]) -> None:
 
 
 def _forget_work(catalog: Catalog, number: int) -> None:
-    with suppress(CatalogError), catalog.write() as repository:
+    with suppress(CatalogError):
+        _drop_work(catalog, number)
+
+
+@on_a_full_disk
+def _drop_work(catalog: Catalog, number: int) -> None:
+    with catalog.write() as repository:
         repository.drop_upload(number)

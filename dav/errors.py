@@ -55,6 +55,7 @@ STATUS: Mapping[type[CatalogError], HTTPStatus] = {
     errors.CatalogDamaged: _S.SERVICE_UNAVAILABLE,
     errors.NoCatalog: _S.SERVICE_UNAVAILABLE,
     errors.SchemaTooNew: _S.SERVICE_UNAVAILABLE,
+    errors.CatalogFull: _S.INSUFFICIENT_STORAGE,
     errors.CatalogLocked: _S.SERVICE_UNAVAILABLE,
     errors.InvalidSettings: _S.INTERNAL_SERVER_ERROR,
 }
@@ -86,7 +87,8 @@ def told(error: CatalogError, principal: Principal | None) -> str:
     log has them for all others.
     """
     is_admin = principal is not None and principal.is_admin
-    is_ours = to_status(error) in _OURS or isinstance(error, errors.StoreFull)
+    is_full = isinstance(error, errors.StoreFull | errors.CatalogFull)
+    is_ours = is_full or to_status(error) in _OURS
     return error.summary if is_ours and not is_admin else str(error)
 
 

@@ -1,0 +1,110 @@
+"""Room that is kept beside a SQLite database, so that deleting is possible on a full disk.
+
+Users: `catalog.catalog`, `removal`, `bootstrap`.  Every change needs room in the database's
+journal first, also one that will free gigabytes.  Who deletes, and meets a full disk, gets a
+piece of the reserve; it is made whole again when there is room.  Threading: any; several
+processes at once at worst give back more pieces than one needed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
+from pathlib import Path
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
+
+from catalog.errors import CatalogFull
+
+RESERVE = 1 << 20
+"""Bytes; one deletion writes some 100 KiB of journal."""
+_PIECE = RESERVE // 4
+_SPARE = 16 * RESERVE
+"""Bytes that have to be free for the reserve to be made."""
+
+
+class Reserve:
+    """The file beside one database."""
+
+    def __init__(self, database: Path | None) -> None:
+        """None for a database on a server, which has its own ways."""
+        self._database = database
+        self._path = None if database is None else Path(f"{database}-reserve")
+
+    def keep(self) -> None:
+        """Make the reserve whole, if there is room for it and the folder is ours to write to."""
+        if self._path is None or self._database is None:
+            return
+        with suppress(OSError):
+            if self._size() >= RESERVE or room(self._path.parent) < _SPARE:
+                return
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o660)
+            try:
+                os.posix_fallocate(fd, 0, RESERVE)
+                if os.geteuid() == 0:
+                    owner = os.stat(self._database)
+                    os.fchown(fd, owner.st_uid, owner.st_gid)
+            finally:
+                os.close(fd)
+
+    def release(self) -> bool:
+        """Give a piece of it back to the disk; False if nothing is left."""
+        if self._path is None:
+            return False
+        try:
+            size = self._size()
+            if size == 0:
+                return False
+            os.truncate(self._path, max(size - _PIECE, 0))
+        except OSError:
+            return False
+        return True
+
+    def _size(self) -> int:
+        assert self._path is not None
+        try:
+            return os.stat(self._path, follow_symlinks=False).st_size
+        except FileNotFoundError:
+            return 0
+
+
+def room(folder: Path) -> int:
+    """Bytes that are free in a folder to everybody.  Raises OSError.
+
+    What is free to root alone tells nothing: ext4 counts there what it keeps for itself.
+    """
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
+
+
+class HasReserve(Protocol):
+    """What has a reserve: a catalog."""
+
+    @property
+    def reserve(self) -> Reserve: ...
+
+
+_Holder = TypeVar("_Holder", bound=HasReserve)
+_Rest = ParamSpec("_Rest")
+_Result = TypeVar("_Result")
+
+
+def on_a_full_disk(
+    function: Callable[Concatenate[_Holder, _Rest], _Result],
+) -> Callable[Concatenate[_Holder, _Rest], _Result]:
+    """Let a function that deletes, in one transaction, use the reserve of its first argument.
+
+    It is called again as long as the disk is full and the reserve is not used up.
+    """
+
+    @wraps(function)
+    def call(holder: _Holder, /, *args: _Rest.args, **values: _Rest.kwargs) -> _Result:
+        while True:
+            try:
+                return function(holder, *args, **values)
+            except CatalogFull:
+                if not holder.reserve.release():
+                    raise
+
+    return call
