@@ -227,7 +227,8 @@ class Catalog:
         AlreadyExists, InvalidName, NotFound, Forbidden, ReadOnlyStore.
         """
         access.check_create(principal)
-        names.check_new(place.name)
+        for each in (place, target or place):
+            names.check_new(each.name)
         with self.write() as repository:
             folder = rules.writable_folder(repository, place)
             self._check_takes_data(folder.store)

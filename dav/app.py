@@ -199,7 +199,12 @@ class App:
             if error.err_condition is not None:
                 self._provider.hide(error, environ)
             message = error.context_info or status.phrase
-        if message and isinstance(cause, CatalogError):
+        # Below, the text may have been made for its reader already (`provider.hide`).
+        if (
+            message
+            and status >= HTTPStatus.INTERNAL_SERVER_ERROR
+            and isinstance(cause, CatalogError)
+        ):
             message = told(cause, _principal(environ))
             environ[_CAUSE] = str(cause)
         if status in (HTTPStatus.NOT_MODIFIED, HTTPStatus.NO_CONTENT):
