@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -163,10 +165,11 @@ def test_digests_of_the_whole_image(served: Served) -> None:
         assert answer.headers["digest"] == f"sha-256={value}"
 
 
-def test_content_type_is_the_formats(served: Served) -> None:
+def test_content_type_is_the_formats(served: Served, tmp_path: Path) -> None:
     """What the name says does not matter."""
-    qcow2 = b"QFI\xfb\0\0\0\3" + bytes(12) + b"\0\0\0\x10" + (1 << 20).to_bytes(8, "big")
-    put(served.vfs, "/file/disk.html", qcow2 + bytes(72) + bytes(65536), ANONYMOUS)
+    disk = tmp_path / "disk"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "1M"], check=True)
+    put(served.vfs, "/file/disk.html", disk.read_bytes(), ANONYMOUS)
     assert served.ask("HEAD /file/disk.html").headers["content-type"] == "application/x-qemu-disk"
 
 
