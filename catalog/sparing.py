@@ -38,7 +38,8 @@ class Meant(Enum):
 def check_meant(repository: Repository, entry: Entry, meant: Meant) -> None:
     """Raise Spared for a good image that who deletes its name may not mean."""
     number = entry.image.number
-    if meant.value is None or entry.image.status not in HAS_DATA:
+    # What is protected is refused as that: waiting does not help there.
+    if meant.value is None or entry.image.protected or entry.image.status not in HAS_DATA:
         return
     if meant is Meant.PERHAPS and repository.is_being_replaced(number, now() - SPARED_FOR):
         raise Spared(entry.name)

@@ -326,7 +326,7 @@ def test_image_document_has_every_field_and_property(vfs: Vfs) -> None:
     """The same names as `imagefs show --json`."""
     put(vfs, "/file/a.raw")
     found = document(vfs, "/file/a.raw", "page")
-    assert set(found) == {*FIELDS, "path", "paths", "properties"}
+    assert set(found) == {*FIELDS, "path", "paths", "properties", "locks"}
     assert found["paths"] == ["/file/a.raw"]
 
 
