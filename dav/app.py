@@ -232,7 +232,9 @@ def _replaced_by(path: str, environ: Environ) -> str | None:
         case "PUT":
             return path
         case "COPY" | "MOVE" if environ.get("HTTP_OVERWRITE") != "F":
-            return destination.plain(unquote(environ.get("HTTP_DESTINATION", ""))) or None
+            target = destination.plain(unquote(environ.get("HTTP_DESTINATION", "")))
+            # Onto itself there is nothing to replace.
+            return target if target and target != path else None
     return None
 
 

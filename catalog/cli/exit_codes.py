@@ -31,6 +31,7 @@ EXIT_CODES: Mapping[type[CatalogError], int] = {
     # A status does not change by waiting: the same command would fail again.
     errors.InvalidTransition: FAILURE,
     errors.Locked: TRY_AGAIN,
+    errors.Spared: TRY_AGAIN,
     errors.Immutable: NOT_ALLOWED,
     errors.Protected: NOT_ALLOWED,
     errors.Forbidden: NOT_ALLOWED,

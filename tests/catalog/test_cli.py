@@ -565,16 +565,17 @@ def test_terminal_is_left_alone(run: Run, image: str) -> None:
 
 def test_set_and_unset(run: Run, image: str) -> None:
     """Fields and properties, all or none."""
-    run("set", image, "min_ram=512", "hw_disk_bus=virtio", "property.size=large")
+    run("set", image, "property.size=large", code=2)  # a field's name
+    run("set", image, "min_ram=512", "hw_disk_bus=virtio", "property.extent=large")
     found = shown(run, image)
     assert found["min_ram"] == 512
-    assert found["properties"] == {"hw_disk_bus": "virtio", "size": "large"}
+    assert found["properties"] == {"hw_disk_bus": "virtio", "extent": "large"}
     run("set", image, "min_ram=1", "visibility=nonsense", code=2)
     run("set", image, "min_ram=1", "size=1", code=12)
     assert shown(run, image)["min_ram"] == 512
     run("unset", image, "hw_disk_bus", "missing", code=4)
     run("unset", image, "min_ram", code=2)
-    run("unset", image, "hw_disk_bus", "property.size")
+    run("unset", image, "hw_disk_bus", "property.extent")
     assert shown(run, image)["properties"] == {}
 
 

@@ -95,10 +95,11 @@ def _refused(status: int, code: str, body: str, method: str) -> str:
     if status != 403 and code != "AccessDenied":
         return ""
     doing = f"the server forbids us to {_DOING.get(method, 'use')} this"
-    if not code:  # an answer to HEAD has no body
-        return f"{doing}, or refuses our credentials ({status})"
     message = _found(_MESSAGE, body)
-    return f"{doing} ({code}: {message})" if message else f"{doing} ({code})"
+    if not message:
+        # An answer to HEAD has no body, and radosgw says the same of a wrong key.
+        return f"{doing}, or refuses our credentials ({code or status})"
+    return f"{doing} ({code}: {message})"
 
 
 @contextmanager
