@@ -64,6 +64,9 @@ def is_gone(process: Process) -> bool:
     # A container has a host name of its own: the boot tells that it runs on this kernel.
     if namespace != this_namespace:
         return _sees_all() and not any(map(_is(process), _pids()))
+    if process.host != socket.gethostname():
+        # A clone of a running virtual machine has the boot id of the one it was made of.
+        return False
     # /proc may hide other users' processes (hidepid=, ProtectProc=); kill(2) does not.
     try:
         os.kill(process.pid, 0)
