@@ -84,9 +84,9 @@ def test_rsync_inplace_does_not_change_an_image(folder: Path, tree: Path, data: 
 
 
 def test_rsync_x_keeps_properties(folder: Path, source: Path, data: bytes) -> None:
-    """-X from image to image takes the properties along; a second run must leave out the fields.
+    """-X from image to image takes the properties along; a second run has nothing to do.
 
-    The fields of an active image are its own: rsync is told which attributes are not for it.
+    The fields of an active image are its own, and no list of attributes names them.
     """
     run("cp", source, folder / "a")
     os.setxattr(folder / "a", "user.property.os_distro", b"debian")
@@ -95,9 +95,7 @@ def test_rsync_x_keeps_properties(folder: Path, source: Path, data: bytes) -> No
     assert_active(folder / "to/a", data)
     assert os.getxattr(folder / "to/a", "user.property.os_distro") == b"debian"
     assert field(folder / "to/a", "id") != field(folder / "a", "id")
-    again = ("rsync", "-aX", "--stats", folder / "a", folder / "to/")
-    assert "user.image.id" in attempt(*again).stderr.decode()
-    assert _literal(run(*again, "--filter=-xr user.image.*")) == 0
+    assert _literal(run("rsync", "-aX", "--stats", folder / "a", folder / "to/")) == 0
 
 
 def test_rsync_out_of_the_mount(folder: Path, source: Path, tmp_path: Path, data: bytes) -> None:
