@@ -141,12 +141,16 @@ def test_a_deactivated_image(image: Path, data: bytes) -> None:
 
 
 def test_the_trash(image: Path, data: bytes) -> None:
-    """What is deleted is read and restored by its owner or an administrator only."""
-    name = "trash-of-root"
+    """What is deleted is read as before, and restored by its owner or an administrator only."""
+    name, hidden = "trash-of-root", "private-of-root"
     image.rename(image.parent / name)
-    (image.parent / name).unlink()
+    run("cp", image.parent / name, image.parent / hidden)
+    os.setxattr(image.parent / hidden, "user.image.visibility", b"private")
+    for each in (name, hidden):
+        (image.parent / each).unlink()
     trash = trashed(image).parent
-    assert _refused(trash, "cat", name)
+    assert not _refused(trash, "cat", name)
+    assert _refused(trash, "cat", hidden)
     assert _refused(trash, "rm", "-f", name)
     assert _refused(trash, "mv", name, f"../{image.parent.name}/")
     assert trashed(image.parent / name).read_bytes() == data
