@@ -180,7 +180,7 @@ def test_a_killed_image_starts_anew(folder: Path) -> None:
     attempt("sh", "-c", '{ echo data; kill -9 $$; } > "$1"', "sh", path)
     assert status(path) == "killed"
     old = field(path, "id")
-    assert _error(path, os.O_RDONLY) == errno.EIO
+    assert _error(path, os.O_RDONLY) == errno.ENOENT
     assert _error(path, os.O_WRONLY) == errno.EIO
     assert _error(path, os.O_WRONLY | os.O_TRUNC) == 0
     assert field(path, "id") != old
