@@ -54,8 +54,9 @@ def test_limits_are_those_of_the_server() -> None:
         f"{limits.idle_seconds:g} s",
         f"{limits.transfer_seconds} s",
         f"{limits.least_rate} bytes/s",
-        f"{limits.connections:,}",
-        str(limits.workers),
+        f"{limits.connections:,}; of one client {limits.connections_of_one},"
+        " idle ones and those with half a head included",
+        f"{limits.workers}; of one client {limits.workers_of_one}",
     ]
 
 
