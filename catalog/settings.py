@@ -249,6 +249,18 @@ def database_of(settings: Settings) -> str:
     return _PASSWORD.sub(r"\1:***@", settings.catalog.url)
 
 
+def folders_of(settings: Settings) -> Mapping[str, Path]:
+    """Key of the configuration -> a path of this host that the catalog works on."""
+    found = {"catalog.staging": settings.catalog.staging, "cache.path": settings.cache.path}
+    if settings.catalog.url.startswith("sqlite"):
+        found["catalog.url"] = Path("/" + settings.catalog.url.partition(":////")[2])
+    for name, section in settings.stores.items():
+        path = getattr(section, "path", None)
+        if isinstance(path, Path):
+            found[f"stores.{name}.path"] = path
+    return found
+
+
 def describe(settings: Settings) -> dict[str, Any]:
     """The whole configuration as plain values for a person or JSON, without secrets."""
     catalog = settings.catalog.model_dump(mode="json")

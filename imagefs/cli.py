@@ -17,7 +17,7 @@ import click
 from catalog.cli.session import Session, pass_session
 from catalog.errors import InvalidSettings, InvalidValue
 from catalog.process import raise_file_limit
-from catalog.settings import DEFAULTS, state_folder
+from catalog.settings import DEFAULTS, folders_of, state_folder
 from imagefs import mountpoint
 from imagefs.settings import MountSettings
 
@@ -47,6 +47,7 @@ def mount(
     A mount that a dead process has left there is removed first.
     """
     place = mountpoint_.absolute()
+    mountpoint.check_outside(place, folders_of(session.settings))
     if ready_fd is None and not foreground:
         # Checked here as well: the error is the same, and one process fewer fails.
         session.settings.section("mount")

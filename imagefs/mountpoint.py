@@ -10,6 +10,7 @@ import errno
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from catalog import mounts
@@ -65,6 +66,20 @@ def prepare(path: Path) -> None:
             raise NotFound(str(path), "no such folder to mount on")
         case errno.ENOTDIR:
             raise NotAFolder(str(path))
+
+
+def check_outside(path: Path, folders: Mapping[str, Path]) -> None:
+    """Raise Conflict if one of the catalog's own folders lies at or below the mount point.
+
+    The mount would then wait for itself, and with it whatever looks at it.  By names alone: a
+    folder may be on a file server that does not answer.
+    """
+    for key, folder in folders.items():
+        for place in (path, located(path)):
+            if Path(os.path.normpath(folder)).is_relative_to(os.path.normpath(place)):
+                raise Conflict(
+                    str(path), f"{key}, {folder}, lies below it: mount elsewhere, or move that"
+                )
 
 
 def check_answers(path: Path) -> None:

@@ -101,6 +101,17 @@ def test_a_second_mount_at_the_same_place_is_refused(own: Daemon) -> None:
     assert os.listdir(own.path / "file") is not None
 
 
+@pytest.mark.parametrize("above", ["", "file", "../mnt/..", "catalog.db/.."])
+def test_mounting_above_the_catalog_s_own_folders(daemon: Make, above: str) -> None:
+    """The mount would wait for itself: refused in one line, and nothing is mounted."""
+    made = daemon()
+    result = attempt(*COMMAND, "--config", made.config, "mount", made.state / above)
+    assert result.returncode == 5
+    assert "lies below it: mount elsewhere" in result.stderr.decode()
+    assert len(result.stderr.decode().splitlines()) == 1
+    assert (made.state / "file").is_dir()
+
+
 def test_mounting_on_what_is_no_folder(daemon: Make, source: Path) -> None:
     """A missing mount point, and a file."""
     made = daemon()
