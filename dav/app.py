@@ -82,10 +82,10 @@ class App:
             response = handler(path, environ)
         except Exception as error:  # noqa: BLE001 - every failure is answered, once
             response = self._failed(environ, error)
-        # With an offset the upload goes on, and nothing has failed.
-        if response.status >= HTTPStatus.BAD_REQUEST and "Upload-Offset" not in dict(
-            response.headers
-        ):
+        # With an offset the upload goes on, and nothing has failed.  What is locked, its lock
+        # spares, from the same client's DELETE too.
+        failed = response.status >= HTTPStatus.BAD_REQUEST and response.status != HTTPStatus.LOCKED
+        if failed and "Upload-Offset" not in dict(response.headers):
             self._note_failed_replacement(path, environ)
         if response.status >= HTTPStatus.BAD_REQUEST and MADE in environ:
             # Nobody else knows of it, or else it stays.
