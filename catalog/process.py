@@ -74,13 +74,13 @@ def is_gone(process: Process) -> bool:
         return True
     except PermissionError:
         pass
-    found = _status(process.pid)
+    found = status(process.pid)
     if found is None:
         return False
     return _has_ended(found) or _started(process.pid) not in (None, process.started)
 
 
-def _status(pid: int) -> dict[str, str] | None:
+def status(pid: int) -> dict[str, str] | None:
     """What /proc/PID/status says, which waits for nobody; None if it cannot be read."""
     try:
         text = Path(f"/proc/{pid}/status").read_text(errors="replace")
@@ -116,14 +116,14 @@ def _pids() -> Iterator[int]:
 def _sees_all() -> bool:
     """Whether /proc shows every process of this kernel: those of containers have pids here too."""
     in_first = os.stat("/proc/self/ns/pid").st_ino == _FIRST_NAMESPACE
-    return in_first and _status(1) is not None
+    return in_first and status(1) is not None
 
 
 def _is(process: Process) -> Callable[[int], bool]:
     """A test for a process of another pid namespace, by its pid in there."""
 
     def test(pid: int) -> bool:
-        found = _status(pid)
+        found = status(pid)
         if found is None or _has_ended(found):
             return False
         pids = found.get("NSpid", "").split()

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from pathlib import Path
 
+from catalog import process
 from catalog.process import start_time
 
 # include/linux/sched.h
@@ -120,14 +121,14 @@ class File:
 
 def of_thread(thread: int) -> Writer:
     """The process a thread id of a FUSE request belongs to."""
-    found = _status(thread)
+    found = process.status(thread) or {}
     pid = int(found.get("Tgid", 0))
     return Writer(pid, start_time(pid) or 0, found.get("Name", "?")) if pid else NOBODY
 
 
 def see(pid: int) -> Seen:
     """Look at a process."""
-    status = _status(pid)
+    status = process.status(pid)
     if not status or int(status["Tgid"]) != pid:
         return Seen(Life.GONE)
     name, parent = status["Name"], int(status["PPid"])
@@ -274,15 +275,6 @@ def _maps(pid: int, file: File) -> bool:
         return re.search(shared, Path(f"/proc/{pid}/maps").read_bytes()) is not None
     except OSError:
         return False
-
-
-def _status(pid: int) -> dict[str, str]:
-    try:
-        text = Path(f"/proc/{pid}/status").read_text(errors="replace")
-    except OSError:
-        return {}
-    pairs = (line.partition(":\t") for line in text.splitlines())
-    return {key: value for key, _, value in pairs}
 
 
 def _stat(pid: int) -> list[str] | None:
