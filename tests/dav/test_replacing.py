@@ -180,6 +180,16 @@ def test_a_move_that_must_not_replace_is_no_replacement(served: Served, path: st
     assert served.ask(f"DELETE {path}").status == 204
 
 
+@pytest.mark.parametrize("condition", ["(<DAV:no-lock>)", '(<opaquelocktoken:none> ["another"])'])
+def test_a_question_about_locks_is_no_replacement(
+    served: Served, path: str, condition: str
+) -> None:
+    """Who asks for a state of locks and data is told that it is another, as litmus expects."""
+    served.add(path)
+    assert served.ask(f"PUT {path}", f"If: {condition}", body=DATA).status == 412
+    assert served.ask(f"DELETE {path}").status == 204
+
+
 # -- what is meant, is done --------------------------------------------------------------
 
 
