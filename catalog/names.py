@@ -8,6 +8,7 @@ called so from now on?  It is asked wherever an entry gets its name, whatever th
 from __future__ import annotations
 
 import re
+from secrets import token_hex
 from unicodedata import category, normalize
 
 from catalog.errors import InvalidName
@@ -101,6 +102,15 @@ def is_temporary(name: str) -> bool:
 
 def in_trash(name: str, image_id: str) -> str:
     """The name to give an entry whose own is already taken in the trash."""
-    suffix = f".{image_id}"
+    return _longer(name, f".{image_id}")
+
+
+def beside(name: str) -> str:
+    """A free name for what is to take another's place; as temporary as that."""
+    token = token_hex(4)
+    return _longer(f".{token}{name}", "") if is_temporary(name) else _longer(name, f".{token}")
+
+
+def _longer(name: str, suffix: str) -> str:
     room = MAX_BYTES - len(suffix)
     return name.encode()[:room].decode(errors="ignore") + suffix

@@ -109,6 +109,22 @@ def move_folder(repository: Repository, source: Place, target: Place, principal:
     repository.move_folder(folder, parent.number, target.name, temporary)
 
 
+def exchange(repository: Repository, one: Place, other: Place, principal: Principal) -> None:
+    """Let two nodes of one folder, both as temporary as the other, change their names."""
+    writable_folder(repository, one)
+    # No two have one name, not even in between.
+    parked = Place(one.folder, names.beside(one.name))
+    for source, target in ((one, parked), (other, one), (parked, other)):
+        entry = repository.entry_at(source.folder, source.name)
+        if entry is not None:
+            access.check_change(principal, entry.image)
+            repository.move_entry(entry.location, target.folder, target.name)
+            repository.set_image(entry.image.number, name=target.name)
+        else:
+            folder = own_folder(repository, source, principal)
+            repository.move_folder(folder, target.folder, target.name, folder.temporary)
+
+
 def _check_not_inside(repository: Repository, folder: Folder, parent: Folder) -> None:
     if folder.number in (above.number for above in repository.folders_above(parent)):
         raise InvalidName(folder.name, "a folder cannot move into itself")

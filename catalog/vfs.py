@@ -118,6 +118,24 @@ class Vfs(Namespace):
         for location in dropped:
             remove_marked(self.catalog, location)
 
+    def discard(self, place: Place, principal: Principal) -> None:
+        """Remove an entry that was only just made, with its data: it does not go to the trash."""
+        image = self._entry(place).image
+        self.remove(place, principal)
+        if self.catalog.image(image.number).status is Status.PENDING_DELETE:
+            purge(self.catalog, image)
+
+    def exchange(self, one: Place, other: Place, principal: Principal) -> None:
+        """Let two nodes of one folder change their names, in one step.
+
+        Raises NotFound, Forbidden, InvalidName.
+        """
+        for place in (one, other):
+            self._check_real(place)
+            names.check_new(place.name)
+        with self.catalog.write() as repository:
+            rules.exchange(repository, one, other, principal)
+
     def rename(
         self, source: Place, target: Place, principal: Principal, *, replace: bool = True
     ) -> None:
@@ -312,10 +330,17 @@ class Vfs(Namespace):
             present = repository.entry_at(place.folder, place.name)
         return present is not None and present.image.number == entry.image.number
 
-    def check_meant(self, entry: Entry, meant: Meant) -> None:
-        """Raise Spared if `remove` would."""
+    def check_remove(self, entry: Entry, meant: Meant) -> None:
+        """Raise what `remove` would: Protected, Conflict, Spared, StoreUnavailable."""
+        image = self.settled(entry.image)
+        if image.status is Status.SAVING:
+            if self.uploads.get(image.number) is None:
+                raise Conflict(entry.name, BY_ANOTHER)
+            return
         with self.catalog.read() as repository:
+            rules.check_removable(repository, Entry(entry.location, image))
             sparing.check_meant(repository, entry, meant)
+        check_droppable(self.catalog, entry)
 
     def note_failed_replacement(self, place: Place, principal: Principal, reason: str) -> None:
         """Spare the image at `place`, if any, which a request of the principal did not replace.

@@ -7,7 +7,7 @@ recursion would delete a target before its replacement is there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, NoReturn
@@ -147,8 +147,7 @@ class _Resource:
             present = subtrees.find(self._vfs, target)
             self._check_room(present, target)
             self._check_move(target)
-            self._make_room(present, target)
-            self._vfs.rename(self._place, target, self._principal)
+            self._put(present, target, self._move_to, self._move_back)
         self.environ[CREATED] = present is None
         self.provider.drop_locks(self.path)
         return True
@@ -177,20 +176,43 @@ class _Resource:
             if self.path.startswith(f"{above}/"):
                 raise Forbidden(target.name, "would be deleted with what is to take its place")
 
-    def _make_room(self, present: Node | None, target: Place) -> None:
-        """Delete what stands at the target, unless it is an image that an image replaces."""
-        if isinstance(present, Folder) or (present and isinstance(self.node, Folder)):
-            subtrees.remove(self._vfs, present, target, self._principal)
+    def _put(
+        self,
+        present: Node | None,
+        target: Place,
+        put: Callable[[Place], None],
+        take_back: Callable[[Place], None],
+    ) -> None:
+        """Put this at the target.  A folder is replaced, or replaces, by way of a name beside."""
+        if present and Folder in (type(present), type(self.node)):
+            subtrees.replace(self._vfs, present, target, self._principal, put, take_back)
+        else:
+            put(target)
+
+    def _move_to(self, place: Place) -> None:
+        self._vfs.rename(self._place, place, self._principal)
+
+    def _move_back(self, place: Place) -> None:
+        self._vfs.rename(place, self._place, self._principal, replace=False)
 
     def handle_copy(self, dest_path: str, *, depth_infinity: bool) -> bool:
         vfs, principal = self._vfs, self._principal
+
+        def put(place: Place) -> None:
+            if isinstance(self.node, Entry):
+                vfs.copy(self.node, place, principal, replace=True)
+            else:
+                subtrees.copy(vfs, self.node, place, principal, members=depth_infinity)
+
+        def take_back(place: Place) -> None:
+            subtrees.discard(vfs, place, principal)
+
         with _dav_errors(self.environ):
             target = self._target(dest_path)
             present = subtrees.find(vfs, target)
             self._check_room(present, target)
             subtrees.check_copy(vfs, self.node, target, principal, members=depth_infinity)
-            self._make_room(present, target)
-            subtrees.copy(vfs, self.node, target, principal, members=depth_infinity)
+            self._put(present, target, put, take_back)
         self.environ[CREATED] = present is None
         return True
 

@@ -1,17 +1,21 @@
 """Folders with all that is in them: copied and deleted as one.
 
-Users: `resources`.  Whatever would stop half-way is looked for first: all of it is done or
-nothing, unless a store fails meanwhile.
+Users: `resources`.  Whatever would stop half-way is looked for first.  What fails all the same
+is taken back: a copy leaves nothing, and what it was to replace is where it was.  What a
+deletion had reached is in the trash.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+
 from catalog import duplicate
 from catalog.access import Principal, check_change
-from catalog.errors import Forbidden, InvalidName, NotFound, Protected
+from catalog.errors import CatalogError, Forbidden, InvalidName, NotFound
 from catalog.image import Entry, Folder, Place
 from catalog.members import visible
-from catalog.names import is_temporary
+from catalog.names import beside, is_temporary
 from catalog.namespace import Node
 from catalog.rules import check_own
 from catalog.sparing import Meant
@@ -30,17 +34,22 @@ def remove(
     vfs: Vfs, node: Node, place: Place, principal: Principal, meant: Meant = Meant.PERHAPS
 ) -> None:
     """Delete an image, or a folder with all that is in it: all of it or nothing."""
+    if isinstance(node, Folder):
+        check_removable(vfs, node, principal)
+    _remove(vfs, node, place, principal, meant)
+
+
+def _remove(vfs: Vfs, node: Node, place: Place, principal: Principal, meant: Meant) -> None:
     if not isinstance(node, Folder):
         vfs.remove(place, principal, meant)
         return
-    check_removable(vfs, node, principal)
     for member in list(vfs.members(node.number)):
-        remove(vfs, member, Place(node.number, member.name), principal)
+        _remove(vfs, member, Place(node.number, member.name), principal, Meant.PERHAPS)
     vfs.remove_folder(place, principal)
 
 
 def check_removable(vfs: Vfs, folder: Folder, principal: Principal) -> None:
-    """Raise Forbidden, Protected or Spared for what would stop a deletion in the middle.
+    """Raise what would stop a deletion in the middle: Forbidden, and as `Vfs.check_remove`.
 
     A store and its trash are not deleted, so neither is what they hold.
     """
@@ -50,9 +59,7 @@ def check_removable(vfs: Vfs, folder: Folder, principal: Principal) -> None:
             check_removable(vfs, member, principal)
         elif isinstance(member, Entry):
             _check_change(vfs, folder, member, principal)
-            if member.image.protected:
-                raise Protected(member.name)
-            vfs.check_meant(member, Meant.PERHAPS)
+            vfs.check_remove(member, Meant.PERHAPS)
 
 
 def _check_change(vfs: Vfs, folder: Folder, member: Entry, principal: Principal) -> None:
@@ -90,10 +97,86 @@ def check_copy(vfs: Vfs, node: Node, target: Place, principal: Principal, *, mem
 
 
 def copy(vfs: Vfs, node: Node, target: Place, principal: Principal, *, members: bool) -> None:
-    """Copy an image, or a folder and, if wanted, its members (RFC 4918 §9.8.3)."""
+    """Copy an image, or a folder and, if wanted, its members (RFC 4918 §9.8.3), to a free name.
+
+    Of a copy that fails nothing stays.
+    """
+    made: list[tuple[Place, Node]] = []
+    try:
+        _copy(vfs, node, target, principal, members, made)
+    except BaseException:
+        for place, copied in reversed(made):
+            with suppress(CatalogError):
+                _discard(vfs, place, copied, principal)
+        raise
+
+
+def _copy(
+    vfs: Vfs,
+    node: Node,
+    target: Place,
+    principal: Principal,
+    members: bool,
+    made: list[tuple[Place, Node]],
+) -> None:
     if isinstance(node, Entry):
-        vfs.copy(node, target, principal, replace=True)
+        vfs.copy(node, target, principal, replace=False)
+        made.append((target, vfs.lookup(target.folder, target.name)))
     elif isinstance(node, Folder):
-        made = vfs.make_folder(target, principal)
+        folder = vfs.make_folder(target, principal)
+        made.append((target, folder))
         for member in _visible(vfs, node, principal) if members else ():
-            copy(vfs, member, Place(made.number, member.name), principal, members=True)
+            _copy(vfs, member, Place(folder.number, member.name), principal, True, made)
+
+
+def discard(vfs: Vfs, place: Place, principal: Principal) -> None:
+    """Remove what `copy` has made at `place`."""
+    node = vfs.lookup(place.folder, place.name)
+    if isinstance(node, Folder):
+        for member in list(vfs.members(node.number)):
+            discard(vfs, Place(node.number, member.name), principal)
+    _discard(vfs, place, node, principal)
+
+
+def _discard(vfs: Vfs, place: Place, node: Node, principal: Principal) -> None:
+    """Remove one node, unless somebody has put another one at its place since."""
+    present = find(vfs, place)
+    if isinstance(node, Folder):
+        vfs.remove_folder(place, principal)
+    elif isinstance(node, Entry) and isinstance(present, Entry) and present.cookie == node.cookie:
+        vfs.discard(place, principal)
+
+
+def replace(
+    vfs: Vfs,
+    present: Node,
+    target: Place,
+    principal: Principal,
+    put: Callable[[Place], None],
+    take_back: Callable[[Place], None],
+) -> None:
+    """Have what `put` puts beside it take the place of `present`, which is then deleted.
+
+    If it cannot be deleted it stays where it was, and `take_back` undoes `put`.
+    """
+    made = Place(target.folder, beside(target.name))
+    put(made)
+    try:
+        if isinstance(present, Folder):
+            _exchange(vfs, present, made, target, principal)
+        else:
+            remove(vfs, present, target, principal)
+            vfs.rename(made, target, principal, replace=False)
+    except BaseException:
+        take_back(made)
+        raise
+
+
+def _exchange(vfs: Vfs, present: Folder, made: Place, target: Place, principal: Principal) -> None:
+    """Let two names change hands, then delete what stood at `target`, or change them back."""
+    vfs.exchange(made, target, principal)
+    try:
+        remove(vfs, present, made, principal)
+    except BaseException:
+        vfs.exchange(made, target, principal)
+        raise

@@ -415,11 +415,15 @@ def test_copy_of_an_image_without_data(served: Served) -> None:
     assert served.ask("HEAD /file/queued-2.img").status == 404
 
 
-def test_copy_that_fails_leaves_nothing(served: Served, path: str) -> None:
-    """When the data is not there the copy is not either."""
+def _lose_data(served: Served, path: str) -> None:
     location = served.vfs.entries_of(served.image(path).number)[0].location
     assert location.url
     Path(location.url.removeprefix("file://")).unlink()
+
+
+def test_copy_that_fails_leaves_nothing(served: Served, path: str) -> None:
+    """When the data is not there the copy is not either."""
+    _lose_data(served, path)
     members = names_in(served.vfs, "/file")
     assert _ask(served, "COPY", path, f"{path}.copy") in (404, 503)
     assert names_in(served.vfs, "/file") == members
