@@ -5,429 +5,28 @@ Each program runs on two mounts at once, under a watchdog.
 
 from __future__ import annotations
 
+import os
 import re
+import select
+import struct
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.imagefs.closers import BEGIN, DATA, VARIANTS, Variant
 from tests.imagefs.daemon import Daemon, wait_until
 from tests.imagefs.tools import assert_active, field, status
 from tests.imagefs.watchdog import SECONDS, watchdog
 
-DATA = bytes(range(256)) * 32
-BEGIN = """
-import ctypes, os, signal, socket, subprocess, sys, threading, time
-path = sys.argv[1]
-data = bytes(range(256)) * 32
-half = len(data) // 2
-libc = ctypes.CDLL(None, use_errno=True)
-true = ["/bin/true"]
-def create(flags=os.O_WRONLY):
-    return os.open(path, flags | os.O_CREAT)  # close-on-exec, as Python always does
-def child(work):
-    number = os.fork()
-    if number == 0:
-        work()
-        os._exit(0)
-    return number
-def execute():
-    os.execv(true[0], true)
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """A program that writes an image in an unusual way."""
-
-    program: str
-    reason: str = ""
-    """A pattern in the message if the image is to be killed."""
-    either: bool = False
-    """Whether it may also be active, and whole then: it depends on which comes first."""
-
-
-VARIANTS: dict[str, Variant] = {
-    "exec": Variant("""
-fd = create(); os.write(fd, data); execute()
-"""),
-    "exec read-write": Variant("""
-fd = create(os.O_RDWR); os.write(fd, data); execute()
-"""),
-    "exec in a child after the parent has closed": Variant("""
-fd = create(); os.write(fd, data)
-ready, go = os.pipe()
-number = child(lambda: (os.read(ready, 1), execute()))
-os.close(fd)
-os.write(go, b"x")
-os.waitpid(number, 0)
-"""),
-    "exec in a child while the parent closes": Variant("""
-fd = create(); os.write(fd, data)
-number = child(execute)
-os.close(fd)
-os.waitpid(number, 0)
-"""),
-    "exec in a child while the parent goes on": Variant("""
-fd = create(); os.write(fd, data[:half])
-os.waitpid(child(execute), 0)
-os.write(fd, data[half:])
-os.close(fd)
-"""),
-    "exec of a child of its child, after both have ended": Variant("""
-fd = create(); os.write(fd, data)
-child(lambda: child(lambda: (time.sleep(0.3), execute())))
-"""),
-    "exec of what does not exist": Variant("""
-fd = create(); os.write(fd, data[:half])
-try: os.execv("/nonexistent", ["x"])
-except FileNotFoundError: pass
-os.write(fd, data[half:]); os.close(fd)
-"""),
-    "exec of a script": Variant("""
-fd = create(); os.write(fd, data)
-os.execv("/usr/bin/ldd", ["ldd", "--version"])
-"""),
-    "exec from memory": Variant("""
-fd = create(); os.write(fd, data)
-program = os.memfd_create("true", 0)
-os.write(program, open("/bin/true", "rb").read())
-os.execve(program, true, {})
-"""),
-    "exec keeps it": Variant("""
-fd = create(); os.write(fd, data[:half]); os.dup2(fd, 1)
-script = "import os; os.write(1, (bytes(range(256)) * 32)[4096:])"
-os.execv(sys.executable, [sys.executable, "-ISc", script])
-"""),
-    "exec, several at once": Variant("""
-fd = create(); os.write(fd, data)
-numbers = [child(execute) for _ in range(20)]
-os.close(fd)
-for number in numbers: os.waitpid(number, 0)
-"""),
-    "exec by a thread": Variant("""
-fd = create(); os.write(fd, data)
-threading.Thread(target=execute).start()
-time.sleep(100)
-"""),
-    "exec by a thread after the first has ended": Variant("""
-fd = create(); os.write(fd, data)
-threading.Thread(target=lambda: (time.sleep(0.3), execute())).start()
-libc.pthread_exit(None)
-"""),
-    "exec by one it was sent to": Variant("""
-here, there = socket.socketpair()
-def receive():
-    fd = socket.recv_fds(there, 1, 1)[1][0]
-    os.write(fd, data)
-    os.set_inheritable(fd, False)
-    execute()
-number = child(receive)
-fd = create(); socket.send_fds(here, [b"x"], [fd]); os.close(fd)
-os.waitpid(number, 0)
-"""),
-    "exec while it is traced": Variant("""
-fd = create(); os.write(fd, data)
-number = child(lambda: (libc.ptrace(0, 0, 0, 0), execute()))
-os.waitpid(number, 0)
-os.close(fd)
-libc.ptrace(7, number, 0, 0)
-os.waitpid(number, 0)
-"""),
-    "exec, killed in the middle": Variant(
-        """
-fd = create(); os.write(fd, data)
-number = child(execute)
-os.close(fd)
-os.kill(number, signal.SIGKILL)
-os.waitpid(number, 0)
-""",
-        "was killed by signal 9",
-        either=True,
-    ),
-    "vfork": Variant("""
-fd = create(); os.write(fd, data[:half])
-subprocess.run(true, close_fds=False)
-os.write(fd, data[half:]); os.close(fd)
-"""),
-    "vfork and close_fds": Variant("""
-fd = create(); os.write(fd, data[:half])
-subprocess.run(true)
-os.write(fd, data[half:]); os.close(fd)
-"""),
-    "posix_spawn": Variant("""
-fd = create(); os.write(fd, data[:half])
-number = os.posix_spawn(true[0], true, {})
-os.write(fd, data[half:]); os.close(fd)
-os.waitpid(number, 0)
-"""),
-    "posix_spawn by a thread during the close": Variant("""
-fd = create(); os.write(fd, data)
-thread = threading.Thread(target=lambda: [os.posix_spawn(true[0], true, {}) for _ in range(20)])
-thread.start()
-os.close(fd)
-thread.join()
-"""),
-    "close_range": Variant("""
-fd = create(); os.write(fd, data)
-assert libc.syscall(436, fd, fd, 0) == 0
-time.sleep(0.3)
-"""),
-    "close_range, close-on-exec": Variant("""
-fd = create(); os.write(fd, data); os.set_inheritable(fd, True)
-assert libc.syscall(436, fd, fd, 4) == 0
-execute()
-"""),
-    "dup2 over it": Variant("""
-fd = create(); os.write(fd, data)
-os.dup2(os.open("/dev/null", os.O_RDONLY), fd)
-time.sleep(0.3)
-"""),
-    "clone with CLONE_FILES, exec": Variant("""
-fd = create(); os.write(fd, data[:half])
-number = libc.syscall(56, 0x400 | signal.SIGCHLD, 0, 0, 0, 0)
-if number == 0: execute()
-os.waitpid(number, 0)
-os.write(fd, data[half:]); os.close(fd)
-"""),
-    "clone with CLONE_FILES, the child closes": Variant("""
-fd = create(); os.write(fd, data)
-number = libc.syscall(56, 0x400 | signal.SIGCHLD, 0, 0, 0, 0)
-if number == 0: os.close(fd); os._exit(0)
-os.waitpid(number, 0)
-"""),
-    "clone with CLONE_FILES, the child goes on": Variant("""
-fd = create(); os.write(fd, data[:half])
-number = libc.syscall(56, 0x400 | signal.SIGCHLD, 0, 0, 0, 0)
-if number == 0: time.sleep(0.3); os.write(fd, data[half:]); os._exit(0)
-os._exit(0)
-"""),
-    "a thread with files of its own": Variant("""
-fd = create(); os.write(fd, data[:half])
-def work():
-    assert libc.unshare(0x400) == 0
-    time.sleep(0.3)
-    os.write(fd, data[half:]); os.close(fd)
-thread = threading.Thread(target=work); thread.start(); time.sleep(0.1)
-os.close(fd)
-thread.join()
-"""),
-    "a thread closes": Variant("""
-fd = create(); os.write(fd, data)
-thread = threading.Thread(target=os.close, args=(fd,)); thread.start(); thread.join()
-"""),
-    "the first thread has ended": Variant("""
-fd = create(); os.write(fd, data[:half])
-def work():
-    time.sleep(0.3)
-    os.write(fd, data[half:]); os.close(fd)
-    os._exit(0)
-threading.Thread(target=work).start()
-libc.pthread_exit(None)
-"""),
-    "a signal handler closes": Variant("""
-fd = create(); os.write(fd, data)
-signal.signal(signal.SIGALRM, lambda *_: os.close(fd))
-signal.setitimer(signal.ITIMER_REAL, 0.1)
-time.sleep(0.5)
-"""),
-    "exit with it": Variant("""
-fd = create(); os.write(fd, data); os._exit(0)
-"""),
-    "exit of a thread with it": Variant("""
-fd = create(); os.write(fd, data)
-threading.Thread(target=os._exit, args=(0,)).start()
-time.sleep(100)
-"""),
-    "a stopped child without it": Variant("""
-fd = create(); os.write(fd, data)
-number = child(lambda: (os.close(fd), os.kill(os.getpid(), signal.SIGSTOP)))
-os.waitpid(number, os.WUNTRACED)
-os.close(fd)
-os.kill(number, signal.SIGKILL)
-"""),
-    "a stopped child with it": Variant("""
-fd = create(); os.write(fd, data[:half])
-def work():
-    os.kill(os.getpid(), signal.SIGSTOP)
-    os.write(fd, data[half:])
-number = child(work)
-os.waitpid(number, os.WUNTRACED)
-os.close(fd)
-os.kill(number, signal.SIGCONT)
-os.waitpid(number, 0)
-"""),
-    "a stopped child with it, killed": Variant(
-        """
-fd = create(); os.write(fd, data[:half])
-number = child(lambda: os.kill(os.getpid(), signal.SIGSTOP))
-os.waitpid(number, os.WUNTRACED)
-os.close(fd)
-os.kill(number, signal.SIGKILL)
-os.waitpid(number, 0)
-""",
-        "was killed by signal 9",
-    ),
-    "a stopped parent": Variant("""
-fd = create(); os.write(fd, data)
-parent = os.getpid()
-if os.fork() == 0:
-    os.kill(parent, signal.SIGSTOP)
-    os.close(fd)
-    os.kill(parent, signal.SIGCONT)
-    os._exit(0)
-os.close(fd)
-"""),
-    "a traced child": Variant("""
-fd = create(); os.write(fd, data)
-def work():
-    os.close(fd)
-    libc.ptrace(0, 0, 0, 0)
-    os.kill(os.getpid(), signal.SIGSTOP)
-number = child(work)
-os.waitpid(number, os.WUNTRACED)
-os.close(fd)
-libc.ptrace(7, number, 0, 0)
-os.waitpid(number, 0)
-"""),
-    "a child in uninterruptible sleep": Variant("""
-pipe = "/tmp/fifo-%d" % os.getpid()
-os.mkfifo(pipe)
-fd = create(); os.write(fd, data)
-def work():
-    os.close(fd)  # posix_spawn then sleeps until the other one has executed
-    os.posix_spawn(true[0], true, {}, file_actions=[(os.POSIX_SPAWN_OPEN, 1, pipe, os.O_WRONLY, 0)])
-number = child(work)
-while "D (disk" not in open("/proc/%d/status" % number).read(): time.sleep(0.01)
-os.close(fd)
-os.close(os.open(pipe, os.O_RDONLY))
-os.unlink(pipe)
-os.waitpid(number, 0)
-"""),
-    "a child in another pid namespace goes on": Variant("""
-fd = create(); os.write(fd, data[:half])
-assert libc.unshare(0x20000000) == 0
-number = child(lambda: (time.sleep(0.2), os.write(fd, data[half:])))
-os.close(fd)
-os.waitpid(number, 0)
-"""),
-    "a child in another pid namespace executes": Variant("""
-fd = create(); os.write(fd, data)
-assert libc.unshare(0x20000000) == 0
-number = child(lambda: (time.sleep(0.2), execute()))
-os.close(fd)
-os.waitpid(number, 0)
-"""),
-    "a child in another pid namespace, killed": Variant(
-        """
-fd = create(); os.write(fd, data[:half])
-assert libc.unshare(0x20000000) == 0
-number = child(lambda: time.sleep(100))
-os.close(fd)
-os.kill(number, signal.SIGKILL)
-os.waitpid(number, 0)
-""",
-        "was killed by signal 9",
-    ),
-    "a writer in another pid namespace": Variant("""
-assert libc.unshare(0x20000000) == 0
-def work():
-    fd = create(); os.write(fd, data); execute()
-os.waitpid(child(work), 0)
-"""),
-    "a writer in another pid namespace, killed": Variant(
-        """
-assert libc.unshare(0x20000000) == 0
-def work():
-    fd = create(); os.write(fd, data[:half])
-    time.sleep(100)
-number = child(work)
-time.sleep(0.5)
-os.kill(number, signal.SIGKILL)
-""",
-        "was killed by signal 9",
-    ),
-    "nobody may look into it": Variant("""
-libc.prctl(4, 0)
-fd = create(); os.write(fd, data); execute()
-"""),
-    "a child of another user goes on": Variant("""
-fd = create(); os.write(fd, data[:half])
-number = child(lambda: (os.setuid(65534), time.sleep(0.2), os.write(fd, data[half:])))
-os.close(fd)
-os.waitpid(number, 0)
-"""),
-    "a child that was killed before": Variant("""
-fd = create(); os.write(fd, data[:half])
-number = child(lambda: (os.close(fd), time.sleep(100)))
-time.sleep(0.2)
-os.kill(number, signal.SIGTERM)
-time.sleep(0.2)  # a zombie now
-os.write(fd, data[half:]); os.close(fd)
-"""),
-    "a helper that is killed just then": Variant("""
-fd = create(); os.write(fd, data)
-for _ in range(5):
-    helper = subprocess.Popen(["sleep", "100"])
-    helper.terminate()
-os.close(fd)
-"""),
-    "a child that fails with it": Variant("""
-fd = create(); os.write(fd, data[:half])
-os.waitpid(child(lambda: os._exit(3)), 0)
-os.write(fd, data[half:]); os.close(fd)
-"""),
-    "many short lives": Variant("""
-fd = create(); os.write(fd, data)
-for _ in range(100): os.waitpid(child(lambda: None), 0)
-os.close(fd)
-"""),
-    "a child is killed": Variant(
-        """
-fd = create(); os.write(fd, data[:half])
-os.waitpid(child(lambda: os.kill(os.getpid(), signal.SIGKILL)), 0)
-os.write(fd, data[half:])
-""",
-        "was killed by signal 9",
-    ),
-    "a child of its child is killed": Variant(
-        """
-fd = create(); os.write(fd, data[:half])
-def work():
-    number = child(lambda: (time.sleep(0.3), os.kill(os.getpid(), signal.SIGTERM)))
-    os.waitpid(number, 0)
-number = child(work)
-os.waitpid(number, 0)
-""",
-        "was killed by signal 15",
-    ),
-    "killed": Variant(
-        """
-fd = create(); os.write(fd, data[:half])
-os.kill(os.getpid(), signal.SIGKILL)
-""",
-        "was killed by signal 9",
-    ),
-    "killed with threads": Variant(
-        """
-fd = create(); os.write(fd, data[:half])
-for _ in range(10): threading.Thread(target=time.sleep, args=(100,)).start()
-os.kill(os.getpid(), signal.SIGTERM)
-""",
-        "was killed by signal 15",
-    ),
-    "exit with a status": Variant(
-        """
-fd = create(); os.write(fd, data[:half])
-os._exit(3)
-""",
-        "exited with status 3 without closing the file",
-    ),
-}
+ANSWERED = 1.0
+"""Seconds in which every close(2) is answered."""
+_TRIES = 3
+"""What hangs does so each time; a busy machine is late now and then."""
 
 
 @pytest.fixture(scope="module")
@@ -449,24 +48,56 @@ def _cases() -> Iterator[object]:
         yield pytest.param(variant, id=name.replace(" ", "-"), marks=marks)
 
 
+def _run(variant: Variant, paths: Sequence[Path]) -> float:
+    """Run the program for each path; the seconds until the last of their processes has ended.
+
+    Every close(2) of theirs is answered by then: a pipe that all of them have tells.  The
+    clock begins with the programs, not with their interpreters.
+    """
+    ended, began = os.pipe()
+    os.set_inheritable(began, True)
+    programs = [
+        subprocess.Popen(
+            [sys.executable, "-ISc", BEGIN + variant.program, path, str(began)], pass_fds=[began]
+        )
+        for path in paths
+    ]
+    os.close(began)
+    subprocess.run(["ps", "-ef"], check=True, stdout=subprocess.DEVNULL)
+    give_up_at, told = time.monotonic() + 2 * SECONDS, b""
+    while select.select([ended], [], [], max(0.0, give_up_at - time.monotonic()))[0]:
+        block = os.read(ended, 4096)
+        if not block:
+            break
+        told += block
+    seconds = time.monotonic() - min(struct.unpack("2d", told))
+    os.close(ended)
+    for program in programs:
+        program.wait(2 * SECONDS)
+    return seconds
+
+
 @pytest.mark.parametrize("variant", list(_cases()))
 def test_every_close_is_answered(folder: Path, second: Daemon, variant: Variant) -> None:
-    """Nobody hangs, `ps` neither, no half image is active and no whole one is lost."""
+    """In a second, `ps` as well; no half image is active and no whole one is lost."""
     beside = second.path / "file" / folder.name
     beside.mkdir()
-    paths = (folder / "a", beside / "a")
-    with watchdog(folder, beside):
-        programs = [
-            subprocess.Popen([sys.executable, "-ISc", BEGIN + variant.program, path])
-            for path in paths
-        ]
-        subprocess.run(["ps", "-ef"], check=True, stdout=subprocess.DEVNULL)
-        for program in programs:
-            program.wait(2 * SECONDS)
-    for path in paths:
-        wait_until(partial(_is_decided, path), "it is decided")
-        if variant.reason and not (variant.either and status(path) == "active"):
-            assert status(path) == "killed"
-            assert re.search(variant.reason, field(path, "message"))
-        else:
-            assert_active(path, DATA)
+    took = []
+    for number in range(_TRIES):
+        paths = (folder / str(number), beside / str(number))
+        with watchdog(folder, beside):
+            took.append(_run(variant, paths))
+        for path in paths:
+            _check(variant, path)
+        if took[-1] < ANSWERED:
+            return
+    pytest.fail(f"it was not answered in {ANSWERED} s in any of {_TRIES} tries: {took}")
+
+
+def _check(variant: Variant, path: Path) -> None:
+    wait_until(partial(_is_decided, path), "it is decided")
+    if variant.reason and not (variant.either and status(path) == "active"):
+        assert status(path) == "killed"
+        assert re.search(variant.reason, field(path, "message"))
+    else:
+        assert_active(path, DATA)
