@@ -24,7 +24,8 @@ def child(work):
 def execute():
     os.execv(true[0], true)
 def unloadable():  # its only segment lies beyond all memory: found out when it is too late to fail
-    head = struct.pack("<16sHHIQQQIHHHHHH", b"\\x7fELF\\2\\1\\1", 2, 62, 1, 0, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    numbers = 2, 62, 1, 0, 64, 0, 0, 64, 56, 1, 0, 0, 0
+    head = struct.pack("<16sHHIQQQIHHHHHH", b"\\x7fELF\\2\\1\\1", *numbers)
     program = os.memfd_create("unloadable")
     os.write(program, head + struct.pack("<IIQQQQQQ", 1, 5, 0, 1 << 47, 0, 4096, 4096, 4096))
     return "/proc/self/fd/%d" % program
