@@ -68,6 +68,7 @@ account_autocreate = true
 use = egg:swift#tempauth
 user_test_tester = testing .admin
 user_test_second = testing .admin
+user_test_member = testing
 storage_url_scheme = default
 [filter:s3api]
 use = egg:swift#s3api

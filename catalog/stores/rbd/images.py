@@ -20,7 +20,7 @@ from enum import StrEnum
 from secrets import token_hex
 from typing import Any
 
-from catalog.errors import CatalogError, Conflict, NotFound, StoreUnavailable
+from catalog.errors import CatalogError, Conflict, NotFound, StoreRefused, StoreUnavailable
 from catalog.stores.rbd.bindings import ceph_errors, rbd
 from catalog.stores.rbd.connection import Connection
 
@@ -161,16 +161,31 @@ def _rename(connection: Connection, name: str, new: str) -> bool:
 def remove(connection: Connection, name: str, snapshot: str | None = None) -> None:
     """Remove an image with its snapshot `snapshot` and `snap`.  A missing one is no error.
 
-    Raises Conflict, and leaves it whole, if it has clones or other snapshots or is open.
+    Raises Conflict, and leaves it whole, if it has clones or other snapshots or is open; and
+    so StoreRefused.
     """
-    ours = {SNAPSHOT, snapshot}
-    # Not found: all the same something of it may be left, which RBD's own removal finds.
-    with suppress(NotFound), opened(connection, name) as image:
-        snapshots = list(image.list_snaps())
-        _refuse_if_used(name, image, snapshots, ours)
-        for each in snapshots:
-            _remove_snapshot(name, image, each)
-    _remove(connection, name)
+    ours, taken = {SNAPSHOT, snapshot}, []
+    try:
+        # Not found: all the same something of it may be left, which RBD's own removal finds.
+        with suppress(NotFound), opened(connection, name) as image:
+            snapshots = list(image.list_snaps())
+            _refuse_if_used(name, image, snapshots, ours)
+            for each in snapshots:
+                _remove_snapshot(name, image, each)
+                taken += [] if _is_trash(each) else [str(each["name"])]
+        _remove(connection, name)
+    except (Conflict, StoreRefused):
+        # Ceph has not begun with the data, which can only be read by its snapshot.
+        with suppress(CatalogError):
+            _put_back(connection, name, taken)
+        raise
+
+
+def _put_back(connection: Connection, name: str, snapshots: list[str]) -> None:
+    with opened(connection, name) as image:
+        for snapshot in snapshots:
+            image.create_snap(snapshot)
+            image.protect_snap(snapshot)
 
 
 def _remove(connection: Connection, name: str) -> None:

@@ -8,6 +8,7 @@ request; nothing else is repeated.
 from __future__ import annotations
 
 import json
+import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -231,6 +232,13 @@ class SwiftClient:
         except (ValueError, KeyError, TypeError, AttributeError):
             raise StoreUnavailable(subject, "its manifest cannot be read") from None
 
+    def check_deletes(self, container: str, subject: str) -> None:
+        """Raise StoreRefused if we may delete nothing in a container; what is there stays.
+
+        By a name that nothing has: who may delete it is told that there is no such object.
+        """
+        self.do("DELETE", f"{container}/{secrets.token_hex(16)}", 204, 404, subject=subject)
+
     def delete(self, path: str, subject: str, query: Mapping[str, str] | None = None) -> None:
         """Delete one object; a missing one is no error.  Raises StoreUnavailable."""
         headers = {"Accept": "application/json"}
@@ -244,11 +252,14 @@ class SwiftClient:
             try:
                 answer = json.loads(body or "{}")
                 status, errors = answer.get("Response Status", "200"), answer.get("Errors", [])
-            except (ValueError, AttributeError):
+                told = ", ".join(sorted({str(error) for _name, error in errors}))
+                is_refused = not answer.get("Number Deleted") and "403 Forbidden" in told
+            except (ValueError, TypeError, AttributeError):
                 raise StoreUnavailable(subject, "the server's answer cannot be read") from None
         if errors or status[:3] not in ("200", "204", "404"):
-            reason = f"{len(errors)} of its segments cannot be deleted: {status}"
-            raise StoreUnavailable(subject, reason)
+            reason = f"{len(errors)} of its segments cannot be deleted: {told or status}"
+            # Once some are gone, the rest is no image that was refused.
+            raise (StoreRefused if is_refused else StoreUnavailable)(subject, reason)
 
     def delete_prefix(self, container: str, prefix: str, subject: str) -> None:
         """Delete all objects whose names begin with `prefix`, at least a whole key."""

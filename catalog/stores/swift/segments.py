@@ -110,6 +110,16 @@ class SwiftSegments:
         uploads = [entry.get("subdir", "").removesuffix("/") for entry in entries]
         return [each for each in uploads if _UPLOAD.fullmatch(each) and each not in kept]
 
+    def containers(self, path: str, url: str, manifest: ObjectInfo) -> set[str]:
+        """The containers of a large object, its own among them; none of a plain one."""
+        own = path.partition("/")[0]
+        if manifest.is_static:
+            segments = self._client.manifest(path, url)
+            return {own, *(segment.partition("/")[0] for segment in segments)}
+        if manifest.dynamic is not None:
+            return {own, unquote(manifest.dynamic).partition("/")[0]}
+        return set()
+
     def delete_dynamic(
         self, container: str, key: str, url: str, manifest: ObjectInfo | None
     ) -> None:

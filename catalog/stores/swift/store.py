@@ -121,11 +121,15 @@ class SwiftStore:
     def delete(self, url: str) -> None:
         """Remove an object with its segments, and what uploads of its key that died have left.
 
-        A missing one is no error.  Raises StoreUnavailable.
+        A missing one is no error.  Raises StoreUnavailable; StoreRefused before anything is
+        removed.
         """
         path = self._path_of(url)
         found = self._client.find(path, url)
         if found is not None:
+            # Swift goes on with the manifest when it has been refused the segments.
+            for place in sorted(self._parts.containers(path, url, found)):
+                self._client.check_deletes(place, url)
             query = {"multipart-manifest": "delete"} if found.is_static else None
             self._client.delete(path, url, query)
         container, _, key = path.partition("/")

@@ -241,8 +241,12 @@ class VmwareFiles:
         except fault.InvalidLogin as error:
             reason = "the server refuses the user's name or password"
             raise StoreRefused(self._name, reason) from error
-        except pyvmomi.vim.fault.NoPermission as error:
+        except fault.NoPermission as error:
             raise StoreRefused(subject, "the server forbids it to this user") from error
+        except (fault.CannotDeleteFile, fault.RestrictedVersion) as error:
+            # Something else has it, or the licence of an ESXi allows no changes.
+            reason = f"the server refuses it: {error.msg or type(error).__name__}"
+            raise StoreRefused(subject, reason) from error
         except pyvmomi.vmodl.MethodFault as error:
             reason = f"the server reports {type(error).__name__.rpartition('.')[2]}"
             raise StoreUnavailable(subject, f"{reason}: {error.msg or ''}".rstrip(": ")) from error

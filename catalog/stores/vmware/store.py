@@ -102,10 +102,11 @@ class VmwareStore:
         Raises Conflict (the server has it locked), StoreUnavailable.
         """
         location = self._parse(url)
-        self._files.delete(location.file)
         folder, _, key = location.file.rpartition("/")
+        # The file last: a server that refuses the others is no reason to lose it.
         for part in self._files.names(folder, f"{key}.*{_PART}"):
             self._files.delete(f"{folder}/{part.name}")
+        self._files.delete(location.file)
 
     def copy(self, url: str, key: str) -> str:
         """Duplicate a file on the server."""

@@ -198,6 +198,34 @@ def test_refused_upload(store: VmwareStore, between: Proxy) -> None:
         writer.commit()
 
 
+_SOAP_FAULT = """<soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/"
+ xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><soapenv:Body><soapenv:Fault>
+<faultcode>ServerFaultCode</faultcode><faultstring>said by the server</faultstring>
+<detail><{0}Fault xmlns="urn:vim25" xsi:type="{0}"/></detail>
+</soapenv:Fault></soapenv:Body></soapenv:Envelope>"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("NoPermission", "the server forbids it to this user"),
+        ("CannotDeleteFile", "the server refuses it: said by the server"),
+        ("RestrictedVersion", "the server refuses it: said by the server"),
+    ],
+)
+def test_refused_deletion(store: VmwareStore, between: Proxy, fault: str, told: str) -> None:
+    """It is told as that and not as an outage, and the file stays."""
+    url = put(store)
+    body = _SOAP_FAULT.format(fault).encode()
+    between.set_plan(
+        always(Fault(status=500, body=body, headers={"Content-Type": "text/xml"}), "POST")
+    )
+    with pytest.raises(StoreRefused, match=told):
+        store.delete(url)
+    between.set_plan(lambda _request: None)
+    assert read_all(store, url) == DATA
+
+
 def test_dead_writer_leaves_what_can_be_found(store: VmwareStore) -> None:
     """Its unfinished file is no object, is listed for fsck, and goes with its key."""
     for key in ("a", "b"):
