@@ -89,12 +89,20 @@ def _set_field(
         case "tags":
             repository.set_tags(number, value)
         case "status":
-            if value is not image.status:
-                repository.change_status(number, value, only_from=HAS_DATA)
+            _set_status(repository, image, value, principal)
         case "owner" if value != image.owner and not principal.is_admin:
             raise Forbidden("owner", "only an administrator gives an image away")
         case _:
             repository.set_image(number, **{field.name: value})
+
+
+def _set_status(repository: Repository, image: Image, value: Status, principal: Principal) -> None:
+    if value is image.status:
+        return
+    if value is Status.ACTIVE and not image.is_accepted and not principal.is_admin:
+        told = "no format gate of this version has accepted it (imagefs fsck)"
+        raise Forbidden(image.name, f"{told}: only an administrator reactivates it")
+    repository.change_status(image.number, value, only_from=HAS_DATA)
 
 
 def _may_expect(image: Image, field: Field) -> bool:

@@ -416,6 +416,7 @@ class Catalog:
                 expected_size=None,
                 expected_hash=None,
                 message="",
+                gate=saved.gate,
             )
             repository.set_chunk_digests(number, saved.chunks)
             (entry,) = repository.entries_of(number)

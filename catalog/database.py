@@ -31,7 +31,7 @@ from catalog.errors import (
 )
 from catalog.reserve import Reserve, room
 
-SCHEMA = "0007"
+SCHEMA = "0008"
 """The newest migration this program knows; a test holds it to `migrations/`."""
 
 BUSY_TIMEOUT = 120

@@ -129,6 +129,7 @@ def _saved(catalog: Catalog, image: Image) -> Saved:
         checksum=image.checksum,
         chunks=chunks,
         mtime=image.mtime,
+        gate=image.gate,
     )
 
 

@@ -9,7 +9,7 @@ from catalog.formats import Declared
 from catalog.image import External, Image
 from catalog.stores.base import DataReader, Store
 
-_TABLES = 64
+TABLES = 64
 """Tables of a disk that are read: each is a request, for which somebody waits."""
 
 
@@ -27,7 +27,7 @@ def inspect(store: Store, url: str, expected_hash: str | None = None) -> Externa
     """As `examine`, of a URL that has no fragment: a `#` is its own."""
     reader = store.open(url)
     try:
-        detected = formats.inspect(reader, table_reads=_TABLES)
+        detected = formats.inspect(reader, table_reads=TABLES)
     except InvalidImage as error:
         raise InvalidImage(url, error.reason) from error
     finally:

@@ -16,6 +16,10 @@ CHUNK_SIZE = 4 * 1024 * 1024
 DISK_FORMATS = frozenset("ami ari aki vhd vhdx vmdk raw qcow2 vdi iso ploop gpt luks qed".split())
 CONTAINER_FORMATS = frozenset("ami ari aki bare ovf ova docker compressed".split())
 
+GATE = 1
+"""The format gate (`formats`) that judges.  One more whenever it refuses what it used to accept:
+what an older one accepted is then judged again (`judgement`)."""
+
 
 class Visibility(StrEnum):
     """Who sees an image (Glance's words)."""
@@ -86,6 +90,13 @@ class Image:
     status_before_delete: Status | None
     deleted_by: str | None
     """Who moved it to the trash: a principal's name."""
+    gate: int | None
+    """Which `GATE` has accepted the data; None if it was one that did not count."""
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether the format gate as it is now has accepted the data."""
+        return self.gate is not None and self.gate >= GATE
 
     @property
     def has_data(self) -> bool:
@@ -234,6 +245,8 @@ class Saved:
     chunks: ChunkDigests
     mtime: int | None = None
     """Nanoseconds since 1970; None leaves the time of saving."""
+    gate: int | None = GATE
+    """As of an image."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,7 @@ images = Table(
     Column("deleted_at", UtcDateTime),  # when it went to the trash
     Column("status_before_delete", String(16)),  # what a restore leads back to
     Column("deleted_by", String(255)),  # a principal's name
+    Column("gate", Integer),  # the version of the format gate that accepted the data
     Index(None, "status"),
     # What was deleted from a name is asked for whenever one is made.
     Index("ix_images_name_status", "name", "status"),

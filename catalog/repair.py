@@ -34,7 +34,7 @@ def verify_and_repair(
     """
     access.check_change(principal, image)
     for verified in verify(catalog, image, principal, progress=progress):
-        if verified.is_bad:
+        if verified.is_bad and verified.verdict is not Verdict.REFUSED:
             yield _repaired(catalog, image, verified, progress)
         else:
             yield verified

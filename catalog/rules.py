@@ -26,6 +26,7 @@ from catalog.errors import (
     Protected,
 )
 from catalog.image import (
+    GATE,
     Entry,
     External,
     Folder,
@@ -194,6 +195,7 @@ def add_external(
         disk_format=external.disk_format,
         virtual_size=external.virtual_size,
         expected_hash=external.expected_hash,
+        gate=GATE,
     )
     repository.add_location(number, folder.store, folder.number, name, url=external.url)
     return number

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from functools import partial
 
-from catalog import names
+from catalog import judgement, names
 from catalog.catalog import Catalog
-from catalog.errors import CatalogError, NotFound
+from catalog.errors import CatalogError, CatalogUnavailable, NotFound
 from catalog.finding import Finding, FindingKind, mend
 from catalog.image import CHUNK_SIZE, Image, Location, LocationState
 from catalog.removal import delete_data
@@ -67,6 +68,8 @@ class StoreCheck:
             yield Finding(FindingKind.STORE_UNAVAILABLE, subject, str(problem))
         elif found is None or found.size != image.size:
             yield from self._disagreement(location, found, subject)
+        else:
+            yield from self._content(location, image, subject)
 
     def _disagreement(
         self, location: Location, found: Stat | None, subject: str
@@ -84,6 +87,22 @@ class StoreCheck:
             wrong = Finding(FindingKind.WRONG_SIZE, subject, detail)
             message = f"in store {self._store.name} it {detail.removeprefix(image.name + ' ')}"
             yield mend(wrong, self._repair, lambda: note(self._catalog, image.number, message))
+
+    def _content(self, location: Location, image: Image, subject: str) -> Iterator[Finding]:
+        """Have the format gate judge what an earlier one has accepted."""
+        try:
+            found = judgement.objection(self._catalog, image, location)
+        except CatalogUnavailable:
+            raise
+        except CatalogError as error:
+            detail = f"{image.name} cannot be judged: {error}"
+            yield Finding(FindingKind.STORE_UNAVAILABLE, subject, detail)
+            return
+        if found is not None:
+            finding = Finding(found.kind, subject, found.told)
+            yield mend(
+                finding, self._repair, partial(judgement.settle, self._catalog, image, found)
+            )
 
     def _drop_ornote(self, location: Location) -> str:
         """Forget a location without data, but never an image's last one, nor its last name."""

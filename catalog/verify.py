@@ -1,19 +1,19 @@
 """Reading an image's data and comparing it with the digests recorded at upload.
 
 Users: the commands `verify` and `export`, `repair`.  Scope: finds out; all it changes is to
-record digests for an image that has none yet (an external location), and to mark the
-copies that are damaged, so that they are read last.  Threading: any thread; memory is one
-chunk, whatever the size of the image.
+record digests for an image that has none yet (an external location), to mark the copies
+that are damaged, so that they are read last, and to note what the format gate accepts.
+Threading: any thread; memory is one chunk, whatever the size of the image.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from catalog import access
+from catalog import access, judgement
 from catalog.access import Principal
 from catalog.cache.chunks import Chunks
 from catalog.catalog import Catalog
@@ -37,6 +37,8 @@ class Verdict(StrEnum):
     RECORDED = "recorded"
     """It had no digests (an external location); it has those of the data as it is now."""
     UNREADABLE = "unreadable"
+    REFUSED = "refused"
+    """It is intact, and the format gate, which is another since, refuses it or what is recorded."""
     REPAIRED = "repaired"
     """It was damaged or missing, and was written anew from good copies."""
 
@@ -62,7 +64,7 @@ class Verified:
 
     @property
     def is_bad(self) -> bool:
-        return self.verdict in (Verdict.DAMAGED, Verdict.UNREADABLE)
+        return self.verdict in (Verdict.DAMAGED, Verdict.UNREADABLE, Verdict.REFUSED)
 
 
 def verify(
@@ -80,7 +82,9 @@ def verify(
         if location.state is LocationState.ACTIVE and location.url is not None:
             try:
                 if image.os_hash_value is not None:
-                    yield verify_copy(catalog, image, location, chunks, progress)
+                    yield _judged(
+                        catalog, location, verify_copy(catalog, image, location, chunks, progress)
+                    )
                 elif access.owns(principal, image.owner):
                     yield _record_digests(catalog, image, location, progress)
                 else:
@@ -128,6 +132,14 @@ def verify_copy(
     verified = _read_back(catalog, image, location, chunks, progress)
     set_damaged(catalog, location, verified.is_bad)
     return verified
+
+
+def _judged(catalog: Catalog, location: Location, verified: Verified) -> Verified:
+    """What was verified, once the format gate has been asked as well."""
+    if verified.verdict is not Verdict.INTACT:
+        return verified
+    found = judgement.objection(catalog, verified.image, location)
+    return replace(verified, verdict=Verdict.REFUSED, detail=found.told) if found else verified
 
 
 def _read_back(

@@ -21,8 +21,9 @@ from catalog.cli.exit_codes import FAILURE, OK
 from catalog.cli.output import human_size, json_array, json_option, line
 from catalog.cli.session import Session, pass_session
 from catalog.errors import CatalogError
-from catalog.image import now
+from catalog.image import GATE, now
 from catalog.mounts import State
+from catalog.status import Status
 from catalog.stores.base import Advising
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ def _catalog(session: Session) -> Iterator[Check]:
     try:
         yield from _database(catalog)
         yield from _stores(catalog)
+        yield from _gate(catalog)
         yield from _uploads(catalog)
         yield from _clock(catalog)
     except CatalogError as error:
@@ -183,6 +185,19 @@ def _stores(catalog: Catalog) -> Iterator[Check]:
             yield Check(Level.OK, subject, room)
         for told in advice:
             yield Check(Level.WARN, subject, told)
+
+
+def _gate(catalog: Catalog) -> Iterator[Check]:
+    from catalog.repository.images import ImageFilter
+
+    wanted = ImageFilter(statuses=frozenset({Status.ACTIVE}), not_accepted_by=GATE)
+    with catalog.read() as repository:
+        count = repository.count_images(wanted)
+    if count:
+        told = f"{count} active images were accepted by an earlier version alone: imagefs fsck"
+        yield Check(Level.WARN, "format gate", told)
+    else:
+        yield Check(Level.OK, "format gate", "has accepted every active image")
 
 
 def _uploads(catalog: Catalog) -> Iterator[Check]:

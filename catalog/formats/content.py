@@ -62,6 +62,8 @@ class Content:
         """`table_reads` is how many second-level tables may be read; None sets no limit."""
         self.size = source.size
         self.table_reads = table_reads
+        self.stands_alone = False
+        """Whether it is known that qemu opens no other file for it."""
         self._source = source
         self._head = bytes(source.read_at(0, min(HEAD, source.size)))
 

@@ -63,6 +63,7 @@ def examine(content: Content) -> int:
     _check_features(header)
     _check_layout(header)
     _check_extensions(content, header)
+    content.stands_alone = True
     _check_refcounts(content, header)
     budget = tables.Budget()
     _check_map(content, header, header.l1_offset, header.l1_size, budget)

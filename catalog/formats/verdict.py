@@ -37,6 +37,9 @@ _EXAMINE: dict[str, Callable[[Content], int]] = {
 _RAW = frozenset(("raw", "ami", "ari", "aki"))
 """What content of no format may be declared: to a hypervisor all of them are raw."""
 
+_MAY_REFER = frozenset(("qcow2", "qed", "vmdk", "vmdk descriptor"))
+"""Formats for which qemu opens the other files that are named inside."""
+
 _KNOWN_TO_OTHERS = {"parallels": "ploop"}
 _CONVERT = "convert it: qemu-img convert -O qcow2"
 _OR_RAW = "if it is a disk all the same, set disk_format=raw beforehand"
@@ -59,6 +62,15 @@ class Detected:
     """Bytes the guest sees."""
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why content may be no image."""
+
+    reason: str
+    stands_alone: bool
+    """Whether it is known that qemu opens no other file for it."""
+
+
 def inspect_file(path: Path, declared: Declared | None = None) -> Detected:
     """As `inspect`, of a file of this host.  Raises OSError too."""
     with opened(path) as source:
@@ -75,9 +87,21 @@ def inspect(
     `table_reads` only so many of a disk's tables are read, the last ones first.  Raises
     what the source raises.
     """
+    return _inspect(Content(source, table_reads), declared or Declared())
+
+
+def judge(source: Source, declared: Declared, table_reads: int | None = None) -> Detected | Refused:
+    """As `inspect`, of content that has been let in already: what is refused is told apart."""
     content = Content(source, table_reads)
     try:
-        return _judge(content, declared or Declared())
+        return _inspect(content, declared)
+    except InvalidImage as error:
+        return Refused(error.reason, content.stands_alone)
+
+
+def _inspect(content: Content, declared: Declared) -> Detected:
+    try:
+        return _judge(content, declared)
     except (CatalogError, OSError):
         raise
     except Exception as error:  # a mistake of ours must not let an image pass, nor cost an answer
@@ -96,6 +120,7 @@ def _judge(content: Content, declared: Declared) -> Detected:
 def _only(content: Content) -> str | None:
     """The one format that qemu would probe; None if it would take the content for raw."""
     found = probe(content)
+    content.stands_alone = _MAY_REFER.isdisjoint(found)
     if content.size >= 8 and found == ["luks"] and luks.version(content) != 1:
         return None  # to qemu it is raw
     if found and is_optical(content):

@@ -56,6 +56,7 @@ def examine(content: Content) -> int:
         raise InvalidImage("", f"it is a part of an ESX disk; {_SPLIT}")
     header = _read_header(content, 0)
     _check_descriptor(content, header)
+    content.stands_alone = True
     if header.directory == _AT_END:
         header = _read_footer(content, header)
     _check_layout(content, header)

@@ -40,6 +40,8 @@ class ImageFilter:
     store: str | None = None
     before: datetime | None = None
     """Only those deleted before this time (the scrubber)."""
+    not_accepted_by: int | None = None
+    """Only those whose data no format gate of this version, or a later one, has accepted."""
 
 
 _IMAGE = select(images)
@@ -142,6 +144,10 @@ class ImageRows(Rows):
             image = self.image(number)
             raise InvalidTransition(image.name, image.status, wanted)
         self.tell(ChangeKind.IMAGE, image=number)
+
+    def accept(self, number: int, gate: int) -> None:
+        """Note which format gate has accepted the data; to its users the image is as before."""
+        self.connection.execute(update(images).where(images.c.number == number).values(gate=gate))
 
     def forget_deleted(self, before: datetime) -> None:
         """Drop the rows of images deleted before that time and all that hangs on them."""
@@ -268,6 +274,9 @@ def _filtered(statement: Select[Any], wanted: ImageFilter) -> Select[Any]:
         statement = statement.where(images.c.status.in_(sorted(wanted.statuses)))
     if wanted.before is not None:
         statement = statement.where(images.c.deleted_at < wanted.before)
+    if wanted.not_accepted_by is not None:
+        accepted = images.c.gate >= wanted.not_accepted_by
+        statement = statement.where(or_(images.c.gate.is_(None), ~accepted))
     if wanted.store is not None:
         statement = statement.where(
             exists().where(locations.c.image == images.c.number, locations.c.store == wanted.store)

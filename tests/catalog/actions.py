@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from unittest.mock import patch
 
+from catalog import formats
 from catalog.access import ADMIN, Principal, Role
+from catalog.formats import Detected
 from catalog.image import Entry, Folder, Image
 from catalog.settings import CatalogSettings, Settings
 from catalog.stores.filesystem import FilesystemStoreSettings
@@ -63,6 +66,18 @@ def put_as_before(vfs: Vfs, path: str, data: bytes = b"some data", who: Principa
         repository.move_entry(old.location, place.folder, place.name)
         repository.set_image(old.image.number, name=place.name)
     return image_at(vfs, path)
+
+
+def put_by_older(
+    vfs: Vfs, path: str, data: bytes, disk_format: str = "raw", virtual_size: int | None = None
+) -> Image:
+    """As `put`, of anything: an earlier version's format gate took it for `disk_format`."""
+    found = Detected(disk_format, virtual_size or len(data))
+    with patch.object(formats, "inspect_file", lambda *_: found):
+        number = put(vfs, path, data).number
+    with vfs.catalog.write() as repository:
+        repository.set_image(number, gate=None)
+    return vfs.catalog.image(number)
 
 
 def read(vfs: Vfs, path: str, who: Principal = ADMIN) -> bytes:

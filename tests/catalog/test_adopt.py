@@ -21,6 +21,7 @@ from catalog.cli.program import imagefs as program
 from catalog.errors import (
     AlreadyExists,
     CatalogError,
+    DataDamaged,
     Forbidden,
     InvalidImage,
     InvalidName,
@@ -47,6 +48,7 @@ from tests.catalog.actions import (
     remove,
     some_bytes,
 )
+from tests.catalog.formats.samples import short_overlay
 from tests.catalog.stores.contract import put_by_writer
 from tests.configuration import configure
 
@@ -136,6 +138,24 @@ def test_once_adopted_it_is_deleted_with_its_image(vfs: Vfs) -> None:
     assert keys_in(vfs) == {ID}
     remove(vfs, "/file/.trash/a", ADMIN)
     assert keys_in(vfs) == set()
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_an_object_that_changes_in_place_is_judged_at_each_open(
+    vfs: Vfs, tmp_path: Path, store: str
+) -> None:
+    """Until it has digests: one that has become an overlay is read by nobody."""
+    store_object(vfs, store)
+    take(vfs, f"/{store}/a")
+    image = image_at(vfs, f"/{store}/a")
+    vfs.open(image.number, ADMIN).close()
+    overlay = short_overlay(tmp_path).read_bytes()
+    store_object(vfs, store, data=overlay.ljust(len(DATA), b"\0"))
+    with pytest.raises(DataDamaged, match=r"another now.*backing file"):
+        vfs.open(image.number, ADMIN)
+    assert [one.verdict for one in verify(vfs.catalog, image, ADMIN)] == [Verdict.DAMAGED]
+    store_object(vfs, store)
+    assert read(vfs, f"/{store}/a") == DATA
 
 
 # -- what changes nothing ------------------------------------------------------------------

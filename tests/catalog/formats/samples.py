@@ -75,6 +75,27 @@ def _converted(name: str) -> bytes:
         return path.read_bytes()
 
 
+def short_overlay(folder: Path) -> Path:
+    """An overlay of 222 bytes: qemu reads zeros behind them, and opens /etc/passwd."""
+    whole = folder / "overlay.qcow2"
+    qemu_img("create", "-q", "-f", "qcow2", "-F", "raw", "-b", disk(folder), whole)
+    path = folder / "short.qcow2"
+    data = bytearray(whole.read_bytes()[:104])
+    name = b"/etc/passwd"
+    data[8:20] = (200).to_bytes(8, "big") + len(name).to_bytes(4, "big")
+    path.write_bytes(data.ljust(200, b"\0") + name + b"\0" * 11)
+    return path
+
+
+def child_vmdk(folder: Path) -> Path:
+    """A sparse VMDK whose parent is another file."""
+    path = folder / "child.vmdk"
+    qemu_img(
+        "create", "-q", "-f", "vmdk", "-F", "vmdk", "-b", container(folder, "sparse.vmdk"), path
+    )
+    return path
+
+
 def luks1(folder: Path) -> Path:
     """An encrypted disk of 1 MiB, as qemu writes it."""
     path = folder / "image.luks"

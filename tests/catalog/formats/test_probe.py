@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from catalog.errors import InvalidImage
-from tests.catalog.formats.samples import container, disk, qemu_img, refusal, verdict
+from tests.catalog.formats.samples import container, refusal, short_overlay, verdict
 
 BOOT_SIGNATURE = (510, b"\x55\xaa")
 ISO = (16 * 2048, b"\1CD001\1")
@@ -28,13 +28,7 @@ def with_marks(content: bytes, *marks: tuple[int, bytes]) -> bytes:
 
 def test_an_overlay_that_is_shorter_than_a_sector_is_refused(tmp_path: Path) -> None:
     """qemu reads zeros behind the end of a file: 222 bytes are enough to name any file."""
-    whole = tmp_path / "overlay.qcow2"
-    qemu_img("create", "-q", "-f", "qcow2", "-F", "raw", "-b", disk(tmp_path), whole)
-    path = tmp_path / "short.qcow2"
-    data = bytearray(whole.read_bytes()[:104])
-    name = b"/etc/passwd"
-    data[8:20] = (200).to_bytes(8, "big") + len(name).to_bytes(4, "big")
-    path.write_bytes(data.ljust(200, b"\0") + name + b"\0" * 11)
+    path = short_overlay(tmp_path)
     assert path.stat().st_size == 222
     info = subprocess.check_output(["qemu-img", "info", "--output=json", path])
     assert json.loads(info)["backing-filename"] == "/etc/passwd"

@@ -1,0 +1,123 @@
+"""What the format gate says of images that an earlier one accepted.
+
+Users: `store_check`, `verify`.  An image has the number of the gate that accepted its data
+(`image.GATE`); while that is another's, or none, whoever looks at the data judges it again.
+Scope: an image without digests is judged again at each opening besides (`reader`).
+Threading: any thread.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+from catalog import formats
+from catalog.catalog import Catalog
+from catalog.errors import CatalogUnavailable
+from catalog.external import TABLES
+from catalog.finding import FindingKind
+from catalog.formats import Declared, Detected, Refused
+from catalog.image import GATE, Image, Location
+from catalog.repository import Repository
+from catalog.status import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """What is wrong with an image's data, or with what is recorded of it."""
+
+    kind: FindingKind
+    told: str
+    """What is recorded, what the data is, and what to do."""
+    detected: Detected | None = None
+    """What the data is, if it is only recorded as something else."""
+
+
+def objection(catalog: Catalog, image: Image, location: Location) -> Objection | None:
+    """Ask the gate about the data of a complete copy; what it accepts is not asked about again.
+
+    None also for what it refuses of a deactivated image: that is dealt with.  Raises
+    NotFound, StoreUnavailable.
+    """
+    if image.is_accepted or not image.has_data:
+        return None
+    found = _judged(catalog, image, location)
+    if isinstance(found, Refused):
+        return None if _is_deactivated(image) else _refused(image, found)
+    if (found.disk_format, found.virtual_size) != (image.disk_format, image.virtual_size):
+        return _misrecorded(image, found)
+    # Who may not write is no worse off: it is asked again.
+    with suppress(CatalogUnavailable), catalog.write() as repository:
+        if _is_undecided(repository, image.number):
+            repository.accept(image.number, GATE)
+    return None
+
+
+def settle(catalog: Catalog, image: Image, found: Objection) -> str:
+    """Do what takes nothing away; what was done, or nothing if it is another's by now."""
+    number = image.number
+    with catalog.write() as repository:
+        fresh = repository.image(number)
+        if not _is_undecided(repository, number):
+            return ""
+        if found.detected is not None:
+            to = found.detected
+            repository.set_image(
+                number, disk_format=to.disk_format, virtual_size=to.virtual_size, gate=GATE
+            )
+            return f"recorded as {to.disk_format} of {to.virtual_size} bytes"
+        if fresh.message != found.told:
+            repository.set_image(number, message=found.told)
+        if found.kind is not FindingKind.UNSAFE_CONTENT:
+            return "noted in the image's message"
+        if fresh.status is Status.PENDING_DELETE:
+            repository.set_image(number, status_before_delete=Status.DEACTIVATED)
+        elif fresh.status is Status.ACTIVE:
+            repository.change_status(number, Status.DEACTIVATED)
+    return f"deactivated ('imagefs reactivate {image.id}' undoes it)"
+
+
+def _judged(catalog: Catalog, image: Image, location: Location) -> Detected | Refused:
+    """The verdict with what is recorded taken as declared, else without."""
+    assert location.url is not None
+    reader = catalog.store(location.store).open(location.url)
+    try:
+        limit = TABLES if reader.fileno() is None else None
+        declared = Declared(image.disk_format, image.container_format)
+        found = formats.judge(reader, declared, limit)
+        if isinstance(found, Refused):
+            found = formats.judge(reader, Declared(None, image.container_format), limit)
+        return found
+    finally:
+        reader.close()
+
+
+def _refused(image: Image, found: Refused) -> Objection:
+    told = f"{image.name}, recorded as {image.disk_format}: {found.reason}"
+    if found.stands_alone:
+        advice = "it does no harm; delete it, or 'imagefs add' what 'qemu-img convert' makes of it"
+        return Objection(FindingKind.BAD_CONTENT, f"{told}; {advice}")
+    advice = (
+        "qemu and qemu-img may open another file of this host for it: do not open it;"
+        f" 'imagefs delete {image.id}', or 'imagefs deactivate'"
+    )
+    return Objection(FindingKind.UNSAFE_CONTENT, f"{told}; {advice}")
+
+
+def _misrecorded(image: Image, found: Detected) -> Objection:
+    told = (
+        f"{image.name}, recorded as {image.disk_format} of {image.virtual_size} bytes:"
+        f" it is {found.disk_format} of {found.virtual_size} bytes; 'imagefs fsck --repair'"
+        " records that"
+    )
+    return Objection(FindingKind.WRONG_FORMAT, told, found)
+
+
+def _is_deactivated(image: Image) -> bool:
+    return Status.DEACTIVATED in (image.status, image.status_before_delete)
+
+
+def _is_undecided(repository: Repository, number: int) -> bool:
+    """Whether it is still for the gate to say."""
+    fresh = repository.image(number)
+    return fresh.has_data and not fresh.is_accepted
