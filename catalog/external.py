@@ -6,8 +6,9 @@ from catalog import formats
 from catalog.attributes import hash_algorithm
 from catalog.errors import DataDamaged, InvalidImage, InvalidValue
 from catalog.formats import Declared
+from catalog.formats.content import HEAD
 from catalog.image import External, Image
-from catalog.stores.base import DataReader, Store
+from catalog.stores.base import Data, DataReader, Store
 
 TABLES = 64
 """Tables of a disk that are read: each is a request, for which somebody waits."""
@@ -35,12 +36,14 @@ def inspect(store: Store, url: str, expected_hash: str | None = None) -> Externa
     return External(url, reader.size, detected.disk_format, detected.virtual_size, expected_hash)
 
 
-def check_unchanged(reader: DataReader, image: Image, table_reads: int | None = 0) -> None:
+def unchanged(reader: DataReader, image: Image, table_reads: int | None = 0) -> DataReader:
     """Judge an image's data again that has no digests: nobody knows whether it is still the same.
 
-    The verdict is on the bytes that this reader gives.  Raises DataDamaged if the data is not
-    any more what it was when the image was added, and what the reader raises.
+    The verdict is on the bytes that the returned reader gives.  Raises DataDamaged if the data
+    is not any more what it was when the image was added, and what the reader raises.
     """
+    if reader.fileno() is None:
+        reader = _AsJudged(reader)
     declared = Declared(image.disk_format, image.container_format)
     try:
         found = formats.inspect(reader, declared, table_reads)
@@ -50,6 +53,34 @@ def check_unchanged(reader: DataReader, image: Image, table_reads: int | None = 
     if found.virtual_size != image.virtual_size and image.disk_format != "vhd":
         told = f"a disk of {found.virtual_size} bytes, not of {image.virtual_size} any more"
         raise DataDamaged(image.name, 0, f"the data is another now: {told}")
+    return reader
+
+
+class _AsJudged:
+    """A reader that gives the beginning as it was judged, whatever its server says later.
+
+    All that makes qemu open another file is named there.
+    """
+
+    def __init__(self, reader: DataReader) -> None:
+        self.size = reader.size
+        self._reader = reader
+        self._head = bytes(reader.read_at(0, HEAD))
+
+    def read_at(self, offset: int, size: int) -> Data:
+        known = self._head[offset : offset + size]
+        offset, size = offset + len(known), size - len(known)
+        if not known:
+            return self._reader.read_at(offset, size)
+        if not size or offset == self.size:
+            return known
+        return known + bytes(self._reader.read_at(offset, size))
+
+    def fileno(self) -> int | None:
+        return self._reader.fileno()
+
+    def close(self) -> None:
+        self._reader.close()
 
 
 def _announced(url: str, fragment: str) -> str | None:

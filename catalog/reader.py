@@ -20,7 +20,7 @@ from catalog.cache.profile import BootProfile
 from catalog.catalog import Catalog
 from catalog.damage import copies_to_read, report_damage
 from catalog.errors import CatalogError, Conflict, ImageKilled, NotFound, StoreUnavailable
-from catalog.external import check_unchanged
+from catalog.external import unchanged
 from catalog.first_read import FirstReader
 from catalog.image import ChunkDigests, Image
 from catalog.status import IN_PROGRESS, Status
@@ -87,11 +87,10 @@ def _open_copy(
             continue
         if chunks is None:
             try:
-                check_unchanged(reader, image)
+                return unchanged(reader, image)
             except CatalogError:
                 reader.close()
                 raise
-            return reader
         if reader.fileno() is not None:
             return reader
         reader.close()

@@ -19,7 +19,7 @@ from catalog.cache.chunks import Chunks
 from catalog.catalog import Catalog
 from catalog.damage import set_damaged
 from catalog.errors import CatalogError, DataDamaged, DigestMismatch, NotFound
-from catalog.external import check_unchanged
+from catalog.external import unchanged
 from catalog.first_read import Recording
 from catalog.image import CHUNK_SIZE, ChunkDigests, Image, Location, LocationState
 from catalog.reader import open_image
@@ -177,8 +177,8 @@ def _record_digests(
         if reader.size != image.size:
             detail = f"has {reader.size} bytes instead of {image.size}"
             return Verified(image, location.store, Verdict.DAMAGED, detail)
-        check_unchanged(reader, image, None)
-        for _offset, data, _good in _read_chunks(reader, image, None):
+        judged = unchanged(reader, image, None)
+        for _offset, data, _good in _read_chunks(judged, image, None):
             recording.update(data)
             progress(len(data))
         recorded = recording.record()

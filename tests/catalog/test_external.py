@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from catalog.status import Status
 from catalog.verify import Verdict, verify
 from catalog.vfs import Vfs
 from tests.catalog.formats.samples import SIZE, container
-from tests.catalog.stores.servers import WebServer, nginx
+from tests.catalog.stores.servers import WebServer, asked_range, nginx, respond, scripted
 from tests.configuration import configure
 
 DATA = os.urandom(CHUNK_SIZE + 12345)
@@ -210,6 +211,52 @@ def test_what_has_changed_since_is_judged_again(vfs: Vfs, web: WebServer) -> Non
         vfs.link(entry.image.number, vfs.place("/file/copy"), ADMIN)
     path.write_bytes(DATA)
     vfs.open(entry.image.number, ADMIN).close()
+
+
+class Turncoat:
+    """A server that gives harmless bytes a number of times, and an overlay under the same ETag."""
+
+    def __init__(self) -> None:
+        self.harmless_heads = 1 << 30
+
+    def __call__(self, handler: BaseHTTPRequestHandler) -> None:
+        first, last = asked_range(handler)
+        data = DATA[first : last + 1]
+        if first == 0 and last > 0:  # opening asks for the first byte alone
+            self.harmless_heads -= 1
+            if self.harmless_heads < 0:
+                data = OVERLAY.ljust(len(data), b"\0")
+        headers = {"ETag": '"same"', "Content-Range": f"bytes {first}-{last}/{len(DATA)}"}
+        respond(handler, 206, headers, data)
+
+
+def test_what_is_read_is_what_was_judged(vfs: Vfs) -> None:
+    """A server that waits for the verdict, and gives an overlay then, is not asked again."""
+    turncoat = Turncoat()
+    with scripted(turncoat) as server:
+        entry = register(vfs, server.url)
+        reader = vfs.open(entry.image.number, ADMIN)
+        turncoat.harmless_heads = 0
+        for offset, size in [(0, 512), (0, 1 << 20), (100, 1 << 16), (1 << 16, 4096)]:
+            assert reader.read_at(offset, size) == DATA[offset : offset + size]
+        assert reader.read_at(len(DATA) - 5, 512) == DATA[-5:]
+        reader.close()
+        vfs.close()
+
+
+def test_digests_are_of_what_was_judged(vfs: Vfs) -> None:
+    """So that the overlay is damage from then on."""
+    turncoat = Turncoat()
+    with scripted(turncoat) as server:
+        entry = register(vfs, server.url)
+        turncoat.harmless_heads = 1
+        (found,) = verify(vfs.catalog, entry.image, ADMIN)
+        assert found.verdict is Verdict.RECORDED
+        image = vfs.catalog.image(entry.image.number)
+        assert image.os_hash_value == SHA256
+        (found,) = verify(vfs.catalog, image, ADMIN)
+        assert (found.verdict, found.bad_chunks[0].offset) == (Verdict.DAMAGED, 0)
+        vfs.close()
 
 
 def test_a_container_at_a_url_is_judged_as_a_whole(
