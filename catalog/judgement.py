@@ -98,8 +98,8 @@ def _refused(image: Image, found: Refused) -> Objection:
         advice = "it does no harm; delete it, or 'imagefs add' what 'qemu-img convert' makes of it"
         return Objection(FindingKind.BAD_CONTENT, f"{told}; {advice}")
     advice = (
-        "qemu and qemu-img may open another file of this host for it: do not open it;"
-        f" 'imagefs delete {image.id}', or 'imagefs deactivate'"
+        "not on this host, though: qemu and qemu-img may read another of its files for it;"
+        f" 'imagefs fsck --repair' deactivates it, 'imagefs delete {image.id}' deletes it"
     )
     return Objection(FindingKind.UNSAFE_CONTENT, f"{told}; {advice}")
 
