@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -98,15 +98,21 @@ def admin_uids(database: str) -> frozenset[int]:
     return frozenset({0})
 
 
-def principal_of_uid(uid: int, admins: frozenset[int] = frozenset({0})) -> Principal:
-    """Who a user of this host is.  Asks the user database, which may take time (LDAP)."""
+def name_of_uid(uid: int) -> str:
+    """A user's name in the user database, which may take long (LDAP); the number without one."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def principal_of_uid(
+    uid: int, admins: frozenset[int], name: Callable[[int], str] = name_of_uid
+) -> Principal:
+    """Who a user of this host is; `name` tells the user's name."""
     if uid == 0:
         return ADMIN
-    try:
-        name = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        name = str(uid)
-    return Principal(name, Role.ADMIN if uid in admins else Role.MEMBER)
+    return Principal(name(uid), Role.ADMIN if uid in admins else Role.MEMBER)
 
 
 def check_name(name: str) -> None:

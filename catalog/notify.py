@@ -1,13 +1,17 @@
 """Telling systemd how the service is (sd_notify(3)).
 
 Users: the programs that keep running (`imagefs mount`, `imagefs dav`).  Does nothing when
-there is no $NOTIFY_SOCKET.
+there is no $NOTIFY_SOCKET.  Threading: any thread but trio's: systemd may be slow to listen, as it
+may be waiting for one of our mounts itself.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+
+_PATIENCE = 2.0
+"""Seconds systemd has to take a message; one that it does not take is lost."""
 
 
 def notify(state: str) -> None:
@@ -18,6 +22,7 @@ def notify(state: str) -> None:
     if address.startswith("@"):
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+        channel.settimeout(_PATIENCE)
         try:
             channel.connect(address)
             channel.sendall(state.encode())

@@ -13,6 +13,7 @@ from types import FrameType
 import click
 from pydantic import ValidationError
 
+from catalog import service_log
 from catalog.catalog import CHECKPOINT
 from catalog.cli.session import Session, pass_session
 from catalog.deletion import recover
@@ -48,6 +49,7 @@ def dav(session: Session, listen: str | None, anonymous: str | None) -> None:
 
     settings = _settings(session, listen=listen, anonymous=anonymous)
     logging.getLogger().setLevel(min(logging.INFO, logging.getLogger().level))
+    service_log.use(service_log.ToStderr())
     raise_file_limit()
     for image in recover(session.catalog):
         log.warning("%s (%s): killed: its upload was cut off", image.name, image.id)

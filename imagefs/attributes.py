@@ -5,10 +5,7 @@ Users: `tree`.  Threading: any thread; user names are looked up, which may wait.
 
 from __future__ import annotations
 
-import os
-import pwd
 import stat
-from functools import lru_cache
 
 import pyfuse3
 
@@ -18,6 +15,7 @@ from catalog.namespace import Link
 from catalog.status import IN_PROGRESS, Status
 from catalog.upload import Upload
 from imagefs import inodes
+from imagefs.accounts import ACCOUNTS
 
 STABLE = 300.0
 """Seconds the kernel may keep what only the catalog changes; `feed` takes it back earlier."""
@@ -127,21 +125,11 @@ def _link(inode: pyfuse3.InodeT, size: int) -> pyfuse3.EntryAttributes:
 def _attributes(inode: pyfuse3.InodeT, owner: str) -> pyfuse3.EntryAttributes:
     attributes = pyfuse3.EntryAttributes()
     attributes.st_ino = inode
-    attributes.st_uid, attributes.st_gid = _ids(owner)
+    attributes.st_uid, attributes.st_gid = ACCOUNTS.ids(owner)
     attributes.st_blksize = BLOCK
     attributes.generation = 0
     attributes.entry_timeout = STABLE
     return attributes
-
-
-@lru_cache(maxsize=1024)
-def _ids(owner: str) -> tuple[int, int]:
-    """The host's ids of an owner; an owner the host does not know is its administrator's."""
-    try:
-        found = pwd.getpwnam(owner)
-    except KeyError:
-        return int(owner) if owner.isdecimal() else os.geteuid(), os.getegid()
-    return found.pw_uid, found.pw_gid
 
 
 def extended(details: Details) -> dict[str, str]:

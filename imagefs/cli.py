@@ -6,7 +6,6 @@ Users: the `imagefs` command, through the entry-point group `imagefs.commands`.
 from __future__ import annotations
 
 import logging
-import logging.handlers
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from catalog import service_log
 from catalog.cli.session import Session, pass_session
 from catalog.errors import InvalidSettings, InvalidValue
 from catalog.process import raise_file_limit
@@ -97,42 +97,25 @@ def _serve(
     logging.getLogger().setLevel(min(logging.INFO, logging.getLogger().level))
     raise_file_limit()
     vfs = session.vfs
+    service_log.use(service_log.ToStderr())
+    later = None if ready_fd is None else service_log.of_host(state_folder())
 
     def ready() -> None:
-        if ready_fd is not None:
+        if ready_fd is not None and later is not None:
             os.write(ready_fd, b"1")
             os.close(ready_fd)
             _detach()
+            service_log.use(later)
 
     Mount(vfs, place, options, section.drain_timeout).run(ready)
 
 
 def _detach() -> None:
-    """Leave the terminal: nothing to read, and the log goes where the host keeps its logs."""
+    """Leave the terminal: nothing to read, nothing to say."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
     os.close(nowhere)
-    root = logging.getLogger()
-    for present in list(root.handlers):
-        root.removeHandler(present)
-    root.addHandler(_log_handler())
-
-
-def _log_handler() -> logging.Handler:
-    """The host's log, or else a file: opened now, since later it would fail a request."""
-    try:
-        if os.path.exists("/dev/log"):
-            system = logging.handlers.SysLogHandler("/dev/log")
-            system.setFormatter(logging.Formatter("imagefs[%(process)d]: %(message)s"))
-            return system
-        folder = state_folder()
-        folder.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(folder / "mount.log")
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        return file
-    except OSError:
-        return logging.NullHandler()
 
 
 def _in_background(session: Session, place: Path, options: tuple[str, ...]) -> int:

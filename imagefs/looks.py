@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from enum import Enum
 from queue import Empty, SimpleQueue
 from typing import Final, Generic, TypeVar
@@ -39,7 +39,7 @@ UNKNOWN: Final = Unknown.UNKNOWN
 class _Look(Generic[Answer]):
     """One question and, in time or later, its answer."""
 
-    def __init__(self, about: int, work: Callable[[], Answer]) -> None:
+    def __init__(self, about: Hashable, work: Callable[[], Answer]) -> None:
         self.about = about
         self.work = work
         self.answer: SimpleQueue[Answer | Unknown] = SimpleQueue()
@@ -54,9 +54,9 @@ class Looks:
         self._lock = threading.Lock()
         self._waiting: SimpleQueue[_Look[object]] = SimpleQueue()
         self._idle = 0
-        self._stuck: set[int] = set()
+        self._stuck: set[Hashable] = set()
 
-    def ask(self, about: int, work: Callable[[], Answer]) -> Answer | Unknown:
+    def ask(self, about: Hashable, work: Callable[[], Answer]) -> Answer | Unknown:
         """What `work` returns, which looks at the process `about`; UNKNOWN past the deadline.
 
         A look that is stuck keeps its thread until the kernel lets it go.  Until then

@@ -94,7 +94,7 @@ class Mount:
         device = (await trio.to_thread.run_sync(os.stat, self._mountpoint)).st_dev
         handles.device = f"{os.major(device)}:{os.minor(device)}"
         await trio.to_thread.run_sync(_tune, device)
-        notify("READY=1\nSTATUS=mounted at " + str(self._mountpoint))
+        await _notify("READY=1\nSTATUS=mounted at " + str(self._mountpoint))
         log.info("mounted at %s", self._mountpoint)
         ready()
 
@@ -102,7 +102,7 @@ class Mount:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async for number in signals:
                 log.info("stopping: %s", signal.Signals(number).name)
-                notify("STOPPING=1")
+                await _notify("STOPPING=1")
                 await self._drain(handles)
                 pyfuse3.terminate()
                 return
@@ -112,7 +112,7 @@ class Mount:
         handles.draining = True
         with trio.move_on_after(self._drain_timeout):
             while names := [upload.image.name for upload in handles.written()]:
-                notify(f"STATUS=waiting for {len(names)} uploads: {', '.join(names[:5])}")
+                await _notify(f"STATUS=waiting for {len(names)} uploads: {', '.join(names[:5])}")
                 await trio.sleep(0.1)
 
     def _report(self, handles: Handles) -> None:
@@ -167,10 +167,15 @@ async def _guarded(work: Callable[[*Arguments], Awaitable[None]], *arguments: *A
             await trio.sleep(_HOUSEKEEPING)
 
 
+async def _notify(state: str) -> None:
+    """Tell systemd, which may be waiting for this very mount."""
+    await trio.to_thread.run_sync(notify, state)
+
+
 async def _watchdog() -> None:
     interval = watchdog_interval()
     while interval is not None:
-        notify("WATCHDOG=1")
+        await _notify("WATCHDOG=1")
         await trio.sleep(interval)
 
 

@@ -21,6 +21,7 @@ from catalog.namespace import Link, Member, Node
 from catalog.sparing import Meant
 from catalog.vfs import Vfs
 from imagefs import attributes, inodes
+from imagefs.accounts import ACCOUNTS
 from imagefs.inodes import InodeKind
 
 PAGE = 512
@@ -35,8 +36,11 @@ class Tree:
         self._admins = admin_uids(vfs.catalog.settings.url) | {os.geteuid()}
 
     def principal(self, uid: int) -> Principal:
-        """Who a request comes from; whoever runs the mount is its administrator."""
-        return principal_of_uid(uid, self._admins)
+        """Who a request comes from; whoever runs the mount is its administrator.
+
+        Raises CatalogUnavailable.
+        """
+        return principal_of_uid(uid, self._admins, ACCOUNTS.name)
 
     # -- looking -----------------------------------------------------------------------
 
