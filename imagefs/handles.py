@@ -187,7 +187,9 @@ class Handles:
         except BaseException:
             self._drop(fh)
             raise
-        return fh, not handle.writable and image.has_data
+        # Without digests it may be another since: the kernel's pages of then and bytes of now
+        # would be mixed.
+        return fh, not handle.writable and image.verified is True
 
     def _begin(self, image: Image, handle: Handle, flags: int) -> None:
         if handle.writable and flags & os.O_TRUNC:

@@ -137,6 +137,15 @@ def test_webdav_reads_and_refuses(everything: Remote, image: Path) -> None:
     assert ask(f"GET /file/dav-{image.name}").body == DATA
 
 
+def test_what_is_read_without_digests_is_of_one_file(image: Path, web: WebServer) -> None:
+    """Pages that the kernel has of what the server had before are not mixed with the rest."""
+    with image.open("rb") as file:
+        assert file.read(MIB) == DATA[:MIB]
+    other = some_bytes(len(DATA), seed=6)
+    (web.root / image.name).write_bytes(other)
+    assert image.read_bytes() == other
+
+
 @pytest.mark.mount_says("damaged|changed")
 def test_a_file_that_changes_is_never_mixed(
     everything: Remote, image: Path, web: WebServer
