@@ -10,20 +10,35 @@ mount that is asked may be this process' own.
 from __future__ import annotations
 
 import errno
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
 FILE_SYSTEM = "fuse.imagefs"
 """Our type in the mount table."""
+BIN = os.pathsep.join(("/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin"))
+"""Where tools are looked for: a folder of $PATH may lie in a mount that hangs."""
 PATIENCE = 5.0
 """Seconds a mount has to answer."""
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _OCTAL = re.compile(r"\\([0-7]{3})")
+_FOUND = 150
+"""An exit code of `_FIRST_ON` for its first path; it goes on from there."""
+_FIRST_ON = f"""
+import os, sys
+for code, path in enumerate(sys.argv[2:], {_FOUND}):
+    path = os.path.realpath(path)
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    if os.stat(path).st_dev == int(sys.argv[1]):
+        sys.exit(code)
+"""
 _DEAD = frozenset({errno.ENOTCONN, errno.ECONNABORTED, errno.ENODEV})
 
 
@@ -73,14 +88,27 @@ def state(path: str) -> State:
     return State.DEAD if code in _DEAD else State.ANSWERS
 
 
+def first_on(device: int, paths: Sequence[Path]) -> Path | None:
+    """The first path that leads onto that device, whether it is there or would be.
+
+    None also when what one of them is on does not answer.
+    """
+    code = _run(_FIRST_ON, str(device), *map(str, paths))
+    return paths[code - _FOUND] if code is not None and code >= _FOUND else None
+
+
 def ask(expression: str, path: str, seconds: float = PATIENCE) -> int | None:
     """Evaluate a Python expression on `path` (`sys.argv[1]`) in a process of its own.
 
     Returns 0, the errno of an OSError, or None if it was not done after so many seconds.
     """
     script = f"import ctypes, os, sys\ntry:\n {expression}\nexcept OSError as e: sys.exit(e.errno)"
+    return _run(script, path, seconds=seconds)
+
+
+def _run(script: str, *arguments: str, seconds: float = PATIENCE) -> int | None:
     asking = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", script, path],
+        [sys.executable, "-I", "-S", "-c", script, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ import click
 
 from catalog import service_log
 from catalog.cli.session import Session, pass_session
-from catalog.errors import InvalidSettings, InvalidValue
+from catalog.errors import InvalidSettings, InvalidValue, StoreUnavailable
 from catalog.process import raise_file_limit
 from catalog.settings import DEFAULTS, folders_of, state_folder
 from imagefs import mountpoint
@@ -26,6 +27,10 @@ _OPTIONS = frozenset(
     "ro rw nosuid suid nodev dev noexec exec noatime atime sync dirsync "
     "allow_other allow_root debug".split()
 )
+_STARTING = 90.0
+"""Seconds a mount in the background has to answer: as many as systemd gives one."""
+_ENDING = 5.0
+"""Seconds it then has to end by itself."""
 _FUSE_CONF = Path("/etc/fuse.conf")
 
 
@@ -107,7 +112,9 @@ def _serve(
             _detach()
             service_log.use(later)
 
-    Mount(vfs, place, options, section.drain_timeout).run(ready)
+    folders = folders_of(session.settings)
+    mount = Mount(vfs, place, options, folders=folders, drain_timeout=section.drain_timeout)
+    mount.run(ready)
 
 
 def _detach() -> None:
@@ -119,7 +126,10 @@ def _detach() -> None:
 
 
 def _in_background(session: Session, place: Path, options: tuple[str, ...]) -> int:
-    """Start the mount as a process of its own and wait until it answers or has failed."""
+    """Start the mount as a process of its own and wait until it answers or has failed.
+
+    Raises StoreUnavailable when it does neither.
+    """
     read_end, write_end = os.pipe()
     source, state = session.settings.source, os.environ.get("IMAGEFS_STATE")
     config = [] if source == DEFAULTS else ["--config", os.path.abspath(source)]
@@ -137,6 +147,9 @@ def _in_background(session: Session, place: Path, options: tuple[str, ...]) -> i
     )
     os.close(write_end)
     with os.fdopen(read_end, "rb") as pipe:
+        if not select.select([pipe], [], [], _STARTING)[0]:
+            _end(process)
+            raise StoreUnavailable(str(place), f"not mounted after {_STARTING:.0f} s, and given up")
         answered = pipe.read(1) == b"1"
     if not answered:
         # It has said why on our stderr.
@@ -144,6 +157,15 @@ def _in_background(session: Session, place: Path, options: tuple[str, ...]) -> i
     process.returncode = 0  # it lives on: not ours to wait for
     mountpoint.check_answers(place)
     return 0
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_ENDING)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.returncode = -1  # nobody waits for it
 
 
 @click.command()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVarTuple
@@ -25,7 +25,7 @@ from catalog.replicas import Replicator
 from catalog.vfs import Vfs
 from imagefs.feed import Feed
 from imagefs.handles import Handles
-from imagefs.mountpoint import is_mounted
+from imagefs.mountpoint import check_apart, is_mounted
 from imagefs.operations import Operations
 from imagefs.threads import Threads
 
@@ -50,17 +50,29 @@ _STOP = 5.0
 class Mount:
     """A catalog mounted at one place."""
 
-    def __init__(self, vfs: Vfs, mountpoint: Path, options: set[str], drain_timeout: int) -> None:
+    def __init__(
+        self,
+        vfs: Vfs,
+        mountpoint: Path,
+        options: set[str],
+        *,
+        folders: Mapping[str, Path],
+        drain_timeout: int,
+    ) -> None:
+        """`folders` are the catalog's own, by their keys of the configuration."""
         self._vfs = vfs
         self._mountpoint = mountpoint
         self._options = options
+        self._folders = folders
         self._drain_timeout = drain_timeout
+        self._refusal: CatalogError | None = None
         self._threads = Threads()
 
     def run(self, ready: Callable[[], None]) -> None:
         """Mount, serve until unmounted or told to stop, and clean up.
 
-        `ready` is called when the mount answers.
+        `ready` is called when the mount answers.  Raises Conflict when the catalog's own
+        folders are in the mount.
         """
         for image in recover(self._vfs.catalog):
             log.warning("%s (%s): killed: its upload was cut off", image.name, image.id)
@@ -75,24 +87,35 @@ class Mount:
             pyfuse3.close(unmount=is_mounted(self._mountpoint))
             replicator.stop(_STOP)
             self._report(operations.handles)
+        if self._refusal is not None:
+            raise self._refusal
 
     async def _serve(self, operations: Operations, ready: Callable[[], None]) -> None:
-        feed = Feed(self._vfs, operations.inodes, self._threads)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._announce, operations.handles, ready)
             nursery.start_soon(self._on_signal, operations.handles)
-            nursery.start_soon(_guarded, feed.run)
-            nursery.start_soon(_guarded, self._publish_uses)
-            nursery.start_soon(_guarded, self._keep_house, operations.handles)
-            nursery.start_soon(_guarded, self._checkpoint)
-            nursery.start_soon(_watchdog)
+            nursery.start_soon(self._begin, operations, ready, nursery)
             await pyfuse3.main(max_tasks=_MAX_TASKS)
             nursery.cancel_scope.cancel()
 
-    async def _announce(self, handles: Handles, ready: Callable[[], None]) -> None:
+    async def _begin(
+        self, operations: Operations, ready: Callable[[], None], nursery: trio.Nursery
+    ) -> None:
+        """Begin what runs beside the requests, once the mount is known to be apart from it."""
         # From a thread: these calls go through the kernel to this very loop.
         device = (await trio.to_thread.run_sync(os.stat, self._mountpoint)).st_dev
-        handles.device = f"{os.major(device)}:{os.minor(device)}"
+        try:
+            await trio.to_thread.run_sync(check_apart, self._mountpoint, device, self._folders)
+        except CatalogError as error:
+            self._refusal = error
+            pyfuse3.terminate()
+            return
+        feed = Feed(self._vfs, operations.inodes, self._threads)
+        nursery.start_soon(_guarded, feed.run)
+        nursery.start_soon(_guarded, self._publish_uses)
+        nursery.start_soon(_guarded, self._keep_house, operations.handles)
+        nursery.start_soon(_guarded, self._checkpoint)
+        nursery.start_soon(_watchdog)
+        operations.handles.device = f"{os.major(device)}:{os.minor(device)}"
         await trio.to_thread.run_sync(_tune, device)
         await _notify("READY=1\nSTATUS=mounted at " + str(self._mountpoint))
         log.info("mounted at %s", self._mountpoint)

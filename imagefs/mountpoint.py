@@ -20,8 +20,6 @@ from catalog.mounts import Mounted, State
 _UNMOUNTING = 20.0
 """Seconds an unmount may take: it waits for nobody, but for the kernel."""
 _CONNECTIONS = Path("/sys/fs/fuse/connections")
-_BIN = os.pathsep.join(("/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin"))
-"""Where tools are looked for: a folder of $PATH may lie in a mount that hangs."""
 
 
 def located(path: Path) -> Path:
@@ -31,8 +29,9 @@ def located(path: Path) -> Path:
 
 def find(path: Path) -> Mounted | None:
     """The mount of ours at that place, the topmost if there are several."""
-    names = {str(path), str(located(path))}
-    return next((each for each in reversed(mounts.mounted()) if each.path in names), None)
+    present = {each.path: each for each in mounts.mounted()}
+    # As it was given first: a folder above may be in a mount that hangs.
+    return present.get(str(path)) or present.get(str(located(path)))
 
 
 def is_mounted(path: Path) -> bool:
@@ -72,14 +71,27 @@ def check_outside(path: Path, folders: Mapping[str, Path]) -> None:
     """Raise Conflict if one of the catalog's own folders lies at or below the mount point.
 
     The mount would then wait for itself, and with it whatever looks at it.  By names alone: a
-    folder may be on a file server that does not answer.
+    folder may be on a file server that does not answer.  See also `check_apart`.
     """
     for key, folder in folders.items():
         for place in (path, located(path)):
             if Path(os.path.normpath(folder)).is_relative_to(os.path.normpath(place)):
-                raise Conflict(
-                    str(path), f"{key}, {folder}, lies below it: mount elsewhere, or move that"
-                )
+                raise _below(path, key, folder)
+
+
+def check_apart(path: Path, device: int, folders: Mapping[str, Path]) -> None:
+    """Raise Conflict if one of the folders is on `device`, the mount itself, now that it answers.
+
+    Links and binds lead there under other names.
+    """
+    found = mounts.first_on(device, list(folders.values()))
+    for key, folder in folders.items():
+        if folder == found:
+            raise _below(path, key, folder)
+
+
+def _below(path: Path, key: str, folder: Path) -> Conflict:
+    return Conflict(str(path), f"{key}, {folder}, lies below it: mount elsewhere, or move that")
 
 
 def check_answers(path: Path) -> None:
@@ -144,7 +156,7 @@ def _unmount(path: str, *, lazy: bool) -> int | None:
         call = f"ctypes.CDLL(None, use_errno=True).umount2(os.fsencode(sys.argv[1]), {flags})"
         failed = "(_ for _ in ()).throw(OSError(ctypes.get_errno(), ''))"
         return mounts.ask(f"{call} and {failed}", path, _UNMOUNTING)
-    tool = shutil.which("fusermount3", path=_BIN)
+    tool = shutil.which("fusermount3", path=mounts.BIN)
     if tool is None:
         return errno.ENOENT
     command = [tool, "-u", *(["-z"] if lazy else []), path]

@@ -82,7 +82,7 @@ def _host() -> Iterator[Check]:
         "cannot be opened: modprobe fuse; in a container add --device /dev/fuse",
     )
     yield _check(
-        shutil.which("fusermount3") is not None,
+        shutil.which("fusermount3", path=mounts.BIN) is not None,
         "fusermount3",
         "found",
         "missing: apt install fuse3",

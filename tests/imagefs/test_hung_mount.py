@@ -44,13 +44,14 @@ def hung(daemon: Callable[..., Daemon]) -> Iterator[Daemon]:
 
 
 def imagefs(mount: Daemon, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command on that catalog."""
+    """Run the command on that catalog, with the mount in $PATH."""
     return subprocess.run(
         [*COMMAND, "--config", str(mount.config), *arguments],
         capture_output=True,
         text=True,
         check=False,
         timeout=ANSWERED,
+        env=os.environ | {"PATH": f"{mount.path}/file:{os.environ['PATH']}"},
     )
 
 

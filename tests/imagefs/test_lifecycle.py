@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -15,6 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from catalog.cli.session import Session
+from catalog.errors import StoreUnavailable
+from imagefs import cli
 from tests.imagefs.daemon import COMMAND, Daemon, wait_until
 from tests.imagefs.tools import assert_active, attempt, field, run, status
 
@@ -110,6 +114,36 @@ def test_mounting_above_the_catalog_s_own_folders(daemon: Make, above: str) -> N
     assert "lies below it: mount elsewhere" in result.stderr.decode()
     assert len(result.stderr.decode().splitlines()) == 1
     assert (made.state / "file").is_dir()
+
+
+def test_the_catalog_s_own_folder_is_a_link_into_the_mount(daemon: Make) -> None:
+    """Found out when it answers: refused in one line, and nothing stays mounted."""
+    made = daemon()
+    (made.path / "below").mkdir()
+    (made.state / "link").symlink_to(made.path / "below")
+    text = made.config.read_text()
+    staging = re.search(r"^staging = .*$", text, re.MULTILINE)
+    assert staging is not None
+    made.config.write_text(text.replace(staging[0], f'staging = "{made.state / "link" / "new"}"'))
+    result = attempt(*COMMAND, "--config", made.config, "mount", made.path)
+    assert result.returncode == 5
+    assert result.stderr.decode().count("\n") == 1
+    assert "catalog.staging" in result.stderr.decode()
+    assert "lies below it: mount elsewhere" in result.stderr.decode()
+    assert not _is_mounted(made.path)
+
+
+def test_a_mount_that_does_not_come_up(
+    daemon: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command that starts it in the background does not wait for ever."""
+    made, slow = daemon(), tmp_path / "slow"
+    slow.write_text("#!/bin/sh\nexec sleep 1000\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(cli, "_STARTING", 0.1)
+    monkeypatch.setattr(sys, "executable", str(slow))
+    with pytest.raises(StoreUnavailable, match="not mounted after"):
+        cli._in_background(Session(made.config), made.path, ())
 
 
 def test_mounting_on_what_is_no_folder(daemon: Make, source: Path) -> None:
