@@ -30,8 +30,8 @@ from dav import browse, conditions, destination, get, propfind, put, representat
 from dav.errors import HttpError, to_status, told
 from dav.locks import LockManager
 from dav.pages import Pages
-from dav.provider import CatalogProvider
-from dav.resources import MADE, REASON
+from dav.provider import MAKING, CatalogProvider
+from dav.resources import IF_MATCH, MADE, REASON
 from dav.response import Response, empty
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,11 @@ access_log = logging.getLogger("dav.access")
 
 _WSGIDAVS = ("COPY", "DELETE", "LOCK", "MKCOL", "MOVE", "OPTIONS", "PROPPATCH", "UNLOCK")
 """The methods that wsgidav answers."""
+
+_CONDITIONS = tuple(
+    f"HTTP_IF_{name}" for name in ("MATCH", "NONE_MATCH", "MODIFIED_SINCE", "UNMODIFIED_SINCE")
+)
+"""The headers that wsgidav is not shown."""
 
 _CAUSE = "imagefs.cause"
 """The environment's key for why a request failed, for the log."""
@@ -79,6 +84,7 @@ class App:
             if handler is None:
                 allowed = ("Allow", ", ".join(sorted(self._methods)))
                 raise HttpError(HTTPStatus.METHOD_NOT_ALLOWED, headers=(allowed,))
+            self._provider.check_if(path, environ)
             response = handler(path, environ)
         except Exception as error:  # noqa: BLE001 - every failure is answered, once
             response = self._failed(environ, error)
@@ -117,7 +123,10 @@ class App:
         return get.serve(self._vfs, found, _principal(environ), environ)
 
     def _post(self, path: str, environ: Environ) -> Response:
-        page = self._page(path, environ, self._find(path, environ))
+        node = self._find(path, environ)
+        if node is not None:
+            conditions.check(environ, representation.validators(self._provider.follow(node)))
+        page = self._page(path, environ, node)
         if page is None:
             raise HttpError(HTTPStatus.METHOD_NOT_ALLOWED)
         return page
@@ -155,7 +164,8 @@ class App:
         conditions.check(environ, representation.validators(node))
         return propfind.respond(self._vfs, node, _principal(environ), environ, self._pages)
 
-    def _wsgidav(self, _path: str, environ: Environ) -> Response:
+    def _wsgidav(self, path: str, environ: Environ) -> Response:
+        self._check_conditions(path, environ)
         _make_safe(environ)
         given: list[tuple[str, list[tuple[str, str]]]] = []
         body = self._provider.handle(environ, lambda *answer: given.append(answer[:2]))
@@ -168,6 +178,21 @@ class App:
             kept = (header for header in headers if not header[0].startswith("Content-"))
             return empty(status, *kept)
         return _error(environ, status, environ.get(REASON, ""))
+
+    def _check_conditions(self, path: str, environ: Environ) -> None:
+        """As `conditions.check`, where nothing else refuses the request already (§13.2.1).
+
+        wsgidav would ask of a Destination as well, and never where nothing is.
+        """
+        method = environ["REQUEST_METHOD"]
+        node = self._find(path, environ)
+        found = None if node is None else self._provider.follow(node)
+        is_refused = method == "MKCOL" if found else method not in MAKING
+        if method != "OPTIONS" and not is_refused:
+            conditions.check(environ, representation.validators(found))
+        environ[IF_MATCH] = environ.get("HTTP_IF_MATCH", "")
+        for name in _CONDITIONS:
+            environ.pop(name, None)
 
     # -- failures ----------------------------------------------------------------------
 
@@ -260,8 +285,6 @@ def _principal(environ: Environ) -> Principal:
 
 def _make_safe(environ: Environ) -> None:
     """Take from a request what wsgidav does not do right."""
-    # It is for GET and HEAD (RFC 9110 §13.1.3); wsgidav answers 304 to any method.
-    environ.pop("HTTP_IF_MODIFIED_SINCE", None)
     if environ["REQUEST_METHOD"] in ("LOCK", "PROPPATCH"):
         # wsgidav takes a chunked body for none, and its parser may resolve entities.
         body = environ["wsgi.input"].read()

@@ -1,6 +1,6 @@
 """Conditional requests and byte ranges (RFC 9110 §13, §14).
 
-Users: `get`, `put`.  Scope: header text and validators in, a decision out.
+Users: `app`, `get`, `put`.  Scope: header text and validators in, a decision out.
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ class Validators:
     """What a representation is recognised by; None where there is no representation."""
 
     etag: str | None
-    """With its quotes; None where nothing exists."""
+    """With its quotes; None where nothing exists, or it has none."""
     modified_at: datetime | None
+    exists: bool = True
 
 
 def check(environ: Mapping[str, Any], current: Validators) -> None:
     """Raise HttpError 412, or 304 for a GET or HEAD, as RFC 9110 §13.2.2 orders it."""
     if if_match := environ.get("HTTP_IF_MATCH"):
-        if not _matches(if_match, current.etag, weak=False):
+        if not _matches(if_match, current, weak=False):
             raise HttpError(HTTPStatus.PRECONDITION_FAILED, "If-Match: it is another by now")
     elif _is_after(current, environ.get("HTTP_IF_UNMODIFIED_SINCE")):
         raise HttpError(HTTPStatus.PRECONDITION_FAILED, "it has been modified since")
     reading = environ["REQUEST_METHOD"] in ("GET", "HEAD")
     if if_none_match := environ.get("HTTP_IF_NONE_MATCH"):
-        if _matches(if_none_match, current.etag, weak=True):
+        if _matches(if_none_match, current, weak=True):
             if reading:
                 raise HttpError(HTTPStatus.NOT_MODIFIED, headers=_etag(current))
             raise HttpError(HTTPStatus.PRECONDITION_FAILED, "If-None-Match: it exists already")
@@ -111,15 +112,13 @@ def _if_range_holds(environ: Mapping[str, Any], current: Validators) -> bool:
     )
 
 
-def _matches(header: str, etag: str | None, *, weak: bool) -> bool:
-    if etag is None:
-        return False
+def _matches(header: str, current: Validators, *, weak: bool) -> bool:
     if header.strip() == "*":
-        return True
+        return current.exists
     candidates = (part.strip() for part in header.split(","))
     if weak:
         candidates = (part.removeprefix("W/") for part in candidates)
-    return etag in candidates
+    return current.etag is not None and current.etag in candidates
 
 
 def _date(header: str | None) -> datetime | None:

@@ -25,7 +25,6 @@ from wsgidav.dav_error import (
     PRECONDITION_CODE_LockTokenMismatch,
     PRECONDITION_CODE_MissingLockToken,
 )
-from wsgidav.util import parse_if_header_dict
 
 from catalog import locks
 from catalog.catalog import Catalog
@@ -113,7 +112,6 @@ class LockManager:
 
     def check_request(self, environ: dict[str, Any]) -> None:
         """Raise DAVError 423 unless a request may write at its own path, with its own tokens."""
-        parse_if_header_dict(environ)
         self.check_write_permission(
             url=quote(environ["PATH_INFO"]),
             depth="0",

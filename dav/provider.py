@@ -1,11 +1,11 @@
 """The virtual tree as wsgidav's provider.
 
-Users: `app`.  Scope: finding resources and checking locks and `If` headers for the methods
-that `app` takes over.
+Users: `app`.  Scope: finding resources, and checking locks and `If` headers.
 """
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -19,15 +19,14 @@ from catalog.image import Entry, Folder
 from catalog.namespace import Link, Node
 from catalog.vfs import Vfs
 from dav import destination
+from dav.errors import HttpError
 from dav.forwarded import PUBLIC_HOST
+from dav.if_header import IfHeader, State
 from dav.locks import LockManager
 from dav.resources import CREATED, Collection, Member
 
-# RFC 9110's conditions are `conditions.check`'s; wsgidav's own know only half of them.
-_CONDITIONS = frozenset(
-    f"HTTP_IF_{name}"
-    for name in ("MATCH", "NONE_MATCH", "MODIFIED_SINCE", "UNMODIFIED_SINCE", "RANGE")
-)
+MAKING = frozenset({"LOCK", "MKCOL", "PUT"})
+"""The methods for a name that nothing has."""
 
 
 class CatalogProvider(DAVProvider):  # type: ignore[misc]
@@ -101,11 +100,32 @@ class CatalogProvider(DAVProvider):  # type: ignore[misc]
 
         return default_handler(environ, start)
 
+    def check_if(self, path: str, environ: dict[str, Any]) -> None:
+        """Raise HttpError 412 unless the header `If`, if there is one, holds for the request."""
+        header = IfHeader(environ.get("HTTP_IF", ""))
+        # wsgidav asks for these two, and needs to know no more of the header.
+        environ["wsgidav.conditions.if"] = {}
+        environ["wsgidav.ifLockTokenList"] = header.tokens
+        method = environ["REQUEST_METHOD"]
+        if "HTTP_IF" not in environ or method == "OPTIONS":
+            return
+        if method not in MAKING and self.get_resource_inst(path, environ) is None:
+            return  # It is refused without the header, too (RFC 9110 §13.2.1).
+
+        def look(path: str) -> State:
+            resource = self.get_resource_inst(path, environ)
+            etag = f'"{resource.get_etag()}"' if isinstance(resource, Member) else None
+            # Of a name that may be hidden only what is the principal's own.
+            whose = environ["wsgidav.user_name"] if resource is None else None
+            held = self._locks.get_indirect_url_lock_list(self.ref_url(path), principal=whose)
+            return State(etag, {lock["token"] for lock in held})
+
+        if not header.holds(path, look):
+            raise HttpError(HTTPStatus.PRECONDITION_FAILED, "the condition of 'If' does not hold")
+
     def check_locks(self, path: str, environ: dict[str, Any]) -> None:
-        """Raise DAVError 412 or 423 unless `If` and the locks let the request write there."""
-        relevant = {key: value for key, value in environ.items() if key not in _CONDITIONS}
+        """Raise DAVError 423 unless the locks let the request write there."""
         resource = self.get_resource_inst(path, environ)
-        self._requests._evaluate_if_headers(resource, relevant)
         if resource is None:
             above = path.rstrip("/").rpartition("/")[0] or "/"
             resource = self.get_resource_inst(above, environ)
@@ -113,10 +133,10 @@ class CatalogProvider(DAVProvider):  # type: ignore[misc]
             self._locks.check_write_permission(
                 url=self.ref_url(path),
                 depth="0",
-                token_list=relevant["wsgidav.ifLockTokenList"],
+                token_list=environ["wsgidav.ifLockTokenList"],
                 principal=environ["wsgidav.user_name"],
             )
-        self._requests._check_write_permission(resource, "0", relevant)
+        self._requests._check_write_permission(resource, "0", environ)
 
     def hide(self, error: DAVError, environ: dict[str, Any]) -> None:
         """Let a 423 tell nothing of what its principal may not see."""

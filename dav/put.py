@@ -86,7 +86,8 @@ def receive(vfs: Vfs, place: Place, principal: Principal, environ: dict[str, Any
     if present is not None and not hidden:
         # Before the conditions, which tell of the image (RFC 9110 §13.2.1).
         access.check_change(principal, present.image)
-    conditions.check(environ, representation.validators(None if hidden else present))
+    existing = present if present and representation.exists(present.image) else None
+    conditions.check(environ, representation.validators(None if hidden else existing))
     if hidden:
         raise Forbidden(place.name, "the name is taken")
     if expected.part is not None:

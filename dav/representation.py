@@ -47,12 +47,10 @@ def mtime_seconds(image: Image | Listed) -> int:
 
 
 def validators(node: Node | None) -> Validators:
-    """What the conditions of a request compare with."""
-    if isinstance(node, Entry) and exists(node.image):
+    """What the conditions of a request compare with; a folder has no tag."""
+    if isinstance(node, Entry):
         return Validators(etag(node.image), modified_at(node.image))
-    if isinstance(node, Folder):
-        return Validators(None, None)
-    return Validators(None, None)
+    return Validators(None, None, exists=node is not None)
 
 
 def content_length(image: Image | Listed, uploads: Uploads) -> int:

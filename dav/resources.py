@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape
 
 from wsgidav.dav_error import DAVError
 from wsgidav.dav_provider import DAVCollection, DAVNonCollection
-from wsgidav.util import is_equal_or_child_uri, parse_if_header_dict
+from wsgidav.util import is_equal_or_child_uri
 from wsgidav.xml_tools import xml_to_bytes
 
 from catalog.access import Principal, check_change, owns
@@ -41,6 +41,9 @@ CREATED = "imagefs.created"
 
 MADE = "imagefs.made"
 """The entry of the image that a LOCK has made, which goes if the lock is refused."""
+
+IF_MATCH = "imagefs.if_match"
+"""The request's header, once it was found to hold."""
 
 REASON = "imagefs.reason"
 """Why a request of wsgidav's was refused, in the catalog's words."""
@@ -101,7 +104,6 @@ class _Resource:
         return False
 
     def _shows_a_token_of_another(self) -> bool:
-        parse_if_header_dict(self.environ)
         tokens = self.environ["wsgidav.ifLockTokenList"]
         held = (find(self._vfs.catalog, token) for token in tokens)
         return any(lock and lock.principal != self._principal.name for lock in held)
@@ -133,10 +135,10 @@ class _Resource:
         return True
 
     def _meant(self) -> Meant:
-        """Whether a DELETE says which image it means, by a tag that wsgidav has compared."""
+        """Whether a DELETE says which image it means, by a tag that has been compared."""
         if isinstance(self.node, Entry):
             tag = representation.etag(self.node.image)
-            tags = self.environ.get("HTTP_IF_MATCH", "").split(",")
+            tags = self.environ.get(IF_MATCH, "").split(",")
             if tag in map(str.strip, tags) or f"([{tag}])" in self.environ.get("HTTP_IF", ""):
                 return Meant.SURELY
         return Meant.PERHAPS

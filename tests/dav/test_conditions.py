@@ -96,13 +96,90 @@ def test_changing(served: Served, method: str, allowed: bool, conditions: str) -
 
 @pytest.mark.parametrize(
     ("status", "condition"),
-    [(201, "If-None-Match: *"), (412, "If-Match: *"), (412, 'If-Match: "x"')],
+    [
+        (201, "If-None-Match: *"),
+        (412, "If-Match: *"),
+        (412, 'If-Match: "x"'),
+        (412, 'If: (["x"])'),
+        (412, "If: (<opaquelocktoken:none>)"),
+        (412, f"If: <{IMAGE}> (<opaquelocktoken:none>)"),
+        (412, "If: ()"),
+        (201, 'If: (Not ["x"])'),
+        (201, "If: (Not <DAV:no-lock>)"),
+        (201, 'If: (["x"]) (Not["x"])'),
+    ],
 )
-def test_nothing_there_yet(served: Served, status: int, condition: str) -> None:
+@pytest.mark.parametrize("method", ["PUT", "LOCK", "MKCOL"])
+def test_nothing_there_yet(served: Served, method: str, status: int, condition: str) -> None:
     """A new name matches nothing; what is refused does not come to be."""
     path = f"/file/new-{next(_numbers)}.img"
-    assert served.ask(f"PUT {path}", condition, body=b"data").status == status
-    assert served.ask(f"HEAD {path}").status == (200 if status == 201 else 404)
+    assert served.ask(f"{method} {path}", condition, body=_body(method)).status == status
+    assert (served.ask(f"PROPFIND {path}", "Depth: 0").status == 207) == (status == 201)
+
+
+@pytest.mark.parametrize(("method", "status"), [("DELETE", 404), ("COPY", 404), ("UNLOCK", 404)])
+def test_what_is_refused_anyway(served: Served, method: str, status: int) -> None:
+    """It is refused as without conditions (RFC 9110 §13.2.1)."""
+    path = "/file/missing.img"
+    headers = ("If-Match: *", 'If: (["x"])', *_needed(method, path))
+    assert served.ask(f"{method} {path}", *headers).status == status
+    assert served.ask(f"MKCOL {IMAGE}", "If-None-Match: *").status == 405
+
+
+@pytest.mark.parametrize(
+    ("allowed", "condition"),
+    [(True, "If-Match: *"), (False, "If-None-Match: *"), (False, 'If-Match: "x"')],
+)
+@pytest.mark.parametrize("method", ["PROPFIND", "MOVE", "COPY", "DELETE", "LOCK"])
+def test_folder(served: Served, method: str, allowed: bool, condition: str) -> None:
+    """It is there, and has no tag."""
+    path = f"/file/folder-{next(_numbers)}"
+    assert served.ask(f"MKCOL {path}").status == 201
+    headers = ("Depth: infinity" if method != "PROPFIND" else "Depth: 0", *_needed(method, path))
+    status = served.ask(f"{method} {path}", condition, *headers, body=_body(method)).status
+    assert (status < 300) if allowed else status == 412
+
+
+@pytest.mark.parametrize("condition", ["If-Match: ETAG", "If: ([ETAG])", "If: (Not [OTHER])"])
+@pytest.mark.parametrize("method", ["MOVE", "COPY"])
+def test_condition_is_of_the_source(served: Served, method: str, condition: str) -> None:
+    """And not of what stands at the destination (RFC 9110 §13.1.1, RFC 4918 §10.4.2)."""
+    path = f"/file/source-{next(_numbers)}.img"
+    served.add(path)
+    served.add(f"{path}.{method}", b"other")
+    other = served.ask(f"HEAD {path}.{method}").headers["etag"]
+    headers = _filled(served, condition.replace("OTHER", other), path)
+    assert served.ask(f"{method} {path}", *headers, *_needed(method, path)).status == 204
+
+
+@pytest.mark.parametrize(
+    ("status", "lists"),
+    [
+        (204, "<OTHER> ([ETAG])"),
+        (412, "<OTHER> (Not [ETAG])"),
+        (204, "<https://proxy.test/file/if-other.img> ([ETAG])"),
+        (412, "</file/missing> ([ETAG])"),
+        (412, "<http://[> ([ETAG])"),
+        (204, "<OTHER> (Not [ETAG]) ([ETAG])"),
+        (204, "<PATH> (<DAV:no-lock>) <OTHER> ([ETAG])"),
+    ],
+)
+def test_if_names_another_resource(served: Served, status: int, lists: str) -> None:
+    """Each list is of the resource that it is tagged with; one that is true is enough."""
+    path, other = "/file/if.img", "/file/if-other.img"
+    for each in (path, other):
+        served.ask(f"PUT {each}", body=each.encode())
+    lists = lists.replace("OTHER", other).replace("PATH", path)
+    (condition,) = _filled(served, f"If: {lists}", other)
+    assert served.ask(f"PUT {path}", condition, body=b"new").status == status
+
+
+def test_the_page_obeys_conditions(served: Served) -> None:
+    """Properties are set of the image that was seen, or of none."""
+    request = (f"POST {IMAGE}?properties", "Content-Type: application/json", "X-Imagefs: 1")
+    body = b'{"property.os_distro": "debian"}'
+    assert served.ask(*request, 'If-Match: "x"', body=body).status == 412
+    assert served.ask(*request, *_filled(served, "If-Match: ETAG"), body=body).status == 200
 
 
 def test_refused_before_the_body_is_read(served: Served) -> None:
