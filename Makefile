@@ -38,8 +38,9 @@ run: run-packages .venv/installed
 	mountpoint -q mnt || { $(BIN)/imagefs mount mnt && mounted=yes; } && \
 	$(BIN)/imagefs dav --listen $(LISTEN) --anonymous write
 
+# Two processes a core: half of the time a test waits, for a server or a deadline.
 test: test-packages check
-	$(BIN)/pytest -n 2 --dist loadscope
+	$(BIN)/pytest -n 4 --dist loadscope
 
 # A real Cinder takes longer than all the rest.
 test-cinder: test-packages .venv/installed

@@ -33,7 +33,8 @@ class Accounts:
     """What the user database has answered."""
 
     def __init__(self, deadline: float = _DEADLINE, fresh: float = _FRESH) -> None:
-        self._looks = Looks(deadline=deadline)
+        self._looks = Looks()
+        self._deadline = deadline
         self._fresh = fresh
         self._answers: dict[int | str, tuple[str | tuple[int, int], float]] = {}
         self._ask_after = 0.0
@@ -66,7 +67,7 @@ class Accounts:
             self._answers[key] = answer, time.monotonic() + self._fresh
             return answer
 
-        found = self._looks.ask(key, work)
+        found = self._looks.ask(key, work, self._deadline)
         if found is UNKNOWN:
             self._ask_after = time.monotonic() + _SILENT
             return cast("Answer | None", known)

@@ -28,6 +28,15 @@ _CROWD = 200
 _PAUSES = (0.001, 0.005, 0.02)
 _DEAD = (Life.ENDED, Life.GONE)
 
+# Time limits in seconds, by who waits meanwhile.  A machine that is busy answers late: what is
+# unknown then costs a writer its image or its open(2), so none is shorter than it must be.
+_OPEN = 2.0
+"""For open(2): the process that is looked at is in it, so nothing of it is locked."""
+_CLOSE = 0.6
+"""For all looks of one close(2), which may be a part of the execve(2) that the looks wait for."""
+_RELEASE = 5.0
+"""Once a file is closed for good: nobody waits for that answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sight:
@@ -128,7 +137,7 @@ class Holders:
             opener = writers.of_thread(thread)
             return NO_TRAIL if opener.pid == 0 else Trail(opener, self.births.now())
 
-        return self._looks.ask(thread, begin)
+        return self._looks.ask(thread, begin, _OPEN)
 
     def name(self, thread: int) -> str:
         """The program that a thread belongs to, for people."""
@@ -164,7 +173,8 @@ class Holders:
         pid = trail.opener.pid
         if pid == 0:
             return BLIND
-        seen = self._looks.ask(pid, lambda: writers.see(pid))
+        give_up_at = time.monotonic() + _CLOSE
+        seen = self._looks.ask(pid, lambda: writers.see(pid), _CLOSE)
         if seen is UNKNOWN:
             return replace(BLIND, holders=trail.last.holders)
         sight = Sight(
@@ -175,10 +185,14 @@ class Holders:
         )
         if sight.failure is not None or seen.life is Life.EXECUTING:
             return sight
-        hold = self._looks.ask(pid, lambda: writers.holds(pid, file))
+        left = give_up_at - time.monotonic()
+        # Half of it: who has inherited the file is to be seen as well.
+        hold = self._looks.ask(pid, lambda: writers.holds(pid, file), left / 2)
         opener_holds = hold is Hold.YES
         others = self._looks.ask(
-            -pid, lambda: _Inheritors(trail, file, self.births, opener_holds).look()
+            -pid,
+            lambda: _Inheritors(trail, file, self.births, opener_holds).look(),
+            give_up_at - time.monotonic(),
         )
         holds = {Hold.UNKNOWN if hold is UNKNOWN else hold}
         if others is UNKNOWN:
@@ -203,13 +217,22 @@ class Holders:
         for number, watched in trail.watched.items():
             inherited = number != trail.opener.pid
             who = f"(pid {number})" if inherited else str(trail.opener)
-            seen = self._looks.ask(number, watched.see)
+            seen = self._see_patiently(number, watched)
             if seen is UNKNOWN or seen.life is Life.GONE:
                 return f"it was not seen how writer {who} ended"
             failure = _failure(who, replace(seen, failed=None) if inherited else seen)
             if failure is not None:
                 return failure
         return None
+
+    def _see_patiently(self, number: int, watched: Watched) -> Seen | Unknown:
+        give_up_at = time.monotonic() + _RELEASE
+        seen = self._looks.ask(number, watched.see)
+        # A look of before may be stuck still, which is UNKNOWN at once.
+        while seen is UNKNOWN and time.monotonic() < give_up_at:
+            time.sleep(_PAUSES[-1])
+            seen = self._looks.ask(number, watched.see)
+        return seen
 
 
 def _failure(writer: str, seen: Seen) -> str | None:

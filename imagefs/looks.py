@@ -22,7 +22,7 @@ Answer = TypeVar("Answer")
 log = logging.getLogger(__name__)
 
 DEADLINE = 0.25
-"""Seconds after which a look is UNKNOWN."""
+"""Seconds after which a look is UNKNOWN, unless who asks has more or less time."""
 _PLACES = 8
 """Looks at one time, those that are stuck included."""
 
@@ -48,16 +48,17 @@ class _Look(Generic[Answer]):
 class Looks:
     """A few threads that look at processes.  Threading: any thread may ask."""
 
-    def __init__(self, places: int = _PLACES, deadline: float = DEADLINE) -> None:
-        self._deadline = deadline
+    def __init__(self, places: int = _PLACES) -> None:
         self._free = threading.Semaphore(places)
         self._lock = threading.Lock()
         self._waiting: SimpleQueue[_Look[object]] = SimpleQueue()
         self._idle = 0
         self._stuck: set[Hashable] = set()
 
-    def ask(self, about: Hashable, work: Callable[[], Answer]) -> Answer | Unknown:
-        """What `work` returns, which looks at the process `about`; UNKNOWN past the deadline.
+    def ask(
+        self, about: Hashable, work: Callable[[], Answer], seconds: float = DEADLINE
+    ) -> Answer | Unknown:
+        """What `work` returns, which looks at the process `about`; UNKNOWN after `seconds`.
 
         A look that is stuck keeps its thread until the kernel lets it go.  Until then
         every other look at the same process is UNKNOWN at once: a process takes one
@@ -65,8 +66,8 @@ class Looks:
         """
         if about in self._stuck:
             return UNKNOWN
-        give_up_at = time.monotonic() + self._deadline
-        if not self._free.acquire(timeout=self._deadline):
+        give_up_at = time.monotonic() + seconds
+        if not self._free.acquire(timeout=max(0.0, seconds)):
             return UNKNOWN
         look = _Look(about, work)
         self._start(look)

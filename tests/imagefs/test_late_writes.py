@@ -295,4 +295,6 @@ def test_a_late_write_under_a_temporary_name(folder: Path) -> None:
     assert program == ""
     wait_until(lambda: path.read_bytes() == DATA, "it is written")
     path.rename(folder / "a")
+    # The program may not have ended for the kernel, which then closes the file after that.
+    wait_until(lambda: status(folder / "a") == "active", "it is published")
     assert_active(folder / "a", DATA)

@@ -20,8 +20,8 @@ def test_an_answer() -> None:
 
 def test_what_is_stuck_is_unknown() -> None:
     """Also at the next look, at once, until it comes free; other processes are seen meanwhile."""
-    looks, free = Looks(deadline=0.05), threading.Event()
-    assert looks.ask(1, free.wait) is UNKNOWN
+    looks, free = Looks(), threading.Event()
+    assert looks.ask(1, free.wait, 0.05) is UNKNOWN
     asked: list[int] = []
     assert looks.ask(1, lambda: asked.append(1)) is UNKNOWN
     assert not asked
@@ -32,10 +32,10 @@ def test_what_is_stuck_is_unknown() -> None:
 
 def test_only_so_many_are_stuck() -> None:
     """When all places are taken nobody is seen, and nobody waits past the deadline."""
-    looks, free = Looks(places=3, deadline=0.05), threading.Event()
+    looks, free = Looks(places=3), threading.Event()
     before = threading.active_count()
     for process in range(10):
-        assert looks.ask(process, free.wait) is UNKNOWN
+        assert looks.ask(process, free.wait, 0.05) is UNKNOWN
     assert threading.active_count() <= before + 3
     free.set()
     for process in range(10):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -53,10 +54,13 @@ def test_remote_image_is_cached(vfs: Vfs) -> None:
     """It is read through the cache, and the second time from its file."""
     image = put(vfs, "/memory/a", DATA)
     assert read_image(vfs, image.number) == DATA
-    reader = vfs.open(image.number, ALICE)
-    assert isinstance(reader, CachedReader)
-    assert reader.fileno() is not None
-    reader.close()
+
+    def has_file() -> bool:
+        with closing(vfs.open(image.number, ALICE)) as reader:
+            assert isinstance(reader, CachedReader)
+            return reader.fileno() is not None
+
+    wait_until(has_file, "the cache has written it")
 
 
 def test_local_image_is_read_as_it_is(vfs: Vfs, tmp_path: Path) -> None:
