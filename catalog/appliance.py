@@ -6,6 +6,7 @@ memory: archives are strangers'.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element, ParseError
@@ -17,9 +18,14 @@ from catalog.formats import foreign
 from catalog.stream import Stream
 
 _BLOCK = 512
-_LARGEST_TEXT = 16 << 20
-"""Bytes of a description; real ones have some ten thousand."""
+_LARGEST_TEXT = 2 << 20
+"""Bytes of a description; real ones have some ten thousand.  As a tree it takes 100 times that."""
 _LARGEST_NAME = 64 << 10
+_LARGEST_FILE = (1 << 63) - 1
+_LINKS = (b"1", b"2")
+"""Kinds of members without data, whatever their size says."""
+_OCTAL = re.compile(rb"[0-7]{1,21}")
+_RECORD = re.compile(rb"([0-9]{1,6}) ")
 _STEP = 1 << 20
 _DISKS = (".vmdk", ".vhd", ".vhdx", ".vdi", ".qcow2", ".img", ".raw", ".iso", ".hdd", ".gz")
 
@@ -51,12 +57,16 @@ def disk_of(subject: str, archive: Stream) -> tuple[str, Iterator[bytes]]:
 
 
 def _data_of(subject: str, archive: Stream, wanted: str) -> Iterator[bytes]:
+    """The disk; all of the archive is looked at, so that neither a cut nor a second one passes."""
+    is_found = False
     while (member := _next_member(subject, archive)) is not None:
         if member.name != wanted:
             if archive.skip(_whole(member.size)) < member.size:
                 raise IncompleteUpload(subject, "the archive ends too soon: it was cut off")
             continue
-        left = member.size
+        if is_found:
+            raise InvalidImage(subject, f"the archive has two files {_shown(wanted)}")
+        is_found, left = True, member.size
         while left and (data := archive.read(min(left, _STEP))):
             left -= len(data)
             yield data
@@ -64,10 +74,11 @@ def _data_of(subject: str, archive: Stream, wanted: str) -> Iterator[bytes]:
             raise IncompleteUpload(
                 subject, f"the archive ends within {_shown(wanted)}: it was cut off"
             )
-        return
-    raise InvalidImage(
-        subject, f"the appliance names {_shown(wanted)}, which is not in the archive"
-    )
+        archive.skip(-member.size % _BLOCK)
+    if not is_found:
+        raise InvalidImage(
+            subject, f"the appliance names {_shown(wanted)}, which is not in the archive"
+        )
 
 
 def _whole(size: int) -> int:
@@ -76,7 +87,7 @@ def _whole(size: int) -> int:
 
 def _next_member(subject: str, archive: Stream) -> _Member | None:
     """The next file; None at the end.  Its data is what is read next."""
-    name = None
+    told: dict[bytes, bytes] = {}
     while True:
         header = archive.exactly(_BLOCK)
         if not header.strip(b"\0"):
@@ -90,35 +101,49 @@ def _next_member(subject: str, archive: Stream) -> _Member | None:
                 raise InvalidImage(subject, "the archive is damaged: a name is too long")
             extra = archive.exactly(size)
             archive.skip(-size % _BLOCK)
-            name = _long_name(kind, extra) or name
+            told |= {b"path": extra.split(b"\0")[0]} if kind == b"L" else {}
+            told |= dict(_settings(extra)) if kind == b"x" else {}
             continue
-        if kind not in (b"0", b"\0", b"7"):
+        if kind == b"S" or any(key.startswith(b"GNU.sparse.") for key in told):
+            raise InvalidImage(
+                subject, "the archive has sparse files: take the disk out with tar -xf and add it"
+            )
+        size = _number(subject, told[b"size"]) if b"size" in told else size
+        if kind in (b"0", b"\0", b"7"):
+            name = told.get(b"path") or _plain_name(header)
+            return _Member(name.decode("utf-8", "replace").removeprefix("./"), size)
+        if kind not in _LINKS:
             archive.skip(_whole(size))
-            continue
-        prefix = header[345:500].split(b"\0")[0] if header[257:262] == b"ustar" else b""
-        plain = b"/".join(filter(None, (prefix, header[:100].split(b"\0")[0])))
-        text = (name or plain).decode("utf-8", "replace")
-        return _Member(text.removeprefix("./"), size)
+        told = {}
+
+
+def _plain_name(header: bytes) -> bytes:
+    prefix = header[345:500].split(b"\0")[0] if header[257:262] == b"ustar" else b""
+    return b"/".join(filter(None, (prefix, header[:100].split(b"\0")[0])))
 
 
 def _number(subject: str, field: bytes) -> int:
     """A size: octal digits, or a number of 11 bytes behind a set bit (GNU)."""
-    if field[0] == 0x80:
-        return int.from_bytes(field[1:], "big")
-    try:
-        return int(field.strip(b"\0 ") or b"0", 8)
-    except ValueError as error:
-        raise InvalidImage(subject, "the archive is damaged: a size is no number") from error
+    if field[:1] == b"\x80":
+        number = int.from_bytes(field[1:], "big")
+    else:
+        digits = field.strip(b"\0 ") or b"0"
+        number = int(digits, 8) if _OCTAL.fullmatch(digits) else _LARGEST_FILE + 1
+    if number > _LARGEST_FILE:
+        raise InvalidImage(subject, "the archive is damaged: a size is no number")
+    return number
 
 
-def _long_name(kind: bytes, extra: bytes) -> bytes | None:
-    if kind == b"L":
-        return extra.split(b"\0")[0]
-    for line in extra.split(b"\n"):
-        _, _, setting = line.partition(b" ")
-        if kind == b"x" and setting.startswith(b"path="):
-            return setting.removeprefix(b"path=")
-    return None
+def _settings(extra: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """What an extended header says of the next file: records `LENGTH KEY=VALUE` (POSIX pax)."""
+    while match := _RECORD.match(extra):
+        length = int(match[1])
+        key, _, value = extra[match.end() : length - 1].partition(b"=")
+        if length <= match.end():
+            return
+        # Only here a size is decimal.
+        yield key, b"%o" % int(value) if key == b"size" and value.isdigit() else value
+        extra = extra[length:]
 
 
 def _disk_name(subject: str, text: bytes) -> str:

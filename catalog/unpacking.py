@@ -121,8 +121,9 @@ class Unpacked:
         self._subject = subject
         self.taken = 0
         """Bytes read so far of the data as it came."""
-        self._source = Stream(data, self._take)
-        self._disk = self._source
+        self._disk = Stream(data, self._take)
+        self._streams = [self._disk]
+        """What each layer is read from, from the outside."""
         while len(self.layers) < _LAYERS and self._unwrap():
             pass
 
@@ -135,14 +136,18 @@ class Unpacked:
         for magic, name, kind in _KINDS:
             if head.startswith(magic):
                 self.layers.append(name)
-                self._disk = Stream(_decompressed(self._subject, self._disk, magic, name, kind))
+                self._push(_decompressed(self._subject, self._disk, magic, name, kind))
                 return True
         if appliance.is_ova(head):
             self.layers.append("ova")
             self.disk_name, disk = appliance.disk_of(self._subject, self._disk)
-            self._disk = Stream(disk)
+            self._push(disk)
             return True
         return False
+
+    def _push(self, data: Iterator[bytes]) -> None:
+        self._disk = Stream(data)
+        self._streams.append(self._disk)
 
     def name(self, packed: str) -> str:
         """What to call the disk of a file of that name."""
@@ -166,8 +171,10 @@ class Unpacked:
                 is_hole = data and kept.count(0) == len(kept)
                 yield offset - len(kept), b"" if is_hole else kept
             kept, offset = data, offset + len(data)
-        while self._source.read(_STEP):
-            pass  # its digest is of all of it
+        # Checksums are at the end of what is compressed, and the digest is of all of it.
+        for stream in reversed(self._streams):
+            while stream.read(_STEP):
+                pass
 
     def source_sha256(self) -> str:
         """The digest of the data as it came, after `blocks`."""

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import lzma
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,24 @@ def test_what_is_packed_on_purpose_stays_so(run: Run, tmp_path: Path) -> None:
     assert "gzip-compressed" in result.stderr
     run("add", "-", "--name", "c", "--as-is", "--disk-format", "raw", stdin=initrd)
     assert shown(run, "/file/c")["disk_format"] == "raw"
+
+
+@pytest.mark.parametrize("packing", [*PACK, "ova", "gzip in ova", "ova in xz"])
+def test_the_gate_judges_what_comes_out(run: Run, tmp_path: Path, packing: str) -> None:
+    """A disk with a backing file is refused, whatever it came in, and so is what is no disk."""
+    overlay = tmp_path / "overlay.qcow2"
+    create = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", "/etc/passwd"]
+    subprocess.run([*create, overlay, "1M"], check=True)
+    pack = {
+        **PACK,
+        "ova": lambda data: ova({"d.qcow2": data}),
+        "gzip in ova": lambda data: ova({"d.qcow2.gz": gzip.compress(data)}),
+        "ova in xz": lambda data: lzma.compress(ova({"d.qcow2": data})),
+    }[packing]
+    for inside, reason in ((overlay.read_bytes(), "backing file"), (b"<html>" * 99, "web page")):
+        result = run("add", "-", "--name", "a", stdin=pack(inside), code=1)
+        assert reason in result.stderr
+    assert json.loads(run("list", "--json").stdout) == []
 
 
 def test_a_bomb_ends_at_the_limit(run: Run, tmp_path: Path) -> None:

@@ -143,6 +143,134 @@ def test_an_ova_that_cannot_be_taken_apart_says_why(archive: bytes, words: str) 
         disk_in(archive)
 
 
+@pytest.mark.parametrize("name", PACK)
+def test_what_is_behind_the_disk_is_read(name: str) -> None:
+    """A compressed appliance has its checksum at the end: damage and cuts are told all the same."""
+    archive = ova({"d.img": DISK, "nvram": some_bytes(MIB, seed=2)})
+    packed = PACK[name](archive)
+    for end in (-1, -4, -len(packed) // 4):
+        with pytest.raises((InvalidImage, IncompleteUpload), match=name):
+            disk_in(packed[:end])
+    with pytest.raises((InvalidImage, IncompleteUpload)):
+        disk_in(packed[:-3] + bytes([packed[-3] ^ 1]) + packed[-2:])
+    with pytest.raises(IncompleteUpload, match="cut off"):
+        disk_in(archive[: -MIB // 2])
+
+
+def test_damage_that_only_the_checksum_tells() -> None:
+    """What is not compressed inside gzip comes out whatever it is."""
+    packed = bytearray(gzip.compress(ova({"d.img": some_bytes(MIB)}), compresslevel=0))
+    packed[MIB // 2] ^= 1
+    with pytest.raises(InvalidImage, match="gzip data is damaged"):
+        disk_in(bytes(packed))
+
+
+def hostile(change: Callable[[tarfile.TarInfo], None], extra: bytes = b"") -> bytes:
+    """An appliance whose disk's header was changed."""
+    made, member = io.BytesIO(), tarfile.TarInfo("d.img")
+    member.size = len(DISK)
+    change(member)
+    made.write(ova({}, OVF % (b'<File href="d.img"/>', b""))[: 2 * 512])
+    made.write(member.tobuf(tarfile.GNU_FORMAT) + extra + DISK + bytes(-len(DISK) % 512 + 1024))
+    return made.getvalue()
+
+
+def _numbered(size: bytes) -> Callable[[bytes], bytes]:
+    """Changes the size of the third header, and its checksum."""
+
+    def change(archive: bytes) -> bytes:
+        header = bytearray(archive[1024:1536])
+        header[124:136], header[148:156] = size, b" " * 8
+        header[148:156] = b"%06o\0 " % sum(header)
+        return archive[:1024] + bytes(header) + archive[1536:]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        b"-0000000010\0",
+        b"0o000000010\0",
+        b"0_000000010\0",
+        b"\x80" + b"\xff" * 11,
+        b"\xff" * 12,
+        b"\xb9\xb2".ljust(12, b"\0"),
+    ],
+)
+def test_a_size_that_is_none(size: bytes) -> None:
+    """Negative, not octal, more than a file can have: refused at once."""
+    archive = hostile(lambda _member: None)
+    assert disk_in(_numbered(b"%011o\0" % len(DISK))(archive))[1] == DISK
+    with pytest.raises(InvalidImage, match="a size is no number"):
+        disk_in(_numbered(size)(archive))
+
+
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE])
+@pytest.mark.parametrize("target", ["/etc/shadow", "vm.ovf"])
+def test_a_disk_that_is_a_link(kind: bytes, target: str) -> None:
+    """It is no file of the archive, and nothing of this host is read."""
+
+    def change(member: tarfile.TarInfo) -> None:
+        member.type, member.linkname, member.size = kind, target, 0
+
+    with pytest.raises(InvalidImage):
+        disk_in(hostile(change))
+
+
+def test_sparse_members_are_refused() -> None:
+    """Of the old kind and of that of pax: what is in the archive is not what the disk is."""
+
+    def change(member: tarfile.TarInfo) -> None:
+        member.type = tarfile.GNUTYPE_SPARSE
+
+    with pytest.raises(InvalidImage, match="sparse files: take the disk out"):
+        disk_in(hostile(change))
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name in ("vm.ovf", "d.img"):
+            member = tarfile.TarInfo(name)
+            data = OVF % (b'<File href="d.img"/>', b"") if name == "vm.ovf" else DISK
+            member.size = len(data)
+            if data is DISK:
+                member.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.name": name}
+            archive.addfile(member, io.BytesIO(data))
+    with pytest.raises(InvalidImage, match="sparse files: take the disk out"):
+        disk_in(made.getvalue())
+
+
+def test_two_files_of_one_name() -> None:
+    """tar would unpack the last one, others the first one: nobody knows which is meant."""
+    one, end = ova({"d.img": DISK}), 2 * 512
+    archive = one[: -len(one) % 10240 or None]
+    disk = archive[end : end + 512 + len(DISK) + -len(DISK) % 512]
+    with pytest.raises(InvalidImage, match=r"two files d\.img"):
+        disk_in(archive[:end] + disk + disk + bytes(1024))
+
+
+def test_a_size_beyond_ustar() -> None:
+    """pax tells sizes of 8 GiB and more in a header of their own, in decimal digits."""
+    made, member = io.BytesIO(), tarfile.TarInfo("d.img")
+    made.write(ova({}, OVF % (b'<File href="d.img"/>', b""))[: 2 * 512])
+    member.pax_headers = {"size": str(len(DISK))}
+    made.write(member.tobuf(tarfile.PAX_FORMAT) + DISK + bytes(-len(DISK) % 512 + 1024))
+    assert disk_in(made.getvalue())[1] == DISK
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a/../../b.img"])
+def test_a_name_leads_nowhere(name: str) -> None:
+    """It is compared and never opened."""
+    packed, found = disk_in(
+        ova(
+            {name: DISK},
+            OVF
+            % (b'<File href="%s"/><x/>' % name.encode(), b"<Disk fileRef='%s'/>" % name.encode()),
+        )
+    )
+    assert found == DISK
+    assert "/" not in packed.name("appliance.ova")
+
+
 def test_what_is_not_packed_is_left_alone() -> None:
     """A disk is a disk."""
     packed, found = disk_in(DISK)
