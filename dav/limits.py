@@ -41,6 +41,9 @@ class Limits:
     connections_of_one: int = 250
     """Of one client, idle ones and those with half a head included; a trusted proxy is none."""
 
+    leaving_connections: int = 32
+    """More than that, for a moment, while others that wait for their client make room."""
+
     workers: int = 500
     """Requests in progress, stalled ones included; waiting connections take no worker."""
 

@@ -28,6 +28,11 @@ class Shares:
             self._taken[client] += 1
             return True
 
+    def count(self, client: str) -> int:
+        """How many the client has."""
+        with self._lock:
+            return self._taken.get(client, 0)
+
     def give_back(self, client: str) -> None:
         """Take back one that was given."""
         with self._lock:

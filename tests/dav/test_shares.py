@@ -79,6 +79,29 @@ def test_idle_connections_count(served: Served, opened: Callable[[Wire], Wire]) 
         assert wire.ask("GET /").status == 200
 
 
+def test_a_few_clients_that_take_all_connections_make_room(
+    served: Served, opened: Callable[[Wire], Wire]
+) -> None:
+    """Those that wait go, of the client who has most; what is served and who has little stays."""
+    hogs = [f"127.0.1.{number}" for number in range(7)]
+    running = opened(served.connect(hogs[0]))
+    running.send(head("GET /huge"))
+    assert running.read(head_only=True).status == 200
+    early = opened(served.connect(OTHER))
+    assert early.ask("GET /").status == 200
+    for hog in hogs * LIMITS.connections_of_one:
+        opened(served.connect(hog)).send(HEAD)
+    wait_until(lambda: len(served.server.open_connections) >= LIMITS.connections, "it is full")
+    for _ in range(4):
+        wire = opened(served.connect(OTHER))
+        assert wire.ask("GET /").status == 200
+    assert early.ask("GET /").status == 200
+    assert len(running.take(1 << 20)) == 1 << 20
+    wait_until(lambda: len(served.server.open_connections) <= LIMITS.connections, "they have gone")
+    with served.connect(max(hogs, key=served.server.connection_shares.count)) as wire:
+        assert refused(wire)
+
+
 def test_slow_readers_of_one_client_leave_workers(
     served: Served, opened: Callable[[Wire], Wire]
 ) -> None:
