@@ -51,8 +51,9 @@ class Sight:
     """Whether the writer closes because it has been interrupted."""
     judged: bool = True
     """Whether it was seen how the process that opened the file is."""
-    opener_holds: bool = False
-    """Whether that still had the file, by another descriptor or a mapping."""
+    may_hold: frozenset[int] = frozenset()
+    """Processes that may have it still, the one that opened it among them: by a descriptor, a
+    mapping, or a ring of io_uring, which does not tell what is registered with it."""
 
 
 BLIND = Sight(Hold.UNKNOWN, judged=False)
@@ -68,7 +69,7 @@ class Trail:
     at_first_write: Seen | None = None
     last: Sight = Sight(Hold.UNKNOWN)
     watched: dict[int, Watched] = field(default_factory=dict)
-    """Those that had the file at the last look, by a descriptor or a mapping."""
+    """Those that had the file at the last look, or may have had it."""
 
 
 NO_TRAIL = Trail(NOBODY, 0)
@@ -157,9 +158,10 @@ class Holders:
     def look(self, trail: Trail, file: File) -> Sight:
         """See who holds the file that somebody has closed, and keep it in the trail."""
         last = trail.last = self._look(trail, file)
-        opener = {trail.opener.pid} if last.opener_holds or not last.judged else set()
+        opener = set() if last.judged else {trail.opener.pid}
         old = trail.watched
-        trail.watched = {n: old.get(n) or Watched(n) for n in last.holders | opener if n}
+        numbers = last.holders | last.may_hold | opener
+        trail.watched = {n: old.get(n) or Watched(n) for n in numbers if n}
         return last
 
     def note_endings(self, trail: Trail) -> None:
@@ -188,10 +190,10 @@ class Holders:
         left = give_up_at - time.monotonic()
         # Half of it: who has inherited the file is to be seen as well.
         hold = self._looks.ask(pid, lambda: writers.holds(pid, file), left / 2)
-        opener_holds = hold is Hold.YES
+        may_hold = frozenset({pid} if hold in (Hold.YES, Hold.UNKNOWN) else ())
         others = self._looks.ask(
             -pid,
-            lambda: _Inheritors(trail, file, self.births, opener_holds).look(),
+            lambda: _Inheritors(trail, file, self.births, hold is Hold.YES).look(),
             give_up_at - time.monotonic(),
         )
         holds = {Hold.UNKNOWN if hold is UNKNOWN else hold}
@@ -199,12 +201,13 @@ class Holders:
             holds.add(Hold.UNKNOWN)
         else:
             holds.add(others.hold)
+            may_hold |= others.may_hold
             sight = replace(sight, holders=others.holders, failure=others.failure)
         if seen.life in _DEAD:
             # Somebody closes it who is not the opener: one that is not seen may not be alone.
             holds.add(Hold.UNKNOWN)
         worst = next(it for it in (Hold.YES, Hold.UNKNOWN, Hold.NO) if it in holds)
-        return replace(sight, hold=worst, opener_holds=opener_holds)
+        return replace(sight, hold=worst, may_hold=may_hold)
 
     def last_failure(self, trail: Trail) -> str | None:
         """Why what was written must not be published, now that nobody has the file any more.
@@ -270,7 +273,8 @@ class _Inheritors:
             seen.life is Life.EXECUTING for seen in waiting.values()
         )
         hold = Hold.YES if holders else Hold.UNKNOWN if unsure else Hold.NO
-        return Sight(hold, holders)
+        may_hold = frozenset(number for number, hold in holds.items() if hold is not Hold.NO)
+        return Sight(hold, holders, may_hold=may_hold)
 
     def _still_waiting(self, alive: dict[int, Seen]) -> dict[int, Seen]:
         """Those that stay in execve(2) or exit(2): the one that closes the file is among them."""

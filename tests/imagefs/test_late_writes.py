@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from tests.imagefs.watchdog import SECONDS, watchdog
 PATTERN = bytes(range(256)) * 4096
 DATA = PATTERN * 4
 BEGIN = """
-import array, ctypes, os, signal, socket, sys, threading, time
+import array, ctypes, os, signal, socket, struct, sys, threading, time
 path = sys.argv[1]
 data = bytes(range(256)) * 4096 * 4
 size, half = len(data), len(data) // 2
@@ -50,6 +50,8 @@ class Late:
     program: str
     killed: str = ""
     """A part of the message, if it is to be killed."""
+    code: int | None = None
+    """The exit status, if it is not the one of that."""
 
 
 PROGRAMS: dict[str, Late] = {
@@ -190,20 +192,23 @@ os.waitpid(number, 0)
 }
 
 
-def _cases() -> Iterator[object]:
-    for name, late in PROGRAMS.items():
+def _cases(programs: Mapping[str, Late]) -> Iterator[object]:
+    for name, late in programs.items():
         marks = [pytest.mark.mount_says(late.killed)] if late.killed else []
         yield pytest.param(late, id=name.replace(" ", "-"), marks=marks)
 
 
-@pytest.mark.parametrize("late", list(_cases()))
+@pytest.mark.parametrize("late", list(_cases(PROGRAMS)))
 def test_what_is_written_after_close_is_in_the_image(folder: Path, late: Late) -> None:
     """Each program ends well and leaves all of it; or it is killed, and so is the image."""
-    path = folder / "a"
-    with watchdog(folder):
+    _leaves_all_or_is_killed(folder / "a", late)
+
+
+def _leaves_all_or_is_killed(path: Path, late: Late) -> None:
+    with watchdog(path.parent):
         program = subprocess.Popen([sys.executable, "-ISc", BEGIN + late.program, path])
         code = program.wait(2 * SECONDS)
-    assert code == (-9 if late.killed else 0)
+    assert code == (late.code if late.code is not None else -9 if late.killed else 0)
 
     def is_decided() -> bool:
         return status(path) == "killed" or (
@@ -215,6 +220,67 @@ def test_what_is_written_after_close_is_in_the_image(folder: Path, late: Late) -
         assert status(path) == "killed"
     else:
         assert_active(path, DATA)
+
+
+RING = """
+parameters = (ctypes.c_uint32 * 30)()
+def ring_with(fd):  # io_uring(7), with one registered file
+    ring = libc.syscall(425, 4, ctypes.byref(parameters))
+    assert ring >= 0
+    assert libc.syscall(427, ring, 2, ctypes.byref(ctypes.c_int(fd)), 1) == 0
+    pages = [libc.mmap(None, 4096, 3, 1, ring, ctypes.c_long(at)) for at in (0, 0x10000000)]
+    return ring, *pages
+def number(at):
+    return ctypes.c_uint32.from_address(at)
+def write_registered(ring, rings, entries, at, end):
+    text = ctypes.create_string_buffer(data[at:end], end - at)
+    entry = struct.pack("<BBHiQQ40x", 23, 1, 0, 0, at, ctypes.addressof(text))
+    ctypes.memmove(entries, entry, len(entry))
+    number(entries + 24).value = end - at
+    number(rings + parameters[16]).value = 0
+    number(rings + parameters[11]).value += 1
+    assert libc.syscall(426, ring, 1, 1, 1, None, 0) == 1
+    head = number(rings + parameters[20])
+    done = head.value & number(rings + parameters[22]).value
+    result = number(rings + parameters[25] + 16 * done + 8)
+    head.value += 1
+    assert result.value == end - at, result.value
+fd = create(os.O_WRONLY)
+ring = ring_with(fd)
+write(fd, 0, half)
+"""
+
+REGISTERED = {
+    "at once": Late("os.close(fd); write_registered(*ring, half, size)"),
+    "later": Late("os.close(fd); time.sleep(0.3); write_registered(*ring, half, size)"),
+    "by a child of an ended parent": Late("""
+child(lambda: (os.close(fd), time.sleep(0.3), write_registered(*ring, half, size)))
+os.close(fd)
+"""),
+    "killed": Late("os.close(fd); os.kill(os.getpid(), signal.SIGKILL)", "killed by signal 9"),
+    "by a child, killed": Late(
+        """
+child(lambda: (os.close(fd), time.sleep(0.3), os.kill(os.getpid(), signal.SIGKILL)))
+os.close(fd)
+""",
+        "killed by signal 9",
+        0,
+    ),
+}
+
+
+def _rings_are_allowed() -> bool:
+    try:
+        return Path("/proc/sys/kernel/io_uring_disabled").read_text() == "0\n"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not _rings_are_allowed(), reason="io_uring is not allowed here")
+@pytest.mark.parametrize("late", list(_cases(REGISTERED)))
+def test_what_is_written_by_a_registered_file(folder: Path, late: Late) -> None:
+    """A ring of io_uring writes to it after close(2), without a descriptor."""
+    _leaves_all_or_is_killed(folder / "a", replace(late, program=RING + late.program))
 
 
 PASSED_ON = """
