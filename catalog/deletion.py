@@ -20,7 +20,7 @@ from catalog.errors import CatalogError, Conflict
 from catalog.image import Image, Location, LocationState, Place, UploadRecord, now
 from catalog.notice import Notice
 from catalog.paging import all_images
-from catalog.process import is_gone, this_process
+from catalog.process import is_gone
 from catalog.removal import (
     LeftBehind,
     delete_data,
@@ -33,7 +33,7 @@ from catalog.removal import (
 from catalog.repository.images import ImageFilter
 from catalog.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.stores.base import Capability, Store
-from catalog.uses import check_unneeded, in_use
+from catalog.uses import check_unneeded, check_unused
 
 ABANDONED_AFTER = timedelta(days=1)
 """When an unfinished upload with a temporary name is given up (DESIGN §6.5)."""
@@ -50,13 +50,6 @@ class Scrubbed:
     """Why it stays for now."""
     left: tuple[LeftBehind, ...] = ()
     """What stores have not removed, of an image that is deleted all the same."""
-
-
-def check_unused(catalog: Catalog, image: Image) -> None:
-    """Raise Conflict when another process holds the image open."""
-    for use in in_use(catalog, image.number):
-        if use.process != this_process():
-            raise Conflict(image.name, f"is in use by {use}")
 
 
 def purge(catalog: Catalog, image: Image, *, force: bool = False) -> list[LeftBehind]:

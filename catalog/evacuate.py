@@ -16,7 +16,7 @@ from enum import StrEnum
 from catalog.access import ADMIN
 from catalog.catalog import Catalog
 from catalog.damage import complete_locations
-from catalog.deletion import check_unused, finish_deletion
+from catalog.deletion import finish_deletion
 from catalog.errors import CatalogError, Conflict
 from catalog.image import Entry, Image, Location, LocationState
 from catalog.paging import all_locations
@@ -26,6 +26,7 @@ from catalog.repository import Repository
 from catalog.repository import copies as rows
 from catalog.status import HAS_DATA, Status
 from catalog.stores.base import Capability
+from catalog.uses import check_unused
 
 
 class Outcome(StrEnum):

@@ -28,6 +28,9 @@ LEASE_TIME = timedelta(minutes=10)
 _HEARTBEAT = 60.0
 """Seconds after which a process tells again that it lives."""
 _KEEP_USED = timedelta(days=1)
+_CLOSING = 0.5
+"""Seconds that a reader may take to be closed after its client has closed it: the kernel and
+HTTP clients do not wait for us."""
 _TOLD = 5
 """Users named in one line; the rest are counted."""
 
@@ -44,6 +47,7 @@ class Uses:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._lock = threading.Lock()
+        self._ended = threading.Condition(self._lock)
         self._publishing = threading.Lock()
         self._open: dict[int, list[_Reader]] = {}
         # Opened or closed since the last publication.
@@ -71,6 +75,7 @@ class Uses:
                 self._touched.add(reader.image)
             if not readers:
                 self._open.pop(reader.image, None)
+                self._ended.notify_all()
 
     def publish(self) -> None:
         """Tell the other processes what is in use, if that has changed or a minute is over.
@@ -102,15 +107,31 @@ class Uses:
 
         `what` is DELETED or REPLACED.
         """
+        self._publish_of(image)
+        users = in_use(self._catalog, image.number)
+        yield
+        if users and self._catalog.image(image.number).status is Status.PENDING_DELETE:
+            _log.warning("%s", warning(image, users, what))
+
+    def check_closed(self, image: Image) -> None:
+        """Raise Conflict when somebody has the image open, by this process or another."""
+        with self._ended:
+            self._ended.wait_for(lambda: image.number not in self._open, _CLOSING)
+        self._publish_of(image)
+        check_unused(self._catalog, image)
+
+    def _publish_of(self, image: Image) -> None:
         with self._lock:
             is_ours = image.number in self._touched or image.number in self._open
         if is_ours:
             with suppress(CatalogError):
                 self.publish()
-        users = in_use(self._catalog, image.number)
-        yield
-        if users and self._catalog.image(image.number).status is Status.PENDING_DELETE:
-            _log.warning("%s", warning(image, users, what))
+
+
+def check_unused(catalog: Catalog, image: Image) -> None:
+    """Raise Conflict when a process has told that it holds the image open."""
+    for use in in_use(catalog, image.number):
+        raise Conflict(image.name, f"is in use by {use}")
 
 
 def in_use(catalog: Catalog, number: int) -> list[Use]:

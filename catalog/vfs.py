@@ -102,6 +102,7 @@ class Vfs(Namespace):
         entry = self._entry(place)
         access.check_change(principal, entry.image)
         if entry.image.status is Status.PENDING_DELETE:
+            self.uses.check_closed(entry.image)
             purge(self.catalog, entry.image)
             return
         if self.settled(entry.image).status is Status.SAVING:

@@ -403,8 +403,8 @@ def test_progress_is_for_terminals(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     assert "\\x1b" in text
 
 
-def test_this_process_is_no_other_user(vfs: Vfs) -> None:
-    """What this process itself holds open does not spare an image."""
+def test_this_process_is_a_user_too(vfs: Vfs) -> None:
+    """What this process itself holds open spares an image as any other does."""
     image = put(vfs, "/file/a", DATA)
     presence.beat(vfs.catalog, this_process(), [image.number])
-    assert take_out(vfs) == {"a": Outcome.MOVED}
+    assert take_out(vfs) == {"a": Outcome.SPARED}

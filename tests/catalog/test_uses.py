@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -97,6 +98,9 @@ def test_each_use_in_the_trash_spares_it_anew(vfs: Vfs) -> None:
         repository.set_image(number, deleted_at=now() - timedelta(days=30))
     vfs.open(number, ADMIN, QEMU).close()
     (problem,) = _kept(vfs)
+    assert "is in use by" in problem
+    vfs.uses.publish()
+    (problem,) = _kept(vfs)
     assert "was in use at" in problem
     with vfs.catalog.write() as repository:
         repository.set_used([number], now() - timedelta(days=6))
@@ -121,6 +125,37 @@ def test_who_deletes_it_for_good_means_it(eager: Vfs) -> None:
     eager.open(number, ADMIN, QEMU).close()
     remove(eager, "/file/a")
     remove(eager, "/file/.trash/a")
+    assert eager.catalog.image(number).status == "deleted"
+
+
+def test_what_is_open_here_is_not_deleted_for_good(eager: Vfs) -> None:
+    """Not by the process that serves it either; it is known at once, and so is its end."""
+    number = put(eager, "/file/a", b"data").number
+    remove(eager, "/file/a")
+    reader = eager.open(number, ADMIN, QEMU)
+    with pytest.raises(Conflict, match=r"is in use by qemu-system-x86 \(pid 4711\)"):
+        remove(eager, "/file/.trash/a")
+    (problem,) = _kept(eager)
+    assert "is in use by qemu" in problem
+    assert bytes(reader.read_at(0, 9)) == b"data"
+    assert image_at(eager, "/file/.trash/a").status == "pending_delete"
+    reader.close()
+    remove(eager, "/file/.trash/a")
+    assert eager.catalog.image(number).status == "deleted"
+
+
+def test_a_reader_that_is_just_closed_keeps_nothing(eager: Vfs) -> None:
+    """A kernel, and a client of HTTP, does not wait for us when it closes a file."""
+    number = put(eager, "/file/a").number
+    remove(eager, "/file/a")
+    reader = eager.open(number, ADMIN, QEMU)
+    with eager.uses._lock:
+        closing = threading.Thread(target=reader.close)
+        deleting = threading.Thread(target=remove, args=(eager, "/file/.trash/a"))
+        deleting.start()
+        closing.start()
+    closing.join()
+    deleting.join()
     assert eager.catalog.image(number).status == "deleted"
 
 

@@ -65,6 +65,24 @@ def test_replacing_what_is_open_is_logged(
     _says(mount, f"used-replaced ({image}) was replaced while in use by ")
 
 
+def test_what_a_guest_has_open_is_not_deleted_for_good(
+    mount: Daemon, folder: Path, data: bytes
+) -> None:
+    """`rm` in the trash, on the guest's own mount, is EBUSY as long as it has the file open."""
+    (folder / "guests").write_bytes(data)
+    (folder / "guests").unlink()
+    gone = trashed(folder / "guests")
+    with gone.open("rb") as file:
+        result = attempt("rm", gone)
+        assert result.returncode == 1
+        assert b"busy" in result.stderr
+        assert file.read() == data
+    for _ in range(20):
+        assert gone.read_bytes() == data
+    run("rm", gone)
+    assert not gone.exists()
+
+
 def test_the_command_warns(mount: Daemon, folder: Path, data: bytes) -> None:
     """`imagefs delete` of what a mount has open says so on standard error, and does it."""
     (folder / "used-warned").write_bytes(data)
