@@ -15,6 +15,9 @@ from typing import Any
 
 from dav.errors import HttpError
 
+READING = ("GET", "HEAD")
+"""The methods that are answered with an image's data."""
+
 MAX_RANGES = 64
 """More ranges in one request are an attack or a mistake (RFC 9110 §17.15)."""
 
@@ -32,14 +35,27 @@ class Validators:
     exists: bool = True
 
 
+def is_weak(etag: str | None) -> bool:
+    """Whether a tag may stay when the data changes (RFC 9110 §8.8.1)."""
+    return etag is not None and etag.startswith("W/")
+
+
+def opaque(etag: str) -> str:
+    """What the weak comparison compares (RFC 9110 §8.8.3.2)."""
+    return etag.removeprefix("W/")
+
+
 def check(environ: Mapping[str, Any], current: Validators) -> None:
     """Raise HttpError 412, or 304 for a GET or HEAD, as RFC 9110 §13.2.2 orders it."""
     if if_match := environ.get("HTTP_IF_MATCH"):
-        if not _matches(if_match, current, weak=False):
+        # RFC 9110 §13.1.1 wants strong tags.  A weak one of ours is never shown to be of the
+        # data that a reader has (`representation.validators`), and to who changes or deletes
+        # the image it says which one is meant: no other has ever had it.
+        if not _matches(if_match, current, weak=is_weak(current.etag)):
             raise HttpError(HTTPStatus.PRECONDITION_FAILED, "If-Match: it is another by now")
     elif _is_after(current, environ.get("HTTP_IF_UNMODIFIED_SINCE")):
         raise HttpError(HTTPStatus.PRECONDITION_FAILED, "it has been modified since")
-    reading = environ["REQUEST_METHOD"] in ("GET", "HEAD")
+    reading = environ["REQUEST_METHOD"] in READING
     if if_none_match := environ.get("HTTP_IF_NONE_MATCH"):
         if _matches(if_none_match, current, weak=True):
             if reading:
@@ -115,10 +131,12 @@ def _if_range_holds(environ: Mapping[str, Any], current: Validators) -> bool:
 def _matches(header: str, current: Validators, *, weak: bool) -> bool:
     if header.strip() == "*":
         return current.exists
+    if current.etag is None:
+        return False
     candidates = (part.strip() for part in header.split(","))
     if weak:
-        candidates = (part.removeprefix("W/") for part in candidates)
-    return current.etag is not None and current.etag in candidates
+        return opaque(current.etag) in map(opaque, candidates)
+    return current.etag in candidates
 
 
 def _date(header: str | None) -> datetime | None:

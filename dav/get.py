@@ -37,13 +37,13 @@ def serve(vfs: Vfs, entry: Entry, principal: Principal, environ: dict[str, Any])
     headers = [
         ("Accept-Ranges", "bytes"),
         ("ETag", representation.etag(image)),
-        ("Last-Modified", representation.http_date(representation.modified_at(image))),
+        *representation.date_headers(image),
         ("Content-Type", representation.content_type(image)),
         # Names are anybody's: no browser shall ever show an image's bytes as a page.
         ("X-Content-Type-Options", "nosniff"),
         *representation.digest_headers(image),
     ]
-    current = representation.validators(entry)
+    current = representation.validators(entry, reading=True)
     head = environ["REQUEST_METHOD"] == "HEAD"
     reader = _open(vfs, image, principal, headers, head=head)
     try:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
+from dav.conditions import opaque
+
 _WORD = re.compile(r"<[^>]*>|\[[^\]]*\]|[()]|[^\s()<>\[\]]+")
 
 
@@ -33,7 +35,8 @@ class _Condition:
 
     def holds(self, state: State) -> bool:
         if self.word.startswith("["):
-            found = self.word[1:-1].strip().strip('"') == (state.etag or "").strip('"') != ""
+            # Weak tags count, which RFC 4918 §10.4.3 leaves to the server.
+            found = _bare(self.word[1:-1]) == _bare(state.etag or "") != ""
         else:
             found = self.token in state.tokens
         return found is self.wanted
@@ -68,6 +71,11 @@ class IfHeader:
     def holds(self, path: str, look: Callable[[str], State]) -> bool:
         """Whether one of its lists is true; so is a header without any."""
         return not self._lists or any(_is_true(each, path, look) for each in self._lists)
+
+
+def _bare(etag: str) -> str:
+    """Without quotes, which some clients leave out."""
+    return opaque(etag.strip()).strip('"')
 
 
 def _is_true(each: _List, path: str, look: Callable[[str], State]) -> bool:

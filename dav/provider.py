@@ -18,7 +18,8 @@ from catalog.errors import CatalogError, NotAFolder, NotFound
 from catalog.image import Entry, Folder
 from catalog.namespace import Link, Node
 from catalog.vfs import Vfs
-from dav import destination
+from dav import destination, representation
+from dav.conditions import READING
 from dav.errors import HttpError
 from dav.forwarded import PUBLIC_HOST
 from dav.if_header import IfHeader, State
@@ -114,7 +115,8 @@ class CatalogProvider(DAVProvider):  # type: ignore[misc]
 
         def look(path: str) -> State:
             resource = self.get_resource_inst(path, environ)
-            etag = f'"{resource.get_etag()}"' if isinstance(resource, Member) else None
+            node = None if resource is None else resource.node
+            etag = representation.validators(node, reading=method in READING).etag
             # Of a name that may be hidden only what is the principal's own.
             whose = environ["wsgidav.user_name"] if resource is None else None
             held = self._locks.get_indirect_url_lock_list(self.ref_url(path), principal=whose)

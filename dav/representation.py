@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from catalog.image import Entry, Folder, FolderKind, Image, Listed
 from catalog.namespace import Node
-from catalog.status import Status
+from catalog.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.uploads import Uploads
 from dav.conditions import Validators
 
@@ -29,11 +29,24 @@ def exists(image: Image) -> bool:
 
 
 def etag(image: Image | Listed) -> str:
-    """A strong entity tag: the image's id and, once it has data, the data's digest.
+    """An entity tag: the image's id and, once it has data, the data's digest.
 
-    The same after every rename, another for every other content (RFC 9110 §8.8.3).
+    The same after every rename, another for every other content (RFC 9110 §8.8.3).  A weak one
+    tells the image, and nothing of its data.
     """
+    if may_change(image):
+        return f'W/"{image.id}-0"'
     return f'"{image.id}-{(image.os_hash_value or "0")[:32]}"'
+
+
+def may_change(image: Image | Listed) -> bool:
+    """Whether the data can become another one, of which the catalog would know nothing.
+
+    So it is of a link to a web server and of an adopted object, until they have digests, and
+    of what is still being written.
+    """
+    status = image.status_before_delete or image.status
+    return status in IN_PROGRESS or (status in HAS_DATA and image.os_hash_value is None)
 
 
 def modified_at(image: Image) -> datetime:
@@ -46,9 +59,15 @@ def mtime_seconds(image: Image | Listed) -> int:
     return image.mtime // 10**9
 
 
-def validators(node: Node | None) -> Validators:
-    """What the conditions of a request compare with; a folder has no tag."""
+def validators(node: Node | None, *, reading: bool = False) -> Validators:
+    """What the conditions of a request compare with; a folder has no tag.
+
+    For who is `reading` data that may change there is nothing to compare: what it has may be
+    of another version, which must neither be called current (304) nor be joined to this one.
+    """
     if isinstance(node, Entry):
+        if reading and may_change(node.image):
+            return Validators(None, None)
         return Validators(etag(node.image), modified_at(node.image))
     return Validators(None, None, exists=node is not None)
 
@@ -89,10 +108,17 @@ def http_date_now() -> str:
     return http_date(datetime.now(UTC))
 
 
+def date_headers(image: Image) -> list[tuple[str, str]]:
+    """`Last-Modified`, unless the data may have changed since without our knowing."""
+    if may_change(image):
+        return []
+    return [("Last-Modified", http_date(modified_at(image)))]
+
+
 def digest_headers(image: Image) -> list[tuple[str, str]]:
     """`Repr-Digest` (RFC 9530) and the older `Digest` (RFC 3230) of the whole image."""
     algorithm = _ALGORITHMS.get(image.os_hash_algo or "")
-    if algorithm is None or not image.os_hash_value:
+    if algorithm is None or not image.os_hash_value or may_change(image):
         return []
     value = base64.b64encode(bytes.fromhex(image.os_hash_value)).decode()
     return [("Repr-Digest", f"{algorithm}=:{value}:"), ("Digest", f"{algorithm}={value}")]
@@ -100,6 +126,8 @@ def digest_headers(image: Image) -> list[tuple[str, str]]:
 
 def checksums(image: Image | Listed) -> str | None:
     """`oc:checksum`, as ownCloud clients and rclone read it: `SHA256:…`, perhaps `MD5:…`."""
+    if may_change(image):
+        return None
     found = []
     if image.os_hash_value and image.os_hash_algo:
         found.append(f"{image.os_hash_algo.upper()}:{image.os_hash_value}")

@@ -34,6 +34,7 @@ from catalog.rules import check_own
 from catalog.sparing import Meant
 from catalog.vfs import Vfs
 from dav import destination, properties, representation, subtrees
+from dav.conditions import opaque
 from dav.errors import to_dav_error, told
 
 CREATED = "imagefs.created"
@@ -108,6 +109,12 @@ class _Resource:
         held = (find(self._vfs.catalog, token) for token in tokens)
         return any(lock and lock.principal != self._principal.name for lock in held)
 
+    def get_etag(self) -> None:
+        """None: conditions are ours to check, and wsgidav takes no weak tag."""
+
+    def support_etag(self) -> bool:
+        return False
+
     def get_last_modified(self) -> float:
         node = self.node
         if isinstance(node, Folder):
@@ -137,9 +144,10 @@ class _Resource:
     def _meant(self) -> Meant:
         """Whether a DELETE says which image it means, by a tag that has been compared."""
         if isinstance(self.node, Entry):
-            tag = representation.etag(self.node.image)
-            tags = self.environ.get(IF_MATCH, "").split(",")
-            if tag in map(str.strip, tags) or f"([{tag}])" in self.environ.get("HTTP_IF", ""):
+            tag = opaque(representation.etag(self.node.image))
+            tags = (opaque(each.strip()) for each in self.environ.get(IF_MATCH, "").split(","))
+            states = self.environ.get("HTTP_IF", "").replace("[W/", "[")
+            if tag in tags or f"([{tag}])" in states:
                 return Meant.SURELY
         return Meant.PERHAPS
 
@@ -226,12 +234,6 @@ class Collection(_Resource, DAVCollection):  # type: ignore[misc]
         super().__init__(path, environ)
         self.node = self.folder = folder
 
-    def get_etag(self) -> None:
-        return None
-
-    def support_etag(self) -> bool:
-        return False
-
     def get_creation_date(self) -> float:
         return self.folder.created_at.timestamp()
 
@@ -279,13 +281,6 @@ class Member(_Resource, DAVNonCollection):  # type: ignore[misc]
 
     def get_creation_date(self) -> float:
         return self.image.created_at.timestamp()
-
-    def get_etag(self) -> str:
-        # wsgidav puts the quotes itself.
-        return representation.etag(self.image).strip('"')
-
-    def support_etag(self) -> bool:
-        return True
 
     def set_property_value(self, name: str, value: Element | None, *, dry_run: bool) -> None:
         """Set or remove (None) one property.
