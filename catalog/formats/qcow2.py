@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -59,16 +60,26 @@ class _Header:
 
 def examine(content: Content) -> int:
     """The virtual size in bytes.  Raises InvalidImage for what is not whole and on its own."""
+    content.stands_alone = _stands_alone(content)
     header = _read_header(content)
     _check_features(header)
     _check_layout(header)
     _check_extensions(content, header)
-    content.stands_alone = True
     _check_refcounts(content, header)
     budget = tables.Budget()
     _check_map(content, header, header.l1_offset, header.l1_size, budget)
     _check_snapshots(content, header, budget)
     return header.size // 512 * 512  # as qemu shows it
+
+
+def _stands_alone(content: Content) -> bool:
+    """Whether its header tells of no other file.  Where it is cut off, qemu reads zeros."""
+    head = content.at(0, 96).ljust(96, b"\0")
+    version, backing = struct.unpack_from(">IQ", head, 4)
+    incompatible, _, autoclear = struct.unpack_from(">QQQ", head, 72)
+    if version != 3:
+        return version in (1, 2) and not backing
+    return not (backing or incompatible & (_DATA_FILE | ~_KNOWN) or autoclear & 2)
 
 
 def is_blank(content: Content) -> bool:
@@ -154,6 +165,7 @@ def _check_extensions(content: Content, header: _Header) -> None:
         if kind == 0:
             return
         if kind == _NAMES_DATA_FILE:
+            content.stands_alone = False
             raise InvalidImage("", "its header names a data file")
         if kind == 0x23852875:
             _check_bitmaps(content, header, offset, length)

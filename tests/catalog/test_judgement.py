@@ -64,6 +64,11 @@ def cut(name: str) -> Callable[[Path], Path]:
     return make
 
 
+def _start(path: Path, length: int) -> Path:
+    path.write_bytes(path.read_bytes()[:length])
+    return path
+
+
 def descriptor(folder: Path) -> Path:
     """A VMDK's descriptor whose data is in another file, and a boot signature to hide it."""
     path = folder / "descriptor"
@@ -92,6 +97,12 @@ CASES = {
     "a raw disk as qcow2": Case(disk, "qcow2", WRONG, f"it is raw of {SIZE} bytes", SIZE),
     "a VHD of another size": Case(whole("dynamic.vhd"), "vhd", WRONG, f"of {SIZE} bytes", 512),
     "a qcow2 that was cut": Case(cut("qcow2"), "qcow2", BAD, "cut off", SIZE),
+    "a qcow2 cut in its header": Case(
+        lambda folder: _start(container(folder, "qcow2"), 90), "raw", BAD, "cut off"
+    ),
+    "an overlay cut in its header": Case(
+        lambda folder: _start(short_overlay(folder), 90), "raw", UNSAFE, "cut off"
+    ),
     "a VHDX that was cut": Case(cut("vhdx"), "vhdx", BAD, "cut off", SIZE),
 }
 

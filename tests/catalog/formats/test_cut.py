@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from catalog.formats import Declared, Detected, Refused, judge
+from catalog.formats.content import opened
 from tests.catalog.formats.samples import (
     CONTAINERS,
     SIZE,
     container,
+    disk,
     luks1,
     qemu_img,
     refusal,
@@ -56,6 +59,41 @@ def test_a_qcow2_with_bitmaps_passes(tmp_path: Path) -> None:
     path = container(tmp_path, "qcow2")
     qemu_img("bitmap", "--add", path, "backup")
     assert verdict(path).disk_format == "qcow2"
+
+
+CUTS = (12, 14, 60, 80, 100, 109, 300, 600, 70_000)
+"""Behind the magic, in the offset of the backing file, further on in the header, behind it."""
+
+
+def _judged(path: Path, length: int) -> Refused | Detected:
+    data = path.read_bytes()
+    assert length < len(data)
+    cut = path.with_suffix(".cut")
+    cut.write_bytes(data[:length])
+    with opened(cut) as source:
+        return judge(source, Declared())
+
+
+@pytest.mark.parametrize("length", CUTS)
+def test_a_cut_qcow2_is_known_to_stand_alone(tmp_path: Path, length: int) -> None:
+    """Wherever it ends, bitmaps or not: it is of no use, and of no harm."""
+    path = container(tmp_path, "qcow2")
+    qemu_img("bitmap", "--add", path, "backup")
+    found = _judged(path, length)
+    assert isinstance(found, Refused)
+    assert (found.stands_alone, "cut off" in found.reason) == (True, True), found.reason
+
+
+@pytest.mark.parametrize("length", CUTS[2:])
+def test_a_cut_qcow2_with_another_file_does_not_stand_alone(tmp_path: Path, length: int) -> None:
+    """As long as what is left of its header tells of one."""
+    overlay, split = tmp_path / "overlay", tmp_path / "split"
+    qemu_img("create", "-q", "-f", "qcow2", "-F", "raw", "-b", disk(tmp_path), overlay)
+    qemu_img("create", "-q", "-f", "qcow2", "-o", f"data_file={tmp_path}/data", split, "16M")
+    for path in (overlay, split) if length >= 80 else (overlay,):
+        found = _judged(path, length)
+        assert isinstance(found, Refused)
+        assert not found.stands_alone, found.reason
 
 
 def test_a_last_cluster_may_end_with_the_disk(tmp_path: Path) -> None:
