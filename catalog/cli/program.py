@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import signal
 import sys
 from functools import cached_property
@@ -26,10 +25,12 @@ from catalog.cli.exit_codes import (
     NOT_FOUND,
     OK,
     TRY_AGAIN,
+    USAGE,
     exit_code,
 )
 from catalog.cli.output import report
 from catalog.cli.session import Session
+from catalog.cli.streams import drop_output, open_missing, speak_utf8
 from catalog.errors import CatalogError
 
 _LOCAL_ERRORS = {
@@ -94,12 +95,15 @@ class Program(click.Group):
             report("interrupted")
             code = INTERRUPTED
         except BrokenPipeError:
-            # Whoever read has enough (head).  The interpreter must not flush into it again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # Whoever read has enough (head).
+            drop_output()
             code = FAILURE
         except OSError as error:
-            report(f"{error.filename}: {error.strerror}" if error.filename else error)
-            code = _LOCAL_ERRORS.get(error.errno or 0, FAILURE)
+            code = _local(error)
+        except UnicodeEncodeError as error:
+            # What is not UTF-8 in an argument, or in a password.
+            report(f"{error.object!a} is not UTF-8")
+            code = USAGE
         sys.exit(code or OK)
 
 
@@ -125,6 +129,17 @@ def imagefs(context: click.Context, config: Path | None, verbose: int) -> None:
     context.call_on_close(context.obj.close)
 
 
+def _local(error: OSError) -> int:
+    """Tell what went wrong with a file of this host, or with standard output."""
+    told = error.strerror or str(error)
+    try:
+        report(f"{error.filename}: {told}" if error.filename else told)
+    except OSError:
+        drop_output()
+        report(f"standard output: {told}")
+    return _LOCAL_ERRORS.get(error.errno or 0, FAILURE)
+
+
 def _usage(error: click.ClickException) -> str:
     context = getattr(error, "ctx", None)
     if context is None:
@@ -139,6 +154,8 @@ def _end(number: int, _frame: object) -> NoReturn:
 
 def main() -> NoReturn:
     """Run the command of this process."""
+    open_missing()
+    speak_utf8()
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _end)
