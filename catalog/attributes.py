@@ -17,6 +17,7 @@ from catalog.fields import (
     check_property,
     field_meant,
     parse,
+    whole,
 )
 from catalog.image import Image
 from catalog.repository import Repository
@@ -121,9 +122,11 @@ def _present(repository: Repository, image: Image, field: Field) -> str | None:
 
 def _expect(repository: Repository, image: Image, name: str, text: str) -> None:
     if name == "size":
-        if not text.isdecimal():
-            raise InvalidValue("size", "is a whole number of bytes")
-        repository.set_image(image.number, expected_size=int(text))
+        try:
+            size = whole(text, 2**63)
+        except ValueError:
+            raise InvalidValue("size", "is a whole number of bytes") from None
+        repository.set_image(image.number, expected_size=size)
     else:
         hash_algorithm(text)
         repository.set_image(image.number, expected_hash=text.lower())

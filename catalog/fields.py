@@ -88,14 +88,24 @@ def _boolean(text: str) -> bool:
     raise ValueError("is true or false")
 
 
-def _whole(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**31:
+def whole(text: str, below: int) -> int:
+    """A number that a column of the database holds.  Raises ValueError."""
+    # Longer ones int() refuses in its own words.
+    if not text.isdecimal() or len(text) > 19 or int(text) >= below:
         raise ValueError("is a whole number, 0 or more")
     return int(text)
 
 
+def _whole(text: str) -> int:
+    return whole(text, 2**31)
+
+
 def _tags(text: str) -> tuple[str, ...]:
     tags = tuple(tag.strip() for tag in text.split(",") if tag.strip())
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not UTF-8") from None
     if len(tags) > MAX_TAGS or any(len(tag.encode()) > MAX_NAME_BYTES for tag in tags):
         raise ValueError(f"holds at most {MAX_TAGS} tags of {MAX_NAME_BYTES} bytes")
     return tags

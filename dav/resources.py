@@ -7,6 +7,7 @@ recursion would delete a target before its replacement is there.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -40,6 +41,8 @@ from dav.errors import to_dav_error, told
 CREATED = "imagefs.created"
 """Set in the environ when a COPY or MOVE made a new member: wsgidav answers 204 to both."""
 
+_log = logging.getLogger(__name__)
+
 MADE = "imagefs.made"
 """The entry of the image that a LOCK has made, which goes if the lock is refused."""
 
@@ -64,6 +67,12 @@ def _dav_errors(environ: dict[str, Any]) -> Iterator[None]:
             text += ", and so does DELETE with If-Match"
         environ[REASON] = text
         raise to_dav_error(error, text) from error
+    except DAVError:
+        raise
+    except Exception as error:
+        # wsgidav would tell the client of it, and nobody else.
+        _log.exception("%s failed unexpectedly", environ["imagefs.request_id"])
+        raise DAVError(HTTPStatus.INTERNAL_SERVER_ERROR) from error
 
 
 class _Resource:

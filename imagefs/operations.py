@@ -379,7 +379,10 @@ def _huge_page() -> mmap.mmap:
 
 
 def _catalog_name(name: bytes) -> str:
-    known = attributes.catalog_name(name.decode(errors="replace"))
+    try:
+        known = attributes.catalog_name(name.decode())
+    except UnicodeDecodeError:
+        raise errors.InvalidName(ascii(name), "a name is UTF-8") from None
     if known is None:
         raise FUSEError(errno.EOPNOTSUPP)
     return known

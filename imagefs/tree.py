@@ -180,7 +180,11 @@ class Tree:
         return attributes.of_fresh(entry.image, target)
 
     def set_mtime(self, number: int, mtime: int, uid: int) -> None:
-        """Keep the modification time a tool sets, in nanoseconds."""
+        """Keep the modification time a tool sets, in nanoseconds.
+
+        Like other file systems it takes the nearest one that it can keep: 1677 to 2262.
+        """
+        mtime = max(-(2**63), min(mtime, 2**63 - 1))
         upload = self.vfs.uploads.get(number)
         if upload is not None:
             upload.mtime = mtime

@@ -13,7 +13,9 @@ from requests import Response
 from catalog.errors import DataChanged, NotFound, StoreBusy, StoreRefused, StoreUnavailable
 from catalog.stores.base import Stat
 
-_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+)")
+_SIZE = r"[0-9]{1,18}"
+"""More digits are no size of anything, and more than a database's integer holds."""
+_CONTENT_RANGE = re.compile(rf"bytes (?:({_SIZE})-({_SIZE})|\*)/({_SIZE})")
 
 _STRONG_ETAG = re.compile(r'"[^"]*"')
 
@@ -81,7 +83,7 @@ def size_of(url: str, response: Response) -> int | None:
     if "chunked" in response.headers.get("Transfer-Encoding", "").lower():
         return None
     length = response.headers.get("Content-Length", "")
-    if not length.isdecimal():
+    if not re.fullmatch(_SIZE, length):
         raise StoreRefused(shown(url), "the server tells neither the size nor where it ends")
     return int(length)
 

@@ -136,6 +136,21 @@ def test_all_or_nothing(served: Served, path: str, bad: str, status: int) -> Non
         assert _property(served, path, "{urn:imagefs:property}os_distro") is None
 
 
+@pytest.mark.expect_log("failed unexpectedly")
+def test_a_fault_is_logged_and_not_told(
+    served: Served, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """wsgidav would put the exception into the answer and nowhere else."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("a secret of this host")
+
+    monkeypatch.setattr(served.vfs.catalog, "set_attributes", fail)
+    answer = _patch(served, path, "+<P:os_distro>debian</P:os_distro>")
+    assert _statuses(answer) == {"os_distro": 500}
+    assert b"secret" not in answer.body
+
+
 def test_too_many_properties(served: Served, path: str) -> None:
     """The limit on properties holds for all of a request together."""
     step = "+" + "".join(f"<P:p{number}>x</P:p{number}>" for number in range(129))

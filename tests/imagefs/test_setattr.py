@@ -75,6 +75,18 @@ def test_times_of_an_upload(folder: Path) -> None:
     assert (folder / "written").stat().st_mtime_ns == 10**18 + 5
 
 
+@pytest.mark.parametrize("second", [10**11, -(10**11)])
+def test_times_that_cannot_be_kept(folder: Path, second: int) -> None:
+    """The nearest one that can: a copy with its times fails for nothing else (tar, cp -p)."""
+    with (folder / "written").open("wb") as file:
+        file.write(b"data")
+        file.flush()
+        os.utime(file.fileno(), (second, second))
+    for _ in range(2):
+        assert (folder / "written").stat().st_mtime_ns in (2**63 - 1, -(2**63))
+        os.utime(folder / "written", (second, second))
+
+
 def test_folders_take_them_too(folder: Path) -> None:
     """cp -a and tar set mode and time of folders."""
     (folder / "deep").mkdir()

@@ -124,6 +124,13 @@ def test_read_only_fields(image: Path, folder: Path, name: str) -> None:
         assert field(folder / "queued", name) != "ignored"
 
 
+@pytest.mark.parametrize("size", [b"9" * 20, b"9" * 5000, b"-1", b"1.5", b""])
+def test_sizes_that_no_image_has(folder: Path, size: bytes) -> None:
+    """EINVAL, like any value that means nothing."""
+    (folder / "queued").touch()
+    assert _error(folder / "queued", "user.image.size", size) == errno.EINVAL
+
+
 def test_unknown_names(image: Path) -> None:
     """A field that is none, another prefix, another namespace, an ACL."""
     assert _error(image, "user.image.colour", b"red") == errno.EINVAL
@@ -132,6 +139,8 @@ def test_unknown_names(image: Path) -> None:
     assert _error(image, "user.property.visibility", b"private") == errno.EINVAL
     assert _error(image, "user.property.visiblity", b"private") == errno.EINVAL
     assert _error(image, "trusted.colour", b"red") == errno.EOPNOTSUPP
+    # It would have another name afterwards.
+    assert _error(image, os.fsdecode(b"user.property.\xff"), b"red") == errno.EINVAL
     with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is looked at
         os.getxattr(image, "user.colour")
     assert caught.value.errno == errno.ENODATA

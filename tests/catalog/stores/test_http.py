@@ -310,6 +310,10 @@ MISBEHAVIOUR: dict[str, tuple[Answer, str]] = {
         lambda handler: part(handler, {"Content-Range": ""}),
         "asked for bytes=1000-2000 and answered with",
     ),
+    "size impossible": (
+        lambda handler: part(handler, {"Content-Range": f"bytes 1000-2000/{10**20}"}),
+        f"answered with bytes 1000-2000/{10**20}",
+    ),
     "size unknown": (
         lambda handler: part(handler, {"Content-Range": "bytes 1000-2000/*"}),
         r"answered with bytes 1000-2000/\*",
