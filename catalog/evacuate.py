@@ -20,7 +20,7 @@ from catalog.deletion import finish_deletion
 from catalog.errors import CatalogError, Conflict
 from catalog.image import Entry, Image, Location, LocationState
 from catalog.paging import all_locations
-from catalog.removal import remove_marked
+from catalog.removal import check_answers, remove_marked
 from catalog.replicate import Progress, no_progress, replicate, same_place
 from catalog.repository import Repository
 from catalog.repository import copies as rows
@@ -166,6 +166,7 @@ def _drop(catalog: Catalog, image: Image, location: Location) -> None:
     that does not remove it; all is then as it was.
     """
     check_unused(catalog, image)
+    check_answers(catalog, location)
     kept = _other_copy(catalog, image, location)
     with catalog.write() as repository:
         there = repository.locations_of(image.number)

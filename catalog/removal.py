@@ -131,7 +131,7 @@ def check_droppable(catalog: Catalog, entry: Entry) -> None:
         entries = repository.entries_of(entry.image.number)
     if len(entries) < 2:
         return
-    _check_answers(catalog, entry.location)
+    check_answers(catalog, entry.location)
     whole_copy_elsewhere(catalog, entry.image, entry.location)
 
 
@@ -173,7 +173,8 @@ def _ask(catalog: Catalog, location: Location) -> None:
     store.delete(url if url is not None else store.url_of(catalog.image(location.image).id))
 
 
-def _check_answers(catalog: Catalog, location: Location) -> None:
+def check_answers(catalog: Catalog, location: Location) -> None:
+    """Raise StoreUnavailable if a copy's store does not answer: nothing is to be changed yet."""
     store = catalog.store(location.store)
     if Capability.EXTERNAL not in store.capabilities:
         store.check()
@@ -300,7 +301,7 @@ def _check_stores(catalog: Catalog, image: Image) -> None:
         locations = repository.locations_of(image.number)
     try:
         for location in locations:
-            _check_answers(catalog, location)
+            check_answers(catalog, location)
     except CatalogUnavailable:
         raise
     except CatalogError as error:

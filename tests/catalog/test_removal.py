@@ -283,6 +283,22 @@ def test_evacuate_leaves_what_the_store_keeps(vfs: Vfs, error: CatalogError) -> 
     assert (names_in(vfs, "/file"), keys_in(vfs)) == (set(), set())
 
 
+def test_evacuate_asks_the_store_before_it_changes_anything(
+    vfs: Vfs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that is gone keeps its copies: a scrub would remove later what was told as failed."""
+    image = put(vfs, "/file/a", b"data")
+    link(vfs, "/file/a", "/other/b")
+
+    def gone() -> None:
+        raise NO_ANSWER
+
+    monkeypatch.setattr(vfs.catalog.store("file"), "check", gone)
+    (told,) = evacuate(vfs.catalog, "file", "other")
+    assert (told.outcome, told.problem) == (Outcome.FAILED, NO_ANSWER)
+    assert states(vfs, image.number) == dict.fromkeys(("file", "other"), LocationState.ACTIVE)
+
+
 def test_fsck_tells_what_a_store_refuses(eager: Vfs) -> None:
     """It claims no repair that was not made."""
     put(eager, "/file/a")
