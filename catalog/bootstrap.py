@@ -14,7 +14,7 @@ from catalog.cache.cache import BlockCache
 from catalog.cache.folder import CacheFolder
 from catalog.cache.reader import Verify
 from catalog.catalog import Catalog
-from catalog.database import check_schema, migrate, open_engine, schema_version
+from catalog.database import check_schema, make_schema, open_engine, schema_version
 from catalog.errors import CatalogError, NoCatalog
 from catalog.image import FolderKind
 from catalog.settings import Settings
@@ -47,7 +47,7 @@ def make_catalog(settings: Settings, emptied: Collection[str] = ()) -> Catalog:
     that is raised as StoreUnavailable.
     """
     engine = open_engine(settings.catalog.url, create=True)
-    migrate(engine)
+    make_schema(engine)
     catalog = Catalog(
         engine, settings.catalog, _stores(settings), _cache(settings), settings.replicas
     )

@@ -277,14 +277,22 @@ def check_schema(engine: Engine) -> None:
     Raises NoCatalog, SchemaTooNew.
     """
     version = _first_look(engine)
-    if version == SCHEMA:
-        return
-    where = engine.url.render_as_string(hide_password=True)
     if version is None:
-        raise NoCatalog(where)
-    if version > SCHEMA:
+        raise NoCatalog(engine.url.render_as_string(hide_password=True))
+    _bring_up_to_date(engine, version)
+
+
+def make_schema(engine: Engine) -> None:
+    """Make the schema, or bring it up to date.  Raises SchemaTooNew."""
+    _bring_up_to_date(engine, schema_version(engine))
+
+
+def _bring_up_to_date(engine: Engine, version: str | None) -> None:
+    if version is not None and version > SCHEMA:
+        where = engine.url.render_as_string(hide_password=True)
         raise SchemaTooNew(where, f"schema {version} is newer than {SCHEMA}: upgrade imagefs")
-    migrate(engine)
+    if version != SCHEMA:
+        migrate(engine)
 
 
 def _first_look(engine: Engine) -> str | None:
