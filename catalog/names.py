@@ -37,6 +37,13 @@ _OF_DESKTOPS = re.compile(
 """What desktops and file systems leave in every folder.  Not `*~`: `cp -b` and `rsync -b` rename
 an image to it, and what they keep so is an image."""
 
+_TO_QEMU = re.compile(
+    r"(json|file|fat|nbd|https?|ftps?|ssh|rbd|iscsi|iser|nfs|nvme|gluster|sheepdog|vxhs|quorum"
+    r"|host_(device|cdrom)|blk(debug|verify|logwrites|replay)|null-(co|aio))(\+[a-z]+)?:"
+)
+"""What qemu, told such a name without a folder before it, takes for something else than a file
+of that name: `json:{…}` names any file of the host (`path_has_protocol` in qemu's block.c)."""
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Unicode's Default_Ignorable_Code_Point beyond what is in a category of its own (Cf).
 _BLANK = re.compile(
@@ -73,6 +80,10 @@ def check_new(name: str) -> None:
         raise InvalidName(name, "is the catalog's own: the digests of a folder's images")
     if name == FOLDER_ICON:
         return
+    if found := _TO_QEMU.match(name):
+        raise InvalidName(
+            ascii(name), f"qemu would open something else: no name begins with '{found[0]}'"
+        )
     if name != name.strip():
         raise InvalidName(ascii(name), "a name neither begins nor ends with a space")
     # Nearly all names are these: no look at each character.

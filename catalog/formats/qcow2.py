@@ -155,15 +155,16 @@ def _check_layout(header: _Header) -> None:
 
 
 def _check_extensions(content: Content, header: _Header) -> None:
-    """Header extensions: none names a file, and bitmaps lie in the file."""
+    """Header extensions: none names a file, and what they point at lies in the file."""
     offset = header.length
+    is_missing = header.crypt_method == 2
     while offset + 8 <= header.cluster:
         kind, length = content.unpack(">II", offset, "the header")
         offset += 8
         if length > header.cluster - offset:
             raise InvalidImage("", "its header is damaged: an extension ends behind it")
         if kind == 0:
-            return
+            break
         if kind == _NAMES_DATA_FILE:
             content.stands_alone = False
             raise InvalidImage("", "its header names a data file")
@@ -171,7 +172,10 @@ def _check_extensions(content: Content, header: _Header) -> None:
             _check_bitmaps(content, header, offset, length)
         if kind == 0x0537BE77:
             _check_encryption(content, header, offset, length)
+            is_missing = False
         offset += (length + 7) // 8 * 8
+    if is_missing:
+        raise InvalidImage("", "its encryption header is missing")
 
 
 def _check_bitmaps(content: Content, header: _Header, offset: int, length: int) -> None:

@@ -111,6 +111,16 @@ def test_what_nobody_sees_is_in_no_new_name(name: str) -> None:
     assert re.search(r"invisible character: U\+[0-9A-F]{4}|begins nor ends", str(caught.value))
 
 
+@pytest.mark.parametrize(
+    "name", ['json:{"filename": "\\u002fetc\\u002fpasswd"}', "fat:rw:x", "nbd+unix:x", "file:x"]
+)
+def test_what_qemu_takes_for_something_else_is_in_no_new_name(name: str) -> None:
+    """`qemu-img info *` in a folder of the mount reads the images there and nothing else."""
+    names.check(name)
+    with pytest.raises(InvalidName, match="qemu"):
+        names.check_new(name)
+
+
 @pytest.mark.parametrize("name", ["SHA256SUMS"])
 def test_a_name_of_the_catalog_s_own_is_nobody_s(name: str) -> None:
     """Else anybody would say what a folder's images should be."""

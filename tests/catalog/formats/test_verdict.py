@@ -105,6 +105,14 @@ def with_unknown_feature(disk: Path, path: Path) -> None:
         file.write((1 << 60).to_bytes(8, "big"))
 
 
+def with_encryption_header_missing(disk: Path, path: Path) -> None:
+    """A qcow2 that says it is encrypted by LUKS, and has no header for it: qemu refuses it."""
+    qemu_img("convert", "-O", "qcow2", disk, path)
+    with path.open("r+b") as file:
+        file.seek(32)
+        file.write((2).to_bytes(4, "big"))
+
+
 def with_flat_extents(disk: Path, path: Path) -> None:
     """A VMDK descriptor that names another file."""
     qemu_img("create", "-f", "vmdk", "-o", "subformat=monolithicFlat", path, "8M")
@@ -141,6 +149,7 @@ def as_qed(disk: Path, path: Path) -> None:
         with_backing_file,
         with_data_file,
         with_unknown_feature,
+        with_encryption_header_missing,
         with_flat_extents,
         with_padded_descriptor,
         with_split_extents,
