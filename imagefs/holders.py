@@ -193,10 +193,12 @@ class Holders:
         may_hold = frozenset({pid} if hold in (Hold.YES, Hold.UNKNOWN) else ())
         others = self._looks.ask(
             -pid,
-            lambda: _Inheritors(trail, file, self.births, hold is Hold.YES).look(),
+            lambda: _Inheritors(trail, file, self.births, seen.uid, hold).look(),
             give_up_at - time.monotonic(),
         )
-        holds = {Hold.UNKNOWN if hold is UNKNOWN else hold}
+        # Hidden, it counts as one that has it no more: if others may have it, they tell.
+        known = Hold.NO if hold is Hold.HIDDEN else hold
+        holds: set[Hold] = {Hold.UNKNOWN if known is UNKNOWN else known}
         if others is UNKNOWN:
             holds.add(Hold.UNKNOWN)
         else:
@@ -249,11 +251,13 @@ def _failure(writer: str, seen: Seen) -> str | None:
 class _Inheritors:
     """The processes born since a file was opened."""
 
-    def __init__(self, trail: Trail, file: File, births: Births, opener_holds: bool) -> None:
+    def __init__(self, trail: Trail, file: File, births: Births, uid: int, hold: object) -> None:
+        """`uid` is whose process opened it, `hold` whether that has it still."""
         self._trail = trail
         self._file = file
         self._births = births
-        self._opener_holds = opener_holds
+        self._uid = uid
+        self._opener_holds = hold is Hold.YES
 
     def look(self) -> Sight:
         """See which of them hold the file, and whether one is dying with it."""
@@ -268,13 +272,17 @@ class _Inheritors:
                 reason = f"writer {seen.command} (pid {number}) {seen.killed}"
                 return Sight(Hold.NO, failure=reason)
         holds = {number: writers.holds(number, self._file) for number in alive}
+        hidden = {number for number, hold in holds.items() if hold is Hold.HIDDEN}
+        related = {number for number in hidden if self._descends(alive[number], alive)}
         holders = frozenset(number for number, hold in holds.items() if hold is Hold.YES)
-        unsure = Hold.UNKNOWN in holds.values() or any(
-            seen.life is Life.EXECUTING for seen in waiting.values()
+        unsure = (
+            Hold.UNKNOWN in holds.values()
+            or any(seen.life is Life.EXECUTING for seen in waiting.values())
+            or any(number in related or alive[number].uid == self._uid for number in hidden)
         )
         hold = Hold.YES if holders else Hold.UNKNOWN if unsure else Hold.NO
-        may_hold = frozenset(number for number, hold in holds.items() if hold is not Hold.NO)
-        return Sight(hold, holders, may_hold=may_hold)
+        unknown = {number for number, hold in holds.items() if hold is Hold.UNKNOWN}
+        return Sight(hold, holders, may_hold=frozenset(unknown | related))
 
     def _still_waiting(self, alive: dict[int, Seen]) -> dict[int, Seen]:
         """Those that stay in execve(2) or exit(2): the one that closes the file is among them."""

@@ -28,6 +28,7 @@ from imagefs.handles import Handles
 from imagefs.mountpoint import check_apart, is_mounted
 from imagefs.operations import Operations
 from imagefs.threads import Threads
+from imagefs.writers import sees_all
 
 Arguments = TypeVarTuple("Arguments")
 
@@ -40,6 +41,10 @@ _MAX_TASKS = 1000
 _MAX_READ_AHEAD = 500
 """Requests of read-ahead that may wait, of all files: 12, the kernel's default, are those of
 three readers of one hung store, and with them read-ahead of every other store stands still."""
+_BLIND = (
+    "without CAP_SYS_PTRACE the mount cannot look into other users' programs: when several share "
+    "a file, an image may be published of which one was killed (docker: --cap-add SYS_PTRACE)"
+)
 # What is in use is published soon; the rest of the housekeeping can wait.
 _PUBLISHING = 1.0
 _HOUSEKEEPING = 5.0
@@ -119,6 +124,8 @@ class Mount:
         await trio.to_thread.run_sync(_tune, device)
         await _notify("READY=1\nSTATUS=mounted at " + str(self._mountpoint))
         log.info("mounted at %s", self._mountpoint)
+        if "allow_other" in self._options and not sees_all():
+            log.warning(_BLIND)
         ready()
 
     async def _on_signal(self, handles: Handles) -> None:

@@ -28,6 +28,8 @@ _STOPPING = sum(
     1 << number - 1
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)
 )
+# include/uapi/linux/capability.h
+_CAP_SYS_PTRACE = 1 << 19
 _WRITABLE = os.O_WRONLY | os.O_RDWR
 _REGISTERED = re.compile(rb"^UserFiles:\s*[1-9]", re.MULTILINE)
 
@@ -80,6 +82,8 @@ class Hold(Enum):
     YES = auto()
     UNKNOWN = auto()
     """It could not be seen."""
+    HIDDEN = auto()
+    """We may not look into it: another user's, or one that may more than we."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,7 @@ class Seen:
     life: Life
     command: str = "?"
     parent: int = 0
+    uid: int = -1
     handlers: int = 0
     """Which of the signals that stop a program it handles itself, as proc(5) SigCgt."""
     killed: str | None = None
@@ -131,28 +136,27 @@ def see(pid: int) -> Seen:
     status = process.status(pid)
     if not status or int(status["Tgid"]) != pid:
         return Seen(Life.GONE)
-    name, parent = status["Name"], int(status["PPid"])
+    name, parent, uid = status["Name"], int(status["PPid"]), int(status["Uid"].split()[0])
     handlers = int(status["SigCgt"], 16) & _STOPPING
     if "VmSize" in status:
         # A new address space with no program in it yet: execve(2) closes files just then.
         executing = status["VmExe"].split()[0] == "0"
-        return Seen(Life.EXECUTING if executing else Life.RUNNING, name, parent, handlers)
+        return Seen(Life.EXECUTING if executing else Life.RUNNING, name, parent, uid, handlers)
     stat = _stat(pid)
     if stat is None:
-        return Seen(Life.GONE, name, parent)
+        return Seen(Life.GONE, name, parent, uid)
     # The address space goes before the files do (do_exit in the kernel).
     flags, exit_code = int(stat[6]), int(stat[49])
     if not flags & _PF_EXITING:
-        return Seen(Life.RUNNING, name, parent, handlers)
+        return Seen(Life.RUNNING, name, parent, uid, handlers)
     # The first thread may be a zombie while the last one closes the files.
     ended = stat[0] in "ZX" and int(status["Threads"]) <= 1
     life = Life.ENDED if ended else Life.EXITING
     # The kernel ends the first thread by a signal of its own when another one calls exit(2);
     # whoever may not look into the process sees no code at all.
-    told = os.geteuid() in (0, int(status["Uid"].split()[0]))
-    signaled = bool(flags & _PF_SIGNALED) and (exit_code & 0x7F != 0 or not told)
+    signaled = bool(flags & _PF_SIGNALED) and (exit_code & 0x7F != 0 or _is_hidden(pid))
     found = _ending(life, exit_code, signaled=signaled, command=name)
-    return replace(found, parent=parent, handlers=handlers)
+    return replace(found, parent=parent, uid=uid, handlers=handlers)
 
 
 class Watched:
@@ -207,14 +211,30 @@ def _ending(life: Life, exit_code: int, *, signaled: bool, command: str = "?") -
 
 
 def holds(pid: int, file: File) -> Hold:
-    """Whether a process has a file open to write, mapped, or registered with io_uring.
-
-    A process we may not look into counts as one that has not.
-    """
+    """Whether a process has a file open to write, mapped, or registered with io_uring."""
     found = {_descriptor(pid, path, file) for path in _descriptors(pid)}
+    if not found and _is_hidden(pid):
+        return Hold.HIDDEN
     if Hold.YES in found or (file.mappable and _maps(pid, file)):
         return Hold.YES
     return Hold.UNKNOWN if Hold.UNKNOWN in found else Hold.NO
+
+
+def sees_all() -> bool:
+    """Whether we may look into every process that there is (CAP_SYS_PTRACE)."""
+    mine = process.status(os.getpid()) or {}
+    return bool(int(mine.get("CapEff", "0"), 16) & _CAP_SYS_PTRACE)
+
+
+def _is_hidden(pid: int) -> bool:
+    # The program's name, unlike the folders, is asked for by the same right of every kernel.
+    try:
+        os.readlink(f"/proc/{pid}/exe")
+    except PermissionError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _descriptors(pid: int) -> list[str]:

@@ -124,9 +124,9 @@ class Daemon:
         self.unmount()
 
     @contextmanager
-    def mounted(self) -> Iterator[Daemon]:
+    def mounted(self, *program: str) -> Iterator[Daemon]:
         """Be mounted meanwhile; in the end the mount must stop as it should."""
-        self.start()
+        self.start(*program)
         try:
             yield self
             assert self.stop() == 0, self.log.read_text()
