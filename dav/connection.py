@@ -75,7 +75,7 @@ class Connection(HTTPConnection):
         self.server = server
         self.socket = sock
         self.remote_addr, self.remote_port = address
-        self.share = share
+        self._share = share
         self.incoming = Incoming(self._receive, self.abort)
         self.phase = Phase.HANDSHAKE if isinstance(sock, ssl.SSLSocket) else Phase.HEAD
         self.deadline = time.monotonic() + server.limits.header_seconds
@@ -130,7 +130,7 @@ class Connection(HTTPConnection):
     def close(self) -> None:
         """Close the socket; over TLS say so, that the client knows nothing is missing."""
         self.server.open_connections.discard(self)
-        share, self.share = self.share, None
+        share, self._share = self._share, None
         if share is not None:
             self.server.connection_shares.give_back(share)
         if self.phase is Phase.CUT:

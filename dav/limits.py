@@ -39,16 +39,14 @@ class Limits:
 
     connections: int = 1000
     connections_of_one: int = 250
-    """Of one client, idle ones and those with half a head included; a trusted proxy is none."""
-
-    leaving_connections: int = 32
-    """More than that, for a moment, while others that wait for their client make room."""
+    """Of one client when no other has any (`Shares`), idle ones and those with half a head
+    included; a trusted proxy is none."""
 
     workers: int = 500
     """Requests in progress, stalled ones included; waiting connections take no worker."""
 
     workers_of_one: int = 100
-    """Of one client, which is behind the proxy where a trusted one says so."""
+    """Of one client when no other has any; behind a trusted proxy, of whom that names."""
 
 
 DEFAULT_LIMITS = Limits()

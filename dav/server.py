@@ -76,8 +76,8 @@ class Server(HTTPServer):
         self.requests = Workers(self._serve_connection, limits.workers)
         self.open_connections: set[Connection] = set()
         self.proxies = proxies
-        self.connection_shares = Shares(limits.connections_of_one)
-        self.worker_shares = Shares(limits.workers_of_one)
+        self.connection_shares = Shares(limits.connections_of_one, limits.connections)
+        self.worker_shares = Shares(limits.workers_of_one, limits.workers)
         self._ended = threading.Event()
 
     @property
@@ -190,34 +190,12 @@ class WaitingConnections(ConnectionManager):
         sock.setblocking(False)
         server = self.server
         share = None if server.proxies.trusts(address[0]) else share_of(address[0])
-        if share is not None and not server.connection_shares.take(share):
-            self._turn_away(sock, address, "too many connections from this address")
-        elif self._has_room(share):
-            self._welcome(sock, address, share)
-        else:
-            if share is not None:
-                server.connection_shares.give_back(share)
+        if len(server.open_connections) >= server.limits.connections:
             self._turn_away(sock, address, "too many connections: try again later")
-
-    def _has_room(self, share: str | None) -> bool:
-        """Whether one more is taken; of all that are taken, one may be told to make room.
-
-        It is one that waits for its client, of the client who has most, if that is more than
-        the new one has.  It ends with the next look at deadlines: the loop may hold it now.
-        """
-        taken, limits = len(self.server.open_connections), self.server.limits
-        if taken < limits.connections:
-            return True
-        if taken >= limits.connections + limits.leaving_connections:
-            return False
-        now, count = time.monotonic(), self.server.connection_shares.count
-        waiting = [conn for _, conn in self._selector.connections if conn is not self.server]
-        waiting = [conn for conn in waiting if conn.share is not None and conn.deadline > now]
-        longest = max(waiting, key=lambda conn: (count(conn.share), -conn.deadline), default=None)
-        if longest is None or count(longest.share) <= (count(share) if share else 1):
-            return False
-        longest.deadline = now
-        return True
+        elif share is not None and not server.connection_shares.take(share):
+            self._turn_away(sock, address, "too many connections from this address")
+        else:
+            self._welcome(sock, address, share)
 
     def _turn_away(self, sock: socket.socket, address: tuple[str, int], reason: str) -> None:
         if self.server.ssl_adapter is None:

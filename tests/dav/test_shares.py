@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -79,27 +79,15 @@ def test_idle_connections_count(served: Served, opened: Callable[[Wire], Wire]) 
         assert wire.ask("GET /").status == 200
 
 
-def test_a_few_clients_that_take_all_connections_make_room(
-    served: Served, opened: Callable[[Wire], Wire]
-) -> None:
-    """Those that wait go, of the client who has most; what is served and who has little stays."""
-    hogs = [f"127.0.1.{number}" for number in range(7)]
-    running = opened(served.connect(hogs[0]))
-    running.send(head("GET /huge"))
-    assert running.read(head_only=True).status == 200
-    early = opened(served.connect(OTHER))
-    assert early.ask("GET /").status == 200
-    for hog in hogs * LIMITS.connections_of_one:
-        opened(served.connect(hog)).send(HEAD)
-    wait_until(lambda: len(served.server.open_connections) >= LIMITS.connections, "it is full")
-    for _ in range(4):
-        wire = opened(served.connect(OTHER))
-        assert wire.ask("GET /").status == 200
-    assert early.ask("GET /").status == 200
-    assert len(running.take(1 << 20)) == 1 << 20
-    wait_until(lambda: len(served.server.open_connections) <= LIMITS.connections, "they have gone")
-    with served.connect(max(hogs, key=served.server.connection_shares.count)) as wire:
-        assert refused(wire)
+def test_several_clients_leave_room(served: Served, opened: Callable[[Wire], Wire]) -> None:
+    """Each takes all it can, first connections and then workers: the next one is served."""
+    hogs = [f"127.0.1.{number}" for number in range(12)]
+    for sent, count in ((HEAD, LIMITS.connections_of_one), (head("GET /huge"), 2)):
+        for hog in hogs * count:
+            with suppress(ConnectionError):  # it has been refused already
+                opened(served.connect(hog)).send(sent)
+        with served.connect(OTHER) as wire:
+            assert wire.ask("GET /").status == 200
 
 
 def test_slow_readers_of_one_client_leave_workers(
@@ -204,9 +192,35 @@ def test_shares_are_a_part() -> None:
     assert DEFAULT_LIMITS.workers_of_one <= DEFAULT_LIMITS.workers // 4
 
 
+@pytest.mark.parametrize("clients", [1, 4, 5, 10, 50])
+@pytest.mark.parametrize(
+    ("limit", "total"),
+    [
+        (DEFAULT_LIMITS.connections_of_one, DEFAULT_LIMITS.connections),
+        (DEFAULT_LIMITS.workers_of_one, DEFAULT_LIMITS.workers),
+    ],
+)
+def test_whoever_takes_all_they_can_leave_room(clients: int, limit: int, total: int) -> None:
+    """One has its limit, several have less each; who comes next has as much as they have."""
+    shares = Shares(limit, total)
+    taken = [0] * clients
+    for number in list(range(clients)) * total:
+        taken[number] += shares.take(str(number))
+    if clients == 1:
+        assert taken == [limit]
+    assert sum(taken) < total
+    assert max(taken) - min(taken) <= 1
+    assert all(shares.take("next") for _ in range(min(taken) // 2))
+    for number, count in enumerate(taken):
+        for _ in range(count):
+            shares.give_back(str(number))
+    assert all(shares.take("next") for _ in range(limit - min(taken) // 2))
+    assert not shares.take("next")
+
+
 def test_a_share_of_many_threads() -> None:
     """None is lost and none given twice."""
-    shares = Shares(3)
+    shares = Shares(3, 6)
     most = [0]
     inside = threading.Semaphore(3)
 
