@@ -263,12 +263,16 @@ def checkpoint(engine: Engine) -> None:
 def schema_version(engine: Engine) -> str | None:
     """The migration the database is at; None for an empty database."""
     with catalog_errors(engine), engine.connect() as connection:
-        if not engine.dialect.has_table(connection, "alembic_version"):
-            return None
-        version: str | None = connection.execute(
-            text("SELECT version_num FROM alembic_version")
-        ).scalar()
-        return version
+        return _version(connection)
+
+
+def _version(connection: Connection) -> str | None:
+    if not connection.dialect.has_table(connection, "alembic_version"):
+        return None
+    version: str | None = connection.execute(
+        text("SELECT version_num FROM alembic_version")
+    ).scalar()
+    return version
 
 
 def check_schema(engine: Engine) -> None:
@@ -279,19 +283,13 @@ def check_schema(engine: Engine) -> None:
     version = _first_look(engine)
     if version is None:
         raise NoCatalog(engine.url.render_as_string(hide_password=True))
-    _bring_up_to_date(engine, version)
+    if version != SCHEMA:
+        migrate(engine)
 
 
 def make_schema(engine: Engine) -> None:
     """Make the schema, or bring it up to date.  Raises SchemaTooNew."""
-    _bring_up_to_date(engine, schema_version(engine))
-
-
-def _bring_up_to_date(engine: Engine, version: str | None) -> None:
-    if version is not None and version > SCHEMA:
-        where = engine.url.render_as_string(hide_password=True)
-        raise SchemaTooNew(where, f"schema {version} is newer than {SCHEMA}: upgrade imagefs")
-    if version != SCHEMA:
+    if schema_version(engine) != SCHEMA:
         migrate(engine)
 
 
@@ -306,8 +304,18 @@ def _first_look(engine: Engine) -> str | None:
                 raise
 
 
+def _check_not_newer(engine: Engine, version: str | None) -> None:
+    """Raise SchemaTooNew for what a newer program has made."""
+    if version is not None and version > SCHEMA:
+        where = engine.url.render_as_string(hide_password=True)
+        raise SchemaTooNew(where, f"schema {version} is newer than {SCHEMA}: upgrade imagefs")
+
+
 def migrate(engine: Engine) -> None:
-    """Make the schema, or bring it up to `SCHEMA`."""
+    """Make the schema, or bring it up to `SCHEMA`: by all steps, or by none.
+
+    Raises SchemaTooNew.
+    """
     # Imported here: Alembic takes longer to load than most commands take to run.
     from alembic import command
     from alembic.config import Config
@@ -319,9 +327,12 @@ def migrate(engine: Engine) -> None:
             catalog_errors(engine),
             turn_to_write(engine),
             engine.connect().execution_options(**WRITE) as connection,
+            # Begun here, because Alembic would commit each step: a catalog that one step fails on
+            # would be of no version that anybody has.
+            connection.begin(),
         ):
+            _check_not_newer(engine, _version(connection))
             config.attributes["connection"] = connection
             command.upgrade(config, SCHEMA)
-            connection.commit()
     except SQLAlchemyError as error:
         raise CatalogUnavailable(engine.url.render_as_string(), str(error)) from error

@@ -38,6 +38,7 @@ from tests.catalog.actions import (
     set_fields,
 )
 from tests.catalog.formats.samples import SIZE, child_vmdk, container, disk, short_overlay
+from tests.catalog.older import take_back
 from tests.configuration import configure
 
 UNSAFE, BAD, WRONG = (
@@ -257,10 +258,8 @@ def test_after_an_upgrade_doctor_names_fsck(tmp_path: Path) -> None:
     vfs = Vfs(make_catalog(load(config)))
     put(vfs, "/file/good")
     of_older(vfs, tmp_path, CASES["an overlay shorter than a sector"], "/file/evil")
-    with vfs.catalog.write() as repository:
-        repository.connection.exec_driver_sql("ALTER TABLE images DROP COLUMN gate")
-        repository.connection.exec_driver_sql("UPDATE alembic_version SET version_num='0007'")
     vfs.close()
+    take_back(load(config).catalog.url, "0007")
 
     def run(*arguments: str, code: int) -> str:
         result = CliRunner().invoke(program, ["--config", str(config), *arguments])

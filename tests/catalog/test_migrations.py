@@ -1,15 +1,26 @@
-"""The migrations make exactly what the models say."""
+"""The migrations make exactly what the models say, lose no row, and are done wholly or not."""
 
 from __future__ import annotations
 
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from catalog.access import ADMIN
+from catalog.bootstrap import make_catalog, open_catalog
 from catalog.catalog import Catalog
-from catalog.database import SCHEMA
+from catalog.database import SCHEMA, damages, kind_and_file, open_engine, schema_version
 from catalog.models import metadata
+from catalog.settings import Settings
+from catalog.users import add_user
+from catalog.vfs import Vfs
+from tests.catalog.actions import image_at, make_folder, put, read, remove, rename
+from tests.catalog.older import bring_to, contents, fill, revisions, scripts, take_back
 
 
 def test_a_fresh_schema_is_that_of_the_models(catalog: Catalog) -> None:
@@ -30,9 +41,7 @@ def test_every_table_of_the_models_is_made(catalog: Catalog) -> None:
 
 def test_schema_is_the_newest_revision() -> None:
     """`SCHEMA` names the only head there is."""
-    config = Config()
-    config.set_main_option("script_location", "catalog:migrations")
-    assert ScriptDirectory.from_config(config).get_heads() == [SCHEMA]
+    assert scripts().get_heads() == [SCHEMA]
 
 
 def test_numbers_are_never_used_again(catalog: Catalog) -> None:
@@ -42,3 +51,81 @@ def test_numbers_are_never_used_again(catalog: Catalog) -> None:
             "SELECT name FROM sqlite_master WHERE sql LIKE '%AUTOINCREMENT%'"
         )
         assert {"images", "folders", "locations", "changes"} <= set(rows.scalars())
+
+
+# -- a catalog of an earlier version ------------------------------------------------------
+
+
+def test_each_step_keeps_every_row(tmp_path: Path) -> None:
+    """With a row in each table, and all of what refers to another one held to that."""
+    path = tmp_path / "catalog.db"
+    engine = open_engine(f"sqlite:///{path}", create=True)
+    before: dict[str, dict[str, list[tuple[object, ...]]]] = {}
+    for revision in revisions():
+        bring_to(engine, revision)
+        after = contents(path)
+        for table, columns in before.items():
+            assert {name: after[table][name] for name in columns} == columns
+        fill(path)
+        before = contents(path)
+        assert all(any(columns.values()) for columns in before.values())
+    assert set(before) == set(metadata.tables)
+    assert damages(engine) == []
+    engine.dispose()
+
+
+@pytest.mark.parametrize("revision", [revisions()[0], revisions()[-2]])
+def test_an_older_catalog_is_brought_up_to_date(settings: Settings, revision: str) -> None:
+    """By whoever opens it: its images, folders and trash stay, and all can be done with it."""
+    _make_old(settings, revision)
+    catalog = open_catalog(settings)
+    vfs = Vfs(catalog)
+    assert schema_version(catalog._engine) == SCHEMA
+    assert damages(catalog._engine) == []
+    assert read(vfs, "/file/folder/a") == b"of a"
+    remove(vfs, "/file/folder/a")
+    rename(vfs, "/file/.trash/b", "/file/b")
+    add_user(catalog, "alice", "password")
+    assert put(vfs, "/file/c").number > image_at(vfs, "/file/b").number
+    vfs.close()
+
+
+INTERRUPTED = """
+import os, signal, sys, unicodedata
+from catalog.database import check_schema, open_engine
+
+def normalize(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+# The sixth step needs it, for each name: others are done, and this one is half done.
+unicodedata.normalize = normalize
+check_schema(open_engine(sys.argv[1]))
+"""
+
+
+def test_an_upgrade_that_is_killed_has_done_nothing(settings: Settings) -> None:
+    """The database is as it was, for an earlier version too; the next one to open it upgrades."""
+    path = _make_old(settings, revisions()[0])
+    before = contents(path)
+    process = subprocess.run([sys.executable, "-c", INTERRUPTED, settings.catalog.url], check=False)
+    assert process.returncode == -signal.SIGKILL
+    engine = open_engine(settings.catalog.url)
+    assert schema_version(engine) == revisions()[0]
+    assert contents(path) == before
+    engine.dispose()
+    catalog = open_catalog(settings)
+    assert (schema_version(catalog._engine), damages(catalog._engine)) == (SCHEMA, [])
+    assert read(Vfs(catalog), "/file/folder/a") == b"of a"
+    catalog.close()
+
+
+def _make_old(settings: Settings, revision: str) -> Path:
+    """A catalog of an old schema, with an image in a folder and one in the trash."""
+    vfs = Vfs(make_catalog(settings))
+    make_folder(vfs, "/file/folder")
+    put(vfs, "/file/folder/a", b"of a")
+    put(vfs, "/file/b")
+    remove(vfs, "/file/b", ADMIN)
+    vfs.close()
+    take_back(settings.catalog.url, revision)
+    return kind_and_file(settings.catalog.url)[1]

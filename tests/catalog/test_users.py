@@ -11,15 +11,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from sqlalchemy import text
 
 from catalog import authentication, members, users
 from catalog.access import ADMIN, Principal, Role
 from catalog.authentication import Authenticator
-from catalog.bootstrap import open_catalog
 from catalog.catalog import Catalog
 from catalog.cli.program import imagefs as program
-from catalog.database import SCHEMA, schema_version
 from catalog.errors import (
     AlreadyExists,
     Forbidden,
@@ -31,7 +28,6 @@ from catalog.errors import (
     TooManyAttempts,
 )
 from catalog.members import add_member, members_of, remove_member
-from catalog.settings import Settings
 from catalog.users import add_user, is_password, remove_user, set_password
 from catalog.vfs import Vfs
 from tests.catalog.actions import ALICE, BOB, image_at, put, set_fields
@@ -145,34 +141,6 @@ def test_an_accent_is_the_same_however_it_is_typed() -> None:
 def test_what_is_no_hash_matches_nothing() -> None:
     """A row somebody wrote by hand lets nobody in."""
     assert not is_password("plain", "plain")
-
-
-LATER = (
-    *(f"DROP TABLE {table}" for table in ("users", "members", "locks", "damages")),
-    *(f"DROP TABLE {table}" for table in ("wanted_copies", "last_uses", "replacements", "spared")),
-    *(f"DROP INDEX ix_{name}_alike" for name in ("folders_parent", "locations_folder")),
-    "DROP INDEX ix_images_name_status",
-    "ALTER TABLE images DROP COLUMN deleted_by",
-    "ALTER TABLE leases DROP COLUMN users",
-    *(f"ALTER TABLE {table} DROP COLUMN alike" for table in ("folders", "locations")),
-)
-"""What takes back all that came after the first schema."""
-
-
-def test_a_catalog_of_the_first_schema_is_brought_up_to_date(
-    catalog: Catalog, settings: Settings
-) -> None:
-    """Its images stay, and users can be added."""
-    put(Vfs(catalog), "/file/a")
-    with catalog.write() as repository:
-        for later in LATER:
-            repository.connection.execute(text(later))
-        repository.connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
-    upgraded = open_catalog(settings)
-    assert schema_version(upgraded._engine) == SCHEMA
-    add_user(upgraded, "alice", "right")
-    assert image_at(Vfs(upgraded), "/file/a").status == "active"
-    upgraded.close()
 
 
 # -- who is it ---------------------------------------------------------------------------
