@@ -145,9 +145,8 @@ class FilesystemStore(LeavesNothing):
         """
         key = self._key_of(url)
         with self._folder.opened() as folder, os_errors(url):
-            with suppress(FileNotFoundError):
-                os.unlink(key, dir_fd=folder)
-            for name in _left_by(self._folder.path, key):
+            # The object last: what is refused before leaves it whole.
+            for name in [*_left_by(self._folder.path, key), key]:
                 with suppress(FileNotFoundError):
                     os.unlink(name, dir_fd=folder)
             os.fsync(folder)

@@ -125,6 +125,10 @@ class SwiftStore:
         removed.
         """
         path = self._path_of(url)
+        container, _, key = path.partition("/")
+        # First, as who may not list them is refused here.
+        if container == self._container:
+            self._parts.sweep(key, url)
         found = self._client.find(path, url)
         if found is not None:
             # Swift goes on with the manifest when it has been refused the segments.
@@ -132,9 +136,6 @@ class SwiftStore:
                 self._client.check_deletes(place, url)
             query = {"multipart-manifest": "delete"} if found.is_static else None
             self._client.delete(path, url, query)
-        container, _, key = path.partition("/")
-        if container == self._container:
-            self._parts.sweep(key, url)
         if found is None or found.dynamic is not None:
             self._parts.delete_dynamic(container, key, url, found)
 

@@ -66,6 +66,18 @@ def test_swift_asks_before_it_deletes(
     assert len(read_all(store, url)) == store.stat(url).size
 
 
+def test_swift_lists_before_it_deletes(
+    swift_server: Swift, store: SwiftStore, tmp_path: Path
+) -> None:
+    """Who may not see what dead uploads have left is refused while the object is there."""
+    account, container = Account(swift_server), container_of(store)
+    url = put_by_writer(store)("a", DATA[:1000])
+    account.ask("POST", container, X_Container_Read="test:member", X_Container_Write="test:member")
+    with pytest.raises(StoreRefused, match="forbids it to this user"):
+        _as_member(swift_server, tmp_path, container).delete(url)
+    assert read_all(store, url) == DATA[:1000]
+
+
 @pytest.mark.parametrize(("deleted", "error"), [(0, StoreRefused), (1, StoreUnavailable)])
 def test_swift_refuses_segments_in_an_answer_of_success(
     behind: SwiftStore, between: Proxy, deleted: int, error: type[StoreUnavailable]
