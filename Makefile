@@ -29,7 +29,7 @@ run: run-packages .venv/installed
 	@echo 'The catalog is mounted at ./mnt, and served at http://$(LISTEN)/, until Ctrl-C;'
 	@echo 'what you add stays in ./state.  Try, in another shell:'
 	@echo '  cp IMAGE.qcow2 mnt/file/'
-	@echo '  getfattr -d mnt/file/IMAGE.qcow2'
+	@echo '  getfattr -n user.image.id mnt/file/IMAGE.qcow2'
 	@echo '  qemu-img create -b $(CURDIR)/mnt/.by-id/ID -F qcow2 -f qcow2 /tmp/overlay.qcow2'
 	@echo '  curl --fail-with-body -T OTHER.qcow2 http://$(LISTEN)/file/'
 	@echo '  IMAGEFS_CONFIG=/dev/null IMAGEFS_STATE=$(CURDIR)/state $(BIN)/imagefs list'
