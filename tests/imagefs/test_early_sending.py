@@ -141,6 +141,72 @@ def test_killed_writer_leaves_no_part(far: Remote, store: str) -> None:
     far.has_nothing(store)
 
 
+LATE = """
+import ctypes, os, socket, sys
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+path, source, early = sys.argv[1], open(sys.argv[2], "rb").read(), 80 << 20
+size, middle = len(source), 20 << 20
+here, there = socket.socketpair()
+def tell():
+    print("ready", flush=True)
+    sys.stdin.readline()
+def passed_on():  # to an older process, which nobody sees
+    if os.fork() == 0:
+        fd = socket.recv_fds(there, 1, 1)[1][0]
+        tell()
+        os.pwrite(fd, b"other", middle)
+        os._exit(0)
+def begin():
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    for at in range(0, early, 1 << 20):
+        os.pwrite(fd, source[at : at + (1 << 20)], at)
+    return fd
+"""
+LATE_WRITERS = {
+    "by a mapping": """
+fd = begin()
+os.ftruncate(fd, size)
+address = libc.mmap(None, ctypes.c_size_t(size), 3, 1, fd, ctypes.c_long(0))
+tell()
+os.close(fd)
+memory = (ctypes.c_char * size).from_address(address)
+memory[early:size] = source[early:]
+memory[middle : middle + 5] = b"other"
+""",
+    "by a descriptor passed on": """
+passed_on()
+fd = begin()
+os.pwrite(fd, source[early:], early)
+socket.send_fds(here, [b"x"], [fd])
+os.close(fd)
+os.wait()
+""",
+}
+
+
+@pytest.mark.parametrize(("store", "how"), list(zip(("s3api", "swift"), LATE_WRITERS, strict=True)))
+def test_bytes_written_after_close(far: Remote, raw: Path, store: str, how: str) -> None:
+    """What was sent before is taken back, or sent anew: the store has what the file has."""
+    path, data = far.daemon.path / store / "late.img", bytearray(DATA[: 100 * MIB])
+    data[20 * MIB : 20 * MIB + 5] = b"other"
+    with subprocess.Popen(
+        [sys.executable, "-c", LATE + LATE_WRITERS[how], path, raw],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"ready\n"
+        if how == "by a mapping":
+            far.has_begun(store)
+        else:
+            wait_until(lambda: status(path) == "active", "the first close has committed it")
+        writer.communicate(b"go\n")
+        assert writer.returncode == 0
+    wait_until(lambda: status(path) == "active", "nobody has it any more")
+    _is_stored(far, path, data)
+
+
 def test_put_tells_its_length(far: Remote) -> None:
     """A PUT is sent on while it comes in; its parts are of the size that is right for it."""
     with service(far.daemon) as server:

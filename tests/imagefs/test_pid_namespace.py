@@ -1,4 +1,4 @@
-"""A mount in a pid namespace of its own, as in a container."""
+"""A mount that does not see every program: in a pid namespace of its own, or by hidepid."""
 
 from __future__ import annotations
 
@@ -82,3 +82,23 @@ def test_it_stops(contained: Daemon) -> None:
     os.kill(_process(contained), 15)
     assert contained.process is not None
     assert contained.process.wait(DEADLINE) == 0
+
+
+HIDING = """
+mount -t proc -o hidepid=2,gid=65533 proc /proc
+exec setpriv --bounding-set=-sys_ptrace --inh-caps=-sys_ptrace -- "$@"
+"""
+
+
+def test_programs_that_proc_hides_only_read(daemon: Callable[..., Daemon], data: bytes) -> None:
+    """Nothing is made for one, and nothing half is published; other mounts go on."""
+    made = daemon()
+    with made.mounted():
+        (made.path / "file" / "a").write_bytes(data)
+    made.start("unshare", "--mount", "sh", "-ec", HIDING, "sh", *COMMAND)
+    assert made.process is not None
+    folder = Path(f"/proc/{made.process.pid}/root{made.path}/file")
+    assert (folder / "a").read_bytes() == data
+    with pytest.raises(PermissionError):
+        (folder / "b").write_bytes(data)
+    assert os.listdir(folder) == ["a"]
