@@ -119,9 +119,10 @@ class S3Store(NothingToMake):
         Raises StoreUnavailable.
         """
         key = self._key_of(url)
-        self._objects.delete(key)
+        # The object last: what is refused before leaves it whole.
         for upload in self._uploads_of(key):
             self._multipart.abort(key, upload.id)
+        self._objects.delete(key)
 
     def copy(self, url: str, key: str) -> str:
         """Let the server duplicate an object: whole, or by pieces if it is large.

@@ -163,6 +163,19 @@ def test_a_refused_object_is_told_as_that(
         )
 
 
+def test_an_upload_that_cannot_be_aborted_costs_no_object(store: S3Store, between: Proxy) -> None:
+    """What died before is removed first: a refusal leaves the object whole."""
+    url = put_by_writer(store)("a", DATA)
+    store._multipart.create(store._key_of(url))
+    between.set_plan(lambda asked: DENIED if "uploadId=" in asked.target else None)
+    with pytest.raises(StoreRefused, match="object lock"):
+        store.delete(url)
+    assert read_all(store, url) == DATA
+    between.set_plan(never)
+    store.delete(url)
+    assert list(store.keys()) == []
+
+
 @pytest.mark.parametrize("code", ["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"])
 def test_refused_credentials_are_told_as_that(store: S3Store, between: Proxy, code: str) -> None:
     """Whoever reads it looks at the keys."""
