@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -36,6 +37,9 @@ SCHEMA = "0008"
 
 BUSY_TIMEOUT = 120
 """Seconds a SQLite writer waits for the others before it gives up."""
+
+_AWAITED = threading.BoundedSemaphore(128)
+"""Turns that are waited for at one time, given up ones included: each has a thread."""
 
 CHECK_TIME = 120
 """Seconds that a check of the whole database may take."""
@@ -120,7 +124,8 @@ def turn_to_write(engine: Engine) -> Iterator[None]:
     """Wait for this process' turn among SQLite's writers, and hold it.
 
     SQLite's own waiting is a lottery: under load it let one of 16 processes wait 17 s.
-    The kernel's queue on a file beside the database is fair (worst 0.3 s).
+    The kernel's queue on a file beside the database is fair (worst 0.3 s).  Raises
+    CatalogLocked when the turn does not come: a process that is stopped keeps its own.
     """
     if engine.dialect.name != "sqlite":
         yield
@@ -136,10 +141,38 @@ def turn_to_write(engine: Engine) -> Iterator[None]:
     except OSError as error:
         raise CatalogUnavailable(path, error.strerror or str(error)) from error
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        if not (_take(fd) or _await(fd)):
+            raise CatalogLocked(path)
         yield
     finally:
         os.close(fd)
+
+
+def _take(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _await(fd: int) -> bool:
+    """Whether the turn comes in time; flock(2) itself waits without a limit."""
+    if not _AWAITED.acquire(timeout=BUSY_TIMEOUT):
+        return False
+    # The lock is of both descriptors: it goes when the last of them is closed.
+    waiting, come = os.dup(fd), threading.Event()
+
+    def wait() -> None:
+        try:
+            fcntl.flock(waiting, fcntl.LOCK_EX)
+            come.set()
+        finally:
+            os.close(waiting)
+            _AWAITED.release()
+
+    threading.Thread(target=wait, name="turn", daemon=True).start()
+    return come.wait(BUSY_TIMEOUT)
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
 import threading
 from pathlib import Path
@@ -23,6 +25,7 @@ from catalog.errors import (
 from catalog.settings import Settings
 from catalog.vfs import Vfs
 from tests.catalog.actions import put, read
+from tests.imagefs.daemon import wait_until
 
 
 def test_no_catalog_is_told_as_such(settings: Settings, tmp_path: Path) -> None:
@@ -147,3 +150,26 @@ def test_opening_again_finds_everything(settings: Settings) -> None:
     second = make_catalog(settings)
     assert read(Vfs(second), "/file/a", ADMIN) == b"kept"
     second.close()
+
+
+def test_a_stopped_process_keeps_its_turn(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for it is told in time, and goes on when it does."""
+    before = threading.active_count()
+    monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.1)
+    stopped = os.open(tmp_path / "catalog.db-queue", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(stopped, fcntl.LOCK_EX)
+    for _ in range(3):
+        assert not _may_write(catalog)
+    os.close(stopped)
+    wait_until(lambda: _may_write(catalog), "the turn is free again")
+    wait_until(lambda: threading.active_count() == before, "nobody waits any more")
+
+
+def _may_write(catalog: Catalog) -> bool:
+    try:
+        with catalog.write():
+            return True
+    except CatalogLocked:
+        return False
