@@ -9,8 +9,8 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from secrets import token_hex
 
+from catalog.appearing import appearing
 from catalog.database import damages_of, kind_and_file
 from catalog.errors import (
     CatalogDamaged,
@@ -39,17 +39,16 @@ def backup(url: str, target: Path) -> None:
     if not source.exists():
         raise NoCatalog(str(source))
     _check_target(source, target)
-    part = target.with_name(f"{target.name[:200]}.{token_hex(4)}.part")
-    try:
+    with appearing(target) as part:
         # It holds what only the database's owner reads: the passwords' hashes.
         os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        _copy(source, part)
+        try:
+            _copy(source, part)
+        finally:
+            for end in ("-journal", "-wal", "-shm"):
+                Path(f"{part}{end}").unlink(missing_ok=True)
         _make_durable(part)
-        part.replace(target)
-        _make_durable(target.absolute().parent)
-    finally:
-        for left in (part, *(Path(f"{part}{end}") for end in ("-journal", "-wal", "-shm"))):
-            left.unlink(missing_ok=True)
+    _make_durable(target.absolute().parent)
 
 
 def _check_target(source: Path, target: Path) -> None:

@@ -23,6 +23,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from catalog.errors import (
     CatalogDamaged,
+    CatalogForbidden,
     CatalogFull,
     CatalogLocked,
     CatalogUnavailable,
@@ -75,6 +76,8 @@ def open_engine(url: str, *, create: bool = False) -> Engine:
             _check_no_journal(path)
         elif not path.exists():
             raise NoCatalog(str(path))
+    except PermissionError as error:
+        raise CatalogForbidden(str(path)) from error
     except OSError as error:
         raise CatalogUnavailable(str(path), error.strerror or str(error)) from error
     engine = create_engine(
@@ -138,6 +141,8 @@ def turn_to_write(engine: Engine) -> Iterator[None]:
             # As SQLite does with the files it puts beside the database.
             owner = os.stat(str(engine.url.database))
             os.fchown(fd, owner.st_uid, owner.st_gid)
+    except PermissionError as error:
+        raise CatalogForbidden(path) from error
     except OSError as error:
         raise CatalogUnavailable(path, error.strerror or str(error)) from error
     try:
@@ -206,6 +211,8 @@ def _ours(engine: Engine, error: BaseException) -> CatalogUnavailable:
         return CatalogLocked(where)
     if _is_full(engine, error):
         return CatalogFull(where)
+    if _is_forbidden(engine, error):
+        return CatalogForbidden(where)
     return CatalogUnavailable(where, reason)
 
 
@@ -218,6 +225,23 @@ def _is_full(engine: Engine, error: BaseException) -> bool:
         with suppress(OSError):
             return room(Path(str(engine.url.database)).parent) < _BESIDE
     return code == sqlite3.SQLITE_FULL
+
+
+def _is_forbidden(engine: Engine, error: BaseException) -> bool:
+    """Whether SQLite could not open or write what it has to: journal and locks as well."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+        return False
+    database = Path(str(engine.url.database))
+    try:
+        if os.statvfs(database.parent).f_flag & os.ST_RDONLY:
+            return False
+    except OSError as problem:
+        return isinstance(problem, PermissionError)
+    mode = os.R_OK | os.W_OK
+    return not all(
+        os.access(path, mode, effective_ids=True) for path in (database, database.parent)
+    )
 
 
 def reserve_of(engine: Engine) -> Reserve:

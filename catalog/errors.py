@@ -25,6 +25,10 @@ class CatalogError(Exception):
         reason = self.reason or self.summary
         return f"{self.subject}: {reason}" if self.subject else reason
 
+    def beside(self, subject: str) -> str:
+        """What is to be said of it behind a subject, which is not said twice."""
+        return str(self).removeprefix(f"{subject}: ")
+
 
 class NotFound(CatalogError):
     """No such entry, image, folder, property or store."""
@@ -210,6 +214,11 @@ class ImageKilled(CatalogError):
 
     summary = "the upload of this image failed"
 
+    def __str__(self) -> str:
+        # Most messages begin with the name.
+        said = self.reason.startswith(f"{self.subject}: ")
+        return self.reason if said else super().__str__()
+
 
 class StoreUnavailable(CatalogError):
     """The store does not answer, is not mounted, or broke in the middle."""
@@ -267,6 +276,12 @@ class CatalogFull(CatalogUnavailable):
     """There is no room left to write to the catalog's database."""
 
     summary = "no space left for the catalog's database: delete something"
+
+
+class CatalogForbidden(CatalogUnavailable):
+    """This user may not read or write the catalog's database."""
+
+    summary = "only root and the owner of the catalog's database may use it"
 
 
 class NoCatalog(CatalogUnavailable):

@@ -73,7 +73,7 @@ def _store(catalog: Catalog, store: Store, repair: bool) -> Iterator[Finding]:
     except CatalogUnavailable:
         raise
     except CatalogError as error:
-        yield Finding(FindingKind.STORE_UNAVAILABLE, store.name, str(error))
+        yield Finding(FindingKind.STORE_UNAVAILABLE, store.name, error.beside(store.name))
         return
     for examine in (
         check.locations,
@@ -86,9 +86,9 @@ def _store(catalog: Catalog, store: Store, repair: bool) -> Iterator[Finding]:
         except CatalogUnavailable:
             raise
         except NotSupported as error:
-            yield Finding(FindingKind.NOT_EXAMINED, store.name, str(error))
+            yield Finding(FindingKind.NOT_EXAMINED, store.name, error.beside(store.name))
         except CatalogError as error:
-            yield Finding(FindingKind.STORE_UNAVAILABLE, store.name, str(error))
+            yield Finding(FindingKind.STORE_UNAVAILABLE, store.name, error.beside(store.name))
 
 
 def _own_staging(catalog: Catalog, store: Store, repair: bool) -> Iterator[Finding]:

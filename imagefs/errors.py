@@ -48,6 +48,7 @@ ERRNO: Mapping[type[CatalogError], int] = {
     errors.NotSupported: errno.EPERM,
     errors.CatalogUnavailable: errno.EIO,
     errors.CatalogDamaged: errno.EIO,
+    errors.CatalogForbidden: errno.EIO,
     errors.CatalogFull: errno.ENOSPC,
     errors.NoCatalog: errno.EIO,
     errors.SchemaTooNew: errno.EIO,

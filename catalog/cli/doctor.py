@@ -132,7 +132,8 @@ def _catalog(session: Session) -> Iterator[Check]:
         yield from _configuration(settings)
         catalog = session.catalog
     except CatalogError as error:
-        yield Check(Level.FAIL, error.subject, error.reason or error.summary)
+        # All of it: a damaged database's line says what to do.
+        yield Check(Level.FAIL, error.subject, error.beside(error.subject))
         return
     yield Check(Level.OK, "catalog", "opens, and its schema is this program's")
     try:

@@ -77,7 +77,7 @@ def _show(image: Image) -> AbstractContextManager[Progress]:
 
 def _print(found: Evacuated) -> None:
     text = f"{found.outcome:8}  {found.image.id}  {printable(found.image.name)}"
-    line(f"{text}: {found.problem}" if found.problem else text)
+    line(f"{text}: {found.problem.beside(found.image.name)}" if found.problem else text)
 
 
 def _as_json(found: Evacuated) -> dict[str, Any]:

@@ -60,6 +60,7 @@ EXIT_CODES: Mapping[type[CatalogError], int] = {
     errors.NoCatalog: NO_CATALOG,
     errors.SchemaTooNew: SCHEMA_TOO_NEW,
     errors.CatalogDamaged: DAMAGED,
+    errors.CatalogForbidden: NOT_ALLOWED,
     errors.CatalogFull: TRY_AGAIN,
     errors.CatalogLocked: LOCKED,
     errors.InvalidSettings: USAGE,

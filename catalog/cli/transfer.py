@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from catalog import names
+from catalog.appearing import appearing
 from catalog.cli import sources
 from catalog.cli.assignments import field_options, given_fields, property_option
 from catalog.cli.output import (
@@ -302,18 +303,12 @@ def _to_file(data: Iterator[bytes], file: Path, progress: Progress) -> None:
     if file.exists() and not file.is_file():
         # Renaming over /dev/null or a disk would replace it by a file.
         raise click.UsageError(f"{file} is not a regular file: give - and redirect")
-    part = file.with_name(f"{file.name}.{token_hex(4)}.part")
-    try:
-        with part.open("xb", buffering=0) as out:
-            for chunk in data:
-                _write_sparse(out.fileno(), chunk)
-                progress(len(chunk))
-            out.truncate()
-            os.fsync(out.fileno())
-        part.replace(file)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    with appearing(file) as part, part.open("xb", buffering=0) as out:
+        for chunk in data:
+            _write_sparse(out.fileno(), chunk)
+            progress(len(chunk))
+        out.truncate()
+        os.fsync(out.fileno())
 
 
 def _write_sparse(fd: int, chunk: bytes) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from catalog.appearing import appearing
 from catalog.backup import backup
 from catalog.bootstrap import make_catalog, open_catalog
 from catalog.errors import CatalogDamaged, InvalidValue, NoCatalog, NotSupported
@@ -147,3 +148,14 @@ def test_a_new_catalog_is_in_its_main_file(vfs: Vfs, tmp_path: Path) -> None:
     vfs.catalog.checkpoint()
     shutil.copy(tmp_path / "catalog.db", tmp_path / "copy.db")
     assert images_in(tmp_path / "copy.db") == 1
+
+
+def test_a_file_that_cannot_appear_is_named(tmp_path: Path) -> None:
+    """By the name that was given; nothing is left, whatever its length in bytes."""
+    target = tmp_path / "folder" / "copy"
+    with pytest.raises(FileNotFoundError) as caught, appearing(target) as part:
+        part.touch()
+    assert caught.value.filename == str(target)
+    with appearing(tmp_path / ("ü" * 127)) as part:
+        part.touch()
+    assert [each.name for each in tmp_path.iterdir()] == ["ü" * 127]

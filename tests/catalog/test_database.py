@@ -7,6 +7,7 @@ import os
 import sqlite3
 import threading
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from sqlalchemy import text
@@ -16,6 +17,7 @@ from catalog.access import ADMIN
 from catalog.bootstrap import make_catalog, open_catalog
 from catalog.catalog import Catalog
 from catalog.errors import (
+    CatalogForbidden,
     CatalogLocked,
     CatalogUnavailable,
     InvalidSettings,
@@ -24,7 +26,7 @@ from catalog.errors import (
 )
 from catalog.settings import Settings
 from catalog.vfs import Vfs
-from tests.catalog.actions import put, read
+from tests.catalog.actions import put, read, settings_at
 from tests.imagefs.daemon import wait_until
 
 
@@ -173,3 +175,20 @@ def _may_write(catalog: Catalog) -> bool:
             return True
     except CatalogLocked:
         return False
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+@pytest.mark.parametrize("mode", [0o755, 0o700])
+def test_who_may_not_use_the_database_is_told_that(mode: int) -> None:
+    """It is not a database that will answer later, and no fault of its file."""
+    with TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        settings = settings_at(folder)
+        make_catalog(settings).close()
+        folder.chmod(mode)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(CatalogForbidden, match="only root and the owner"):
+                open_catalog(settings).close()
+        finally:
+            os.seteuid(0)

@@ -11,7 +11,7 @@ import pytest
 from defusedxml.ElementTree import fromstring
 
 from catalog.access import Principal, Role
-from catalog.errors import CatalogError, ImageKilled, QuotaExceeded
+from catalog.errors import CatalogError, ImageKilled, QuotaExceeded, StoreUnavailable
 from dav.errors import STATUS, to_dav_error, to_status, told
 from tests.dav.server import Served, serving
 
@@ -53,6 +53,14 @@ def test_a_fault_is_told_by_its_kind(kind: type[CatalogError]) -> None:
         else:
             assert words == str(error)
     assert told(error, Principal("root", Role.ADMIN)) == str(error)
+
+
+def test_a_name_is_said_once() -> None:
+    """A killed image's message begins with it, and a line beside a store's name as well."""
+    assert str(ImageKilled("a", "a: no space left")) == "a: no space left"
+    assert str(ImageKilled("a", "its writer was killed")) == "a: its writer was killed"
+    assert StoreUnavailable("s3", "refused").beside("s3") == "refused"
+    assert StoreUnavailable("s3", "refused").beside("other") == "s3: refused"
 
 
 def test_multistatus_has_the_same_words() -> None:
