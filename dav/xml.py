@@ -13,6 +13,9 @@ from defusedxml.ElementTree import fromstring
 
 from dav.errors import HttpError
 
+_DEPTH = 100
+"""Elements inside each other.  Whoever writes them out again takes a call for each."""
+
 
 def parse(body: bytes) -> Element:
     """The root of a small document.  Raises HttpError 400 if it is malformed or has a DTD.
@@ -21,6 +24,11 @@ def parse(body: bytes) -> Element:
     """
     try:
         root: Element = fromstring(body, forbid_dtd=True)
-    except (ParseError, DefusedXmlException, ValueError) as error:
+    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise HttpError(HTTPStatus.BAD_REQUEST, f"the body is not XML: {error}") from None
+    level = [root]
+    for _ in range(_DEPTH):
+        level = [child for element in level for child in element]
+    if level:
+        raise HttpError(HTTPStatus.BAD_REQUEST, f"the body is deeper than {_DEPTH} elements")
     return root

@@ -247,9 +247,14 @@ def test_another_ones_image(served: Served) -> None:
         '<!DOCTYPE x [<!ENTITY a "aaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]>'
         '<D:propertyupdate xmlns:D="DAV:"><D:set><D:prop><x xmlns="urn:x">&b;</x></D:prop></D:set>'
         "</D:propertyupdate>",
+        '<?xml version="1.0" encoding="nonsense"?><D:propertyupdate xmlns:D="DAV:"/>',
+        '<D:propertyupdate xmlns:D="DAV:"><D:set><D:prop><x xmlns="urn:x">'
+        + "<b>" * 5000
+        + "</b>" * 5000
+        + "</x></D:prop></D:set></D:propertyupdate>",
     ],
 )
 def test_body_that_is_no_propertyupdate(served: Served, path: str, body: str) -> None:
-    """What is malformed, another element or declares entities changes nothing."""
+    """What is malformed, too deep, another element or declares entities changes nothing."""
     assert served.ask(f"PROPPATCH {path}", body=body.encode()).status == 400
     assert served.vfs.catalog.details(served.image(path).number).properties == {}
