@@ -59,6 +59,7 @@ class IfHeader:
     """A header that has been read."""
 
     def __init__(self, text: str) -> None:
+        self._is_empty = not text.strip()
         self._lists = _read(text)
         self.tokens = [
             condition.token
@@ -69,8 +70,8 @@ class IfHeader:
         """Those it names: the client knows of these locks, whether or not they are there."""
 
     def holds(self, path: str, look: Callable[[str], State]) -> bool:
-        """Whether one of its lists is true; so is a header without any."""
-        return not self._lists or any(_is_true(each, path, look) for each in self._lists)
+        """Whether one of its lists is true.  What cannot be read as one does not hold."""
+        return self._is_empty or any(_is_true(each, path, look) for each in self._lists)
 
 
 def _bare(etag: str) -> str:
