@@ -31,8 +31,8 @@ _DEAD = (Life.ENDED, Life.GONE)
 # Time limits in seconds, by who waits meanwhile.  A machine that is busy answers late: what is
 # unknown then costs a writer its image or its open(2), so none is shorter than it must be.
 _OPEN = 2.0
-"""For open(2): the process that is looked at is in it, so nothing of it is locked."""
-_CLOSE = 0.6
+"""For open(2) and the first write(2): the process is in it, so nothing of it is locked."""
+_CLOSE = 0.75
 """For all looks of one close(2), which may be a part of the execve(2) that the looks wait for."""
 _RELEASE = 5.0
 """Once a file is closed for good: nobody waits for that answer."""
@@ -152,8 +152,11 @@ class Holders:
     def note_first_write(self, trail: Trail) -> None:
         """Note how the process is that opened the file, now that it writes."""
         pid = trail.opener.pid
-        seen = self._looks.ask(pid, lambda: writers.see(pid))
-        trail.at_first_write = Seen(Life.GONE) if seen is UNKNOWN else seen
+        # A program in write(2) holds no lock that /proc wants.  Who is not seen now is looked at
+        # with its next write: without it, one that is interrupted would publish half.
+        seen = self._looks.ask(pid, lambda: writers.see(pid), _OPEN)
+        if seen is not UNKNOWN:
+            trail.at_first_write = seen
 
     def look(self, trail: Trail, file: File) -> Sight:
         """See who holds the file that somebody has closed, and keep it in the trail."""

@@ -80,7 +80,7 @@ def _kill_when(target: Path, command: list[str], size: int, number: signal.Signa
     "number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda n: n.name
 )
 def test_a_killed_writer_publishes_nothing(folder: Path, big: Path, number: signal.Signals) -> None:
-    """At 20 random moments of five tools in turn: killed, with the reason; never active."""
+    """At 20 random moments of five tools in turn: killed, with the reason; never half."""
     chance = random.Random(number)
     seen: list[tuple[str, str]] = []
     for count, (name, command) in enumerate(itertools.cycle(WRITERS.items())):
@@ -91,6 +91,10 @@ def test_a_killed_writer_publishes_nothing(folder: Path, big: Path, number: sign
         if code == 0:
             continue  # the signal came too late: another moment
         wait_until(partial(_has_ended, target), "the upload ends")
+        if status(target) == "active":
+            # It had closed the file already, and was killed in what it did after that.
+            run("qemu-img", "compare", "-f", "raw", big, target)
+            continue
         seen.append((status(target), field(target, "message")))
         if len(seen) == MOMENTS:
             break
