@@ -7,7 +7,7 @@ memory: archives are strangers'.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element, ParseError
 
@@ -15,6 +15,8 @@ from defusedxml import DefusedXmlException, ElementTree
 
 from catalog.errors import IncompleteUpload, InvalidImage
 from catalog.formats import foreign
+from catalog.manifest import Manifest, is_manifest
+from catalog.names import shown
 from catalog.stream import Stream
 
 _BLOCK = 512
@@ -41,11 +43,13 @@ def is_ova(head: bytes) -> bool:
     return foreign.is_tar(head) and foreign.is_ova(head)
 
 
-def disk_of(subject: str, archive: Stream) -> tuple[str, Iterator[bytes]]:
-    """The name of the one disk of an OVA, and its data.
+def disk_of(
+    subject: str, archive: Stream, tell: Callable[[str], object]
+) -> tuple[str, Iterator[bytes]]:
+    """The name of the one disk of an OVA, and its data, compared with the manifest at its end.
 
-    Raises InvalidImage for a description that is damaged or names several disks or none,
-    IncompleteUpload.
+    `tell` is given a line for what the manifest leaves out.  Raises InvalidImage for a
+    description that is damaged or names several disks or none, DigestMismatch, IncompleteUpload.
     """
     described = _next_member(subject, archive)
     if described is None or described.size > _LARGEST_TEXT:
@@ -53,32 +57,47 @@ def disk_of(subject: str, archive: Stream) -> tuple[str, Iterator[bytes]]:
     text = archive.exactly(described.size)
     archive.skip(-described.size % _BLOCK)
     wanted = _disk_name(subject, text)
-    return wanted, _data_of(subject, archive, wanted)
+    manifest = Manifest(subject, (described.name, wanted), tell)
+    manifest.feed(described.name, text)
+    return wanted, _data_of(subject, archive, wanted, manifest)
 
 
-def _data_of(subject: str, archive: Stream, wanted: str) -> Iterator[bytes]:
+def _data_of(subject: str, archive: Stream, wanted: str, manifest: Manifest) -> Iterator[bytes]:
     """The disk; all of the archive is looked at, so that neither a cut nor a second one passes."""
     is_found = False
     while (member := _next_member(subject, archive)) is not None:
-        if member.name != wanted:
-            if archive.skip(_whole(member.size)) < member.size:
-                raise IncompleteUpload(subject, "the archive ends too soon: it was cut off")
-            continue
-        if is_found:
-            raise InvalidImage(subject, f"the archive has two files {_shown(wanted)}")
-        is_found, left = True, member.size
-        while left and (data := archive.read(min(left, _STEP))):
-            left -= len(data)
-            yield data
-        if left:
-            raise IncompleteUpload(
-                subject, f"the archive ends within {_shown(wanted)}: it was cut off"
-            )
-        archive.skip(-member.size % _BLOCK)
+        if member.name == wanted:
+            if is_found:
+                raise InvalidImage(subject, f"the archive has two files {shown(wanted)}")
+            is_found = True
+            for data in _content(subject, archive, member):
+                manifest.feed(wanted, data)
+                yield data
+        elif is_manifest(member.name):
+            if member.size > _LARGEST_TEXT:
+                reason = f"{shown(member.name)} is too large for a manifest"
+                raise InvalidImage(subject, f"{reason}: take the disk out with tar -xf and add it")
+            manifest.read(member.name, b"".join(_content(subject, archive, member)))
+        elif archive.skip(_whole(member.size)) < member.size:
+            raise IncompleteUpload(subject, "the archive ends too soon: it was cut off")
     if not is_found:
         raise InvalidImage(
-            subject, f"the appliance names {_shown(wanted)}, which is not in the archive"
+            subject, f"the appliance names {shown(wanted)}, which is not in the archive"
         )
+    manifest.finish()
+
+
+def _content(subject: str, archive: Stream, member: _Member) -> Iterator[bytes]:
+    """What is in a file; then its padding is read too."""
+    left = member.size
+    while left and (data := archive.read(min(left, _STEP))):
+        left -= len(data)
+        yield data
+    if left:
+        raise IncompleteUpload(
+            subject, f"the archive ends within {shown(member.name)}: it was cut off"
+        )
+    archive.skip(-member.size % _BLOCK)
 
 
 def _whole(size: int) -> int:
@@ -167,7 +186,7 @@ def _disk_name(subject: str, text: bytes) -> str:
     if len(disks) > 1:
         raise InvalidImage(
             subject,
-            f"the appliance has {len(disks)} disks ({_shown(', '.join(disks))}):"
+            f"the appliance has {len(disks)} disks ({shown(', '.join(disks))}):"
             " take them out with tar -xf and add each",
         )
     return disks[0].removeprefix("./")
@@ -183,8 +202,3 @@ def _attribute(element: Element, name: str) -> str:
         if key.rpartition("}")[2] == name:
             return value
     return ""
-
-
-def _shown(name: str) -> str:
-    """A stranger's names, as a text that is safe to print."""
-    return "".join(each if each.isprintable() else "?" for each in name[:200])

@@ -111,6 +111,11 @@ def is_temporary(name: str) -> bool:
     return _TEMPORARY.search(name) is not None or _OF_DESKTOPS.fullmatch(name) is not None
 
 
+def shown(name: str) -> str:
+    """A name that a stranger gave, as a text that is safe to print."""
+    return "".join(each if each.isprintable() else "?" for each in name[:200])
+
+
 def in_trash(name: str, image_id: str) -> str:
     """The name to give an entry whose own is already taken in the trash."""
     return _longer(name, f".{image_id}")

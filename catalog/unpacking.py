@@ -117,6 +117,8 @@ class Unpacked:
         """What it is packed in, from the outside; empty if it is as it came."""
         self.disk_name: str | None = None
         """What an OVA calls its disk."""
+        self.notes: list[str] = []
+        """What is to be told of it although it is no failure, after `blocks`."""
         self._digest = hashlib.sha256()
         self._subject = subject
         self.taken = 0
@@ -140,7 +142,7 @@ class Unpacked:
                 return True
         if appliance.is_ova(head):
             self.layers.append("ova")
-            self.disk_name, disk = appliance.disk_of(self._subject, self._disk)
+            self.disk_name, disk = appliance.disk_of(self._subject, self._disk, self.notes.append)
             self._push(disk)
             return True
         return False
@@ -163,7 +165,8 @@ class Unpacked:
     def blocks(self) -> Iterator[tuple[int, bytes]]:
         """The disk as (offset, bytes), no bytes for zeros but at the end; then all is read.
 
-        Raises IncompleteUpload for data that ends too soon, InvalidImage for what is damaged.
+        Raises IncompleteUpload for data that ends too soon, InvalidImage for what is damaged,
+        DigestMismatch for what is not as an OVA's manifest says.
         """
         offset, kept = 0, b""
         for data in chain(iter(lambda: self._disk.read(_STEP), b""), [b""]):

@@ -102,6 +102,8 @@ def add(
         with progress_bar(place.name, data.size) as progress:
             write = _Writing(vfs, data, progress, expected)
             image = _upload(vfs, write, place, attributes, session.principal, replace)
+    for note in data.packed.notes if data.packed is not None else ():
+        report(f"{place.name}: {note}")
     _tell(image, path, as_json)
 
 

@@ -141,6 +141,19 @@ def test_a_bomb_ends_at_the_limit(run: Run, tmp_path: Path) -> None:
     assert json.loads(run("list", "--json").stdout) == []
 
 
+def test_the_manifest_of_an_appliance_is_compared(run: Run, tmp_path: Path) -> None:
+    """A disk that is another one leaves nothing; one that is not named is told and taken."""
+    disk = container(tmp_path, "stream.vmdk").read_bytes()
+    wrong = ova({"d.vmdk": disk, "vm.mf": b"SHA256(d.vmdk)= " + b"0" * 64})
+    result = run("add", "-", "--name", "a", stdin=wrong, code=1)
+    assert f"-: the sha256 of d.vmdk is {sha256(disk)}, but vm.mf says 000" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert json.loads(run("list", "--json").stdout) == []
+    result = run("add", "-", "--name", "a", stdin=ova({"vm.mf": b"", "d.vmdk": disk}))
+    assert "a: d.vmdk was not compared: vm.mf does not name it" in result.stderr
+    assert shown(run, "/file/a")["status"] == "active"
+
+
 @pytest.mark.parametrize("end", [10, 1000, -1])
 def test_a_cut_download_is_refused(run: Run, end: int) -> None:
     """One line, and nothing is left."""

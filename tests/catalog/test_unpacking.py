@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from backports import zstd
 
-from catalog.errors import CatalogError, IncompleteUpload, InvalidImage
+from catalog.errors import CatalogError, DigestMismatch, IncompleteUpload, InvalidImage
 from catalog.unpacking import Unpacked
 from tests.catalog.actions import some_bytes
 from tests.catalog.formats.samples import MIB
@@ -141,6 +141,103 @@ def test_an_ova_that_cannot_be_taken_apart_says_why(archive: bytes, words: str) 
     """One line for each."""
     with pytest.raises(CatalogError, match=words):
         disk_in(archive)
+
+
+DESCRIPTION = OVF % (b'<File href="d.img"/>', b"")
+
+
+def manifest(algorithm: str = "SHA256", form: str = "{}({})= {}\n", **wrong: str) -> bytes:
+    """A manifest of DISK and its description; `wrong` are digests that are not theirs."""
+    algo = algorithm.lower().replace("sha2-", "sha").replace("-", "")
+    lines = []
+    for name, data in (("vm.ovf", DESCRIPTION), ("d.img", DISK)):
+        digest = wrong.get(name[0], hashlib.new(algo, data).hexdigest())
+        lines.append(form.format(algorithm, name, digest))
+    return "".join(lines).encode()
+
+
+def described(text: bytes, disk: bytes = DISK, *, is_last: bool = False) -> bytes:
+    """An appliance with that manifest, behind its description or at the end."""
+    members = {"d.img": disk, "vm.mf": text} if is_last else {"vm.mf": text, "d.img": disk}
+    return ova(members, DESCRIPTION)
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+@pytest.mark.parametrize(
+    ("algorithm", "form"),
+    [
+        ("SHA1", "{} ({}) = {}\r\n"),
+        ("SHA256", "{}({})= {}\n"),
+        ("SHA2-256", "{}(./{})={}\n\n"),
+        ("SHA512", "{}({})= {}\n"),
+    ],
+)
+def test_an_appliance_is_as_its_manifest_says(algorithm: str, form: str, is_last: bool) -> None:
+    """In each spelling that is met: all right, or the disk or the description is another one."""
+    packed, found = disk_in(described(manifest(algorithm, form), is_last=is_last))
+    assert (packed.notes, found == DISK) == ([], True)
+    for name, wrong in (("d.img", {"d": "00" * 32}), ("vm.ovf", {"v": "00" * 32})):
+        archive = described(manifest(algorithm, form, **wrong), is_last=is_last)
+        with pytest.raises(DigestMismatch, match=f"of {name} is .* vm.mf says 0+: .* get it again"):
+            disk_in(archive)
+
+
+def test_a_changed_disk_is_told_by_the_manifest() -> None:
+    """One bit; a wrong description is told before the disk was carried."""
+    changed = bytes([DISK[0] ^ 1]) + DISK[1:]
+    for is_last in (False, True):
+        with pytest.raises(DigestMismatch, match=r"of d\.img"):
+            disk_in(described(manifest(), changed, is_last=is_last))
+    with pytest.raises(DigestMismatch, match=r"of vm\.ovf"):
+        disk_in(described(manifest(v="0"))[: 8 * 512])
+
+
+def test_a_manifest_is_of_the_disk_as_it_lies_in_the_archive() -> None:
+    """Compressed, if it is."""
+    disk = gzip.compress(DISK)
+    text = manifest(d=hashlib.sha256(disk).hexdigest())
+    for is_last in (False, True):
+        packed, found = disk_in(described(text, disk, is_last=is_last))
+        assert (packed.layers, packed.notes, found == DISK) == (["ova", "gzip"], [], True)
+        with pytest.raises(DigestMismatch, match=r"of d\.img"):
+            disk_in(described(manifest(), disk, is_last=is_last))
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+@pytest.mark.parametrize(
+    ("text", "notes"),
+    [
+        (b"", {"d.img": "does not name it", "vm.ovf": "does not name it"}),
+        (manifest("MD5"), {"d.img": "has only its MD5", "vm.ovf": "has only its MD5"}),
+        (manifest().splitlines()[0], {"d.img": "does not name it"}),
+        (manifest().splitlines()[1], {"vm.ovf": "does not name it"}),
+        (manifest("MD5") + manifest("SHA512") + manifest("SHA1") + manifest("SHA1"), {}),
+        (b"\xef\xbb\xbf" + manifest() + b"SHA1(\xff\xfe)= 00\nSHA1(../../d.img)= 00\n", {}),
+        (manifest() + b"SHA1(" + b")= f" * 99999 + b"\n" + b"\0" * 99, {}),
+        (b"SHA1(../d.img)= 00\nSHA1(/vm.ovf)= 00\nd.img\n", dict.fromkeys(["d.img", "vm.ovf"], "")),
+    ],
+)
+def test_what_a_manifest_leaves_out_is_told(
+    text: bytes, notes: dict[str, str], is_last: bool
+) -> None:
+    """It is no failure, as with ovftool; whatever else is written there means nothing."""
+    packed, found = disk_in(described(text, is_last=is_last))
+    assert found == DISK
+    assert len(packed.notes) == len(notes)
+    for name, words in notes.items():
+        assert any(f"{name} was not compared: vm.mf {words}" in note for note in packed.notes)
+
+
+def test_manifests_that_cannot_be_right() -> None:
+    """Two digests of one file, two manifests, one that is larger than any: refused in one line."""
+    with pytest.raises(DigestMismatch, match=r"vm\.mf has two digests of d\.img"):
+        disk_in(described(manifest() + manifest(d="00")))
+    with pytest.raises(InvalidImage, match=r"two manifests \(a\.mf, vm\.MF\): take the disk out"):
+        disk_in(ova({"a.mf": b"", "d.img": DISK, "vm.MF": manifest()}, DESCRIPTION))
+    with pytest.raises(InvalidImage, match="too large for a manifest: take the disk out"):
+        disk_in(described(manifest() + bytes(2 * MIB)))
+    with pytest.raises(IncompleteUpload, match=r"within vm\.mf: it was cut off"):
+        disk_in(described(manifest())[: 3 * 512 + 9])
 
 
 @pytest.mark.parametrize("name", PACK)
