@@ -232,6 +232,9 @@ class Vfs(Namespace):
                 restore(self.catalog, entry.image)
             dropped = self.catalog.rename(source, target, principal, replace=replace)
             delete_detached(self.catalog, dropped)
+            # Finished since it was looked at, by who saw the old name: nobody else publishes it.
+            if upload is not None and not temporary and upload.state is UploadState.FINISHED:
+                upload.commit()
 
     def _publish(
         self, entry: Entry, source: Place, target: Place, principal: Principal, replace: bool

@@ -206,8 +206,14 @@ def _publish(request: _Request, target: Entry, upload: Upload | None) -> None:
         _keep(request, target)
     elif target.name != place.name:
         vfs.rename(Place(target.folder, target.name), place, request.principal)
-    elif upload is not None and not is_temporary(place.name):
+    elif upload is not None and not is_temporary(_name_now(request, target)):
         upload.commit()
+
+
+def _name_now(request: _Request, target: Entry) -> str:
+    """The name of what has been written: a MOVE may have come before the end of the data."""
+    entries = request.vfs.entries_of(target.image.number)
+    return entries[0].name if entries else request.place.name
 
 
 def _keep(request: _Request, target: Entry) -> None:

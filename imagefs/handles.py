@@ -443,23 +443,28 @@ class Handles:
         upload = self._vfs.uploads.get(handle.image)
         if upload is None or upload.size == 0:
             return
-        entries = self._vfs.entries_of(handle.image)
         stopped = handle.trail.last.stopped
         if handle.preallocation.refused:
             _refuse(upload, REASON)
-        if entries and self._vfs.is_temporary(entries[0]):
+        if self._is_temporary(handle.image):
             upload.interrupted = handle.opener.command if stopped else ""
             if stopped:
                 return  # kept as it is: whoever wrote it may go on
             # Complete, but not under an image's name yet: the rename will publish it.
             upload.finish()
-            return
+            # Asked again: a rename that came while it was not finished has left that to us.
+            if self._is_temporary(handle.image):
+                return
         if stopped:
             _refuse(upload, f"writer {handle.opener} was interrupted")
         upload.commit()
         self._volumes.note(handle.image, upload.disk_format, handle.flags, blank=upload.blank)
         with self._lock:
             self._committers[handle.image] = handle.opener
+
+    def _is_temporary(self, number: int) -> bool:
+        entries = self._vfs.entries_of(number)
+        return bool(entries) and self._vfs.is_temporary(entries[0])
 
     def give_up_idle(self, seconds: float) -> list[Upload]:
         """Cancel uploads that nobody has open and nobody has touched for so long."""

@@ -285,6 +285,21 @@ def test_a_good_image_may_replace_it(served: Served, path: str) -> None:
     assert served.ask(f"GET {path}").body == DATA
 
 
+@pytest.mark.parametrize(("name", "to"), [("a.img.part", "b.img"), ("c.img", "c.img.part")])
+def test_move_while_it_is_sent(served: Served, path: str, name: str, to: str) -> None:
+    """Whether it is published says the name that it has at the end."""
+    folder = path.rpartition("/")[0]
+    with closing(Wire(served.port)) as wire:
+        begun(wire, served, f"{folder}/{name}")
+        moved = served.ask(f"MOVE {folder}/{name}", f"Destination: {folder}/{to}")
+        assert moved.status == 201
+        wire.send(DATA[100_000:])
+        assert wire.read().status == 201
+    is_published = not to.endswith(".part")
+    status = Status.ACTIVE if is_published else Status.SAVING
+    assert served.image(f"{folder}/{to}").status is status
+
+
 # -- any order ---------------------------------------------------------------------------
 
 

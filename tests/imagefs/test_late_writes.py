@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -364,3 +366,20 @@ def test_a_late_write_under_a_temporary_name(folder: Path) -> None:
     # The program may not have ended for the kernel, which then closes the file after that.
     wait_until(lambda: status(folder / "a") == "active", "it is published")
     assert_active(folder / "a", DATA)
+
+
+def test_a_rename_while_the_file_is_closed_for_good(folder: Path) -> None:
+    """At any moment between the program's end and the last digest: the image is published."""
+    for number in range(8):
+        path = folder / f"{number}.part"
+        assert python(BEGIN + PROGRAMS["mapping"].program, path) == ""
+        time.sleep(number / 200)
+        path.rename(path.with_suffix(""))
+    for number in range(8):
+        path = folder / f"{number}"
+        wait_until(partial(_is_active, path), "it is published")
+        assert_active(path, DATA)
+
+
+def _is_active(path: Path) -> bool:
+    return status(path) == "active"
