@@ -13,7 +13,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import NoReturn, TypeVar
 
@@ -31,13 +30,14 @@ from catalog.errors import (
 from catalog.image import Image, Place
 from catalog.members import members_of
 from catalog.status import HAS_DATA, Status
-from catalog.stores.base import Data, DataReader
+from catalog.stores.base import Data
 from catalog.upload import Upload, UploadState
 from catalog.vfs import BY_ANOTHER, Vfs
 from imagefs import inodes
+from imagefs.handle import Handle
 from imagefs.holders import NO_TRAIL, Holders, Trail
 from imagefs.looks import UNKNOWN
-from imagefs.preallocation import REASON, Preallocation
+from imagefs.preallocation import REASON
 from imagefs.volumes import Volumes
 from imagefs.writers import File, Hold, Writer
 
@@ -45,50 +45,13 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+_CLOSING = 0.5
+"""Seconds in which a file that its reader has closed is dropped."""
 _UNSEEN = (
     "cannot be written by a program that the mount does not see, for it could not tell whether "
     "that was killed: run the mount in the program's pid namespace or above, as a user who may "
     "look at it (hidepid)"
 )
-
-
-@dataclass(slots=True, eq=False)
-class Handle:
-    """One open file."""
-
-    image: int
-    trail: Trail
-    principal: Principal
-    flags: int
-    """Of open(2)."""
-    stores: str
-    """Where its data is, or will be: who waits for these waits for no other (`threads`)."""
-    thread: int = 0
-    """Which opened it, as the kernel counts threads."""
-    lost: Exception | None = None
-    """Why bytes that were written to it are in no upload."""
-    late: bool = False
-    """Whether something was written to it after the commit: somebody has it who is not seen."""
-    preallocation: Preallocation = field(default_factory=Preallocation)
-    reader: DataReader | None = None
-    fd: int | None = None
-    """Of `reader`, where the data is a local file."""
-
-    @property
-    def opener(self) -> Writer:
-        """The process that opened it."""
-        return self.trail.opener
-
-    @property
-    def writable(self) -> bool:
-        """Whether it is open to write."""
-        return self.flags & os.O_ACCMODE != os.O_RDONLY
-
-    @property
-    def writer(self) -> object:
-        """Whose turn it is to write: one for all the files a process has open."""
-        opener = self.opener
-        return (opener.pid, opener.started) if opener.pid else self
 
 
 class Handles:
@@ -102,6 +65,7 @@ class Handles:
         self._vfs = vfs
         self._holders = Holders()
         self._lock = threading.Lock()
+        self._dropped = threading.Condition(self._lock)
         self._open: dict[int, Handle] = {}
         self._next = 1
         self._told = False
@@ -234,9 +198,16 @@ class Handles:
         """Whether the opener may go on writing: it committed the image, or that is still blank."""
         committer = self._committers.get(handle.image)
         is_committer = committer is not None and _same(committer, handle.opener)
-        return (is_committer or handle.image in self._volumes) and all(
-            other is handle or _same(other.opener, handle.opener)
-            for other in self._handles_of(handle.image)
+        if not is_committer and handle.image not in self._volumes:
+            return False
+        # What others have just closed is dropped soon: the kernel waits for no RELEASE.
+        with self._dropped:
+            return self._dropped.wait_for(lambda: self._is_alone(handle), _CLOSING)
+
+    def _is_alone(self, handle: Handle) -> bool:
+        return all(
+            it is handle or it.image != handle.image or _same(it.opener, handle.opener)
+            for it in self._open.values()
         )
 
     def _handles_of(self, number: int) -> list[Handle]:
@@ -254,8 +225,9 @@ class Handles:
             return number
 
     def _drop(self, fh: int) -> Handle:
-        with self._lock:
+        with self._dropped:
             handle = self._open.pop(fh)
+            self._dropped.notify_all()
         if handle.writable:
             self._vfs.uploads.turns.end(handle.image, handle.writer)
         return handle
