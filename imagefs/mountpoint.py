@@ -140,7 +140,12 @@ def _abort(mount: Mounted) -> None:
     """Cut the mount off from its process: whatever waits for it goes on, with an error."""
     control = _CONNECTIONS / str(mount.connection) / "abort"
     try:
-        control.write_text("1")
+        # Opened before the mount is looked for again: the kernel gives the number of a mount that
+        # has gone to the next mount, and a file that was opened before does nothing to that one.
+        with control.open("w") as file:
+            if find(Path(mount.path)) != mount:
+                raise NotFound(mount.path, "imagefs is not mounted there any more")
+            file.write("1")
     except FileNotFoundError:
         reason = f"{control} is not there: mount -t fusectl none {_CONNECTIONS}"
         raise Forbidden(mount.path, reason) from None

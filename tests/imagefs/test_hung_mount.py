@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from catalog.errors import NotFound
+from catalog.mounts import Mounted
 from imagefs import mountpoint
 from tests.imagefs.daemon import COMMAND, DEADLINE, Daemon, wait_until
+from tests.imagefs.watchdog import aborting
 
 ANSWERED = DEADLINE + 10
 """Seconds a command may take; they tell themselves much earlier."""
@@ -23,24 +26,17 @@ def hung(daemon: Callable[..., Daemon]) -> Iterator[Daemon]:
     """A mount that is stopped; whatever the test does, its connection is aborted in the end."""
     mount = daemon()
     mount.start()
-    found = mountpoint.find(mount.path)
-    assert found is not None
     assert mount.process is not None
-    abort = Path(f"/sys/fs/fuse/connections/{found.connection}/abort")
-
-    def let_go() -> None:
-        if abort.exists():
-            abort.write_text("1")
-
-    watchdog = threading.Timer(3 * ANSWERED, let_go)
-    watchdog.start()
-    mount.process.send_signal(signal.SIGSTOP)
-    try:
-        yield mount
-    finally:
-        watchdog.cancel()
-        let_go()
-        mount.process.send_signal(signal.SIGCONT)
+    with aborting(mount.path) as let_go:
+        watchdog = threading.Timer(3 * ANSWERED, let_go)
+        watchdog.start()
+        mount.process.send_signal(signal.SIGSTOP)
+        try:
+            yield mount
+        finally:
+            watchdog.cancel()
+            let_go()
+            mount.process.send_signal(signal.SIGCONT)
 
 
 def imagefs(mount: Daemon, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -71,6 +67,23 @@ def test_umount_by_force(hung: Daemon) -> None:
         assert reader.wait(DEADLINE) != 0
     assert not mountpoint.is_mounted(hung.path)
     assert os.listdir(hung.path) == []
+
+
+def test_force_takes_no_other_mount(
+    daemon: Callable[..., Daemon], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel gives the number of a mount that has just gone to the next one."""
+    mount = daemon()
+    mount.start()
+    found = mountpoint.find(mount.path)
+    assert found is not None
+    gone = Mounted("/mnt/gone", found.connection)
+    seen = iter([gone])
+    look = mountpoint.find
+    monkeypatch.setattr(mountpoint, "find", lambda path: next(seen, None) or look(path))
+    with pytest.raises(NotFound):
+        mountpoint.unmount(Path(gone.path), force=True)
+    assert os.listdir(mount.path)
 
 
 def test_lazy_umount(hung: Daemon) -> None:

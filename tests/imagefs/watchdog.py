@@ -6,9 +6,10 @@ Aborting the mount's connection frees all who wait for it.
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from catalog.mounts import mounted
@@ -20,25 +21,40 @@ SECONDS = 8.0
 @contextmanager
 def watchdog(*mounts: Path, seconds: float = SECONDS) -> Iterator[None]:
     """Abort the mounts' connections, and fail, unless what is done inside ends in time."""
-    control = Path("/sys/fs/fuse/connections")
-    connections = [control / str(_connection(path)) for path in mounts]
     bitten = threading.Event()
+    with ExitStack() as opened:
+        aborts = [opened.enter_context(aborting(path)) for path in mounts]
 
-    def bite() -> None:
-        bitten.set()
-        for connection in connections:
-            (connection / "abort").write_text("1")
+        def bite() -> None:
+            bitten.set()
+            for abort in aborts:
+                abort()
 
-    timer = threading.Timer(seconds, bite)
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        timer.join()
+        timer = threading.Timer(seconds, bite)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
     assert not bitten.is_set(), f"it hung for {seconds} seconds, and was aborted"
 
 
-def _connection(path: Path) -> int:
+@contextmanager
+def aborting(path: Path) -> Iterator[Callable[[], None]]:
+    """What aborts the mount at `path`, and no other mount.
+
+    The kernel gives the number of a mount that has gone to the next one, of whatever test.  A
+    file that is opened while the mount lives does nothing once it has gone.
+    """
     # As the mount table has it: stat(2) would wait for the mount before anybody watches.
-    return next(m.connection for m in reversed(mounted()) if path.is_relative_to(m.path))
+    number = next(m.connection for m in reversed(mounted()) if path.is_relative_to(m.path))
+    descriptor = os.open(f"/sys/fs/fuse/connections/{number}/abort", os.O_WRONLY)
+    try:
+        yield lambda: _write(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write(descriptor: int) -> None:
+    os.write(descriptor, b"1")
