@@ -1,8 +1,7 @@
 """Taking over data that lies in a store already, under the id of an image: a Glance's.
 
-Users: the command `adopt`.  Scope: makes rows for objects that are there, and leaves the
-objects alone; from then on they are the catalog's, which deletes them with their images.
-Threading: any thread.
+Scope: makes rows for objects that are there, and leaves the objects alone; from then on they
+are the catalog's, which deletes them with their images.  Threading: any thread.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A file that appears under its name in one step, when all of it is there.
 
-Users: `backup`, the command `export`.  Threading: any thread.
+Threading: any thread.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Setting an image's fields and properties from text (DESIGN §8).
+"""Setting an image's fields and properties from text (docs/semantics.md#attributes).
 
-Users: `catalog.catalog`, inside its transaction.
+Threading: runs inside its caller's transaction.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A copy of the catalog's database, made while others work on it.
 
-Users: `imagefs backup`.  Scope: SQLite; a server has tools of its own.  Threading: any.
+Scope: SQLite; a server has tools of its own.  Threading: any.
 """
 
 from __future__ import annotations

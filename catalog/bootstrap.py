@@ -1,7 +1,4 @@
-"""Making a catalog, and opening one, from the settings.
-
-Users: every program's start.
-"""
+"""Making a catalog, and opening one, from the settings."""
 
 from __future__ import annotations
 

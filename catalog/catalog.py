@@ -1,8 +1,7 @@
 """The catalog: what may happen to images, folders and locations, and when.
 
-Users: `vfs`, `upload`, `reader`, `deletion`, `fsck`, the commands.  Scope: the rules, each
-operation one transaction; this is the only module that begins one, and none spans a
-store's I/O.  Threading: any thread; every call opens its own transaction.
+Scope: the rules, each operation one transaction; this is the only module that begins one, and
+none spans a store's I/O.  Threading: any thread; every call opens its own transaction.
 """
 
 from __future__ import annotations
@@ -379,7 +378,9 @@ class Catalog:
             rules.begin_upload(repository, record, Status.QUEUED)
 
     def reopen_upload(self, number: int, process: Process, staged: str) -> list[Location]:
-        """active -> saving, for the writer that committed it (DESIGN §6.3).
+        """active -> saving, for the writer that committed it.
+
+        Source: docs/semantics.md#writing-a-file-uploads-an-image.
 
         Returns the copies that were made of what is now to change: their data goes next.
         Raises Conflict while one is being made.

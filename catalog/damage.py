@@ -1,7 +1,6 @@
 """Where an image's data is whole, and which of its copies are known not to be.
 
-Users: `reader`, `intact`, `verify`, `evacuate`, `replicate`.  Scope: rows; whether a copy is
-damaged is found out by whoever reads it.  Threading: any thread.
+Scope: rows; whether a copy is damaged is found out by whoever reads it.  Threading: any thread.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """The catalog's database: opening it, its schema's version, its errors.
 
-Users: `catalog.catalog`, which alone begins transactions.  SQLite runs in WAL mode with
-foreign keys, and a writer begins with BEGIN IMMEDIATE and waits its turn, so that no
-process ever sees "database is locked"; `synchronous=FULL`, because an image that has
-been reported active must survive a power failure.
+SQLite runs in WAL mode with foreign keys, and a writer begins with BEGIN IMMEDIATE and waits
+its turn, so that no process ever sees "database is locked"; `synchronous=FULL`, because an
+image that has been reported active must survive a power failure.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Removing data for good: purge, scrub, recovery.
 
-Users: `vfs`, the mount at its start, the commands.  Data is removed before its row: a
-crash in between leaves a row that says what is still to be done, never data that
-nothing refers to.
+Data is removed before its row: a crash in between leaves a row that says what is still to be
+done, never data that nothing refers to.
 """
 
 from __future__ import annotations
@@ -36,7 +35,8 @@ from catalog.stores.base import Capability, Store
 from catalog.uses import check_unneeded, check_unused
 
 ABANDONED_AFTER = timedelta(days=1)
-"""When an unfinished upload with a temporary name is given up (DESIGN §6.5)."""
+"""When an unfinished upload with a temporary name is given up
+(docs/semantics.md#temporary-names)."""
 KEEP_ROWS = timedelta(days=1)
 """How long the rows of deleted images, and old changes, stay."""
 

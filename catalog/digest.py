@@ -1,10 +1,9 @@
-"""Digests of a file while it is being written (DESIGN §6.1, §6.9).
+"""Digests of a file while it is being written (docs/adr/0003-digests-follow-the-writer.md).
 
-Users: `catalog.upload`.  Threading: each digest has a thread of its own that follows the
-writer through the page cache, so that a write copies no bytes for it and never waits;
-hashlib leaves the interpreter while it works.  While writes go forward, closing the file
-waits only for the last bytes.  A write behind a follower ends the following, and
-`finish` reads the file again.
+Threading: each digest has a thread of its own that follows the writer through the page cache,
+so that a write copies no bytes for it and never waits; hashlib leaves the interpreter while it
+works.  While writes go forward, closing the file waits only for the last bytes.  A write behind
+a follower ends the following, and `finish` reads the file again.
 """
 
 from __future__ import annotations

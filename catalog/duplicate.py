@@ -1,9 +1,8 @@
 """A new image with the data of another, in the same store (WebDAV's COPY).
 
-Users: `vfs`; `dav`, for what it must know beforehand.  Where the store can, it copies the data,
-which is then read back and compared: nothing is active whose bytes are not what its digests
-say.  The new image has the old one's properties and an id of its own, and
-appears under its name in one step.
+Where the store can, it copies the data, which is then read back and compared: nothing is active
+whose bytes are not what its digests say.  The new image has the old one's properties and an id
+of its own, and appears under its name in one step.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class Conflict(CatalogError):
 
 
 class InvalidTransition(Conflict):
-    """The image's status does not allow this change (DESIGN §5)."""
+    """The image's status does not allow this change (docs/semantics.md#statuses)."""
 
     def __init__(self, subject: str, current: str, wanted: str) -> None:
         super().__init__(subject, f"is {current} and cannot become {wanted}")
@@ -151,13 +151,13 @@ class ReadOnlyStore(CatalogError):
 
 
 class InvalidImage(CatalogError):
-    """The format gate refuses the content (DESIGN §6.8)."""
+    """The format gate refuses the content (docs/semantics.md#what-is-checked)."""
 
     summary = "is not an acceptable image"
 
 
 class InvalidName(CatalogError):
-    """A name the tree cannot hold (DESIGN §4)."""
+    """A name the tree cannot hold (docs/semantics.md#the-tree)."""
 
     summary = "is not a valid name"
 

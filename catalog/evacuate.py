@@ -1,9 +1,9 @@
 """Taking every image out of a store: before it is switched off, or because it is full.
 
-Users: the command `evacuate`.  An image whose only copy is there is copied to another
-store first, verified; any other just loses the copy, and its name goes to another if it
-has no other name.  At every moment there is a whole
-copy, so that it may be cut off anywhere; begun again, it goes on.  Threading: any thread.
+An image whose only copy is there is copied to another store first, verified; any other just
+loses the copy, and its name goes to another if it has no other name.  At every moment there is
+a whole copy, so that it may be cut off anywhere; begun again, it goes on.  Threading: any
+thread.
 """
 
 from __future__ import annotations

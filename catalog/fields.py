@@ -1,6 +1,6 @@
 """An image's fields as text: one table for extended attributes, WebDAV and commands.
 
-DESIGN §8.  A field with a `parse` can be set; one without is read-only.
+Source: docs/semantics.md#attributes.  A field with a `parse` can be set; one without is read-only.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ _TABLE = (
 )
 
 FIELDS: Mapping[str, Field] = {field.name: field for field in _TABLE}
-"""Every field by name, in the order of DESIGN §8."""
+"""Every field by name, in the order in which they are shown."""
 
 
 def parse(field: Field, text: str) -> Any:

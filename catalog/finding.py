@@ -1,6 +1,6 @@
 """What fsck tells.
 
-Users: `fsck`, `store_check`.  Frozen; safe to share.
+Frozen; safe to share.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """An image that came without digests gets them when all of it is read for the first time.
 
-Users: `reader`, and `verify` for the digests alone.  Scope: a link to a web server, until
-somebody has read it from end to end; whoever reads here and there costs it nothing more
-than `_AHEAD` bytes.  Threading: a reader may be used by several threads.
+Scope: a link to a web server, until somebody has read it from end to end; whoever reads here
+and there costs it nothing more than `_AHEAD` bytes.  Threading: a reader may be used by several
+threads.
 """
 
 from __future__ import annotations

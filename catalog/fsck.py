@@ -1,10 +1,10 @@
 """Finding, and repairing, where the catalog and its stores disagree.
 
-Users: the `fsck` command.  Safe while mounts work on the same catalog: rows come before
-their data and go after it, so that what was seen in a store and is contradicted by a
-*later* read of the rows is no race.  Each finding is checked that way, and each repair
-checks once more in its own transaction.  A repair never deletes what could be somebody's
-only copy: it adopts it or moves it to the store's quarantine.
+Safe while mounts work on the same catalog: rows come before their data and go after it, so that
+what was seen in a store and is contradicted by a *later* read of the rows is no race.  Each
+finding is checked that way, and each repair checks once more in its own transaction.  A repair
+never deletes what could be somebody's only copy: it adopts it or moves it to the store's
+quarantine.
 """
 
 from __future__ import annotations

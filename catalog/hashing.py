@@ -1,7 +1,7 @@
 """Digest algorithms, by the names they are recorded under.
 
-Users: whoever computes or compares a digest of an image's chunks.  An image keeps the name
-of the algorithm with its digests, so that what was recorded under another stays valid.
+An image keeps the name of the algorithm with its digests, so that what was recorded under
+another stays valid.
 """
 
 from __future__ import annotations

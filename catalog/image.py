@@ -11,7 +11,7 @@ from catalog.names import alike
 from catalog.status import HAS_DATA, Status
 
 CHUNK_SIZE = 4 * 1024 * 1024
-"""Bytes of data under one chunk digest (DESIGN §6.9)."""
+"""Bytes of data under one chunk digest (docs/adr/0017-chunk-digests-are-blake3.md)."""
 
 DISK_FORMATS = frozenset("ami ari aki vhd vhdx vmdk raw qcow2 vdi iso ploop gpt luks qed".split())
 CONTAINER_FORMATS = frozenset("ami ari aki bare ovf ova docker compressed".split())

@@ -1,8 +1,8 @@
 """An image's data in order, each chunk from a copy that has it right; whether a copy is right.
 
-Users: `replicate`, `repair`, `duplicate`, `uploads`.  Past the block cache, which one long
-copy would only empty.  Some requests are kept in flight: memory is bounded by `_AHEAD` runs
-of `_RUN` bytes, whatever the size of the image.  Threading: one thread iterates; some fetch.
+Past the block cache, which one long copy would only empty.  Some requests are kept in flight:
+memory is bounded by `_AHEAD` runs of `_RUN` bytes, whatever the size of the image.  Threading:
+one thread iterates; some fetch.
 """
 
 from __future__ import annotations

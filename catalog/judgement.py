@@ -1,9 +1,8 @@
 """What the format gate says of images that an earlier one accepted.
 
-Users: `store_check`, `verify`.  An image has the number of the gate that accepted its data
-(`image.GATE`); while that is another's, or none, whoever looks at the data judges it again.
-Scope: an image without digests is judged again at each opening besides (`reader`).
-Threading: any thread.
+An image has the number of the gate that accepted its data (`image.GATE`); while that is
+another's, or none, whoever looks at the data judges it again.  Scope: an image without digests
+is judged again at each opening besides (`reader`).  Threading: any thread.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Locks on paths of the tree: a client's promise from us that others do not write.
 
-Users: `dav`; nothing else asks for locks or obeys them (RFC 4918 §6, §7).  A lock is on a
-path, not on an image: it goes with DELETE and does not follow MOVE.  They are rows, so
-that every process sees them and a restart keeps them.  Threading: any thread.
+WebDAV alone asks for locks and obeys them (RFC 4918 §6, §7).  A lock is on a path, not on an
+image: it goes with DELETE and does not follow MOVE.  They are rows, so that every process sees
+them and a restart keeps them.  Threading: any thread.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What stores do not give back: deleting all the same, and stores that are gone for good.
 
-Users: the commands `delete --force`, `list`, `store`.  A store that is no longer configured
-keeps its rows, so that nothing is lost if it comes back; it is not in the tree.  Threading:
-any thread.
+A store that is no longer configured keeps its rows, so that nothing is lost if it comes back;
+it is not in the tree.  Threading: any thread.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The manifest of an OVA: digests of its files, `SHA256(disk.vmdk)= HEX`, one a line.
 
-After DMTF DSP0243 (OVF 2.1).  It comes behind the description or at the end of the archive.
-Users: `appliance`.  As ovftool does, a file that is not as the manifest says is refused, and one
-that the manifest leaves out is told.
+After DMTF DSP0243 (OVF 2.1).  It comes behind the description or at the end of the archive.  As
+ovftool does, a file that is not as the manifest says is refused, and one that the manifest
+leaves out is told.
 """
 
 from __future__ import annotations

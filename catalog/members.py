@@ -1,7 +1,6 @@
 """Members of a shared image: who reads it besides its owner (Glance's image members).
 
-Users: the frontends, the command `member`.  Glance's members accept an image before they
-see it in their list; here adding them is all.
+Glance's members accept an image before they see it in their list; here adding them is all.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Where imagefs is mounted on this host, and whether a mount answers.
 
-Users: `imagefs.mountpoint`, `doctor`.  A mount whose process is stopped, or hangs, answers
-nobody: whoever asks it waits, and cannot even be killed once the process has taken the
-request.  So only a process of its own asks, and is left behind when it takes too long; and the
-mount table is the kernel's, which waits for no mount.  Threading: any thread but trio's, as the
-mount that is asked may be this process' own.
+A mount whose process is stopped, or hangs, answers nobody: whoever asks it waits, and cannot
+even be killed once the process has taken the request.  So only a process of its own asks, and
+is left behind when it takes too long; and the mount table is the kernel's, which waits for no
+mount.  Threading: any thread but trio's, as the mount that is asked may be this process' own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Names in the virtual tree, and what they stand for (DESIGN §4): the part that only looks.
+"""Names in the virtual tree, and what they stand for (docs/semantics.md#the-tree).
 
-Users: `vfs`, which adds what changes the tree; the frontends see it through that.
-Scope: the only place that resolves a path and pages a folder.  Threading: any thread.
+Scope: the part that only looks, and the only place that resolves a path and pages a folder.
+Threading: any thread.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What an image's message tells while its data is copied.
 
-Users: `replicate`, `replicas`.  Scope: `copying to store ceph: 40 %` now and then while a
-copy goes on, nothing of it when that has succeeded, the reason when it has failed.
-Threading: the copying thread.
+Scope: `copying to store ceph: 40 %` now and then while a copy goes on, nothing of it when that
+has succeeded, the reason when it has failed.  Threading: the copying thread.
 """
 
 from __future__ import annotations

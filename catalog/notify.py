@@ -1,8 +1,7 @@
 """Telling systemd how the service is (sd_notify(3)).
 
-Users: the programs that keep running (`imagefs mount`, `imagefs dav`).  Does nothing when
-there is no $NOTIFY_SOCKET.  Threading: any thread but trio's: systemd may be slow to listen, as it
-may be waiting for one of our mounts itself.
+Does nothing when there is no $NOTIFY_SOCKET.  Threading: any thread but trio's: systemd may be
+slow to listen, as it may be waiting for one of our mounts itself.
 """
 
 from __future__ import annotations

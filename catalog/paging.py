@@ -1,7 +1,6 @@
 """Everything of a kind, fetched in pages, so that no transaction is open between two.
 
-Users: `deletion`, `evacuate`, the commands.  What is added meanwhile is seen, as numbers only
-grow.  Threading: any thread.
+What is added meanwhile is seen, as numbers only grow.  Threading: any thread.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What is in progress in the whole catalog, on every host, and ending it.
 
-Users: `imagefs uploads` and `imagefs abort`.  Whoever works on an image notes so with its
-process; it learns that it was aborted from the image's status, within seconds.
-Threading: any.
+Whoever works on an image notes so with its process; it learns that it was aborted from the
+image's status, within seconds.  Threading: any.
 """
 
 from __future__ import annotations

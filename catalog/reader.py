@@ -1,9 +1,8 @@
 """Reading an image's data from whichever of its copies answers.
 
-Users: `vfs`, `verify`, `replicate`.  A copy in a folder of this host is read as it is; any
-other through the block cache, verified chunk by chunk, if the image has digests; if
-it has none yet, they are recorded by whoever reads all of it first.
-Threading: a reader may be used by several threads.
+A copy in a folder of this host is read as it is; any other through the block cache, verified
+chunk by chunk, if the image has digests; if it has none yet, they are recorded by whoever reads
+all of it first.  Threading: a reader may be used by several threads.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Removing data for good: the store is asked before the catalog forgets anything.
 
-Users: `deletion`, `vfs`, `evacuate`, `store_check`.  While a store is asked, the copy's row
-says `deleting` and the entry keeps its name.  What the store refuses is put back as it was.
-Of what is not known (no answer came) the row stays marked: a later removal asks again, and a
-restore finds out by `settle` whether the data is still there.  Threading: any thread.
+While a store is asked, the copy's row says `deleting` and the entry keeps its name.  What the
+store refuses is put back as it was.  Of what is not known (no answer came) the row stays
+marked: a later removal asks again, and a restore finds out by `settle` whether the data is
+still there.  Threading: any thread.
 """
 
 from __future__ import annotations

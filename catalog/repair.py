@@ -1,8 +1,8 @@
 """Writing a damaged copy anew, from the chunks that are good in any copy.
 
-Users: the command `verify --repair`.  Never in place: the whole object is written again
-and takes the old one's place in one step.  Until then the copy is marked, and what of it
-is good is used like any other.  Threading: any thread.
+Never in place: the whole object is written again and takes the old one's place in one step.
+Until then the copy is marked, and what of it is good is used like any other.  Threading: any
+thread.
 """
 
 from __future__ import annotations

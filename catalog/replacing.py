@@ -1,8 +1,8 @@
 """What comes back when an image that was to replace another one fails.
 
-Users: `catalog.catalog`, inside a transaction.  An image that was good before a replacement is
-good after it, whatever becomes of that: one that fails, also by a crash, gives its name back to
-what was deleted for it.  The catalog keeps what replaces what, so that any process can do it.
+An image that was good before a replacement is good after it, whatever becomes of that: one that
+fails, also by a crash, gives its name back to what was deleted for it.  The catalog keeps what
+replaces what, so that any process can do it.  Threading: runs inside its caller's transaction.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
 """Copies that are made by themselves: a store's setting `replicas`.
 
-Users: the mount and the WebDAV server, each of which runs a `Replicator` beside its
-requests.  They have no names: they come and go with the image, whatever it is called.
-Which are to be made is in the catalog, written with the upload itself, so that it survives
-whatever happens here; any process may make any of them, one at a time for each image.
-What fails is told in the image's message and tried again, ever less often.  Threading: a
-`Replicator` has one thread of its own.
+Such copies have no names: they come and go with the image, whatever it is called.  Which are to
+be made is in the catalog, written with the upload itself, so that it survives whatever happens
+here; any process may make any of them, one at a time for each image.  What fails is told in the
+image's message and tried again, ever less often.  Threading: a `Replicator` has one thread of
+its own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Copying an image's data to another store, verified on the way (`ln`, `mv`, `replicate`).
 
-Users: `vfs` and through it every frontend, `evacuate`, `replicas`, `repair`.  The copy is
-read, and an entry if it has a name, only once it is complete; until then its row is
+The copy is read, and an entry if it has a name, only once it is complete; until then its row is
 pending.  What a crash leaves is cleaned up by `deletion.recover`, at the latest before the
 image is copied again.
 """

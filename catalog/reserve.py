@@ -1,9 +1,9 @@
 """Room that is kept beside a SQLite database, so that deleting is possible on a full disk.
 
-Users: `catalog.catalog`, `removal`, `bootstrap`.  Every change needs room in the database's
-journal first, also one that will free gigabytes.  Who deletes, and meets a full disk, gets a
-piece of the reserve; it is made whole again when there is room.  Threading: any; several
-processes at once at worst give back more pieces than one needed.
+Every change needs room in the database's journal first, also one that will free gigabytes.  Who
+deletes, and meets a full disk, gets a piece of the reserve; it is made whole again when there
+is room.  Threading: any; several processes at once at worst give back more pieces than one
+needed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the tree allows: where entries may be, and what gives way to what.
 
-Users: `catalog.catalog` and `vfs`, inside a transaction.  Scope: rules over the rows of
-folders, locations and images; nothing here begins or ends a transaction.
+Scope: rules over the rows of folders, locations and images; nothing here begins or ends a
+transaction.
 """
 
 from __future__ import annotations

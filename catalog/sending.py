@@ -1,10 +1,11 @@
-"""Sending an image to its store while it is still being written (DESIGN §6.1).
+"""Sending an image to its store while it is still being written.
 
-Users: `catalog.upload`.  Threading: one thread follows the writer through the page cache and
-hands the store what will not change any more, so that closing the file waits only for the
-end.  A write never waits for it.  A write behind what was sent, or a failure, ends it: the
-file is then sent from its beginning when it is complete, as it is to stores that cannot
-begin early.
+The reasons are in docs/adr/0019-sent-while-it-is-written.md.
+
+Threading: one thread follows the writer through the page cache and hands the store what will
+not change any more, so that closing the file waits only for the end.  A write never waits for
+it.  A write behind what was sent, or a failure, ends it: the file is then sent from its
+beginning when it is complete, as it is to stores that cannot begin early.
 """
 
 from __future__ import annotations

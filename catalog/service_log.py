@@ -1,8 +1,8 @@
 """The log of a program that keeps running: it never waits for whoever takes its lines.
 
-Users: `imagefs mount`, `imagefs dav`.  A pipe that nobody reads, a stopped terminal, or a journal
-that waits for one of our mounts would otherwise stop every request that has something to say,
-and a mount as a whole.  Lines that nobody takes are lost, and counted.  Threading: any thread.
+A pipe that nobody reads, a stopped terminal, or a journal that waits for one of our mounts
+would otherwise stop every request that has something to say, and a mount as a whole.  Lines
+that nobody takes are lost, and counted.  Threading: any thread.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """The configuration: one TOML file, or the built-in defaults.
 
-Users: every command and the mount, once at start.  Scope: which file is read, what
-may stand in it, and the one line that says what is wrong with it.  A package adds a
-top-level section of its own through the entry-point group `imagefs.settings`.
-Threading: `load` reads the environment; its result is immutable.
+Scope: which file is read, what may stand in it, and the one line that says what is wrong with
+it.  A package adds a top-level section of its own through the entry-point group
+`imagefs.settings`.  Threading: `load` reads the environment; its result is immutable.
 """
 
 from __future__ import annotations

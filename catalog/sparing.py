@@ -1,9 +1,9 @@
 """Which images are spared from a deletion that may not mean them.
 
-Users: `rules`, `replacing`, `vfs`, inside a transaction.  Who deletes a name without saying
-which image it means, while a replacement of it goes on or soon after one has failed, may
-believe that it removes its own half-written file: clients of WebDAV and shell scripts do.  The
-catalog keeps what has failed, so that neither a restart nor another server forgets it.
+Who deletes a name without saying which image it means, while a replacement of it goes on or
+soon after one has failed, may believe that it removes its own half-written file: clients of
+WebDAV and shell scripts do.  The catalog keeps what has failed, so that neither a restart nor
+another server forgets it.  Threading: runs inside its caller's transaction.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The status machine of an image (DESIGN §5; "Glance statuses").
+"""The status machine of an image (docs/semantics.md#statuses; "Glance statuses").
 
 The table below is the only definition: the repository's compare-and-set and the
 tests read it.

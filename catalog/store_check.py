@@ -1,6 +1,6 @@
 """One store against the rows that speak of it: a part of `fsck`.
 
-Users: `fsck`, whose header says why it is safe while others work.
+Why it is safe while others work on the catalog, the docstring of `fsck` says.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class StoreCheck:
             return
         if found is None:
             missing = Finding(FindingKind.MISSING_DATA, subject, f"{image.name} has no data here")
-            yield mend(missing, self._repair, lambda: self._drop_ornote(fresh))
+            yield mend(missing, self._repair, lambda: self._drop_or_note(fresh))
         elif found.size != image.size and self._stat(fresh)[0] == found:
             detail = f"{image.name} has {found.size} bytes here instead of {image.size}"
             wrong = Finding(FindingKind.WRONG_SIZE, subject, detail)
@@ -104,7 +104,7 @@ class StoreCheck:
                 finding, self._repair, partial(judgement.settle, self._catalog, image, found)
             )
 
-    def _drop_ornote(self, location: Location) -> str:
+    def _drop_or_note(self, location: Location) -> str:
         """Forget a location without data, but never an image's last one, nor its last name."""
         with self._catalog.read() as repository:
             here = repository.locations_of(location.image)

@@ -1,9 +1,8 @@
 """One writer at a time for each image, in this process.
 
-Users: the frontends, which take a turn when somebody opens an image to write it and end it when
-that is closed; `upload`, which refuses all others.  An upload may outlive a turn: one in parts,
-or under a temporary name.  Other processes are kept out by the image's status.  Threading: any
-thread.
+A turn begins when somebody opens an image to write it and ends when that is closed; `upload`
+refuses everybody else meanwhile.  An upload may outlive a turn: one in parts, or under a
+temporary name.  Other processes are kept out by the image's status.  Threading: any thread.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Uploads: an image's data while it is being written (DESIGN §6).
+"""Uploads: an image's data while it is being written.
 
-Users: `uploads`, and every frontend.  Scope: staging, digests, the format gate, commit and
-cancel.  Threading: any thread; an upload does one thing at a time, and
-`commit` and `cancel` may come in any order and more than once.
+What users are promised is in docs/semantics.md#writing-a-file-uploads-an-image.
+
+Scope: staging, digests, the format gate, commit and cancel.  Threading: any thread; an upload
+does one thing at a time, and `commit` and `cancel` may come in any order and more than once.
 
 States:   OPEN --finish--> FINISHED --commit--> COMMITTED
             ^----write--------'   |

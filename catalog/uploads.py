@@ -1,7 +1,7 @@
 """The uploads of this process, each begun in a staging file.
 
-Users: `vfs`, and through it every frontend.  Scope: where an upload is staged, how much room
-all take together, and which image's is going on.  Threading: any.
+Scope: where an upload is staged, how much room all take together, and which image's is going
+on.  Threading: any.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Users: who may log in over the network, with what password and in which role.
+"""Who may log in over the network, with what password and in which role.
 
-Users of this module: the command `user`, `authentication`.  Passwords are kept only as
-argon2id hashes; what is weak about a password is for its owner to judge.
+Passwords are kept only as argon2id hashes; how strong a password is, is for its owner to judge.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Reading an image's data and comparing it with the digests recorded at upload.
 
-Users: the commands `verify` and `export`, `repair`.  Scope: finds out; all it changes is to
-record digests for an image that has none yet (an external location), to mark the copies
-that are damaged, so that they are read last, and to note what the format gate accepts.
-Threading: any thread; memory is one chunk, whatever the size of the image.
+Scope: finds out; all it changes is to record digests for an image that has none yet (an
+external location), to mark the copies that are damaged, so that they are read last, and to note
+what the format gate accepts.  Threading: any thread; memory is one chunk, whatever the size of
+the image.
 """
 
 from __future__ import annotations

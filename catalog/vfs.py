@@ -1,8 +1,9 @@
-"""The virtual tree: what its operations do (DESIGN §4, §6, §7).
+"""The virtual tree: what its operations do.
 
-Users: the frontends (`imagefs`, `dav`, the commands), which translate and delegate.
-Scope: the only place that decides what a name operation means; names are in `namespace`,
-rules in `catalog`, data in `upload`, `reader`, `replicate`.  Threading: any thread.
+What users are promised is in docs/semantics.md#the-tree and the sections behind it.
+
+Scope: the only place that decides what a name operation means; names are in `namespace`, rules
+in `catalog`, data in `upload`, `reader`, `replicate`.  Threading: any thread.
 
     /                       one folder per configured store
     /<store>/[folders/]NAME an image

@@ -1,8 +1,8 @@
 """Whether a disk has taken what the kernel wrote to it in the background so far.
 
-Users: `upload`, for a staging file that need not last: its bytes were read from the page
-cache, and to write them all first (fsync) would only keep its writer waiting.  But a page
-the disk has refused may have left the cache, and what is read then is not what was written.
+This is asked about a staging file that need not last: its bytes are read from the page cache,
+and an fsync would only keep its writer waiting.  But a page the disk has refused may have left
+the cache, and what is read then is not what was written.
 """
 
 from __future__ import annotations

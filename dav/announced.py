@@ -1,6 +1,6 @@
 """What the headers of a PUT say of its data, to be verified (RFC 9110 §14.4, RFC 9530).
 
-Users: `put`.  Scope: header text in, values out.
+Scope: header text in, values out.
 """
 
 from __future__ import annotations

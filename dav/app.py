@@ -1,8 +1,8 @@
 """The WSGI application: one request in, one response and one log line out.
 
-Users: `server`.  GET, HEAD, PUT, PROPFIND and POST are ours from here on, because wsgidav's
-are too slow or wrong for images (DESIGN §11); the other methods are wsgidav's.
-Threading: one thread a request.
+GET, HEAD, PUT, PROPFIND and POST are ours from here on, because wsgidav's are too slow or wrong
+for images (docs/facts.md#wsgidav); the other methods are wsgidav's.  Threading: one thread a
+request.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Who asks: HTTP Basic authentication (RFC 7617) in front of everything else.
 
-Users: `server`, around `app`.  Scope: a request's `Authorization` becomes a principal, or
-the request is answered here, without a look at its body.  Passwords and their pace are
-`catalog.authentication`'s.  No Digest: it would need the passwords themselves.
-Threading: one thread a request.
+Scope: a request's `Authorization` becomes a principal, or the request is answered here, without
+a look at its body.  Passwords and their pace are `catalog.authentication`'s.  No Digest: it
+would need the passwords themselves.  Threading: one thread a request.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""`imagefs dav`: serve the catalog over WebDAV.
-
-Users: the `imagefs` command, through the entry-point group `imagefs.commands`.
-"""
+"""`imagefs dav`: serve the catalog over WebDAV."""
 
 from __future__ import annotations
 

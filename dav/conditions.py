@@ -1,6 +1,6 @@
 """Conditional requests and byte ranges (RFC 9110 §13, §14).
 
-Users: `app`, `get`, `put`.  Scope: header text and validators in, a decision out.
+Scope: header text and validators in, a decision out.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The `Destination` of COPY and MOVE (RFC 4918 §10.3), in a form that wsgidav reads rightly.
 
-Users: `provider`, `resources`.  The path decides: a proxy that does TLS has another scheme,
-host and port than we have, and seldom tells them.  wsgidav decodes the header before it takes
-it apart, and so cuts a name at its `?` or `;`.  On its way through wsgidav such a character is
-a surrogate, which no name holds.
+The path decides: a proxy that does TLS has another scheme, host and port than we have, and
+seldom tells them.  wsgidav decodes the header before it takes it apart, and so cuts a name at
+its `?` or `;`.  On its way through wsgidav such a character is a surrogate, which no name
+holds.
 """
 
 from __future__ import annotations

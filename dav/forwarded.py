@@ -1,9 +1,9 @@
 """Who a request really comes from, when a proxy stands in front of us.
 
-Users: `cli`, around everything else; `server` and `authentication` ask for addresses.  A proxy
-that `[dav] trusted_proxies` names is believed what its `X-Forwarded-For`, `X-Forwarded-Proto`
-and `X-Forwarded-Host` say; nobody else is, as anybody can send them.  `Forwarded` (RFC 7239) is
-not read: a proxy that adds to one of the two kinds passes on a stranger's other.
+A proxy that `[dav] trusted_proxies` names is believed what its `X-Forwarded-For`,
+`X-Forwarded-Proto` and `X-Forwarded-Host` say; nobody else is, as anybody can send them.
+`Forwarded` (RFC 7239) is not read: a proxy that adds to one of the two kinds passes on a
+stranger's other.
 
 Behind `Forwarding` the environment is that of a server the client talks to itself: REMOTE_ADDR,
 `wsgi.url_scheme` and HTTP_HOST are the client's, and no `X-Forwarded-` header is left to be

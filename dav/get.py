@@ -1,7 +1,6 @@
 """GET and HEAD of an image's data (RFC 9110 §9.3.1, §14).
 
-Users: `app`.  Data of a local file goes out by sendfile (`dav.body.FileRange`), any other
-in blocks.
+Data of a local file goes out by sendfile (`dav.body.FileRange`), any other in blocks.
 """
 
 from __future__ import annotations

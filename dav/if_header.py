@@ -1,7 +1,7 @@
 """The header `If`: what must be so, of locks and data, for a request to be done (RFC 4918 §10.4).
 
-Users: `provider`.  Scope: header text and a view of the tree in, a decision out.  wsgidav asks
-only of what exists, of a Destination as well as of the source, and of no URL that is named.
+Scope: header text and a view of the tree in, a decision out.  wsgidav asks only of what exists,
+of a Destination as well as of the source, and of no URL that is named.
 """
 
 from __future__ import annotations

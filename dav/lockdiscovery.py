@@ -1,7 +1,6 @@
 """The `lockdiscovery` of many members at once (RFC 4918 §15.8).
 
-Users: `propfind`.  One look at the locks serves a whole answer: there are few locks and
-perhaps many members.
+One look at the locks serves a whole answer: there are few locks and perhaps many members.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The catalog's locks as wsgidav's lock manager (its `wsgidav.lock_man.lock_manager`).
 
-Users: `app`, `provider`; wsgidav, which names all of this.  Scope: names and values are
-translated, `catalog.locks` decides.  What wsgidav calls a url is a quoted path.
-Threading: any thread.
+Scope: names and values are translated, `catalog.locks` decides.  What wsgidav calls a url is a
+quoted path.  Threading: any thread.
 
 A LOCK may be granted while somebody's PUT goes on, by this process or another: whoever
 takes long to write asks `check_request` once more before publishing.

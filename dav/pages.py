@@ -1,8 +1,8 @@
 """Rendered pages of listings, kept until something in them changes.
 
-Users: `propfind`.  Clients that show a folder or have it mounted ask for the same listing
-every minute (davfs2, rclone), and images change seldom.  The catalog's change feed tells
-which pages are out of date.  Threading: any thread.
+Clients that show a folder or have it mounted ask for the same listing every minute (davfs2,
+rclone), and images change seldom.  The catalog's change feed tells which pages are out of date.
+Threading: any thread.
 """
 
 from __future__ import annotations

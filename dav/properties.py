@@ -1,7 +1,6 @@
-"""WebDAV properties of folders and images (RFC 4918 §15; DESIGN §8).
+"""WebDAV properties of folders and images (RFC 4918 §15; docs/webdav.md#properties).
 
-Users: `propfind` (reads), `resources` (PROPPATCH).  Names are in Clark notation,
-`{namespace}name`.
+Names are in Clark notation, `{namespace}name`.
 
     DAV:                         what RFC 4918 and RFC 4331 define
     urn:imagefs:image            the fields of an image, as in extended attributes

@@ -1,7 +1,7 @@
 """PROPFIND, written while it is read from the catalog (RFC 4918 §9.1).
 
-Users: `app`.  A folder of any size is answered in pages: memory holds one page, and the
-first bytes go out at once.
+A folder of any size is answered in pages: memory holds one page, and the first bytes go out at
+once.
 """
 
 from __future__ import annotations

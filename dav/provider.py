@@ -1,6 +1,6 @@
 """The virtual tree as wsgidav's provider.
 
-Users: `app`.  Scope: finding resources, and checking locks and `If` headers.
+Scope: finding resources, and checking locks and `If` headers.
 """
 
 from __future__ import annotations

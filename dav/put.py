@@ -1,8 +1,8 @@
 """PUT: an upload in one request, or in several with Content-Range (RFC 9110 §9.3.4, §14.4).
 
-Users: `app`.  A new name is visible as `saving` while its data arrives.  Onto an image
-that has data, the new image grows under a temporary name and takes the old one's name
-in one step at the end; the old one goes to the trash.
+A new name is visible as `saving` while its data arrives.  Onto an image that has data, the new
+image grows under a temporary name and takes the old one's name in one step at the end; the old
+one goes to the trash.
 
 Resuming: a PUT with `Content-Range: bytes FIRST-LAST/TOTAL` that is cut off keeps what has
 arrived.  HEAD tells `Upload-Offset`; the next PUT goes on there (`curl -C`), and the one

@@ -1,7 +1,4 @@
-"""What an image is to HTTP: validators, headers, digests.
-
-Users: `get`, `put`, `propfind`, `resources`.
-"""
+"""What an image is to HTTP: validators, headers, digests."""
 
 from __future__ import annotations
 

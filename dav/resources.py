@@ -1,8 +1,8 @@
 """Folders and images as wsgidav's resources: what it needs for DELETE, COPY, MOVE, MKCOL,
 LOCK and PROPPATCH.  GET, PUT and PROPFIND never come here (see `app`).
 
-Users: `provider`.  Each operation is the virtual tree's own, in one step: wsgidav's own
-recursion would delete a target before its replacement is there.
+Each operation is the virtual tree's own, in one step: wsgidav's own recursion would delete a
+target before its replacement is there.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ IF_MATCH = "imagefs.if_match"
 REASON = "imagefs.reason"
 """Why a request of wsgidav's was refused, in the catalog's words."""
 
-# What Windows Explorer sets after each upload and nobody reads (DESIGN §11).
+# What Windows Explorer sets after each upload and nobody reads (docs/facts.md#webdav-clients).
 _IGNORED = "{urn:schemas-microsoft-com:}"
 
 

@@ -1,7 +1,4 @@
-"""An answer, before the server writes it.
-
-Users: `app` and the modules it delegates to.
-"""
+"""An answer, before the server writes it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The HTTP server: listens, keeps waiting connections, gives those with work to a worker.
 
-Users: cli.  One process: one thread accepts and watches all connections that wait for their
-client, `workers` serve requests.  Hence a client that is slow with its handshake, its headers or
-its next request costs a socket; one that stalls in the middle of a body costs a thread.
+One process: one thread accepts and watches all connections that wait for their client,
+`workers` serve requests.  Hence a client that is slow with its handshake, its headers or its
+next request costs a socket; one that stalls in the middle of a body costs a thread.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The `[dav]` section of the configuration.
 
-Users: `imagefs dav`.  Scope: where it listens, and whom it lets in; what is not safe to
-serve is refused here, before anything is served.  Threading: immutable.
+Scope: where it listens, and whom it lets in; what is not safe to serve is refused here, before
+anything is served.  Threading: immutable.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Folders with all that is in them: copied and deleted as one.
 
-Users: `resources`.  Whatever would stop half-way is looked for first.  What fails all the same
-is taken back: a copy leaves nothing, and what it was to replace is where it was.  What a
-deletion had reached is in the trash.
+Whatever would stop half-way is looked for first.  What fails all the same is taken back: a copy
+leaves nothing, and what it was to replace is where it was.  What a deletion had reached is in
+the trash.
 """
 
 from __future__ import annotations

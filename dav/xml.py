@@ -1,7 +1,4 @@
-"""Request bodies that are XML: parsed safely, whatever libraries are installed.
-
-Users: `app`, `propfind`.
-"""
+"""Request bodies that are XML: parsed safely, whatever libraries are installed."""
 
 from __future__ import annotations
 

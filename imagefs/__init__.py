@@ -1,6 +1,5 @@
 """The mount: the catalog's tree as a FUSE file system.
 
-Users: hypervisor hosts, and whoever uses ordinary tools on images.  Scope: translate
-between the kernel's requests and `catalog.vfs`; everything an image is or may become
-is decided there.  Threading: one trio loop; what can block goes to threads.
+Scope: translate between the kernel's requests and `catalog.vfs`; everything an image is or may
+become is decided there.  Threading: one trio loop; what can block goes to threads.
 """

@@ -1,6 +1,6 @@
-"""Catalog values as what stat(2) and getxattr(2) return (DESIGN §5, §8).
+"""Catalog values as what stat(2) and getxattr(2) return (docs/semantics.md#statuses).
 
-Users: `tree`.  Threading: any thread; user names are looked up, which may wait.
+Threading: any thread; user names are looked up, which may wait.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""`imagefs mount` and `imagefs umount`.
-
-Users: the `imagefs` command, through the entry-point group `imagefs.commands`.
-"""
+"""`imagefs mount` and `imagefs umount`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""The change feed of the catalog, told to the kernel (DESIGN §10).
+"""The change feed of the catalog, told to the kernel.
 
-Users: `mount`.  Scope: what other processes and hosts change is seen here within a
-second, although the kernel may cache names and attributes for minutes.
+The reasons are in docs/adr/0005-stable-inodes-and-a-change-feed.md.
+
+Scope: what other processes and hosts change is seen here within a second, although the kernel
+may cache names and attributes for minutes.
 """
 
 from __future__ import annotations

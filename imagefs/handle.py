@@ -1,7 +1,4 @@
-"""One open file: who opened it, for what, and what became of what was written to it.
-
-Users: `handles`, which decides; `operations` reads from it.
-"""
+"""One open file: who opened it, for what, and what became of what was written to it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Open files: what open, write, close mean for an image (DESIGN §6).
+"""Open files: what open, write, close mean for an image.
 
-Users: `operations`, which calls everything here from a thread.  Scope: when an upload
-begins, who may write, which close(2) commits it.  The data itself is in
-`catalog.upload` and the stores.
+What users are promised is in docs/semantics.md#writing-a-file-uploads-an-image.
+
+Scope: when an upload begins, who may write, which close(2) commits it.  The data itself is in
+`catalog.upload` and the stores.  Threading: any thread but trio's, as everything here may wait.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ class Handles:
         self._open: dict[int, Handle] = {}
         self._next = 1
         self._told = False
-        # Who committed an image, while nobody else has opened it (DESIGN §6.3).
+        # Who committed an image, while nobody else has opened it: it may write it again
+        # (docs/semantics.md#writing-a-file-uploads-an-image).
         self._committers: dict[int, Writer] = {}
         self._volumes = Volumes()
 

@@ -1,8 +1,7 @@
 """Inode numbers, and which of them the kernel knows.
 
-Users: `tree`, `operations`, `feed`.  A number follows from the catalog's own, so that an
-image is the same inode on every host, after every restart and under every name.
-Threading: the trio loop only.
+A number follows from the catalog's own, so that an image is the same inode on every host, after
+every restart and under every name.  Threading: the trio loop only.
 
     1                   the root
     2                   /.by-id

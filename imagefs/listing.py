@@ -1,6 +1,6 @@
 """Open folders: pages fetched ahead, handed out as the kernel asks for them.
 
-Users: `operations`.  Threading: the trio loop only.
+Threading: the trio loop only.
 """
 
 from __future__ import annotations

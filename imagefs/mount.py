@@ -1,7 +1,7 @@
 """One mount, from start to stop.
 
-Users: `imagefs mount`.  Scope: the trio nursery, the only one; signals, draining, what
-runs beside the requests.  Threading: `serve` owns the process' trio loop.
+Scope: the trio nursery, the only one; signals, draining, what runs beside the requests.
+Threading: `serve` owns the process' trio loop.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Arguments = TypeVarTuple("Arguments")
 log = logging.getLogger(__name__)
 
 READ_AHEAD = 4096
-"""KiB the kernel reads ahead: the default of 128 halves the speed (DESIGN §10)."""
+"""KiB the kernel reads ahead: the default of 128 halves the speed (docs/facts.md#fuse)."""
 # A request that waits for a slow store keeps its task: enough that others go on.
 _MAX_TASKS = 1000
 _MAX_READ_AHEAD = 500

@@ -1,7 +1,7 @@
 """Mount points: making one ready, and taking a mount away, alive, dead or hung.
 
-Users: `mount`, `cli`.  Nothing here waits for a mount: see `catalog.mounts`.  Threading: none
-of this may be called from the trio loop.
+Nothing here waits for a mount: see `catalog.mounts`.  Threading: none of this may be called
+from the trio loop.
 """
 
 from __future__ import annotations

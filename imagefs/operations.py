@@ -1,8 +1,8 @@
 """The FUSE request handlers: translate, delegate to a thread, translate back.
 
-Users: pyfuse3.  Scope: one method a request, nothing else; what a name means is in
-`tree`, what an open file means in `handles`.  Threading: everything here runs in the
-trio loop and never waits for a disk, a database or the network itself.
+Scope: one method a request, nothing else; what a name means is in `tree`, what an open file
+means in `handles`.  Threading: everything here runs in the trio loop and never waits for a
+disk, a database or the network itself.
 """
 
 from __future__ import annotations
@@ -132,7 +132,8 @@ class Operations(pyfuse3.Operations):
         ctx: RequestContext,
     ) -> EntryAttributes:
         # Mode and owner follow status and visibility: chmod and chown succeed and do
-        # nothing, because cp, install and rsync call them after close (DESIGN §6.7).
+        # nothing, because cp, install and rsync call them after close
+        # (docs/facts.md#tools-that-copy).
         kind, number = kind_of(inode)
         if kind is InodeKind.IMAGE and fields.update_size:
             principal = await self._threads.names(self._tree.principal, ctx.uid)

@@ -1,7 +1,6 @@
 """The `[mount]` section of the configuration.
 
-Users: `imagefs mount`.  Scope: what differs from one host's mount to another's.
-Threading: immutable.
+Scope: what differs from one host's mount to another's.  Threading: immutable.
 """
 
 from __future__ import annotations

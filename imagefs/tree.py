@@ -1,6 +1,6 @@
 """Names, attributes and extended attributes: inodes in, `catalog.vfs` underneath.
 
-Users: `operations`, which calls everything here from a thread.
+Threading: any thread but trio's, as everything here may wait for the database.
 """
 
 from __future__ import annotations

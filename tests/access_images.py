@@ -1,7 +1,4 @@
-"""Images in each state of the table in `access_table`, and a catalog to make them in.
-
-Users: the tests that walk the table on the tree, on a mount and over WebDAV.
-"""
+"""Images in each state of the table in `access_table`, and a catalog to make them in."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The configuration that tests run the program with.
-
-Users: whatever starts `imagefs` as a command, on a catalog of its own.
-"""
+"""The configuration that tests run the program with."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The block cache of one process: what the catalog opens remote images through.
 
-Users: `catalog.reader`, `bootstrap`, the command `imagefs cache`.  Threading: any.
+Threading: any.
 """
 
 from __future__ import annotations

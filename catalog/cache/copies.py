@@ -1,9 +1,8 @@
 """Where an image's chunks come from: its locations, one after the other, each chunk verified.
 
-Users: `image`.  Copies are tried by the weight of their stores; those that have just
-failed, or that lie in a store known to be down, last.  An object that changed since it
-was opened is simply opened again: what its bytes are worth is told by their digests alone.
-Threading: any.
+Copies are tried by the weight of their stores; those that have just failed, or that lie in a
+store known to be down, last.  An object that changed since it was opened is simply opened
+again: what its bytes are worth is told by their digests alone.  Threading: any.
 """
 
 from __future__ import annotations

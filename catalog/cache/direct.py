@@ -1,9 +1,9 @@
 """Writing chunks past the kernel's page cache.
 
-Users: `disk`.  Who reads a chunk soon has it from memory (`shelf`), so that a copy of it in
-the page cache would only cost the time to make it, and the room of something else.  A file
-system that cannot (tmpfs), and what does not fill whole blocks, is written as usual.
-Threading: any; each thread has a small buffer of its own.
+Who reads a chunk soon has it from memory (`shelf`), so that a copy of it in the page cache
+would only cost the time to make it, and the room of something else.  A file system that cannot
+(tmpfs), and what does not fill whole blocks, is written as usual.  Threading: any; each thread
+has a small buffer of its own.
 """
 
 from __future__ import annotations

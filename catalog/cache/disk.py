@@ -1,9 +1,9 @@
 """One image's verified chunks on this host's disk, open in this process.
 
-Users: `image`, `folder`.  Two files in a folder of their own: `data`, sparse, with each
-chunk at its own offset, and `map` (`slots`).  A chunk that *lands* is in memory, and this
-process reads it from then on; `flush` writes it, makes it durable and only then claims
-it, so that no crash and no loss of power leaves a claim without its data.
+Two files in a folder of their own: `data`, sparse, with each chunk at its own offset, and `map`
+(`slots`).  A chunk that *lands* is in memory, and this process reads it from then on; `flush`
+writes it, makes it durable and only then claims it, so that no crash and no loss of power
+leaves a claim without its data.
 
 Processes share the files.  Whoever fetches or drops a chunk holds its lock (an open file
 description's range of `map`, so that it ends with its process); whoever reads holds

@@ -1,7 +1,7 @@
 """The thread that writes landed chunks and makes them durable, those of one moment together.
 
-Users: `shelf`.  While it waits for the disk more chunks land, and go with the next round:
-so many that memory is not exceeded; then those who fetch wait for the disk as well.
+While it waits for the disk more chunks land, and go with the next round: so many that memory is
+not exceeded; then those who fetch wait for the disk as well.
 """
 
 from __future__ import annotations

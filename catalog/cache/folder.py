@@ -1,7 +1,5 @@
 """The cache's folder, shared by the processes of one host: who is in it, and its room.
 
-Users: `cache`, the command `imagefs cache`.
-
     <path>/lock              held while an image's folder is made, opened or removed
     <path>/images/<id>/      one image: `data` and `map` (`disk`)
     <path>/images/.*         being made or removed; what a crash has left of it goes

@@ -1,8 +1,8 @@
 """How the C library keeps the memory of chunks: for a program that has them come and go.
 
-Users: `cache`, once, before there are many threads.  By default each thread has a heap of
-its own that keeps what it held at its most, several times what is ever in use at once;
-and large blocks are mapped anew each time, which costs as much as fetching them.
+By default each thread has a heap of its own that keeps what it held at its most, several times
+what is ever in use at once; and large blocks are mapped anew each time, which costs as much as
+fetching them.  Threading: called once, before the process has many threads.
 """
 
 from __future__ import annotations

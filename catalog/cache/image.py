@@ -1,9 +1,8 @@
 """One image that is read in this process: one fetch a chunk, however many wait.
 
-Users: `reader`, `cache`.  A chunk on its way is a flight; who wants it waits for that,
-and the last to look finds it on the shelf: it is put there before its flight ends.
-Between processes the chunk's lock does the same (`disk`).  Threading: any; who waits is
-always a reader's thread, never one of the pool.
+A chunk on its way is a flight; who wants it waits for that, and the last to look finds it on
+the shelf: it is put there before its flight ends.  Between processes the chunk's lock does the
+same (`disk`).  Threading: any; who waits is always a reader's thread, never one of the pool.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The threads that fetch chunks: a few for the whole process, the most urgent work first.
 
-Users: `image`.  A store that hangs takes only its own share of the threads, and of the
-memory that goes with them: a thread has one run of chunks in its hands at a time.
-Threading: any; threads are started when there is work, and end with `close`.
+A store that hangs takes only its own share of the threads, and of the memory that goes with
+them: a thread has one run of chunks in its hands at a time.  Threading: any; threads are
+started when there is work, and end with `close`.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The boot profile: which chunks a first boot reads, in which order.
 
-Users: `image`, `cache`.  It is recorded when an image that has none is read, kept with the
-image as a property, and what of it is not cached yet is fetched in that order when the
-image is read on another host.  Only what looks like a boot is kept, and followed: not a
-copy from end to end, nor a glance at the first bytes.  Threading: any; one lock guards a
-recording, and a timer ends it, as a guest that has booted may read nothing more for days.
+It is recorded when an image that has none is read, kept with the image as a property, and what
+of it is not cached yet is fetched in that order when the image is read on another host.  Only
+what looks like a boot is kept, and followed: not a copy from end to end, nor a glance at the
+first bytes.  Threading: any; one lock guards a recording, and a timer ends it, as a guest that
+has booted may read nothing more for days.
 """
 
 from __future__ import annotations

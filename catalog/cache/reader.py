@@ -1,9 +1,9 @@
 """One open image that is read through the block cache.
 
-Users: `catalog.reader`, by way of `cache`.  `strict` waits for the whole chunk and its
-digest before it hands out a byte.  `lazy` answers a small read at random from a ranged
-read, as the store sends it, and has the chunk fetched and verified behind the reader's
-back; whatever is read in order, or a second time, is verified there too.  Threading: any.
+`strict` waits for the whole chunk and its digest before it hands out a byte.  `lazy` answers a
+small read at random from a ranged read, as the store sends it, and has the chunk fetched and
+verified behind the reader's back; whatever is read in order, or a second time, is verified
+there too.  Threading: any.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Where verified chunks are put: in memory, which holds a few, and behind that on the disk.
 
-Users: `image`.  Scope: room, and what to do without it: reads go on, and it is said once.
-Threading: any; nobody who reads waits for the disk to be written.
+Scope: room, and what to do without it: reads go on, and it is said once.  Threading: any;
+nobody who reads waits for the disk to be written.
 """
 
 from __future__ import annotations

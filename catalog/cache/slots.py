@@ -1,10 +1,9 @@
 """Which chunks a cache file holds: the file `map` beside the file `data`.
 
-Users: `disk`, and `folder` for its listing.  A header, then a slot for each chunk: a
-token and a generation, 8 bytes each.  The token is a digest of the image's fingerprint,
-the chunk's number and the generation, so that each slot proves itself: what a crash has
-torn, or what belongs to other data, is no token.  There is nothing else that could
-disagree, and a claim is one write of 16 bytes.
+A header, then a slot for each chunk: a token and a generation, 8 bytes each.  The token is a
+digest of the image's fingerprint, the chunk's number and the generation, so that each slot
+proves itself: what a crash has torn, or what belongs to other data, is no token.  There is
+nothing else that could disagree, and a claim is one write of 16 bytes.
 
 The generation goes up with each claim.  Who reads compares the slot before and after: if
 it is the same, the bytes have not been dropped, or dropped and fetched again, meanwhile.

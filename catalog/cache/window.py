@@ -1,8 +1,8 @@
 """What one reader will want next.
 
-Users: `reader`.  The window is in proportion to what has been read in one go, so that a
-reader that stops has not had much fetched in vain; it closes when the reader jumps.
-Threading: any; the kernel's own read-ahead sends several reads at once, in any order.
+The window is in proportion to what has been read in one go, so that a reader that stops has not
+had much fetched in vain; it closes when the reader jumps.  Threading: any; the kernel's own
+read-ahead sends several reads at once, in any order.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The command `imagefs`, and the commands that need only the catalog.
 
-Users: people and scripts.  Scope: arguments in, lines and exit codes out; what a command
-does is in `catalog`.  Threading: one thread.
+Scope: arguments in, lines and exit codes out; what a command does is in `catalog`.  Threading:
+one thread.
 
 A command imports the catalog's own modules only when it runs: they take half a second,
 and `imagefs --help` and the shell's completion need none of them.

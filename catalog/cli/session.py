@@ -1,6 +1,6 @@
 """What one run of the command works with, each part opened when first asked for.
 
-Users: every command, as its first argument (`pass_session`).  Threading: one thread.
+Threading: one thread.
 """
 
 from __future__ import annotations

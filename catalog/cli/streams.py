@@ -1,6 +1,6 @@
 """The streams that a command is started with: text is UTF-8, and none of the three is missing.
 
-Users: `program`.  Threading: before any other thread.
+Threading: before any other thread.
 """
 
 from __future__ import annotations

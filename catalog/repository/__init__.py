@@ -1,8 +1,7 @@
 """The repository: every SQL statement of the catalog, and nothing but SQL.
 
-Users: `catalog.catalog`, inside a transaction it began.  Values come out as the frozen
-classes of `catalog.image` and `catalog.access`; no row and no SQLAlchemy object leaves.
-Threading: one repository belongs to one transaction of one thread.
+Values come out as the frozen classes of `catalog.image` and `catalog.access`; no row and no
+SQLAlchemy object leaves.  Threading: one repository belongs to one transaction of one thread.
 """
 
 from __future__ import annotations

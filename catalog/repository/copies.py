@@ -16,8 +16,9 @@ from catalog.models import damages, images, locations, wanted_copies
 from catalog.repository.rows import Rows
 
 SETTLE = timedelta(seconds=60)
-"""How long after an upload its copies are begun: its writer may open it again (DESIGN §6.3),
-which an image with two copies would refuse."""
+"""How long after an upload its copies are begun: until then its writer may open it again
+(docs/semantics.md#writing-a-file-uploads-an-image), and an image with two copies would refuse
+that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Which servers the http store may talk to: public ones, and those the settings allow.
 
-Users: `http`.  Safe from several threads.
+Safe from several threads.
 
 A user chooses the URL, this host makes the request: without a filter a user could read
 the host's own services or a cloud's metadata service (server-side request forgery).

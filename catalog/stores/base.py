@@ -1,8 +1,8 @@
 """The contract between the catalog and a store of image data.
 
-Users: `upload`, `reader`, `replicate`, `fsck`.  A driver is one file in this package,
-listed in `registry`; `tests/catalog/stores/contract.py` holds every driver to what is
-written here.  Policy (retries, limits, caches) belongs in wrappers, never in a driver.
+A driver is one file in this package, listed in `registry`; `tests/catalog/stores/contract.py`
+holds every driver to what is written here.  Policy (retries, limits, caches) belongs in
+wrappers, never in a driver.
 
 A *key* is the id of an image.  A *url* is what a driver returns from a commit and is
 kept in the image's location row; it never holds a credential.

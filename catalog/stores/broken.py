@@ -1,7 +1,6 @@
 """A store whose section of the configuration is wrong: it is in the tree, and says why it fails.
 
-Users: `settings`, which makes one of a section with a mistake; `registry`.  So one mistake
-stops neither the other stores nor the program.  Safe from several threads.
+So one mistake stops neither the other stores nor the program.  Safe from several threads.
 """
 
 from __future__ import annotations

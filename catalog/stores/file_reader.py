@@ -1,6 +1,6 @@
 """Reading one open file of a filesystem store.
 
-Users: `filesystem`, `patient`.  Safe from several threads: a reader has no position.
+Safe from several threads: a reader has no position.
 """
 
 from __future__ import annotations

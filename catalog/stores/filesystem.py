@@ -1,7 +1,6 @@
 """A store that keeps each image as one file of a folder, flat as Glance's file store.
 
-Users: `registry`; `bootstrap` calls `initialize`.  Safe from several threads and
-processes: every change is one rename or unlink.
+Safe from several threads and processes: every change is one rename or unlink.
 
     <path>/<key>            an object, mode 0440
     <path>/.imagefs-store   the marker, see `marked_folder`

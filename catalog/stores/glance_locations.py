@@ -1,7 +1,6 @@
 """Which of our stores reads a location of a Glance, and under which key.
 
-Users: `settings`, and who adopts a Glance's images.  Scope: tables by the scheme of the
-URL; the URLs themselves are parsed by the drivers.
+Scope: tables by the scheme of the URL; the URLs themselves are parsed by the drivers.
 """
 
 from __future__ import annotations

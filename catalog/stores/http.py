@@ -1,9 +1,9 @@
 """A read-only store of images on web servers: `ln -s URL /STORE/NAME`.
 
-Users: `registry`.  Safe from several threads: they share one pool of connections.
-Scope: ranged reads as RFC 9110 §14 and §15.3.7 define them, of http and https URLs that
-the address filter permits.  A server's answer is believed only where it says that it
-is the range asked for, of the object seen when it was opened.
+Safe from several threads: they share one pool of connections.  Scope: ranged reads as RFC 9110
+§14 and §15.3.7 define them, of http and https URLs that the address filter permits.  A server's
+answer is believed only where it says that it is the range asked for, of the object seen when it
+was opened.
 """
 
 from __future__ import annotations

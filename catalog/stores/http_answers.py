@@ -1,7 +1,7 @@
 """What a web server's answer to a ranged GET says, and whether it may be believed.
 
-Users: `http`.  Scope: RFC 9110 §14 (ranges), §13 (conditions), §15 (status); nothing
-here sends a request.  Safe from any thread: a response is its caller's own.
+Scope: RFC 9110 §14 (ranges), §13 (conditions), §15 (status); nothing here sends a request.
+Safe from any thread: a response is its caller's own.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The `[stores.NAME]` section of an http store, and what it says of one server.
 
-Users: `http`, `registry`.  Immutable; a secret is read anew for each request.
+Immutable; a secret is read anew for each request.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A folder that says whose it is, so that a missing mount is noticed.
 
-Users: `filesystem`.  Safe from several threads and processes.
+Safe from several threads and processes.
 
 A disk or share that is not mounted leaves its mount point: an empty folder.  A store's
 folder therefore holds a marker file, and all work goes through a descriptor in which

@@ -1,7 +1,7 @@
 """A store that keeps image data in this process: for tests.
 
-Users: `registry`, tests.  Scope: everything a store can do but staging.  Safe from
-several threads: one lock guards the objects.
+Scope: everything a store can do but staging.  Safe from several threads: one lock guards the
+objects.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What goes wrong on the way to a server, as one of `catalog.errors`.
 
-Users: the drivers that speak HTTP, `address_filter`.  Any thread: an answer is its caller's.
+Safe from any thread: an answer is its caller's own.
 """
 
 from __future__ import annotations

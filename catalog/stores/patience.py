@@ -1,7 +1,6 @@
 """Calls into a file system that may never return, made so that nobody waits for ever.
 
-Users: `patient`.  Scope: threads and time; what is called is not known here.  Safe from
-several threads.
+Scope: threads and time; what is called is not known here.  Safe from several threads.
 """
 
 from __future__ import annotations

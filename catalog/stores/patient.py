@@ -1,6 +1,6 @@
 """A folder on a server (NFS) that may hang: nobody waits for it longer than is set.
 
-Users: `registry`, for a filesystem store with `io_timeout`.  Threading: as any store.
+This goes around a filesystem store that has `io_timeout`.  Threading: as any store.
 
 A system call on a file whose server is gone waits in the kernel, on a hard mount for
 ever, and only a signal that ends the whole process interrupts it.  So each is made with

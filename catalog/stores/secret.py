@@ -1,7 +1,6 @@
 """Credentials of stores, kept by reference: the settings say where one is, never what it is.
 
-Users: drivers with an account somewhere.  Safe from several threads; each `read` looks
-anew, so that a changed password needs no restart.
+Safe from several threads; each `read` looks anew, so that a changed password needs no restart.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Copying a file with its holes.
 
-Users: `filesystem`.  Works on descriptors; safe from several threads if each uses its own.
+Works on descriptors; safe from several threads if each uses its own.
 """
 
 from __future__ import annotations

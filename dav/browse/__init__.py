@@ -1,9 +1,8 @@
 """The page for people: the tree's own URLs, as HTML and as JSON.
 
-Users: `dav.app`, which asks `respond` before it treats a request as WebDAV.
-Scope: folders, an image's page (`?page`), changing it (`?properties`), `SHA256SUMS`,
-and the page's own assets below `/.assets/`.  The data of an image is never served here.
-Threading: any thread; everything it keeps is read-only.
+Scope: folders, an image's page (`?page`), changing it (`?properties`), `SHA256SUMS`, and the
+page's own assets below `/.assets/`.  The data of an image is never served here.  Threading: any
+thread; everything it keeps is read-only.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ from catalog.vfs import Vfs
 def line(os_hash_value: str, name: str) -> str:
     """One line without its end; a name with a backslash is escaped, which the line tells.
 
-    GNU coreutils, "md5sum invocation"; names hold no line ends (DESIGN §4).
+    GNU coreutils, "md5sum invocation"; names hold no line ends
+    (docs/semantics.md#the-tree).
     """
     escaped = name.replace("\\", "\\\\")
     mark = "\\" if escaped != name else ""

@@ -36,7 +36,7 @@ MODES = {
     Status.KILLED: 0o000,
     Status.PENDING_DELETE: 0o444,
 }
-"""DESIGN §5."""
+"""Source: docs/semantics.md#statuses."""
 
 # xattr(7): the kernel lets who reads a file read its user.* attributes, and who writes it
 # set them.  What else an image's rules allow never reaches the mount.

@@ -1,7 +1,4 @@
-"""Databases as earlier versions of the program have left them, made by its own migrations.
-
-Users: the tests of upgrades.
-"""
+"""Databases as earlier versions of the program have left them, made by its own migrations."""
 
 from __future__ import annotations
 

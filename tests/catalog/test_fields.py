@@ -1,4 +1,7 @@
-"""Fields and properties as text: what can be set, when, and to what (DESIGN §8)."""
+"""Fields and properties as text: what can be set, when, and to what.
+
+Source: docs/semantics.md#attributes.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +72,7 @@ def set_properties(vfs: Vfs, number: int, **values: str | None) -> None:
 
 
 def test_all_fields_of_an_image(vfs: Vfs) -> None:
-    """Every field of DESIGN §8 is there, and those of the data tell the truth."""
+    """Every field is there, and those of the data tell the truth."""
     data = b"some data"
     image = put(vfs, "/file/a", data)
     link(vfs, "/file/a", "/other/a")

@@ -85,7 +85,10 @@ def test_a_wanted_copy_is_made_without_a_name(vfs: Vfs) -> None:
 
 
 def test_a_copy_is_not_made_before_its_time(vfs: Vfs) -> None:
-    """The writer may open the image again (DESIGN §6.3)."""
+    """Until then the writer may open the image again.
+
+    Source: docs/semantics.md#writing-a-file-uploads-an-image.
+    """
     want(vfs, put(vfs, "/file/a", DATA), "other", due=copies.SETTLE)
     Replicator(vfs.catalog).work()
     assert keys_in(vfs, "other") == set()
@@ -350,7 +353,7 @@ def test_one_that_is_not_whole_gets_no_name(vfs: Vfs, tmp_path: Path, harm: str)
 
 
 def test_a_writer_that_returns_takes_them_back(vfs: Vfs) -> None:
-    """DESIGN §6.3: what they are copies of changes.  They are made anew of what it leaves."""
+    """What they are copies of changes.  They are made anew of what it leaves."""
     image = replicated(vfs, "/file/a")
     upload = vfs.uploads.reopen(image.number)
     assert keys_in(vfs, "other") == set()

@@ -13,7 +13,7 @@ from catalog.status import HAS_DATA, IN_PROGRESS, Status, may_become, sources_of
 from catalog.vfs import Vfs
 from tests.catalog.actions import image_at
 
-# DESIGN §5, written out a second time: the table under test must not test itself.
+# docs/semantics.md#statuses, written out a second time: the table under test must not test itself.
 ALLOWED = {
     "queued": "saving uploading active pending_delete",
     "saving": "active killed queued",

@@ -349,7 +349,7 @@ def test_closing_cancels_what_goes_on(vfs: Vfs, tmp_path: Path) -> None:
     again.close()
 
 
-# Reopening (DESIGN §6.3)
+# Reopening (docs/semantics.md#writing-a-file-uploads-an-image)
 
 
 @pytest.mark.parametrize("store", STORES)

@@ -1,7 +1,4 @@
-"""Ways to write a file, in order and not, that is followed while it is written.
-
-Users: the tests of what follows an upload: digests, and the sending to a store.
-"""
+"""Ways to write a file, in order and not, that is followed while it is written."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""A WebDAV server over a real catalog, in this process.
-
-Users: the tests of the methods.
-"""
+"""A WebDAV server over a real catalog, in this process."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
 """`imagefs dav` in a process of its own, as users run it, for clients that are real programs.
 
-Users: the tests of clients and of memory, the documentation's examples and the benchmarks.
 The catalog is a `Daemon`'s, so that it can be mounted as well.
 """
 

@@ -16,7 +16,7 @@ from tests.imagefs.daemon import Daemon, wait_until
 from tests.imagefs.tools import assert_active, attempt, field, mode, status, trashed
 
 SOON = 1.0
-"""Seconds after which a change must be seen everywhere (DESIGN §10)."""
+"""Seconds after which a change must be seen everywhere (docs/semantics.md#reading)."""
 
 
 def soon(condition: Callable[[], object], what: str) -> None:

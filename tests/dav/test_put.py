@@ -1,4 +1,4 @@
-"""PUT: an upload in one request (DESIGN §6)."""
+"""PUT: an upload in one request (docs/webdav.md#uploading)."""
 
 from __future__ import annotations
 

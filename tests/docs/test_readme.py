@@ -1,4 +1,4 @@
-"""README.md and the other pages: the tour is run, and what they refer to exists."""
+"""README.md and the other pages: the tour is run, and what they and the code refer to exists."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -57,8 +58,13 @@ def test_links_lead_somewhere(page: Path) -> None:
             continue
         found = page.parent / file if file else page
         assert found.exists(), target
-        headings = re.findall(r"^#+ (.*)$", found.read_text(), re.M) if heading else []
-        assert not heading or heading in map(_anchor, headings), target
+        assert not heading or heading in _anchors(found), target
+
+
+@cache
+def _anchors(page: Path) -> frozenset[str]:
+    """What the headings of a page are called in links."""
+    return frozenset(map(_anchor, re.findall(r"^#+ (.*)$", page.read_text(), re.M)))
 
 
 def _anchor(heading: str) -> str:
@@ -70,6 +76,29 @@ def test_references_to_code_are_right(page: Path) -> None:
     """Each `path/file.py:Class.method` in the pages is defined there."""
     for file, name in re.findall(r"`([\w/]+\.py):([\w.]+)`", page.read_text()):
         assert name in _defined(ast.parse((ROOT / file).read_text())), f"{file}:{name}"
+
+
+def test_references_to_pages_are_right() -> None:
+    """Each page and heading that the code and the pages name as `docs/…` exists."""
+    packages = [ROOT / "tests", *(file.parent for file in ROOT.glob("*/__init__.py"))]
+    code = [file for package in packages for file in package.rglob("*.py")]
+    found = {
+        (file, ROOT / page, heading)
+        for file in [*ROOT.glob("*.md"), *PAGES, *code]
+        for page, heading in re.findall(r"\b(docs/[\w./-]+\.md)(?:#([\w-]+))?", file.read_text())
+    }
+    assert {file.suffix for file, _, _ in found} == {".md", ".py"}
+    for file, page, heading in found:
+        assert page.exists(), f"{file}: {page}"
+        assert not heading or heading in _anchors(page), f"{file}: {page}#{heading}"
+
+
+def test_each_fact_names_who_relies_on_it() -> None:
+    """A fact that no code needs any more goes."""
+    facts = re.findall(r"^- (?:.*\n)(?:  .*\n)*", (ROOT / "docs/facts.md").read_text(), re.M)
+    assert facts
+    for fact in facts:
+        assert re.search(r"`[\w/]+\.py:[\w.]+`$", fact.rstrip()), fact
 
 
 def _defined(tree: ast.Module) -> set[str]:

@@ -1,7 +1,4 @@
-"""The smallest guest: a boot sector that says so and switches its machine off.
-
-Users: the tests of guests on images of the mount.
-"""
+"""The smallest guest: a boot sector that says so and switches its machine off."""
 
 from __future__ import annotations
 

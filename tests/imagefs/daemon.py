@@ -1,7 +1,4 @@
-"""A catalog of the test's own, and its mount in another process: `imagefs mount --foreground`.
-
-Users: the tests of the mount and of both frontends, the crash tests and the benchmarks.
-"""
+"""A catalog of the test's own, and its mount in another process: `imagefs mount --foreground`."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """A mount whose stores are real servers behind proxies that break what they are told to.
 
-Users: the tests of faults through the mount and WebDAV.  The stores are `s3` and `swift`,
-two doors of one Swift behind one proxy, `mirror`, an nginx behind another, and `slow`, S3 by
-a proxy of its own and with time-outs that no test lives to see.  Each has one image with the
-same data, `IMAGE`.
+The stores are `s3` and `swift`, two doors of one Swift behind one proxy, `mirror`, an nginx
+behind another, and `slow`, S3 by a proxy of its own and with time-outs that no test lives to
+see.  Each has one image with the same data, `IMAGE`.
 """
 
 from __future__ import annotations

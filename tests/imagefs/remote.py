@@ -1,7 +1,4 @@
-"""A mount on stores in real servers, and what is asked of it in the words of a test.
-
-Users: the tests of remote stores through the mount and WebDAV, and the benchmarks.
-"""
+"""A mount on stores in real servers, and what is asked of it in the words of a test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may do what, for a second user of the host (DESIGN §5, §6.7)."""
+"""Who may do what, for a second user of the host (docs/semantics.md#users)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""close(2): which of them makes an image active (DESIGN §6.2, §6.3)."""
+"""close(2): which of them makes an image active.
+
+Source: docs/semantics.md#writing-a-file-uploads-an-image.
+"""
 
 from __future__ import annotations
 

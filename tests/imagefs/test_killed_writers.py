@@ -1,4 +1,7 @@
-"""A writer that is killed publishes nothing, whenever the signal comes (DESIGN §6.4)."""
+"""A writer that is killed publishes nothing, whenever the signal comes.
+
+Source: docs/semantics.md#a-writer-that-is-killed.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from tests.imagefs.tools import MIB, assert_active, attempt, field, run, some_by
 
 SIZE = 64 * MIB
 # qemu-img convert first makes an empty image of this size and closes it: so far, that is
-# a whole image.  Then it opens it again and writes the data (DESIGN §6.3).
+# a whole image.  Then it opens it again and writes the data (docs/facts.md#qemu-and-libvirt).
 QCOW2_HEADER = 196_616
 MOMENTS = 20
 

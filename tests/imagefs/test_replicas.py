@@ -103,7 +103,10 @@ def test_a_link_gives_the_copy_its_name(mount: Daemon, image: Path, data: bytes)
 
 
 def test_a_writer_comes_back_after_the_copy(mount: Daemon, tmp_path: Path, data: bytes) -> None:
-    """As qemu-img does (DESIGN §6.3): what it has committed may be opened again, copied or not."""
+    """What a process has committed it may open again, copied or not, as qemu-img does.
+
+    Source: docs/facts.md#qemu-and-libvirt.
+    """
     path = mount.path / "source" / "reopened"
     with path.open("wb") as file:
         file.write(b"header")

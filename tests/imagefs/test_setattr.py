@@ -1,4 +1,7 @@
-"""chmod(2), chown(2), utimens(2): tools call them, and they succeed (DESIGN §6.7)."""
+"""chmod(2), chown(2), utimens(2): tools call them, and they succeed.
+
+Source: docs/facts.md#tools-that-copy.
+"""
 
 from __future__ import annotations
 

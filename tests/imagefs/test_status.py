@@ -1,4 +1,4 @@
-"""Each status as a file (the table of DESIGN §5)."""
+"""Each status as a file (docs/semantics.md#statuses)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Extended attributes: an image's fields and properties (DESIGN §8)."""
+"""Extended attributes: an image's fields and properties (docs/semantics.md#attributes)."""
 
 from __future__ import annotations
 

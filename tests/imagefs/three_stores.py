@@ -1,7 +1,4 @@
-"""A mount with remote stores, and what their servers have of its uploads.
-
-Users: the tests of uploads that are sent while they are written.
-"""
+"""A mount with remote stores, and what their servers have of its uploads."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Requests to Cinder's API (v3), authenticated, with its answers judged.
 
-Users: the other modules here.  Safe from several threads: they share a pool of
-connections and one session.  A token the server no longer takes is renewed once a
-request; nothing else is repeated.
+Safe from several threads: they share a pool of connections and one session.  A token the server
+no longer takes is renewed once a request; nothing else is repeated.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ Cinder alone chooses the ids of volumes, and a key may get another volume: the d
 replaced in one step.  So the locations of our own images have the image's id in the place of
 the volume's, and the volume tells in its metadata which location it is of.
 
-Users: `store`, adoption of a Glance's locations.  Immutable values.
+Immutable values.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which volume is an object: the complete one with the greatest number of all it has.
 
-Users: `store`, `writer`.  Safe from several threads and processes.
+Safe from several threads and processes.
 
 Replacing an object is one request, which marks the new volume as complete; the older one
 is removed afterwards, or by `delete` or fsck if somebody reads it yet.

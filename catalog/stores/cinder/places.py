@@ -1,6 +1,6 @@
 """Where the data of volumes lies, and how it is reached: images of RBD, by librbd.
 
-Users: `store`, `writer`, `objects`.  Safe from several threads.
+Safe from several threads.
 
 A volume that is written is attached: nobody else can attach or delete it meanwhile.  For
 reading Cinder is only asked where the volume is.  Attachments would let one host read at a

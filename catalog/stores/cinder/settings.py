@@ -1,6 +1,6 @@
 """The `[stores.NAME]` section of a store in Cinder.
 
-Users: the other modules here, `registry`.  Immutable.
+Immutable.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A store in OpenStack Cinder: each image in a volume that lies in Ceph.
 
-Users: `registry`.  Safe from several threads and processes.  Cinder makes, clones and
-removes the volumes; their data goes to Ceph and comes from there by librbd, and never
-through Cinder.  Volumes of other backends would have to be attached to this host as
-devices, and are refused.  `volumes` has the marks of a volume, `objects` what they mean.
+Safe from several threads and processes.  Cinder makes, clones and removes the volumes; their
+data goes to Ceph and comes from there by librbd, and never through Cinder.  Volumes of other
+backends would have to be attached to this host as devices, and are refused.  `volumes` has the
+marks of a volume, `objects` what they mean.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The volumes of a project: what they are to us, and what Cinder is asked to do with them.
 
-Users: `store`, `writer`.  Safe from several threads.  Metadata of a volume of ours:
+Safe from several threads.  Metadata of a volume of ours:
 
     glance_image_id, image_size   as Glance has them; the size is of the data, in bytes
     imagefs_store                 whose it is

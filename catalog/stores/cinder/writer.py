@@ -1,6 +1,6 @@
 """Storing an image in a volume: written as an image of RBD, then marked as complete.
 
-Users: `store`.  A writer is used by one thread at a time.
+A writer is used by one thread at a time.
 
 A process that dies leaves an attached volume without the mark, which nobody takes for an
 object; Ceph lets go of it after half a minute.

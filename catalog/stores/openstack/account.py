@@ -1,6 +1,6 @@
 """The part of a `[stores.NAME]` section that says whose account it is and how to reach it.
 
-Users: the settings of Swift and Cinder.  Immutable.
+Immutable.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""HTTP as the services of OpenStack speak it: what failed, and when to come again.
-
-Users: the drivers of Swift and Cinder, and their authentication.
-"""
+"""HTTP as the services of OpenStack speak it: what failed, and when to come again."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Who this host is to a service of OpenStack: a token and an endpoint, renewed when needed.
 
-Users: `client` of each driver.  Scope: Keystone's v3 (`POST /v3/auth/tokens`), by password
-or by application credential.  Safe from several threads: one of them authenticates, the
-others wait for it.
+Scope: Keystone's v3 (`POST /v3/auth/tokens`), by password or by application credential.  Safe
+from several threads: one of them authenticates, the others wait for it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """A store whose every request passes through a guard.
 
-Users: the policies of this package, each one guard.  Scope: which calls are requests, and
-what a guard is told of them; the rule itself is the guard's.  What asks nothing of the
-server (`url_of`, `staging_folder`, `fileno`) is passed on as it is.  Threading: as the
-store beneath; a guard is called from many threads at once.
+Scope: which calls are requests, and what a guard is told of them; the rule itself is the
+guard's.  What asks nothing of the server (`url_of`, `staging_folder`, `fileno`) is passed on as
+it is.  Threading: as the store beneath; a guard is called from many threads at once.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""What may be set of the policy around a store: `[stores.NAME.policy]`.
-
-Users: `registry`, and the settings model of each remote driver, which derives
-`RemoteStoreSettings`.
-"""
+"""What may be set of the policy around a store: `[stores.NAME.policy]`."""
 
 from __future__ import annotations
 

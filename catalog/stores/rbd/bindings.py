@@ -1,6 +1,6 @@
 """Ceph's own Python bindings, which lie outside of a virtual environment.
 
-Users: the rbd driver's modules.  Safe from several threads.
+Safe from several threads.
 
 `rados` and `rbd` are two extension modules that distributions build for their own
 Python; no package index has them.  A virtual environment of the same Python version can

@@ -1,7 +1,7 @@
 """The connection of one store to its cluster.
 
-Users: `store`.  Safe from several threads, which share one connection.  A process that was
-forked makes one of its own: librados keeps threads, which no fork takes along.
+Safe from several threads, which share one connection.  A process that was forked makes one of
+its own: librados keeps threads, which no fork takes along.
 
 A cluster that hangs never hangs its caller: librados gives every request up by itself
 (`rados_osd_op_timeout`, `rados_mon_op_timeout`, `client_mount_timeout`).

@@ -1,6 +1,6 @@
 """The images of a pool: names, opening, removal, and putting one into another's place.
 
-Users: `store`, `writer`.  Safe from several threads.
+Safe from several threads.
 
     KEY                             an object, with the protected snapshot `snap`
     imagefs.KEY.new.TOKEN           one being written

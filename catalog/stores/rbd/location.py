@@ -3,7 +3,7 @@
     rbd://FSID/POOL/IMAGE/SNAPSHOT      each part percent-encoded
     rbd://IMAGE                         of the store's own pool, without a snapshot
 
-Users: `store`.  Scope: reading and printing them; nothing here talks to a cluster.
+Scope: reading and printing them; nothing here talks to a cluster.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Reading an image in Ceph.
 
-Users: `store`.  A reader is safe from several threads: librbd is, and it has no position.
+A reader is safe from several threads: librbd is, and it has no position.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A store in Ceph, as block devices of RBD, laid out as Glance's own rbd driver does.
 
-Users: `registry`.  Safe from several threads and processes; a connection is made in the
-process that first needs one.  Nova and Cinder make volumes of these images in an
-instant: each is called by its id, has objects of 8 MiB and the layering feature, and a
-protected snapshot `snap` to clone from.  `images` has the names.
+Safe from several threads and processes; a connection is made in the process that first needs
+one.  Nova and Cinder make volumes of these images in an instant: each is called by its id, has
+objects of 8 MiB and the layering feature, and a protected snapshot `snap` to clone from.
+`images` has the names.
 
 Changes of one image's name are several requests to Ceph.  An object that is replaced is
 found all the time, under one of two names; see `rbd_images.publish`.

@@ -1,6 +1,6 @@
 """Storing an image in Ceph: in the dark, and by its name at the end.
 
-Users: `store`.  A writer is used by one thread at a time.
+A writer is used by one thread at a time.
 
 The image is written under a name of our own, with a few requests in flight; zeros are
 not written.  A process that dies leaves that image, which nobody takes for an object,

@@ -1,6 +1,6 @@
 """Whose requests they are: the credentials in use, until the server refuses them.
 
-Users: `objects`, `requests`, which share one.  Safe from several threads.
+Safe from several threads.
 """
 
 from __future__ import annotations

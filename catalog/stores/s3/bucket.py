@@ -1,6 +1,6 @@
 """What a bucket is set to, which its administrator decides and an image's user meets later.
 
-Users: `store`, for `imagefs doctor`.  Pure requests; nothing is changed.
+`imagefs doctor` shows it.  Pure requests; nothing is changed.
 """
 
 from __future__ import annotations

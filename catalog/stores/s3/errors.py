@@ -1,8 +1,7 @@
 """What an S3 server or the way to it does wrong, as one of `catalog.errors`.
 
-Users: `objects`, `requests`.  Pure functions.  The answer of a server that refuses
-a signature quotes the request: only its code and message are ever shown, and foreign
-exceptions are not chained.
+Pure functions.  The answer of a server that refuses a signature quotes the request: only its
+code and message are ever shown, and foreign exceptions are not chained.
 """
 
 from __future__ import annotations

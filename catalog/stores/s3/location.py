@@ -4,7 +4,7 @@
     s3+https://…    the same over TLS
     s3+http://…     the same as s3://
 
-Users: `store`, adoption of a Glance's locations.  Immutable values.
+Immutable values.
 """
 
 from __future__ import annotations

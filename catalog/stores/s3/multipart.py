@@ -1,7 +1,7 @@
 """Multipart uploads: an object of parts that are sent, or copied by the server, apart.
 
-Users: `writer`, `store`.  Safe from several threads.  Scope: the requests of the Amazon S3
-API Reference (CreateMultipartUpload, UploadPart, UploadPartCopy, CompleteMultipartUpload,
+Safe from several threads.  Scope: the requests of the Amazon S3 API Reference
+(CreateMultipartUpload, UploadPart, UploadPartCopy, CompleteMultipartUpload,
 AbortMultipartUpload, ListMultipartUploads).
 
 Why not obstore's own: it cannot list or abort uploads, copy parts, or name the upload it

@@ -1,7 +1,7 @@
 """Whole objects of one bucket, by obstore: reading, deleting, listing.
 
-Users: `store`, `writer`.  Safe from several threads; its calls release the GIL.  Scope: one
-request each, without retries, checked to be answered with what was asked for.
+Safe from several threads; its calls release the GIL.  Scope: one request each, without retries,
+checked to be answered with what was asked for.
 """
 
 from __future__ import annotations

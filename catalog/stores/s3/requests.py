@@ -1,9 +1,9 @@
 """Signed requests to one bucket: all that sends data, and what obstore has no call for.
 
-Users: `store`, `multipart`.  Safe from several threads: they share one pool of connections.
-Scope: HTTP, signature, retries.  Bodies go out in blocks, so that memory does not grow with
-a part, and the time-out is of each block, not of a whole part on a slow line.  Retries are
-here because nobody above could send a part again that has left the writer.
+Safe from several threads: they share one pool of connections.  Scope: HTTP, signature, retries.
+Bodies go out in blocks, so that memory does not grow with a part, and the time-out is of each
+block, not of a whole part on a slow line.  Retries are here because nobody above could send a
+part again that has left the writer.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The `[stores.NAME]` section of an S3 store, and what follows from it.
 
-Users: `s3` and its parts, `registry`.  Immutable.
+Immutable.
 """
 
 from __future__ import annotations

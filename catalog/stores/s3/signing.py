@@ -1,7 +1,7 @@
 """Signatures of requests to S3: AWS Signature Version 4 in the Authorization header.
 
-Users: `requests`.  Pure functions.  Source: Amazon S3 API Reference, "Authenticating
-Requests: Using the Authorization Header".
+Pure functions.  Source: Amazon S3 API Reference, "Authenticating Requests: Using the
+Authorization Header".
 """
 
 from __future__ import annotations

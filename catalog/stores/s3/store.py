@@ -1,7 +1,7 @@
 """A store of images in a bucket of S3: AWS, Ceph RGW, Swift's s3api, MinIO and others.
 
-Users: `registry`.  Safe from several threads.  An object of ours is `PREFIX` + key; one of
-a Glance is whatever its url says, in the same bucket.
+Safe from several threads.  An object of ours is `PREFIX` + key; one of a Glance is whatever its
+url says, in the same bucket.
 
 `location` is the url, `settings` the configuration, `account` who we are, `objects` reading
 by obstore, `requests` and `multipart` what is sent, `writer` storing an object.

@@ -1,8 +1,8 @@
 """Storing one object in S3: by one request, or by parts that go out while more is written.
 
-Users: `s3`.  A writer is used by one thread; its parts are sent by threads of its own.
-Memory: `write` holds parts until they are sent, 192 MiB at most (for objects up to 800 GiB
-of known size; above, two parts); `send` and `take` send from the file and hold nothing.
+A writer is used by one thread; its parts are sent by threads of its own.  Memory: `write` holds
+parts until they are sent, 192 MiB at most (for objects up to 800 GiB of known size; above, two
+parts); `send` and `take` send from the file and hold nothing.
 """
 
 from __future__ import annotations

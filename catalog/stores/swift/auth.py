@@ -1,7 +1,7 @@
 """Who this host is to Swift: a token and the account's URL, renewed when needed.
 
-Users: `client`.  Scope: Swift's v1 authentication (`GET` of the auth URL) beside Keystone's.
-Safe from several threads: one of them authenticates, the others wait for it.
+Scope: Swift's v1 authentication (`GET` of the auth URL) beside Keystone's.  Safe from several
+threads: one of them authenticates, the others wait for it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Requests to one account of Swift, authenticated, with its answers judged.
 
-Users: `store`, `writer`.  Safe from several threads: they share a pool of
-connections and one session.  A token the server no longer takes is renewed once a
-request; nothing else is repeated.
+Safe from several threads: they share a pool of connections and one session.  A token the server
+no longer takes is renewed once a request; nothing else is repeated.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What Swift's answers mean in the catalog's terms.
-
-Users: the other modules here.
-"""
+"""What Swift's answers mean in the catalog's terms."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The URLs of Swift objects, in the syntax of glance_store's swift driver.
 
-Users: `swift`.  Scope: reading and printing them; nothing here talks to a server.
+Scope: reading and printing them; nothing here talks to a server.
 
     swift://USER:KEY@AUTH/CONTAINER/OBJECT          an account by its authentication (https)
     swift+https://…, swift+http://…                 the same, the protocol told

@@ -1,6 +1,6 @@
 """The parts an upload to Swift is made of, each sent or copied as one object.
 
-Users: `writer`.  Immutable: a piece may be sent again, from its beginning.
+Immutable: a piece may be sent again, from its beginning.
 """
 
 from __future__ import annotations

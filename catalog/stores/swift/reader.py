@@ -1,7 +1,7 @@
 """Ranged reads of one object in Swift, of the very object that was opened.
 
-Users: `swift`.  Safe from several threads.  An answer is believed only where it says
-that it is the range asked for (RFC 9110 §14.4), of the object with the ETag pinned.
+Safe from several threads.  An answer is believed only where it says that it is the range asked
+for (RFC 9110 §14.4), of the object with the ETag pinned.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which segments belong to which object in Swift, and which to none.
 
-Users: `swift`.  Safe from several threads.  Listings follow changes with a delay, so that
-what is not found now may be found later: by the next deletion of the key, or by fsck.
+Safe from several threads.  Listings follow changes with a delay, so that what is not found now
+may be found later: by the next deletion of the key, or by fsck.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A store in OpenStack Swift, by its own API.
 
-Users: `registry`.  Safe from several threads.  Scope: reads plain objects, Static and
-Dynamic Large Objects; writes plain and static ones (see `writer`).
+Safe from several threads.  Scope: reads plain objects, Static and Dynamic Large Objects; writes
+plain and static ones (see `writer`).
 
     CONTAINER/KEY                      an image
     CONTAINER/KEY-00001                a segment of an image that Glance stored

@@ -1,7 +1,6 @@
 """Storing one object in Swift: small ones as they are, others as Static Large Objects.
 
-Users: `swift`.  One writer is used by one thread; it sends segments by several of its
-own.
+One writer is used by one thread; it sends segments by several of its own.
 
     CONTAINER/KEY                           the object, or the manifest: put last, in one step
     CONTAINER_segments/KEY/UPLOAD/00000000  a segment

@@ -1,7 +1,7 @@
 """The files of one vSphere datastore, by the API: all but their bytes, which go by HTTP.
 
-Users: `store`.  Safe from several threads, which share one session.  Scope: pyvmomi, its
-session and its faults; needs the extra `vmware`.
+Safe from several threads, which share one session.  Scope: pyvmomi, its session and its faults;
+needs the extra `vmware`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     vsphere://HOST[:PORT]/folder/FOLDER/FILE?dsName=DATASTORE[&dcPath=DATACENTER]
 
-Users: `store`, adoption of a Glance's locations.  Immutable values.
+Immutable values.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The `[stores.NAME]` section of a store in vSphere.
 
-Users: `store`, `registry`.  Immutable.
+Immutable.
 """
 
 from __future__ import annotations

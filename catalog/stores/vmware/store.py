@@ -1,8 +1,7 @@
 """A store in a datastore of VMware vSphere: each image one file, as Glance's driver keeps it.
 
-Users: `registry`.  Safe from several threads.  Scope: bytes go through the server's
-`/folder/` by HTTP; renaming, deleting, copying and listing is the API's business
-(`files`).
+Safe from several threads.  Scope: bytes go through the server's `/folder/` by HTTP; renaming,
+deleting, copying and listing is the API's business (`files`).
 
 An upload has a name of its own, `KEY.<random>.part`, until it is complete and renamed.
 

@@ -1,6 +1,6 @@
 """Uploading a file to a vSphere datastore: one PUT, to a name of its own, then a rename.
 
-Users: `store`.  A writer is used by one thread at a time.
+A writer is used by one thread at a time.
 """
 
 from __future__ import annotations
