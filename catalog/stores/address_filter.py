@@ -2,11 +2,12 @@
 
 Safe from several threads.
 
-A user chooses the URL, this host makes the request: without a filter a user could read
+A user chooses the URL, and this host makes the request.  Without a filter a user could read
 the host's own services or a cloud's metadata service (server-side request forgery).
-The check is made where a connection is opened, on the addresses the name resolved to,
-and the connection goes to those very addresses: a name that resolves differently the
-second time, or a URL that two parsers read differently, is no way around it.
+
+The check is made where a connection is opened, on the addresses that the name resolved to, and
+the connection goes to exactly these addresses.  So the filter cannot be passed by a name that
+resolves differently the second time, nor by a URL that two parsers read differently.
 """
 
 from __future__ import annotations
@@ -50,12 +51,12 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 """IPv4 addresses as an IPv6-only network sees them (RFC 6052)."""
 
 _NOT_PUBLIC = (
-    # IETF protocol assignments; Oracle Cloud's metadata service was 192.0.0.192.
+    # IETF protocol assignments.  Oracle Cloud's metadata service was at 192.0.0.192.
     IPv4Network("192.0.0.0/24"),
     # Azure's WireServer: a metadata service on a public number.
     IPv4Network("168.63.129.16/32"),
 )
-"""What `ipaddress.is_global` (of Python 3.11) takes for public."""
+"""Networks that are not public, although Python 3.11's `ipaddress.is_global` says so."""
 
 
 def is_public(address: Address) -> bool:
@@ -151,6 +152,7 @@ class AddressFilter:
         Raises Forbidden, StoreUnavailable, and urllib3's NewConnectionError.
         """
         failure: OSError | None = None
+        # The checked addresses, not the name: to resolve it again could give other ones.
         for address in self.addresses(connection.host, connection.port):
             try:
                 return create_connection(
@@ -186,7 +188,7 @@ class FilteredAdapter(HTTPAdapter):
 
 
 def _filtered_pools(address_filter: AddressFilter) -> dict[str, type[HTTPConnectionPool]]:
-    # `_new_conn` is where urllib3's own SOCKS support opens its sockets, too.
+    # `_new_conn` is the method that urllib3's SOCKS support overrides, too, to open its sockets.
     class FilteredHTTP(HTTPConnection):
         def _new_conn(self) -> socket.socket:
             return address_filter.connect(self)

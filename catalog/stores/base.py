@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 Data = bytes | memoryview
-"""Bytes that nobody changes; a view of them may keep a larger block in memory."""
+"""Bytes that nobody changes.  A view may keep a larger block in memory than it shows."""
 
 
 class Capability(Flag):
@@ -34,19 +34,20 @@ class Capability(Flag):
     COPY = auto()
     """`copy` duplicates data without passing it through this host."""
     EXTERNAL = auto()
-    """Locations are URLs registered by the user (`ln -s URL`); data is not ours."""
+    """Locations are URLs that users register (`ln -s URL`); the data is not ours."""
     STAGING = auto()
     """`staging_folder` is on the store's own file system, so that commit is a rename."""
     LISTING = auto()
     """`keys` lists everything stored, for fsck."""
     RESUME = auto()
-    """The store is Resuming."""
+    """The store implements `Resuming`."""
     GROWING = auto()
     """Its writers `send` a staged file while it is still being written."""
 
 
 Check = Callable[[], None]
-"""Raises a CatalogError, but not StoreUnavailable, when data is not to be sent any more."""
+"""Raises a CatalogError when the data is no longer wanted.  Never StoreUnavailable, which a
+policy would take for a failure of the store and try again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,8 @@ class DataReader(Protocol):
     def read_at(self, offset: int, size: int) -> Data:
         """Return exactly the bytes `[offset, offset + size)`, cut at the end of the object.
 
-        MUST return all of them or raise: never short before the end, never other
-        bytes.  Raises NotFound, StoreUnavailable.
+        MUST return all of these bytes or raise: it never returns fewer before the end,
+        and never other bytes.  Raises NotFound, StoreUnavailable.
         """
 
     def fileno(self) -> int | None:
@@ -87,7 +88,7 @@ class DataReader(Protocol):
         """
 
     def close(self) -> None:
-        """Release what the reader holds.  Not while a `read_at` is running."""
+        """Release what the reader holds.  Not to be called while a `read_at` is running."""
 
 
 class DataWriter(Protocol):
@@ -104,20 +105,22 @@ class DataWriter(Protocol):
         """
 
     def send(self, staged: Path, ready: int, check: Check) -> int:
-        """Send more of a staged file that still grows; return the end of what was begun.
+        """Send more of a staged file that still grows; return the offset up to which it is begun.
 
-        The bytes `[0, ready)` are there.  Those below what is returned may be read from
-        the file at any time from now on, and by now are final; others may still change.
-        Returns when more could be begun, and MUST NOT wait for more to be there.  Whatever
-        is under way calls `check` before each block, also after the return, so that it
-        ends soon when the file was changed after all or the upload was given up.  No request
-        is made for what is so small that one can do it at `commit`.  After an error only
-        `cancel` is allowed.  Raises as `write`, and what `check` raises.
-        Not called without GROWING.
+        The file has the bytes `[0, ready)`.  Bytes below the returned offset are final: the
+        writer may read them from the file during the call and at any time after it.  Bytes
+        above that offset may still change.
+
+        Returns as soon as it could begin more, and MUST NOT wait for the file to grow.
+        Requests under way call `check` before each block, also after the return, so that
+        they end soon when the file was changed after all or the upload was given up.  Data
+        that one request at `commit` can send is not sent early.  After an error only
+        `cancel` is allowed.  Raises as `write`, and what `check` raises.  Called only for
+        stores with GROWING.
         """
 
     def take(self, staged: Path) -> None:
-        """Take over a complete staged file instead of `write`s, or what `send` left of it.
+        """Take over a complete staged file instead of `write`s, or the rest that `send` left.
 
         A store with STAGING moves the file when it lies in its `staging_folder`
         (and MUST do so without copying); any other copies it.  Holes stay holes
@@ -145,7 +148,7 @@ class Store(Protocol):
     capabilities: Capability
 
     def initialize(self) -> None:
-        """Make what the store keeps its data in (`imagefs init`), if that is ours to make.
+        """Make the folder or container for the store's data (`imagefs init`), if we may make it.
 
         Idempotent.  Raises StoreUnavailable.
         """
@@ -156,10 +159,11 @@ class Store(Protocol):
     def open(self, url: str) -> DataReader:
         """Open an object to read.
 
-        Raises NotFound, only if the store answered that it is not there; else
-        StoreUnavailable, also for a url that cannot be this store's (its settings may
-        have changed).  An EXTERNAL store raises InvalidValue for what is no url of its
-        kind, and Forbidden where its settings do not permit it.
+        Raises NotFound only if the store answered that the object is not there, and
+        otherwise StoreUnavailable.  A url of another store is StoreUnavailable, too: the
+        settings may have changed, and the data must not be taken for lost.  An EXTERNAL
+        store raises InvalidValue for a url that it cannot read, and Forbidden for one that
+        its settings do not permit.
         """
 
     def stat(self, url: str) -> Stat:
@@ -175,9 +179,8 @@ class Store(Protocol):
     def delete(self, url: str) -> None:
         """Remove the object.  Idempotent: a missing object is no error.
 
-        MUST also remove what a writer of this key has left that died with its process.
-        Raises Conflict when the store says it is in use, ReadOnlyStore,
-        StoreUnavailable.
+        MUST also remove unfinished uploads of this key, whose processes have died.  Raises
+        Conflict when the store reports that it is in use, ReadOnlyStore, StoreUnavailable.
         """
 
     def copy(self, url: str, key: str) -> str:
@@ -197,7 +200,7 @@ class Store(Protocol):
         """Every key that has data, in no order.  Only with LISTING (else NotSupported)."""
 
     def staging_folder(self) -> Path | None:
-        """A local folder for uploads to be staged in, made if needed; None without STAGING."""
+        """A local folder in which uploads are staged, made if needed; None without STAGING."""
 
     def quarantine(self, key: str) -> str:
         """Move an object nobody refers to out of the way, keeping its bytes.
@@ -206,15 +209,17 @@ class Store(Protocol):
         """
 
     def leftovers(self, older_than: float) -> Iterator[str]:
-        """What writers that died have left where no key shows it (parts, segments), for fsck.
+        """Parts and segments of unfinished uploads, which `keys` does not show: for fsck.
 
-        Names begun more than `older_than` seconds ago, for `drop_leftover` and for a
-        person to read.  Raises StoreUnavailable; NotSupported if the server cannot tell.
+        Yields the names of those begun more than `older_than` seconds ago, for
+        `drop_leftover` and for a person to read.  Raises StoreUnavailable; NotSupported if
+        the server cannot list them.
         """
 
     def drop_leftover(self, name: str) -> None:
-        """Remove what `leftovers` told.  Idempotent.  Raises Conflict if it is in use after all,
-        StoreUnavailable.
+        """Remove one of `leftovers`.  Idempotent.
+
+        Raises Conflict if it is in use after all, StoreUnavailable.
         """
 
     def close(self) -> None:
@@ -226,35 +231,35 @@ class Reaching(Protocol):
     """A store with COPY whose `copy` also takes urls of other stores of the same service."""
 
     def reaches(self, url: str) -> bool:
-        """Whether `copy` may be tried with it: it can still be refused.  Asks nobody."""
+        """Whether `copy` may be tried with this url.  Asks nobody; the server may still refuse."""
 
 
 @runtime_checkable
 class Streaming(Protocol):
-    """A store whose objects can be had in one piece: of servers that know no ranges."""
+    """A store that can also send an object in one piece, for servers without ranged reads."""
 
     def stream(self, url: str) -> tuple[int | None, Iterator[bytes]]:
-        """The size, if the server tells it, and the whole object in order, to be had once.
+        """The size, if the server names it, and an iterator over the whole object, in order.
 
         The iterator raises StoreUnavailable when the object ends early.  Raises as `open`.
         """
 
 
 IsGood = Callable[[int, bytes], bool]
-"""Whether these are the bytes of the chunk of that number."""
+"""Whether these bytes are right for the chunk with that number."""
 
 
 @runtime_checkable
 class Resuming(Protocol):
-    """A store with RESUME: what a writer that died has stored of an object is not lost."""
+    """A store with RESUME: an unfinished upload can be continued by another process."""
 
     def resume(self, key: str, size: int, step: int, is_good: IsGood) -> tuple[DataWriter, int]:
-        """As `writer`, to go on with what one of this key that died has left, if anything.
+        """Like `writer`, but continues an unfinished upload of the same key, if there is one.
 
-        Returns with the writer how many bytes it has: whole chunks of `step` bytes, or
-        all, each of which `is_good`.  The bytes behind them are to be written; MUST NOT
-        believe any other it has without comparing.  MUST remove what it does not use.
-        Raises as `writer`.
+        Returns the writer and how many bytes it has already: whole chunks of `step` bytes,
+        or the whole object, and each chunk `is_good`.  The caller writes the bytes behind
+        them.  MUST compare before it uses any other data of the unfinished upload, and MUST
+        remove what it does not use.  Raises as `writer`.
         """
 
 
@@ -263,18 +268,18 @@ class Advising(Protocol):
     """A store whose server has settings of its own that an operator should know of."""
 
     def advice(self) -> Iterator[str]:
-        """One line for each.  Raises StoreUnavailable."""
+        """One line for each setting.  Raises StoreUnavailable."""
 
 
 class NothingToMake:
-    """For stores that somebody else has made: a bucket, a pool, a web server."""
+    """A mixin for stores that somebody else has made: a bucket, a pool, a web server."""
 
     def initialize(self) -> None:
         """Nothing is made."""
 
 
 class SendsNothingEarly:
-    """For writers of stores without GROWING."""
+    """A mixin for writers of stores without GROWING."""
 
     def send(self, _staged: Path, _ready: int, _check: Check) -> int:
         """Nothing."""
@@ -282,7 +287,7 @@ class SendsNothingEarly:
 
 
 class LeavesNothing:
-    """For stores whose dead writers leave nothing that `delete` or recovery would not find."""
+    """A mixin for stores in which `delete` and recovery find all unfinished uploads."""
 
     def leftovers(self, older_than: float) -> Iterator[str]:
         """Nothing."""

@@ -1,6 +1,7 @@
-"""A store whose section of the configuration is wrong: it is in the tree, and says why it fails.
+"""A store whose section of the configuration is wrong.
 
-So one mistake stops neither the other stores nor the program.  Safe from several threads.
+It is in the tree, and every call names the mistake.  So one mistake stops neither the other
+stores nor the program.  Safe from several threads.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from catalog.stores.base import Capability, DataReader, DataWriter, LeavesNothin
 
 
 class BrokenStoreSettings(BaseModel):
-    """What stands for a section that is not valid."""
+    """Takes the place of a section that is not valid."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -28,7 +29,8 @@ class BrokenStore(LeavesNothing):
     """Refuses everything with the mistake as the reason."""
 
     capabilities = Capability.WRITE
-    """As far as anybody knows: an upload is refused with the reason, not as to a reader."""
+    """A guess.  It lets an upload fail with the mistake as its reason; without WRITE it would
+    fail because the store takes no data."""
 
     def __init__(self, name: str, settings: BrokenStoreSettings) -> None:
         self.name = name
@@ -75,7 +77,7 @@ class BrokenStore(LeavesNothing):
         self._refuse()
 
     def staging_folder(self) -> Path | None:
-        """None: there is no folder that is known."""
+        """None: no folder is known."""
         return None
 
     def quarantine(self, key: str) -> str:

@@ -23,7 +23,10 @@ class FilesystemReader:
     """An open file.  Safe from several threads: it has no position."""
 
     def __init__(self, url: str, open_file: Callable[[], int]) -> None:
-        """`open_file` opens it, as often as needed.  Raises NotFound if it is no regular file."""
+        """`open_file` opens the file, and may be called again later.
+
+        Raises NotFound if it is no regular file.
+        """
         self._url = url
         self._open_file = open_file
         self._fd = open_file()
@@ -38,7 +41,8 @@ class FilesystemReader:
     def read_at(self, offset: int, size: int) -> bytes:
         """The bytes `[offset, offset + size)`, cut at the end.
 
-        Raises StoreUnavailable; DataChanged if the file had to be opened again and is another.
+        Raises StoreUnavailable; DataChanged if the file had to be opened again and is now
+        another one.
         """
         wanted = max(0, min(size, self.size - offset))
         with os_errors(self._url):
@@ -62,12 +66,13 @@ class FilesystemReader:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _open_again(self) -> None:
-        """After NFS has forgotten the file (ESTALE), as when its server was restarted."""
+        """Open the file again after NFS has lost it (ESTALE), as when its server was restarted."""
         fd = self._open_file()
         try:
             if etag_of(os.fstat(fd)) != self._etag:
                 raise DataChanged(self._url)
-            # In one step, and under the number that others may be reading from.
+            # dup2(2) puts the new file under the old number in one step.  Other threads may be
+            # reading from that number, so it must never be closed in between.
             os.dup2(fd, self._fd, inheritable=False)
         finally:
             os.close(fd)

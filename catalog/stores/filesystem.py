@@ -31,9 +31,9 @@ QUARANTINE = ".quarantine"
 
 _SCHEME = "file://"
 _OTHER_SCHEME = "filesystem://"
-"""Glance reads this one as well."""
+"""Glance reads urls of this scheme, too."""
 _KEY_MAX = 200
-"""Characters of a key: leaves room in a file name for the suffix staging appends."""
+"""Characters of a key.  This leaves room in a file name for the suffix of a staged file."""
 
 
 class FilesystemStoreSettings(BaseModel):
@@ -84,9 +84,9 @@ class FilesystemStore(LeavesNothing):
     def initialize(self) -> None:
         """Make the folder a store: create it if absent, mark it if empty.  Idempotent.
 
-        To be called when a store is added to a catalog, never at each start: there an
-        empty folder is rather a disk that is not mounted.  Raises StoreUnavailable if
-        the folder is another store's, or not empty and not a store.
+        Call it when a store is added to a catalog, never at each start: an empty folder then
+        more likely means that a disk is not mounted.  Raises StoreUnavailable if the folder
+        belongs to another store, or if it is not empty and not a store.
         """
         self._folder.initialize()
 
@@ -114,7 +114,7 @@ class FilesystemStore(LeavesNothing):
         return Stat(found.st_size, etag_of(found))
 
     def writer(self, key: str, size: int | None = None) -> FilesystemWriter:
-        """Start storing an object; `size` is no reason to refuse, as it may have holes.
+        """Start storing an object.  No `size` is refused, as the object may have holes.
 
         Raises InvalidName, ReadOnlyStore, StoreUnavailable, StoreFull.
         """
@@ -123,9 +123,9 @@ class FilesystemStore(LeavesNothing):
     def resume(
         self, key: str, size: int, step: int, is_good: IsGood
     ) -> tuple[FilesystemWriter, int]:
-        """Go on with the longest file that a writer of this key has left in `.staging`.
+        """Continue the longest unfinished file of this key in `.staging`; remove the others.
 
-        It is read back as far as it is good.  Raises as `writer`.
+        The file is read back up to the first chunk that is not good.  Raises as `writer`.
         """
         url = self.url_of(key)
         with self._folder.opened() as folder, os_errors(url):
@@ -138,13 +138,13 @@ class FilesystemStore(LeavesNothing):
         return writer, writer.keep(step, is_good) if longest else 0
 
     def delete(self, url: str) -> None:
-        """Remove the object durably, and what writers of it that died have left.
+        """Remove the object and unfinished uploads of it, durably.
 
-        A missing one is no error.  Raises ReadOnlyStore, StoreUnavailable.
+        A missing object is no error.  Raises ReadOnlyStore, StoreUnavailable.
         """
         key = self._key_of(url)
         with self._folder.opened() as folder, os_errors(url):
-            # The object last: what is refused before leaves it whole.
+            # The object comes last: if anything before it fails, the object is still whole.
             for name in [*_left_by(self._folder.path, key), key]:
                 with suppress(FileNotFoundError):
                     os.unlink(name, dir_fd=folder)
@@ -164,7 +164,7 @@ class FilesystemStore(LeavesNothing):
             reader.close()
 
     def usage(self) -> Usage:
-        """The file system's size, and what is free to us without root's reserve."""
+        """The file system's size, and its free bytes without those reserved for root."""
         with self._folder.opened() as folder, os_errors(self.name):
             found = os.fstatvfs(folder)
         return Usage(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
@@ -181,7 +181,7 @@ class FilesystemStore(LeavesNothing):
                     yield entry.name
 
     def staging_folder(self) -> Path:
-        """`<path>/.staging`, the owner's alone.  Raises StoreUnavailable."""
+        """`<path>/.staging`, which only its owner can enter.  Raises StoreUnavailable."""
         with self._folder.opened() as folder:
             _make_private(STAGING, folder)
         return self._folder.path / STAGING
@@ -206,7 +206,7 @@ class FilesystemStore(LeavesNothing):
         """The key in a url of this store.
 
         Any other url is StoreUnavailable, not NotFound: most likely `path` was changed
-        in the settings, and nobody may conclude that the data is lost.
+        in the settings, and the data must not be taken for lost.
         """
         parent, _, key = url.rpartition("/")
         if parent not in (f"{_SCHEME}{self._folder.path}", f"{_OTHER_SCHEME}{self._folder.path}"):
@@ -215,17 +215,18 @@ class FilesystemStore(LeavesNothing):
 
 
 class FilesystemWriter(SendsNothingEarly):
-    """A file in `.staging` that a rename makes an object."""
+    """A file in `.staging` that `commit` renames to its key."""
 
     def __init__(self, folder: MarkedFolder, key: str, url: str, left: str = "") -> None:
-        """`left` is what another has left in `.staging`, relative to the folder."""
+        """`left` is the unfinished file of another writer, relative to the folder."""
         self._folder = folder
         self._key = key
         self._url = url
         self._unfinished = left or f"{STAGING}/{key}.{secrets.token_hex(8)}"
-        """What commit renames, relative to the folder."""
+        """The file that `commit` renames, relative to the folder."""
         self._is_staged = False
-        """Whether that is a staged file taken over, which only a commit may move."""
+        """Whether `take` took that file over: only `commit` may then move it, and `cancel` must
+        not remove it."""
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
         flags |= 0 if left else os.O_CREAT | os.O_EXCL
         with folder.opened() as opened:
@@ -234,7 +235,7 @@ class FilesystemWriter(SendsNothingEarly):
                 self._fd = os.open(self._unfinished, flags, 0o600, dir_fd=opened)
 
     def keep(self, step: int, is_good: IsGood) -> int:
-        """Cut what was left behind its last good chunk; return how long it is then."""
+        """Cut an unfinished file behind its last good chunk; return its new size."""
         kept = 0
         with os_errors(self._url):
             while (data := os.pread(self._fd, step, kept)) and is_good(kept // step, data):
@@ -251,7 +252,10 @@ class FilesystemWriter(SendsNothingEarly):
                 rest = rest[os.write(self._fd, rest) :]
 
     def take(self, staged: Path) -> None:
-        """Move a file of the staging folder at commit; copy any other now, holes kept."""
+        """Take over a file of the staging folder, which `commit` moves; copy any other now.
+
+        Holes stay holes.
+        """
         with os_errors(str(staged)):
             fd = os.open(staged, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         if self._can_move(staged, fd):
@@ -269,7 +273,7 @@ class FilesystemWriter(SendsNothingEarly):
             copy_sparse(fd, self._fd)
 
     def sync(self) -> None:
-        """Make what was written durable, and nothing visible.  Raises as `write`."""
+        """Make the written bytes durable; nothing becomes visible.  Raises as `write`."""
         with os_errors(self._url):
             os.fsync(self._fd)
 
@@ -277,6 +281,9 @@ class FilesystemWriter(SendsNothingEarly):
         """Flush the file, rename it to its key, flush the folder; return the url."""
         try:
             with self._folder.opened() as folder, os_errors(self._url):
+                # This order is needed: data and mode are durable before the rename makes the
+                # object visible, and the folder's fsync makes the rename durable.  A crash in
+                # between leaves a file in `.staging`, never half an object under its key.
                 os.fchmod(self._fd, 0o440)
                 _give_to_owner(self._fd, folder)
                 os.fsync(self._fd)
@@ -290,7 +297,7 @@ class FilesystemWriter(SendsNothingEarly):
         """Close and remove our own file; a staged file stays where it is."""
         if self._fd < 0:
             return
-        # If the store has gone away the file stays; recovery clears `.staging`.
+        # If the folder is not there any more, the file stays; recovery clears `.staging`.
         with suppress(OSError, CatalogError):
             os.close(self._fd)
             if not self._is_staged:
@@ -302,7 +309,8 @@ class FilesystemWriter(SendsNothingEarly):
         try:
             os.fsync(folder)
         except OSError:
-            # Visible but perhaps not durable: a failed commit leaves nothing visible.
+            # The object is visible but perhaps not durable.  A failed commit must leave nothing
+            # visible, so it is removed.
             with suppress(OSError):
                 os.unlink(self._key, dir_fd=folder)
             raise
@@ -314,7 +322,7 @@ class FilesystemWriter(SendsNothingEarly):
 
 
 def _left_by(folder: Path, key: str) -> list[str]:
-    """What writers of a key have in `.staging`, relative to the store's folder."""
+    """The unfinished files of a key in `.staging`, relative to the store's folder."""
     try:
         names = os.listdir(folder / STAGING)
     except FileNotFoundError:
@@ -333,9 +341,9 @@ def _make_private(name: str, folder: int) -> None:
 
 
 def _give_to_owner(fd: int, folder: int) -> None:
-    """Let what root makes belong to the store's owner, as all the rest of it does.
+    """Give a file that root has made to the owner of the store's folder.
 
-    A mount runs as root and `imagefs dav` as a user of its own, on one store.
+    A mount runs as root and `imagefs dav` as a user of its own, and both use the same store.
     """
     if os.geteuid() == 0:
         owner = os.fstat(folder)

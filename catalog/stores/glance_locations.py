@@ -1,4 +1,4 @@
-"""Which of our stores reads a location of a Glance, and under which key.
+"""Which of our stores reads a location that Glance has recorded, and under which key.
 
 Scope: tables by the scheme of the URL; the URLs themselves are parsed by the drivers.
 """
@@ -23,14 +23,14 @@ DROPPED: Mapping[str, str] = {
         " (mongofiles --db DATABASE --local FILE get_id '\"ID\"'), then: imagefs add FILE"
     ),
 }
-"""Store types, and schemes of locations, that Glance once had: what to do about them."""
+"""Store types and schemes that Glance once had -> what a user can do about them."""
 
 RENAMED: Mapping[str, str] = {
     "file": "filesystem",
     "https": "http",
     "vmware_datastore": "vmware",
 }
-"""Glance's names of store types that have another one here."""
+"""Glance's name of a store type -> its name here, where the two differ."""
 
 STORE_TYPES: Mapping[str, str] = {
     "cinder": "cinder",
@@ -54,8 +54,8 @@ STORE_TYPES: Mapping[str, str] = {
 def store_type_of(url: str) -> str:
     """The `type` of the store that reads a location.
 
-    Raises InvalidValue for what Glance has dropped, with what to do, and for no location
-    at all; its text shows nothing of the URL but its scheme, as it may hold a credential.
+    Raises InvalidValue for a type that Glance has dropped, with advice, and for anything that
+    is no location.  The error shows only the scheme: the URL may contain a credential.
     """
     scheme, separator, _ = url.partition("://")
     scheme = scheme.lower()
@@ -74,14 +74,14 @@ _PATH_OF: Mapping[str, Callable[[str], str]] = {
     "swift": lambda url: SwiftLocation.parse(url).name,
     "vmware": lambda url: VmwareLocation.parse(url).path,
 }
-"""The `type` of a store -> what of a location ends in the key."""
+"""The `type` of a store -> the part of a location that ends with the key."""
 
 
 def key_of(url: str, kind: str) -> str:
-    """The key in a location that a store of type `kind` reads: the image's id, as Glance stores.
+    """The key in a location that a store of type `kind` reads: in Glance, the image's id.
 
-    Raises InvalidValue for what is no such location, or one that does not tell the id;
-    its text shows no credential.
+    Raises InvalidValue for any other location, and for one that does not contain the id.  The
+    error shows no credential.
     """
     found = store_type_of(url)
     shown = f"{url.partition('://')[0]}://…"
@@ -93,7 +93,7 @@ def key_of(url: str, kind: str) -> str:
 
 
 def explain_type(kind: str) -> str | None:
-    """What to write instead of a `type` that only Glance has or had; None for any other."""
+    """What to use instead of a `type` that only Glance has or had; None for any other."""
     if kind in RENAMED:
         return f"Glance's {kind!r} is called {RENAMED[kind]!r} here"
     return DROPPED.get(kind)

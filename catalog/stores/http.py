@@ -1,9 +1,8 @@
 """A read-only store of images on web servers: `ln -s URL /STORE/NAME`.
 
 Safe from several threads: they share one pool of connections.  Scope: ranged reads as RFC 9110
-§14 and §15.3.7 define them, of http and https URLs that the address filter permits.  A server's
-answer is believed only where it says that it is the range asked for, of the object seen when it
-was opened.
+§14 and §15.3.7 define them, of http and https URLs that the address filter permits.  An answer
+is used only if it states that it is the requested range, of the object that was opened.
 """
 
 from __future__ import annotations
@@ -42,20 +41,20 @@ _EXPIRED = {401, 403, 404, 410}
 
 
 class HttpStore(NothingToMake, LeavesNothing):
-    """Objects on other people's servers.  The catalog holds their URLs, they the data."""
+    """Objects on other people's servers.  The catalog has their URLs, the servers the data."""
 
     capabilities = Capability.EXTERNAL
 
     def __init__(self, name: str, settings: HttpStoreSettings, look_up: Lookup = look_up) -> None:
         self.name = name
         self._settings = settings
-        # An adapter without a Session: a Session would add cookies, .netrc, proxies of
-        # the environment and unfiltered redirects, and is not promised to be thread-safe.
+        # An adapter without a Session.  A Session would add cookies, .netrc, proxies of the
+        # environment and redirects past the filter, and does not promise to be thread-safe.
         permitted = AddressFilter(settings.allow_hosts, look_up)
         self._adapter = FilteredAdapter(permitted, settings.policy.requests)
 
     def check(self) -> None:
-        """There is no one server to ask."""
+        """Does nothing: there is not one server that could be asked."""
 
     def open(self, url: str) -> HttpReader:
         """Open an object to read.
@@ -121,12 +120,11 @@ class HttpStore(NothingToMake, LeavesNothing):
         self._adapter.close()
 
     def get(self, url: str, wanted: range | None, etag: str = "") -> Response:
-        """GET the bytes `wanted`, by hand through up to 5 redirects; of `etag`'s object only.
+        """GET the bytes `wanted`, or all if it is None, only if the object has that `etag`.
 
-        None is all of them.
-
-        The body is not read yet; the caller closes the response.  Raises
-        StoreUnavailable, Forbidden, InvalidValue.
+        Follows up to 5 redirects, each of which the address filter checks.  The body is not
+        read yet; the caller closes the response.  Raises StoreUnavailable, Forbidden,
+        InvalidValue.
         """
         at = url
         for _ in range(_MAX_REDIRECTS + 1):
@@ -143,7 +141,7 @@ class HttpStore(NothingToMake, LeavesNothing):
         return body(shown(url), response.raw, size, self._settings.timeout)
 
     def _send(self, url: str, headers: Mapping[str, str]) -> Response:
-        """Ask the very server of `url`, with what is set of it and of no other."""
+        """Send one request, with the credentials that are set for exactly this server."""
         request = _prepared(url, headers)
         server = self._settings.server(str(request.url))
         request.headers.update(server.authorization())
@@ -158,10 +156,11 @@ class HttpStore(NothingToMake, LeavesNothing):
             )
 
     def _probe(self, url: str) -> tuple[Stat, str]:
-        """What an object is, and the URL that answered in the end.
+        """Size and etag of an object, and the URL that answered after all redirects.
 
-        By the GET of its first byte rather than HEAD: what is seen is then what reads
-        will see, and a server without ranges is refused before anybody relies on it.
+        It asks for the first byte instead of sending HEAD.  So the answer is the one that
+        reads will get, and a server without ranged reads is refused before anybody relies
+        on it.
         """
         with self.get(url, range(1)) as response:
             if is_empty(response):
@@ -174,17 +173,17 @@ class HttpStore(NothingToMake, LeavesNothing):
 
 
 class HttpReader:
-    """An object that is read by one request per `read_at`.  Safe from several threads."""
+    """An object; each `read_at` is one request.  Safe from several threads."""
 
     def __init__(self, store: HttpStore, url: str, answered: str, opened: Stat) -> None:
-        """`answered` is where redirects led, `opened` what was found there."""
+        """`answered` is the URL at the end of the redirects, `opened` the object there."""
         self.size = opened.size
         self._store = store
         self._url = url
         self._opened = opened
         self._answered = answered
-        """Asked directly until it no longer answers: saves a request per read, and a load
-        balancer's mirrors may know one object by different ETags."""
+        """Asked directly until it fails.  This saves one request for each read.  It also stays
+        with one server: the mirrors of a load balancer may have different ETags."""
 
     def read_at(self, offset: int, size: int) -> bytes:
         """The bytes `[offset, offset + size)`, cut at the end.
@@ -208,7 +207,7 @@ class HttpReader:
     def _ask(self, wanted: range) -> Response:
         response = self._store.get(self._answered, wanted, self._opened.etag)
         if response.status_code in _EXPIRED and self._answered != self._url:
-            # Redirects often lead to signed URLs that hold for minutes.
+            # Redirects often lead to signed URLs that are valid for a few minutes only.
             response.close()
             response = self._store.get(self._url, wanted, self._opened.etag)
             self._answered = str(response.url)
@@ -216,11 +215,11 @@ class HttpReader:
 
 
 def _headers(wanted: range | None, etag: str) -> dict[str, str]:
-    """What every request of the bytes `wanted` says, of the object `etag` only."""
+    """The headers of a request for the bytes `wanted` of the object with that `etag`."""
     some = {} if wanted is None else {"Range": f"bytes={wanted.start}-{wanted.stop - 1}"}
     return {
         **some,
-        # Of a compressed representation the ranges would be other bytes.
+        # The ranges of a compressed representation would be other bytes.
         "Accept-Encoding": "identity",
         "User-Agent": "imagefs",
         **conditions(etag),
@@ -228,7 +227,7 @@ def _headers(wanted: range | None, etag: str) -> dict[str, str]:
 
 
 def _prepared(url: str, headers: Mapping[str, str]) -> PreparedRequest:
-    """The request of a URL.  Raises InvalidValue for a bad one."""
+    """A request for a URL.  Raises InvalidValue for a URL that is not valid."""
     scheme = url.partition("://")[0].lower()
     if scheme in DROPPED:
         raise InvalidValue(f"{scheme}://…", DROPPED[scheme])
@@ -244,7 +243,10 @@ def _prepared(url: str, headers: Mapping[str, str]) -> PreparedRequest:
 
 
 def _redirected(url: str, target: str) -> str:
-    """Where a redirect leads.  Raises StoreRefused if that is nowhere, or not TLS any more."""
+    """The URL that a redirect leads to.
+
+    Raises StoreRefused if it is not valid, or if it leads from https to http.
+    """
     try:
         found = urljoin(url, target)
     except ValueError as error:

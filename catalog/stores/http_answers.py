@@ -1,4 +1,4 @@
-"""What a web server's answer to a ranged GET says, and whether it may be believed.
+"""What a web server's answer to a ranged GET contains, and whether it may be used.
 
 Scope: RFC 9110 §14 (ranges), §13 (conditions), §15 (status); nothing here sends a request.
 Safe from any thread: a response is its caller's own.
@@ -14,7 +14,7 @@ from catalog.errors import DataChanged, NotFound, StoreBusy, StoreRefused, Store
 from catalog.stores.base import Stat
 
 _SIZE = r"[0-9]{1,18}"
-"""More digits are no size of anything, and more than a database's integer holds."""
+"""No object needs more digits, and a database's integer cannot hold them."""
 _CONTENT_RANGE = re.compile(rf"bytes (?:({_SIZE})-({_SIZE})|\*)/({_SIZE})")
 
 _STRONG_ETAG = re.compile(r'"[^"]*"')
@@ -23,16 +23,19 @@ _IGNORES_RANGE = "the server ignores Range: it sent the whole object"
 
 
 def shown(url: str) -> str:
-    """A URL as an error may show it: a query can be a signature, a user's name a password."""
+    """A URL as an error may show it: without the user's part and the query.
+
+    The first can contain a password, the second a signature.
+    """
     bare, has_query, _ = url.partition("?")
     return re.sub(r"^([^/]*//)[^/]*@", r"\1", bare) + ("?…" if has_query else "")
 
 
 def conditions(etag: str) -> dict[str, str]:
-    """The header that has a server refuse (412) to answer of another object than `etag`'s.
+    """The header that makes a server answer 412 if the object has another etag by now.
 
-    None for a weak ETag, which If-Match never takes for equal (RFC 9110 §13.1.1), nor for
-    what is no ETag.
+    There is no header for a weak ETag, as If-Match never takes it for equal (RFC 9110
+    §13.1.1), nor for text that is no ETag.
     """
     if _STRONG_ETAG.fullmatch(etag):
         return {"If-Match": etag}
@@ -42,7 +45,7 @@ def conditions(etag: str) -> dict[str, str]:
 
 
 def etag_of(response: Response) -> str:
-    """The ETag, or else the Last-Modified, or else nothing."""
+    """The ETag, or the Last-Modified if there is none, or an empty string."""
     return response.headers.get("ETag") or response.headers.get("Last-Modified", "")
 
 
@@ -55,9 +58,9 @@ def is_empty(response: Response) -> bool:
 
 
 def part_of(url: str, response: Response) -> tuple[range, int]:
-    """The bytes a response says it holds, and the size of the whole object.
+    """The range of bytes in a response, as it states itself, and the size of the whole object.
 
-    Raises NotFound, DataChanged; StoreUnavailable if it is anything but a plain part.
+    Raises NotFound, DataChanged; StoreUnavailable for any answer but one plain part.
     """
     if response.status_code != 206:
         raise _failure(url, response)
@@ -71,9 +74,10 @@ def part_of(url: str, response: Response) -> tuple[range, int]:
 
 
 def size_of(url: str, response: Response) -> int | None:
-    """The size of the whole object that a response holds; None if only its end tells.
+    """The size of the whole object in a response; None if it is known only at the end.
 
-    Raises NotFound, StoreUnavailable; StoreRefused also if a cut object would look whole.
+    Raises NotFound, StoreUnavailable; StoreRefused also if an object that is cut off would
+    look whole.
     """
     if response.status_code != 200:
         raise _failure(url, response)
@@ -89,7 +93,7 @@ def size_of(url: str, response: Response) -> int | None:
 
 
 def verify(url: str, response: Response, wanted: range, opened: Stat) -> None:
-    """Return if a response is the bytes `wanted` of the object that was opened.
+    """Check that a response has the bytes `wanted` of the object that was opened.
 
     Raises NotFound, DataChanged, StoreUnavailable.
     """
@@ -97,7 +101,7 @@ def verify(url: str, response: Response, wanted: range, opened: Stat) -> None:
     if response.status_code == 416 and _size_in(answered) not in (None, opened.size):
         raise DataChanged(shown(url))
     if response.status_code == 200:
-        # It obeyed when the object was opened: perhaps one of several mirrors does not.
+        # The server obeyed Range when the object was opened.  Perhaps this is another mirror.
         raise StoreUnavailable(shown(url), _IGNORES_RANGE)
     found, size = part_of(url, response)
     if Stat(size, etag_of(response)) != opened:
@@ -107,7 +111,7 @@ def verify(url: str, response: Response, wanted: range, opened: Stat) -> None:
 
 
 def other_range(url: str, response: Response) -> StoreUnavailable:
-    """The error that a response of another range is."""
+    """The error for a response with another range than was asked for."""
     asked = response.request.headers["Range"]
     got = response.headers.get("Content-Range", "nothing")
     return StoreUnavailable(shown(url), f"the server was asked for {asked} and answered with {got}")
@@ -119,7 +123,7 @@ def _size_in(content_range: str) -> int | None:
 
 
 def _failure(url: str, response: Response) -> NotFound | StoreUnavailable:
-    """What an answer is that is no part."""
+    """The error for an answer that is no part of the object."""
     status, subject = response.status_code, shown(url)
     if status in (404, 410):
         return NotFound(subject)

@@ -1,4 +1,4 @@
-"""The `[stores.NAME]` section of an http store, and what it says of one server.
+"""The `[stores.NAME]` section of an http store, and its settings for single servers.
 
 Immutable; a secret is read anew for each request.
 """
@@ -28,9 +28,9 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class ServerSettings(BaseModel):
-    """`[stores.NAME.servers."https://HOST[:PORT]"]`: how we say to one server who we are.
+    """`[stores.NAME.servers."https://HOST[:PORT]"]`: our credentials for one server.
 
-    Whoever may register URLs in the store reads whatever this opens to him there.
+    Whoever may register URLs in the store can read everything that these credentials open.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,7 +41,7 @@ class ServerSettings(BaseModel):
     token: SecretReference | None = None
     """Sent as `Authorization: Bearer` (RFC 6750)."""
     client_certificate: FilePath | None = None
-    """PEM file of our certificate, and of those between it and its authority."""
+    """PEM file of our certificate and of its intermediate certificates."""
     client_key: FilePath | None = None
     """PEM file of its key, not encrypted; may be the same file."""
 
@@ -87,7 +87,7 @@ class HttpStoreSettings(RemoteStoreSettings):
     ca_bundle: FilePath | None = None
     """PEM file of the authorities to trust instead of the public ones."""
     servers: dict[str, ServerSettings] = Field(default_factory=dict)
-    """Of `http://HOST[:PORT]` or `https://HOST[:PORT]`; another port is another server."""
+    """By `http://HOST[:PORT]` or `https://HOST[:PORT]`; another port is another server."""
 
     @field_validator("allow_hosts")
     @classmethod
@@ -109,7 +109,7 @@ class HttpStoreSettings(RemoteStoreSettings):
         return {origin(server): settings for server, settings in servers.items()}
 
     def server(self, url: str) -> ServerSettings:
-        """What is set of the server that has `url`.  Raises ValueError for no URL."""
+        """The settings for the server of `url`.  Raises ValueError if that is no URL."""
         return self.servers.get(origin(url)) or ServerSettings()
 
 

@@ -1,11 +1,11 @@
-"""A folder that says whose it is, so that a missing mount is noticed.
+"""A folder with a marker file that names its store, so that a missing mount is noticed.
 
 Safe from several threads and processes.
 
-A disk or share that is not mounted leaves its mount point: an empty folder.  A store's
-folder therefore holds a marker file, and all work goes through a descriptor in which
-the marker has just been found: nothing is written, and nothing is reported missing, in
-the mount point beneath, even if the disk goes away between two calls.
+Where a disk or share is not mounted there is its mount point: an empty folder.  Therefore the
+folder of a store has a marker file, and all work goes through a descriptor of the folder in
+which the marker has just been read.  So nothing is written to an empty mount point, and
+nothing is reported missing there, even if the disk goes away between two calls.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from catalog.errors import (
 MARKER = ".imagefs-store"
 
 _IGNORED_WHEN_EMPTY = {"lost+found"}
-"""What a newly made file system holds."""
+"""What the root of a new file system contains."""
 
 _CLASSES: dict[int, type[CatalogError]] = {
     errno.ENOSPC: StoreFull,
@@ -45,9 +45,9 @@ _CLASSES: dict[int, type[CatalogError]] = {
 
 @contextmanager
 def os_errors(subject: str, missing: type[CatalogError] = StoreUnavailable) -> Iterator[None]:
-    """Turn OSError into the catalog's errors; `missing` is what a missing file becomes.
+    """Turn OSError into the catalog's errors; a missing file becomes `missing`.
 
-    Whatever is not known better (EIO, ESTALE, ENODEV, …) is StoreUnavailable.
+    Every errno without a class of its own (EIO, ESTALE, ENODEV, …) becomes StoreUnavailable.
     """
     try:
         yield
@@ -69,8 +69,8 @@ class MarkedFolder:
     def initialize(self) -> None:
         """Create the folder if it is absent, and mark it if it is empty.  Idempotent.
 
-        Raises StoreUnavailable if it is another store's, or holds anything without
-        being marked: it could be somebody's data, or the wrong folder.
+        Raises StoreUnavailable if it belongs to another store, or if it has no marker and is
+        not empty: then it has somebody's data, or is the wrong folder.
         """
         with os_errors(self.owner):
             self.path.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ class MarkedFolder:
 
     @contextmanager
     def opened(self) -> Iterator[int]:
-        """A descriptor of the folder, its marker verified.  Raises StoreUnavailable."""
+        """A descriptor of the folder, after its marker was verified.  Raises StoreUnavailable."""
         try:
             with os_errors(self.owner):
                 folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -112,12 +112,13 @@ class MarkedFolder:
 
     def _refuse_unless_empty(self) -> None:
         for found in os.listdir(self.path):
-            # An `initialize` that was killed leaves a marker under its unfinished name.
+            # If `initialize` was killed, its marker is still here under the temporary name.
             if found not in _IGNORED_WHEN_EMPTY and not found.startswith(MARKER):
                 reason = f"{self.path} is not empty and not a store: it holds {found!r}"
                 raise StoreUnavailable(self.owner, reason)
 
     def _write_marker(self) -> None:
+        # Written and synced under another name, then renamed: a crash never leaves half a marker.
         unfinished = self.path / f"{MARKER}.{secrets.token_hex(4)}"
         with unfinished.open("x") as marker:
             marker.write(json.dumps({"store": self.owner, "id": str(uuid.uuid4())}) + "\n")

@@ -1,7 +1,7 @@
 """A store that keeps image data in this process: for tests.
 
-Scope: everything a store can do but staging.  Safe from several threads: one lock guards the
-objects.
+Scope: everything that a store can do, except staging.  Safe from several threads: one lock
+guards the objects.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class MemoryStore(NothingToMake, LeavesNothing):
         return f"memory://{self.name}/{key}"
 
     def keys(self) -> Iterator[str]:
-        """The keys of this moment."""
+        """All keys there are at this moment."""
         with self._lock:
             return iter(list(self._objects))
 

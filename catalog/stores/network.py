@@ -1,4 +1,4 @@
-"""What goes wrong on the way to a server, as one of `catalog.errors`.
+"""Failures on the way to a server, as errors of the catalog.
 
 Safe from any thread: an answer is its caller's own.
 """
@@ -17,10 +17,11 @@ from urllib3.exceptions import HTTPError
 from catalog.errors import StoreRefused, StoreUnavailable
 
 _NO_SUCH_NAME = (socket.EAI_NONAME, socket.EAI_NODATA)
-"""Answers of a resolver that works; the others mean that it does not (getaddrinfo(3))."""
+"""A working resolver's answers that there is no such name (getaddrinfo(3)).  All other errors
+mean that the resolver itself fails."""
 
 _SLOWEST = 64 << 10
-"""Bytes a second: a server that sends less, however regularly, is given up."""
+"""Bytes a second.  A server that sends fewer is given up, even if it sends regularly."""
 
 _BLOCK = 1 << 20
 
@@ -37,15 +38,17 @@ def http_errors(subject: str) -> Iterator[None]:
 def body(subject: str, answer: BaseHTTPResponse, size: int, patience: float) -> bytes:
     """Exactly `size` bytes of body.
 
-    Raises StoreUnavailable, also if they take longer than `patience` seconds and what the
-    slowest server worth waiting for would need.
+    Raises StoreUnavailable, also if the body takes longer than `patience` seconds plus the time
+    that `_SLOWEST` allows for its size.
     """
     end = time.monotonic() + patience + size / _SLOWEST
     blocks: list[bytes] = []
-    # One more than wanted: reads on to the end, so that the connection is reused.
+    # One byte more than wanted: so the end of the body is read, and the connection can be used
+    # again.
     rest = size + 1
     with http_errors(subject):
-        # What has come: a full block would be waited for byte by byte.
+        # `read1` returns what has arrived.  `read` would wait for a full block, and a server
+        # that sends single bytes would keep it waiting.
         while rest and (block := answer.read1(min(rest, _BLOCK), decode_content=False)):
             blocks.append(block)
             rest -= len(block)
@@ -61,9 +64,10 @@ def body(subject: str, answer: BaseHTTPResponse, size: int, patience: float) -> 
 def blocks(
     subject: str, answer: BaseHTTPResponse, size: int | None, patience: float
 ) -> Iterator[bytes]:
-    """A whole body as it comes: `size` bytes, or up to its end.
+    """A whole body as it arrives: `size` bytes, or all up to its end.
 
-    Raises StoreUnavailable as `body`; the time its reader takes is not the server's.
+    Raises StoreUnavailable as `body`.  The time that the caller takes between two blocks does
+    not count.
     """
     done, waited = 0, 0.0
     while True:
@@ -82,12 +86,13 @@ def blocks(
 
 
 def network_error(subject: str, error: Exception) -> StoreUnavailable:
-    """The error that a failed connection is, with its inmost reason.
+    """The error for a failed connection, with the innermost reason.
 
-    StoreRefused where there is no such name, or nobody vouches for the certificate.
+    StoreRefused if there is no such name, or if the certificate is not trusted.
     """
     cause: BaseException = error
-    # Not on to what somebody above was just handling: that is another request's.
+    # Only through network errors: a `__context__` of another type is an error that a caller was
+    # handling at that moment, and belongs to another request.
     while isinstance(inner := cause.__cause__ or cause.__context__, HTTPError | OSError):
         cause = inner
     kind = StoreRefused if is_lasting(cause) else StoreUnavailable
@@ -95,7 +100,7 @@ def network_error(subject: str, error: Exception) -> StoreUnavailable:
 
 
 def is_lasting(cause: BaseException) -> bool:
-    """Whether a connection would fail so the next time, too."""
+    """Whether the next attempt to connect would fail in the same way."""
     if isinstance(cause, socket.gaierror):
         return cause.errno in _NO_SUCH_NAME
     return isinstance(cause, ssl.SSLCertVerificationError | UnicodeError)

@@ -1,6 +1,6 @@
-"""Calls into a file system that may never return, made so that nobody waits for ever.
+"""Time limits for calls into a file system that may never return.
 
-Scope: threads and time; what is called is not known here.  Safe from several threads.
+Scope: threads and time; it does not know what it calls.  Safe from several threads.
 """
 
 from __future__ import annotations
@@ -14,16 +14,21 @@ from typing import Generic, TypeVar
 from catalog.errors import CatalogError, StoreUnavailable
 
 THREADS = 16
-"""Calls at once, and so threads that can hang."""
+"""Calls at one time, and so the greatest number of threads that can hang."""
 
 _SLOWEST = 4 << 20
-"""Bytes a second: what moving data may take beyond the time-out."""
+"""Bytes a second.  A call that moves data gets the time for its size at this rate, in addition
+to the time-out."""
 
 Result = TypeVar("Result")
 
 
 class Patience:
-    """Makes each call in a thread of its own, and leaves it behind when it takes too long."""
+    """Makes each call in a thread of its own, and abandons it when it takes too long.
+
+    No way exists to interrupt such a call: the thread stays in the kernel until the server is
+    back (docs/facts.md#files-and-disks).
+    """
 
     def __init__(self, name: str, seconds: float, threads: int = THREADS) -> None:
         """`name` is the store's, for errors."""
@@ -42,10 +47,11 @@ class Patience:
         left: Callable[[], object] = lambda: None,
         late: Callable[[Result | None], object] = lambda _result: None,
     ) -> Result:
-        """Do `work`, in time for `size` bytes to be moved, and return its result.
+        """Do `work`, with additional time to move `size` bytes, and return its result.
 
-        Raises what it raises; StoreUnavailable if it takes too long.  Then `left` is
-        called, and later, in the other thread, `late` with its result, None if it failed.
+        Raises what `work` raises.  If it takes too long, calls `left` and raises
+        StoreUnavailable; when the abandoned call ends, its own thread calls `late` with the
+        result, or with None if it failed.
         """
         if self._hanging >= self._threads or not self._places.acquire(timeout=self._seconds):
             raise StoreUnavailable(self._name, f"{self._hanging} calls hang in its folder")
@@ -63,7 +69,7 @@ class Patience:
         raise StoreUnavailable(self._name, f"its folder does not answer within {seconds:.3g} s")
 
     def later(self, work: Callable[[], object]) -> None:
-        """Do `work` some time, in order, without anybody waiting for it."""
+        """Do `work` in the background, one after the other; nobody waits for it."""
         with self._lock:
             if self._unwanted is None:
                 self._unwanted = SimpleQueue()
@@ -73,7 +79,7 @@ class Patience:
             self._unwanted.put(work)
 
     def close(self) -> None:
-        """Let the thread of `later` end after what it has."""
+        """Let the thread of `later` end when it has done all it was given."""
         with self._lock:
             if self._unwanted is not None:
                 self._unwanted.put(_stop)
@@ -86,7 +92,7 @@ class Patience:
 
 
 class _Call(Generic[Result]):
-    """One call, which its caller may give up before it ends."""
+    """One call, which its caller may abandon before it ends."""
 
     def __init__(
         self,
@@ -106,7 +112,7 @@ class _Call(Generic[Result]):
         self.done = threading.Event()
 
     def run(self) -> None:
-        """Do the work.  Raises nothing."""
+        """Do the work; its result or its error is kept for the caller.  Raises nothing."""
         try:
             self._results.append(self._work())
         except BaseException as error:  # noqa: BLE001  raised again by `result`
@@ -114,13 +120,13 @@ class _Call(Generic[Result]):
         with self._lock:
             self.done.set()
         if self._given_up:
-            # Nobody is left to tell.
+            # No caller waits any more, so that an error could reach nobody.
             with suppress(OSError, CatalogError):
                 self._late(self._results[0] if self._results else None)
         self._ended(self._given_up)
 
     def give_up(self) -> bool:
-        """Leave it behind; False if it has ended in the last moment."""
+        """Abandon the call; False if it has ended at the last moment."""
         with self._lock:
             if self.done.is_set():
                 return False
@@ -129,7 +135,7 @@ class _Call(Generic[Result]):
             return True
 
     def result(self) -> Result:
-        """What it returned; raises what it raised."""
+        """What the work returned; raises what it raised."""
         if self._failure is not None:
             raise self._failure
         return self._results[0]
@@ -142,4 +148,4 @@ def _clear(unwanted: SimpleQueue[Callable[[], object]]) -> None:
 
 
 def _stop() -> None:
-    """What ends `_clear`."""
+    """The last entry of the queue: it ends `_clear`."""

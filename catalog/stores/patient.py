@@ -2,15 +2,16 @@
 
 This goes around a filesystem store that has `io_timeout`.  Threading: as any store.
 
-A system call on a file whose server is gone waits in the kernel, on a hard mount for
-ever, and only a signal that ends the whole process interrupts it.  So each is made with
-`Patience`: after the time-out its caller gets StoreUnavailable, and its thread, of which
-there are only so many, ends whenever the server is back.  For the same reason readers
-show no descriptor, from which others would read directly, and uploads are not staged in
-the folder.
+A system call on a file whose server is gone waits in the kernel.  On a hard mount it waits for
+ever, and only a signal that ends the whole process interrupts it.  So each call is made with
+`Patience`: after the time-out the caller gets StoreUnavailable, and the thread ends when the
+server is back.  The number of such threads is limited.  For the same reason readers show no
+descriptor, because others would read from it without a limit, and uploads are not staged in the
+folder.
 
-What was under way when it was given up may still happen.  All that a commit still has
-to do by then is one rename: what appears late under a key is whole, and fsck finds it.
+An abandoned call may still do its work later.  A commit syncs the data first and makes the
+rename a call of its own: if that call is late, the object that appears is whole, and fsck finds
+it.
 """
 
 from __future__ import annotations
@@ -43,15 +44,15 @@ from catalog.stores.policy.remote import RemoteStore
 from catalog.stores.policy.settings import PolicySettings
 
 _KEYS = 1000
-"""Listed at once."""
+"""Keys that are listed by one call."""
 
 
 def open_folder(name: str, settings: FilesystemStoreSettings) -> Store:
-    """The store of a folder: a local one as it is, one on a server with patience and policy."""
+    """The store of a folder: a local one as it is, one on a server with time limits and policy."""
     store = FilesystemStore(name, settings)
     if settings.io_timeout is None:
         return store
-    # Once: the mount's own retries have taken all the time there was.
+    # One attempt only: the NFS client has repeated its requests itself until the time-out.
     policy = (settings.policy or PolicySettings()).model_copy(update={"attempts": 1})
     return RemoteStore(PatientStore(store, Patience(name, settings.io_timeout)), policy)
 
@@ -111,7 +112,7 @@ class PatientStore(LeavesNothing):
             yield from some
 
     def staging_folder(self) -> Path | None:
-        """None: uploads would hang where nobody watches the time."""
+        """None: calls on a staged file have no time limit, and would hang with the server."""
         return None
 
     def quarantine(self, key: str) -> str:
@@ -130,7 +131,7 @@ class PatientReader:
         self._patience = patience
         self._lock = threading.Lock()
         self._hanging = 0
-        """Reads that nobody waits for any more, and that have not ended."""
+        """Abandoned reads that have not ended yet."""
         self._is_closed = False
 
     def read_at(self, offset: int, size: int) -> bytes:
@@ -140,11 +141,15 @@ class PatientReader:
         )
 
     def fileno(self) -> int | None:
-        """None: whoever read from it would wait for ever."""
+        """None: whoever read from a descriptor would wait without a limit."""
         return None
 
     def close(self) -> None:
-        """Close the file once no read hangs in it: its number may be another file's then."""
+        """Close the file as soon as no read hangs in it.
+
+        If the descriptor was closed earlier, its number could go to another file, and the
+        hanging read would read from that.
+        """
         with self._lock:
             self._is_closed = True
             is_idle = not self._hanging
@@ -164,7 +169,7 @@ class PatientReader:
 
 
 class PatientWriter(SendsNothingEarly):
-    """An object being stored in such a folder.  Once it hung, all it can do is end."""
+    """An object being stored in such a folder.  After one call hung, every later one fails."""
 
     def __init__(self, writer: FilesystemWriter, patience: Patience, key: str) -> None:
         self._writer = writer
@@ -175,7 +180,8 @@ class PatientWriter(SendsNothingEarly):
         self._hangs = False
 
     def write(self, data: bytes | memoryview) -> None:
-        # A copy, as the caller's buffer may be another one's when the call ends.
+        # A copy: if the call is abandoned, the caller uses its buffer again while the call still
+        # reads from it.
         block = bytes(data)
         self._run(lambda: self._writer.write(block), len(block))
         self._size += len(block)
@@ -187,11 +193,12 @@ class PatientWriter(SendsNothingEarly):
         self._size += size
 
     def commit(self) -> str:
+        # The slow part first, in a call of its own: only the rename may then come late.
         self._run(self._writer.sync, self._size)
         return self._run(self._writer.commit, 0)
 
     def cancel(self) -> None:
-        """Drop what was written; if a call hangs in it, when that ends."""
+        """Drop what was written; if a call hangs, its thread does so when the call ends."""
         if not self._hangs:
             with suppress(StoreUnavailable):
                 self._patience.run(self._writer.cancel, left=self._left)

@@ -30,7 +30,7 @@ from catalog.stores.vmware.store import VmwareStore
 
 
 class Driver(Protocol):
-    """What makes a store of its settings."""
+    """A function that makes a store from its settings."""
 
     def __call__(self, name: str, settings: Any) -> Store: ...
 
@@ -49,9 +49,9 @@ DRIVERS: Mapping[str, tuple[type[BaseModel], Driver]] = {
 
 
 def open_store(name: str, settings: BaseModel) -> Store:
-    """Make the store a settings section describes.  Opens nothing yet.
+    """Make the store that a settings section describes.  Opens nothing yet.
 
-    A remote one has its policy around it (`[stores.NAME.policy]`); a folder is bare.
+    A remote store gets its policy (`[stores.NAME.policy]`); a folder of this host has none.
     """
     if isinstance(settings, BrokenStoreSettings):
         return BrokenStore(name, settings)

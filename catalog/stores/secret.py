@@ -1,6 +1,7 @@
-"""Credentials of stores, kept by reference: the settings say where one is, never what it is.
+"""Credentials of stores, kept by reference: the settings name the place, never the secret.
 
-Safe from several threads; each `read` looks anew, so that a changed password needs no restart.
+Safe from several threads.  Each `read` reads the secret again, so that a changed password needs
+no restart.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from catalog.errors import StoreRefused, StoreUnavailable
 
 _MAX_SIZE = 65_536
-"""Bytes: more than any token; less than a wrong file would cost."""
+"""Bytes: more than any token has, and little enough if the path leads to a wrong file."""
 
 
 class SecretReference(BaseModel):
@@ -39,20 +40,20 @@ class SecretReference(BaseModel):
         return self
 
     def __str__(self) -> str:
-        """Where the secret is, for an error's text."""
+        """The place of the secret, for errors."""
         if self.file is not None:
             return str(self.file)
         return f"${self.env}" if self.env is not None else f"credential {self.credential}"
 
     def read(self) -> str:
-        """The secret, without the newline that ends it.
+        """The secret, without the newline at its end.
 
-        Raises StoreRefused with what is wrong, never with the content; StoreUnavailable
+        Raises StoreRefused with the mistake, and never with the content; StoreUnavailable
         while it is empty.
         """
         secret = self._content().removesuffix("\n").removesuffix("\r")
         if not secret:
-            # So is a file for a moment that is being written anew.
+            # A file that is just being rewritten is empty for a moment, so this may pass.
             raise StoreUnavailable(str(self), "holds no secret: it is empty")
         if not secret.isprintable():
             raise StoreRefused(str(self), "should hold one line of text")
@@ -73,19 +74,20 @@ class SecretReference(BaseModel):
         if folder is None:
             reason = "only a systemd service with LoadCredential= has credentials"
             raise StoreRefused(str(self), reason)
-        # systemd guards the folder, and lets the service in by an ACL that looks like a group.
+        # systemd guards the folder.  It lets the service in by an ACL, which shows in the mode as
+        # permissions of the group, so that the mode cannot be checked.
         return self._of_file(Path(folder, name), private=False)
 
     def _of_file(self, path: Path, private: bool) -> str:
         try:
-            # Without waiting for a writer, should it be a FIFO.
+            # O_NONBLOCK: open(2) of a FIFO would wait for a writer.
             with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
                 self._refuse_unless_fit(file.fileno(), private)
                 return file.read(_MAX_SIZE).decode()
         except OSError as error:
             raise StoreRefused(str(self), f"cannot be read: {error.strerror}") from error
         except UnicodeDecodeError:
-            # Without its cause, which quotes the content.
+            # `from None`, as the cause quotes the content.
             raise StoreRefused(str(self), "should hold one line of text") from None
 
     def _refuse_unless_fit(self, fd: int, private: bool) -> None:

@@ -10,11 +10,11 @@ import os
 from collections.abc import Iterator
 
 _STEP = 64 << 20
-"""Bytes asked of the kernel at once: aligned, so that whole blocks can be shared, and
-short enough for a signal to be noticed where they must be copied."""
+"""Bytes for the kernel to copy in one call.  Aligned, so that whole blocks can be shared, and
+small enough for a signal to be noticed where the bytes are really copied."""
 
 _BUFFER = 1 << 20
-"""Bytes per read where the kernel cannot copy between the two files."""
+"""Bytes of one read where the kernel cannot copy between the two files."""
 
 _CANNOT = {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
 
@@ -55,7 +55,7 @@ def _copy_some(source: int, target: int, offset: int, size: int) -> int:
     except OSError as error:
         if error.errno not in _CANNOT:
             raise
-    # 0 comes from some network file systems though there is data: read(2) tells.
+    # Some network file systems return 0 although there is data.  Only a read shows which it is.
     data = os.pread(source, min(size, _BUFFER), offset)
     if not data:
         raise OSError(errno.EIO, "the file was cut off while it was copied")
