@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from http import HTTPStatus
 from io import BytesIO
-from typing import Any
 from urllib.parse import unquote
 from uuid import uuid4
 from xml.etree.ElementTree import SubElement
@@ -21,17 +20,28 @@ from xml.etree.ElementTree import SubElement
 from wsgidav.dav_error import DAVError, DAVErrorCondition
 from wsgidav.xml_tools import xml_to_bytes
 
-from catalog.access import Principal, check_create
+from catalog.access import check_create
 from catalog.errors import CatalogError, NotAFolder, NotFound
 from catalog.image import Folder
 from catalog.namespace import Node
 from catalog.vfs import Vfs
 from dav import browse, conditions, destination, get, propfind, put, representation, xml
+from dav.environ import (
+    CAUSE,
+    REASON,
+    REQUEST_ID,
+    SEND,
+    Environ,
+    StartResponse,
+    principal_of,
+    reason_of,
+    request_id_of,
+)
 from dav.errors import HttpError, to_status, told
 from dav.locks import LockManager
 from dav.pages import Pages
 from dav.provider import MAKING, CatalogProvider
-from dav.resources import IF_MATCH, MADE, REASON
+from dav.resources import IF_MATCH, MADE
 from dav.response import Response, empty
 
 log = logging.getLogger(__name__)
@@ -45,13 +55,7 @@ _CONDITIONS = tuple(
 )
 """The headers that wsgidav is not shown."""
 
-_CAUSE = "imagefs.cause"
-"""The environment's key for why a request failed, for the log."""
-
 _FOR_PEOPLE = ("text/html", "text/plain", "application/json")
-
-Environ = dict[str, Any]
-StartResponse = Callable[..., Any]
 
 
 class App:
@@ -74,7 +78,7 @@ class App:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
         started = time.monotonic()
-        request_id = environ["imagefs.request_id"] = uuid4().hex[:12]
+        request_id = environ[REQUEST_ID] = uuid4().hex[:12]
         self._provider.prepare(environ)
         path = environ["PATH_INFO"].encode("latin-1").decode(errors="surrogateescape")
         environ["PATH_INFO"] = path
@@ -100,7 +104,7 @@ class App:
             with suppress(CatalogError):
                 self._vfs.catalog.take_back(environ[MADE])
         if response.send is not None:
-            environ["imagefs.send"] = response.send
+            environ[SEND] = response.send
         status = f"{int(response.status)} {response.status.phrase}"
         _log(environ, path, status, started)
         headers = [header for header in response.headers if header[0] != "Date"]
@@ -120,7 +124,7 @@ class App:
         found = self._provider.follow(node)
         if isinstance(found, Folder):
             raise HttpError(HTTPStatus.NOT_ACCEPTABLE, "a folder is HTML, JSON or PROPFIND")
-        return get.serve(self._vfs, found, _principal(environ), environ)
+        return get.serve(self._vfs, found, principal_of(environ), environ)
 
     def _post(self, path: str, environ: Environ) -> Response:
         node = self._find(path, environ)
@@ -133,7 +137,7 @@ class App:
 
     def _find(self, path: str, environ: Environ) -> Node | None:
         try:
-            return self._vfs.find(path, _principal(environ))
+            return self._vfs.find(path, principal_of(environ))
         except NotFound:
             return None
 
@@ -148,7 +152,7 @@ class App:
     def _put(self, path: str, environ: Environ) -> Response:
         if path.endswith("/"):
             raise HttpError(HTTPStatus.METHOD_NOT_ALLOWED, "MKCOL makes a folder")
-        principal = _principal(environ)
+        principal = principal_of(environ)
         check_create(principal)
         try:
             place = self._vfs.place(path, principal)
@@ -160,9 +164,9 @@ class App:
         return put.receive(self._vfs, place, principal, environ)
 
     def _propfind(self, path: str, environ: Environ) -> Response:
-        node = self._provider.resolve(path, _principal(environ))
+        node = self._provider.resolve(path, principal_of(environ))
         conditions.check(environ, representation.validators(node))
-        return propfind.respond(self._vfs, node, _principal(environ), environ, self._pages)
+        return propfind.respond(self._vfs, node, principal_of(environ), environ, self._pages)
 
     def _wsgidav(self, path: str, environ: Environ) -> Response:
         self._check_conditions(path, environ)
@@ -177,7 +181,7 @@ class App:
         if status < HTTPStatus.BAD_REQUEST:
             kept = (header for header in headers if not header[0].startswith("Content-"))
             return empty(status, *kept)
-        return _error(environ, status, environ.get(REASON, ""))
+        return _error(environ, status, reason_of(environ))
 
     def _check_conditions(self, path: str, environ: Environ) -> None:
         """As `conditions.check`, where nothing else refuses the request already (§13.2.1).
@@ -206,7 +210,7 @@ class App:
             return
         with suppress(CatalogError):
             place = self._vfs.place(target)
-            self._vfs.note_failed_replacement(place, _principal(environ), environ.get(REASON, ""))
+            self._vfs.note_failed_replacement(place, principal_of(environ), reason_of(environ))
 
     def _failed(self, environ: Environ, error: Exception) -> Response:
         headers: list[tuple[str, str]] = []
@@ -218,7 +222,7 @@ class App:
             case DAVError():
                 status = HTTPStatus(error.value)
             case _:
-                log.error("%s: failed unexpectedly", environ["imagefs.request_id"], exc_info=error)
+                log.error("%s: failed unexpectedly", request_id_of(environ), exc_info=error)
                 status = HTTPStatus.INTERNAL_SERVER_ERROR
         message = str(error) if status is not HTTPStatus.INTERNAL_SERVER_ERROR else ""
         cause = error if isinstance(error, CatalogError) else error.__cause__
@@ -232,8 +236,8 @@ class App:
             and status >= HTTPStatus.INTERNAL_SERVER_ERROR
             and isinstance(cause, CatalogError)
         ):
-            message = told(cause, _principal(environ))
-            environ[_CAUSE] = str(cause)
+            message = told(cause, principal_of(environ))
+            environ[CAUSE] = str(cause)
         if status in (HTTPStatus.NOT_MODIFIED, HTTPStatus.NO_CONTENT):
             return empty(status, *headers)
         if isinstance(error, DAVError) and error.err_condition is not None:
@@ -246,11 +250,17 @@ def _error(
 ) -> Response:
     """The page, JSON or line that tells of a failure."""
     environ[REASON] = message or status.phrase
-    page = browse.error_page(
-        status, message, environ["imagefs.request_id"], environ.get("HTTP_ACCEPT", "")
-    )
+    accept = environ.get("HTTP_ACCEPT", "")
+    answer = render_error(status, message, request_id_of(environ), accept)
+    answer.headers[:0] = headers
+    return answer
+
+
+def render_error(status: HTTPStatus, message: str, request_id: str, accept: str) -> Response:
+    """The page, JSON or line that tells of a failure, whichever `accept` asks for."""
+    page = browse.error_page(status, message, request_id, accept)
     body = page.body if isinstance(page.body, bytes) else b"".join(page.body)
-    return Response(status, [*headers, *page.headers], [body])
+    return Response(status, list(page.headers), [body])
 
 
 def _asked_about_locks(status: HTTPStatus, environ: Environ) -> bool:
@@ -276,11 +286,6 @@ def _replaced_by(path: str, environ: Environ) -> str | None:
             # Onto itself there is nothing to replace.
             return target if target and target != path else None
     return None
-
-
-def _principal(environ: Environ) -> Principal:
-    principal: Principal = environ["imagefs.principal"]
-    return principal
 
 
 def _make_safe(environ: Environ) -> None:
@@ -311,13 +316,13 @@ def _condition(
 def _log(environ: Environ, path: str, status: str, started: float) -> None:
     access_log.info(
         "%s %s %s %s %s %s %.0fms%s",
-        environ["imagefs.request_id"],
+        request_id_of(environ),
         environ.get("REMOTE_ADDR", "-"),
-        environ["imagefs.principal"].name,
+        principal_of(environ).name,
         environ["REQUEST_METHOD"],
         ascii(path)[1:-1],
         status[:3],
         (time.monotonic() - started) * 1000,
         # What its client is not told.
-        f" {ascii(environ[_CAUSE])[1:-1]}" if status >= "5" and _CAUSE in environ else "",
+        f" {ascii(environ[CAUSE])[1:-1]}" if status >= "5" and CAUSE in environ else "",
     )

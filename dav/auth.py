@@ -10,25 +10,23 @@ from __future__ import annotations
 import logging
 from base64 import b64decode
 from binascii import Error as Base64Error
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from http import HTTPStatus
-from typing import Any
+from typing import Protocol
 from uuid import uuid4
 
 from catalog.access import ANONYMOUS, Principal, Role
 from catalog.authentication import Authenticator
 from catalog.catalog import Catalog
 from catalog.errors import CatalogError, NotAuthenticated, TooManyAttempts
-from dav import browse
+from dav.environ import PRINCIPAL, Application, Environ, StartResponse
 from dav.errors import to_status, told
 from dav.forwarded import share_of
+from dav.response import Response
 from dav.settings import DavSettings
 
 access_log = logging.getLogger("dav.access")
 
-Environ = dict[str, Any]
-StartResponse = Callable[..., Any]
-Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 CHALLENGE = 'Basic realm="imagefs", charset="UTF-8"'
 
@@ -45,11 +43,23 @@ _ANONYMOUS = {
 }
 
 
-class Authentication:
-    """A WSGI application that lets in whom it knows, as `environ["imagefs.principal"]`."""
+class Render(Protocol):
+    """What makes the answer to a request that is refused, in a form that `accept` asks for."""
 
-    def __init__(self, app: Application, catalog: Catalog, settings: DavSettings) -> None:
+    def __call__(
+        self, status: HTTPStatus, message: str, request_id: str, accept: str
+    ) -> Response: ...
+
+
+class Authentication:
+    """A WSGI application that lets in whom it knows, as `environ.PRINCIPAL`."""
+
+    def __init__(
+        self, app: Application, catalog: Catalog, settings: DavSettings, render: Render
+    ) -> None:
+        """`render` makes the answer to whoever is not let in."""
         self._app = app
+        self._render = render
         self._anonymous = _ANONYMOUS.get(settings.anonymous)
         self._authenticator = Authenticator(catalog)
 
@@ -58,8 +68,8 @@ class Authentication:
         try:
             principal = self._principal(environ)
         except CatalogError as error:
-            return _refuse(environ, start_response, error)
-        environ["imagefs.principal"] = principal
+            return self._refuse(environ, start_response, error)
+        environ[PRINCIPAL] = principal
         environ["wsgidav.auth.user_name"] = principal.name
         return self._app(environ, start_response)
 
@@ -80,6 +90,29 @@ class Authentication:
             raise NotAuthenticated("", "a name and a password are needed")
         return principal
 
+    def _refuse(
+        self, environ: Environ, start_response: StartResponse, error: CatalogError
+    ) -> Iterable[bytes]:
+        status, request_id = to_status(error), uuid4().hex[:12]
+        headers = [("X-Request-Id", request_id)]
+        if status is HTTPStatus.UNAUTHORIZED:
+            headers.append(("WWW-Authenticate", CHALLENGE))
+        if isinstance(error, TooManyAttempts):
+            headers.append(("Retry-After", str(error.retry_after)))
+        access_log.info(
+            "%s %s - %s %s %d %s",
+            request_id,
+            environ["REMOTE_ADDR"],
+            environ["REQUEST_METHOD"],
+            ascii(environ["PATH_INFO"])[1:-1],
+            status,
+            ascii(str(error))[1:-1],
+        )
+        message = (error.reason or error.summary) if status < _OURS else told(error, None)
+        answer = self._render(status, message, request_id, environ.get("HTTP_ACCEPT", ""))
+        start_response(f"{int(status)} {status.phrase}", [*answer.headers, *headers])
+        return answer.body
+
 
 def _credentials(authorization: str) -> tuple[str, str]:
     """Name and password (RFC 7617 §2).  Raises NotAuthenticated."""
@@ -92,27 +125,3 @@ def _credentials(authorization: str) -> tuple[str, str]:
     if scheme.lower() != "basic" or not colon or not name.isprintable():
         raise NotAuthenticated("", "this is not Basic authentication in UTF-8")
     return name, password
-
-
-def _refuse(
-    environ: Environ, start_response: StartResponse, error: CatalogError
-) -> Iterable[bytes]:
-    status, request_id = to_status(error), uuid4().hex[:12]
-    headers = [("X-Request-Id", request_id)]
-    if status is HTTPStatus.UNAUTHORIZED:
-        headers.append(("WWW-Authenticate", CHALLENGE))
-    if isinstance(error, TooManyAttempts):
-        headers.append(("Retry-After", str(error.retry_after)))
-    access_log.info(
-        "%s %s - %s %s %d %s",
-        request_id,
-        environ["REMOTE_ADDR"],
-        environ["REQUEST_METHOD"],
-        ascii(environ["PATH_INFO"])[1:-1],
-        status,
-        ascii(str(error))[1:-1],
-    )
-    message = (error.reason or error.summary) if status < _OURS else told(error, None)
-    page = browse.error_page(status, message, request_id, environ.get("HTTP_ACCEPT", ""))
-    start_response(f"{int(status)} {status.phrase}", [*page.headers, *headers])
-    return [page.body] if isinstance(page.body, bytes) else page.body

@@ -1,8 +1,7 @@
 """Bodies: what a client sends, as `wsgi.input`; and files to be sent without copying.
 
-Used by connection (Incoming), gateway and every handler (Body, FileRange).  One thread at a
-time works on a connection's objects.  No body is ever held in memory, except by `Body.read`,
-which is bounded.
+Threading: one thread at a time works on a connection's objects.  No body is ever held in
+memory, except by `Body.read`, which is bounded.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ class Disconnected(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FileRange:
-    """A file's bytes [offset, offset+size) as a response body: `environ["imagefs.send"]`.
+    """A file's bytes [offset, offset+size) as a response body (`environ.SEND`).
 
     The server closes it: `release` is called if there is one, else `fd` is closed.
     """

@@ -39,10 +39,11 @@ _STOP = 5.0
 def dav(session: Session, listen: str | None, anonymous: str | None) -> None:
     """Serve the catalog over WebDAV and to browsers, until it is stopped."""
     # Imported here: the server's libraries take longer to load than other commands run.
-    from dav.app import App
+    from dav.app import App, render_error
     from dav.auth import Authentication
     from dav.forwarded import Forwarding, Proxies
-    from dav.server import Server, TlsFiles
+    from dav.listening import TlsFiles
+    from dav.server import Server
 
     settings = _settings(session, listen=listen, anonymous=anonymous)
     logging.getLogger().setLevel(min(logging.INFO, logging.getLogger().level))
@@ -51,7 +52,8 @@ def dav(session: Session, listen: str | None, anonymous: str | None) -> None:
     for image in recover(session.catalog):
         log.warning("%s (%s): killed: its upload was cut off", image.name, image.id)
     proxies = Proxies(settings.trusted_proxies)
-    app = Forwarding(Authentication(App(session.vfs), session.catalog, settings), proxies)
+    tree = App(session.vfs)
+    app = Forwarding(Authentication(tree, session.catalog, settings, render_error), proxies)
     tls = None
     if settings.tls_certificate is not None and settings.tls_key is not None:
         tls = TlsFiles(settings.tls_certificate, settings.tls_key)

@@ -1,6 +1,6 @@
 """One client's connection: collects requests' heads without waiting, then serves them.
 
-Used by server; one thread at a time, a worker that the connection was given to because it has
+Threading: one thread at a time, a worker that the connection was given to because it has
 something to read.  Between two such calls it waits in the server's selector: no worker ever
 waits for a handshake, for a head, or for the next request of a connection that is kept.
 """
@@ -15,22 +15,19 @@ import socket
 import ssl
 import struct
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 from cheroot.server import HTTPConnection
 
-from catalog.errors import IncompleteUpload
 from dav import head
 from dav.body import Disconnected, FileRange, Incoming
-from dav.forwarded import share_of
+from dav.limits import Limits
 from dav.pace import Pace
-from dav.request import Request, plain_response
-
-if TYPE_CHECKING:
-    from dav.server import Server
+from dav.paths import BadRequest
+from dav.request import Ending, Wire, plain_response
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +36,15 @@ WINDOW = 64 * BLOCK
 """As much of a file is mapped at once: it counts as this process' memory."""
 _HEAD_BLOCK = 16 * 1024
 _TOO_LATE = "the request took too long"
-_TOO_MANY = "too many requests at once from this address: try again later"
 _SHORT = "the file is shorter than the range to send"
 _DISK_ERRORS = (errno.EIO, errno.ESTALE)
 _RESET = struct.pack("ii", 1, 0)
 _Socket = socket.socket
 _NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+Answer = Callable[[head.Head, Wire], Ending]
+"""Answers a request over the wire.  Raises BadRequest before it has sent anything, Disconnected."""
 
 
 class Phase(Enum):
@@ -60,30 +60,31 @@ class Phase(Enum):
 class Connection(HTTPConnection):
     """A TCP connection, over TLS or not.  `deadline` is when the selector shall give it up."""
 
-    server: Server
     socket: _Socket
 
     def __init__(
         self,
-        server: Server,
         sock: _Socket,
         address: tuple[str, int],
-        share: str | None = None,
+        limits: Limits,
+        answer: Answer,
+        closed: Callable[[Connection], object],
     ) -> None:
-        """`share` is whose share of connections this one is, None for nobody's."""
+        """`answer` is called with each request, `closed` when the connection is being closed."""
         # Not cheroot's __init__: it would make the buffered files that this class replaces.
-        self.server = server
         self.socket = sock
         self.remote_addr, self.remote_port = address
-        self._share = share
+        self._limits = limits
+        self._answer = answer
+        self._closed = closed
         self.incoming = Incoming(self._receive, self.abort)
         self.phase = Phase.HANDSHAKE if isinstance(sock, ssl.SSLSocket) else Phase.HEAD
-        self.deadline = time.monotonic() + server.limits.header_seconds
-        self._pace = Pace(server.limits)
+        self.deadline = time.monotonic() + limits.header_seconds
+        self._pace = Pace(limits)
         self._begun = True
         self._scanned = 0
         # The kernel's time-outs count only while nothing moves, and cost no poll(2) per call.
-        progress = struct.pack("ll", server.limits.transfer_seconds, 0)
+        progress = struct.pack("ll", limits.transfer_seconds, 0)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, progress)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, progress)
 
@@ -129,10 +130,7 @@ class Connection(HTTPConnection):
 
     def close(self) -> None:
         """Close the socket; over TLS say so, that the client knows nothing is missing."""
-        self.server.open_connections.discard(self)
-        share, self._share = self._share, None
-        if share is not None:
-            self.server.connection_shares.give_back(share)
+        self._closed(self)
         if self.phase is Phase.CUT:
             # An orderly end is all that tells an HTTP/1.0 client that it has everything.
             with suppress(OSError):
@@ -150,10 +148,10 @@ class Connection(HTTPConnection):
                 end = self._receive_head()
                 self.socket.setblocking(True)
                 self._serve(end)
-            except head.BadRequest as error:
-                # It holds no worker: who takes not even so little need not be told.
-                self.socket.setblocking(False)
-                self._refuse(error)
+            except BadRequest as error:
+                # Its method: what is refused may be no request at all.
+                is_head = self.incoming.buffer.startswith(b"HEAD ")
+                self._refuse(error, with_body=not is_head)
             self.socket.setblocking(False)
         if self.phase is Phase.LINGER:
             self._throw_away()
@@ -182,58 +180,50 @@ class Connection(HTTPConnection):
             buffer += block
             # Not only the selector looks at deadlines: it never meets who always sends a bit.
             if self._begun and time.monotonic() > self.deadline:
-                raise head.BadRequest(_TOO_LATE, HTTPStatus.REQUEST_TIMEOUT)
+                raise BadRequest(_TOO_LATE, HTTPStatus.REQUEST_TIMEOUT)
             if not self._begun:
                 self._begun = True
-                self.deadline = time.monotonic() + self.server.limits.header_seconds
+                self.deadline = time.monotonic() + self._limits.header_seconds
         return end
 
     def _find_head(self, buffer: bytearray) -> int:
         if buffer.startswith(b"\r\n"):  # RFC 9112 §2.2
             del buffer[:2]
             self._scanned = 0
-        end = head.find_end(buffer, self._scanned, self.server.limits)
+        end = head.find_end(buffer, self._scanned, self._limits)
         self._scanned = 0 if end else len(buffer)
         return end
 
     def _serve(self, end: int) -> None:
         """Answer the request whose head ends there; raises BadRequest, Disconnected."""
-        parsed = head.parse(bytes(self.incoming.buffer[:end]), self.server.limits)
-        forwarded = parsed.headers.get(b"X-Forwarded-For", b"").decode("latin-1")
-        client = share_of(self.server.proxies.address(self.remote_addr, forwarded))
-        with self.server.worker_shares.one(client) as has_room:
-            if not has_room:
-                raise head.BadRequest(_TOO_MANY, HTTPStatus.SERVICE_UNAVAILABLE)
-            self.incoming.take(end)
-            self._answer(parsed)
-
-    def _answer(self, parsed: head.Head) -> None:
-        request = Request(self.server, self, parsed)
-        self._pace = Pace(self.server.limits)
+        parsed = head.parse(bytes(self.incoming.buffer[:end]), self._limits)
+        self.incoming.take(end)
+        self._pace = Pace(self._limits)
         try:
-            request.respond()
+            ending = self._answer(parsed, self)
+        except BadRequest as error:
+            self._refuse(error, with_body=parsed.method != b"HEAD")
+            return
         except Disconnected:
             self.phase = Phase.CUT
             raise
-        if not request.close_connection:
-            self._keep(request)
-        elif request.rfile.finished:
-            self.phase = Phase.DONE
-        else:
-            self._linger()
+        match ending:
+            case Ending.KEEP:
+                self._keep()
+            case Ending.CLOSE:
+                self.phase = Phase.DONE
+            case Ending.LINGER:
+                self._linger()
 
-    def _keep(self, request: Request) -> None:
-        try:
-            request.rfile.discard()
-        except IncompleteUpload as error:
-            raise Disconnected(error.reason) from error
+    def _keep(self) -> None:
         self._begun = bool(self.incoming.buffer)
-        limits = self.server.limits
+        limits = self._limits
         seconds = limits.header_seconds if self._begun else limits.idle_seconds
         self.deadline = time.monotonic() + seconds
 
-    def _refuse(self, error: head.BadRequest) -> None:
-        with_body = not self.incoming.buffer.startswith(b"HEAD ")
+    def _refuse(self, error: BadRequest, *, with_body: bool) -> None:
+        # It holds no worker: who takes not even so little need not be told.
+        self.socket.setblocking(False)
         self.send(plain_response(error.status, error.reason, self.remote_addr, with_body=with_body))
         self._linger()
 
@@ -245,7 +235,7 @@ class Connection(HTTPConnection):
         self._say_goodbye()
         _Socket.shutdown(self.socket, socket.SHUT_WR)
         self.phase = Phase.LINGER
-        self.deadline = time.monotonic() + self.server.limits.linger_seconds
+        self.deadline = time.monotonic() + self._limits.linger_seconds
 
     def _throw_away(self) -> None:
         scratch = bytearray(_HEAD_BLOCK)

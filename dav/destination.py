@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from dav.errors import HttpError
 from dav.forwarded import host_name
-from dav.head import BadRequest, decode_path
+from dav.paths import BadRequest, decode_path
 
 _PLAIN = {0xDC3B: ";", 0xDC3F: "?"}
 _SHIELDS = {quote(character): chr(shielded) for shielded, character in _PLAIN.items()}

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from http import HTTPStatus
 
-from wsgidav.dav_error import DAVError
-
 from catalog import errors
 from catalog.access import Principal
 from catalog.errors import CatalogError
@@ -94,11 +92,3 @@ def told(error: CatalogError, principal: Principal | None) -> str:
 
 
 _OURS = frozenset({_S.INTERNAL_SERVER_ERROR, _S.BAD_GATEWAY, _S.SERVICE_UNAVAILABLE})
-
-
-def to_dav_error(error: CatalogError, text: str = "") -> DAVError:
-    """The same failure as wsgidav passes it on, in a multi-status for example.
-
-    `text` is what its principal is told, unless that is the error itself.
-    """
-    return DAVError(int(to_status(error)), context_info=text or str(error))

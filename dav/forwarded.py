@@ -12,25 +12,17 @@ believed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Any
+
+from dav.environ import PEER, PUBLIC_HOST, Application, Environ, StartResponse
 
 Network = IPv4Network | IPv6Network
-
-PEER = "imagefs.peer"
-"""The environment's key for the address of the connection: a proxy's, or the client's own."""
-
-PUBLIC_HOST = "imagefs.public_host"
-"""The key for the name by which the client calls us; not there when nobody can tell."""
 
 _FIRST = "HTTP_X_FORWARDED_"
 _SUBSCRIBER = 64
 """Bits of an IPv6 address that tell one subscriber from another."""
-
-Environ = dict[str, Any]
-_Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +93,11 @@ class Proxies:
 class Forwarding:
     """A WSGI application that shows another one the client instead of the proxy."""
 
-    def __init__(self, app: _Application, proxies: Proxies) -> None:
+    def __init__(self, app: Application, proxies: Proxies) -> None:
         self._app = app
         self._proxies = proxies
 
-    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
         client = self._proxies.client(environ)
         environ[PEER] = environ["REMOTE_ADDR"]

@@ -1,29 +1,42 @@
 """Between a request and the WSGI application (PEP 3333).
 
-Used by server, which makes one per request; one thread.
+Threading: one thread; there is one for each request.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from cheroot.wsgi import Gateway_10
 
 from dav.body import FileRange
-from dav.request import Request
-
-SEND = "imagefs.send"
-"""The environment's key under which a handler leaves a FileRange as the response's body."""
+from dav.environ import SEND
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
 
-class Gateway(Gateway_10):
-    """cheroot's WSGI environment; the answer is sent by Request."""
+class Responder(Protocol):
+    """What frames the response and sends it."""
 
-    req: Request
+    server: Any
+    """cheroot's: it has the application."""
+    sent_headers: bool
+    status: bytes
+    outheaders: list[tuple[bytes, bytes]]
+
+    def write(self, chunk: bytes) -> None: ...
+
+    def write_file(self, file: FileRange) -> None: ...
+
+    def end(self) -> None: ...
+
+
+class Gateway(Gateway_10):
+    """cheroot's WSGI environment; the answer is sent by what cheroot calls the request."""
+
+    req: Responder
     env: dict[str, Any]
 
     def get_environ(self) -> dict[str, Any]:  # type: ignore[override]  # cheroot's stub says None

@@ -1,17 +1,17 @@
 """The head of an HTTP request: found in what has arrived, parsed, and refused where in doubt.
 
-Used by connection.  Pure functions.  Stricter than most servers (RFC 9112 §11.2, request
+Pure functions.  Stricter than most servers (RFC 9112 §11.2, request
 smuggling): whatever two programs could read in two ways is an error, never repaired.
 """
 
 from __future__ import annotations
 
 import re
-import urllib.parse
 from dataclasses import dataclass
 from http import HTTPStatus
 
 from dav.limits import Limits
+from dav.paths import BadRequest, decode_path
 
 END = b"\r\n\r\n"
 _BARE_LF = re.compile(rb"(?<!\r)\n")
@@ -21,24 +21,12 @@ _REQUEST_LINE = re.compile(rb"(%b) ([\x21-\x7e\x80-\xff]+) HTTP/(\d)\.(\d)" % _T
 _ABSOLUTE = re.compile(rb"https?://([^/?#]+)(.*)", re.IGNORECASE)
 _HOST = re.compile(rb"[0-9A-Za-z._~!$&'()*+,;=%:\[\]-]+")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
-_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-# Finder calls a folder's own icon `Icon` and CR.
-_CONTROL = re.compile(rb"(?!(?<=/Icon)\r(?:/|\Z))[\x00-\x1f\x7f]")
 
 # Fields whose second value would have to be guessed away; all others are lists (RFC 9110 §5.3).
 _SINGLE = frozenset(
     b"Authorization Content-Length Content-Range Content-Type Depth Destination Expect Host "
     b"Lock-Token Overwrite Range Transfer-Encoding".split()
 )
-
-
-class BadRequest(Exception):
-    """The server itself refuses the request, before any application sees it."""
-
-    def __init__(self, reason: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,26 +83,6 @@ def parse(block: bytes, limits: Limits) -> Head:
         keep_alive=b"close" not in connection and (http11 or b"keep-alive" in connection),
         expects_continue=http11 and headers.get(b"Expect", b"").lower() == b"100-continue",
     )
-
-
-def decode_path(raw: bytes) -> bytes:
-    """Decode the path of a URL to UTF-8 bytes; raises BadRequest for what no name can hold."""
-    if not raw.startswith(b"/") or b"#" in raw:
-        raise BadRequest("the request target must be an absolute path")
-    if _BAD_ESCAPE.search(raw):
-        raise BadRequest("the path has a bad percent-encoding")
-    if b"%2f" in raw.lower():
-        raise BadRequest("a name cannot hold a slash")
-    path = urllib.parse.unquote_to_bytes(raw)
-    try:
-        path.decode()
-    except UnicodeDecodeError:
-        raise BadRequest("the path is not UTF-8") from None
-    if _CONTROL.search(path):
-        raise BadRequest("the path has a control character")
-    if not {b".", b".."}.isdisjoint(path.split(b"/")):
-        raise BadRequest("the path has a '.' or '..'")
-    return path
 
 
 def _request_line(line: bytes) -> tuple[bytes, bytes, bool]:

@@ -30,7 +30,7 @@ from catalog.catalog import Catalog
 from catalog.errors import CatalogError, Locked, NotFound
 from catalog.image import Lock, LockScope
 from catalog.locks import LockRequest
-from dav.errors import to_dav_error
+from dav.dav_errors import to_dav_error
 
 Described = dict[str, Any]
 """A lock as wsgidav knows it."""

@@ -20,8 +20,8 @@ from catalog.namespace import Link, Node
 from catalog.vfs import Vfs
 from dav import destination, representation
 from dav.conditions import READING
+from dav.environ import principal_of, public_host_of
 from dav.errors import HttpError
-from dav.forwarded import PUBLIC_HOST
 from dav.if_header import IfHeader, State
 from dav.locks import LockManager
 from dav.resources import CREATED, Collection, Member
@@ -45,7 +45,7 @@ class CatalogProvider(DAVProvider):  # type: ignore[misc]
         """Let wsgidav answer a request; its answers are small.  Raises DAVError."""
         if "HTTP_DESTINATION" in environ:
             environ["HTTP_DESTINATION"] = destination.shield(
-                environ["HTTP_DESTINATION"], environ.get(PUBLIC_HOST)
+                environ["HTTP_DESTINATION"], public_host_of(environ)
             )
         return list(self._requests(environ, start_response))
 
@@ -71,7 +71,7 @@ class CatalogProvider(DAVProvider):  # type: ignore[misc]
             return None
         path = destination.plain(path)
         try:
-            node = self.resolve(path, environ["imagefs.principal"])
+            node = self.resolve(path, principal_of(environ))
         except (NotFound, NotAFolder):
             return None
         if isinstance(node, Folder):
@@ -146,7 +146,7 @@ class CatalogProvider(DAVProvider):  # type: ignore[misc]
         shown = []
         for href in condition.hrefs if condition is not None else ():
             try:
-                self.vfs.find(unquote(href), environ["imagefs.principal"])
+                self.vfs.find(unquote(href), principal_of(environ))
                 shown.append(href)
             except CatalogError:
                 shown.append(quote(environ["PATH_INFO"]))

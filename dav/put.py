@@ -14,8 +14,6 @@ the same client's, whose first one has fallen silent: that one is ended.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -29,7 +27,6 @@ from catalog.errors import (
     Conflict,
     DigestMismatch,
     Forbidden,
-    IncompleteUpload,
     IsAFolder,
     NotFound,
 )
@@ -45,8 +42,7 @@ from dav.announced import Announced, Digests, Part
 from dav.body import Body
 from dav.errors import HttpError
 from dav.response import Response, empty
-
-_BLOCK = 1024 * 1024
+from dav.upload import blocks, verify
 
 SILENT_SECONDS = 5.0
 """Without a byte for so long, a PUT makes way for the same client's next one."""
@@ -134,7 +130,7 @@ def _upload(request: _Request, target: Entry) -> None:
     upload: Upload | None = None
     try:
         digests = _announce(request, target, expected.image + expected.body)
-        for offset, block in _blocks(request.body, 0, expected.size, digests):
+        for offset, block in blocks(request.body, 0, expected.size, digests):
             if upload is None:
                 upload = vfs.uploads.start(target.image.number, request)
                 upload.expected_size = expected.size
@@ -251,7 +247,7 @@ def _receive_part(request: _Request, present: Entry | None, part: Part) -> Respo
         if upload.size < part.total:
             return empty(HTTPStatus.ACCEPTED, ("Upload-Offset", str(upload.size)))
         try:
-            _verify(upload, _announce(request, present, request.expected.image))
+            verify(upload, _announce(request, present, request.expected.image))
             _publish(request, present, upload)
         except BaseException as error:
             upload.cancel(_reason(error))
@@ -280,68 +276,12 @@ def _resume(request: _Request, present: Entry, part: Part) -> Upload:
 def _append(request: _Request, upload: Upload, part: Part) -> None:
     expected = request.expected
     try:
-        for offset, block in _blocks(request.body, part.first, expected.size, expected.body):
+        for offset, block in blocks(request.body, part.first, expected.size, expected.body):
             upload.write(offset, block)
     except DigestMismatch:
         # What has arrived is not what was sent: it has to be sent again.
         upload.truncate(part.first)
         raise
-
-
-def _verify(upload: Upload, digests: Digests) -> None:
-    """Compare digests that the catalog does not, of what came in several requests."""
-    for algorithm, value in digests:
-        digest = hashlib.new(algorithm, usedforsecurity=False)
-        for offset in range(0, upload.size, _BLOCK):
-            digest.update(upload.read_at(offset, _BLOCK))
-        if digest.hexdigest() != value:
-            raise _mismatch(algorithm)
-
-
-def _blocks(
-    body: Body, offset: int, size: int | None, digests: Digests
-) -> Iterator[tuple[int, memoryview]]:
-    """The body in blocks, each with its offset; at its end compares what was announced.
-
-    Raises IncompleteUpload, DigestMismatch.
-    """
-    hashes = [(hashlib.new(name, usedforsecurity=False), value) for name, value in digests]
-    block = memoryview(bytearray(_BLOCK))
-    start = offset
-    # The first bytes at once: they make a queued image a `saving` one, for others to see.
-    count = body.readinto(block)
-    while count:
-        yield offset, block[:count]
-        for digest, _value in hashes:
-            digest.update(block[:count])
-        offset += count
-        count = _fill(body, block[: _BLOCK - offset % _BLOCK])
-    if size is not None and offset - start != size:
-        raise IncompleteUpload("", f"{size} bytes were announced, {offset - start} came")
-    for digest, value in hashes:
-        if digest.hexdigest() != value:
-            raise _mismatch(digest.name)
-
-
-def _mismatch(algorithm: str) -> DigestMismatch:
-    return DigestMismatch("", f"the {algorithm} is not what was announced")
-
-
-def _fill(body: Body, block: memoryview) -> int:
-    """Fill a block as far as the body goes: one large write is cheaper than many small."""
-    done = 0
-    while done < len(block):
-        try:
-            size = body.readinto(block[done:])
-        except IncompleteUpload:
-            # What has come is kept to resume, unless that has begun: the next read raises again.
-            if not done or body.aborted:
-                raise
-            break
-        if size == 0:
-            break
-        done += size
-    return done
 
 
 def _announce(request: _Request, target: Entry, digests: Digests) -> Digests:

@@ -1,24 +1,23 @@
 """One request and the framing of its response (RFC 9110, 9112).
 
-Used by connection and gateway; one thread.
+Threading: one thread.
 """
 
 from __future__ import annotations
 
 import email.utils
 import logging
+from enum import Enum, auto
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 from uuid import uuid4
 
-from cheroot.server import HTTPRequest
+from cheroot.server import HTTPRequest, HTTPServer
 
-from dav.body import Body, Disconnected, FileRange
+from catalog.errors import IncompleteUpload
+from dav.body import Body, Disconnected, FileRange, Incoming
 from dav.head import Head
-
-if TYPE_CHECKING:
-    from dav.connection import Connection
-    from dav.server import Server
+from dav.limits import Limits
 
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("dav.access")
@@ -50,30 +49,66 @@ def plain_response(
     return head.encode() + (text if with_body else b"")
 
 
+class Wire(Protocol):
+    """The way to a client: what a request needs of its connection."""
+
+    incoming: Incoming
+    remote_addr: Any
+    remote_port: Any
+    ssl_env: Any
+    """This and `remote_port` are for the WSGI environment that cheroot makes."""
+
+    def send(self, data: bytes | memoryview) -> None: ...
+
+    def send_file(self, file: FileRange, lead: bytes) -> None: ...
+
+
+class Ending(Enum):
+    """What becomes of a connection when its request has been answered."""
+
+    KEEP = auto()
+    """Another request may follow: all of this one has been read."""
+    CLOSE = auto()
+    LINGER = auto()
+    """The client may still be sending, and shall get to read the response all the same."""
+
+
 class Request(HTTPRequest):
     """A request whose head is good.  The gateway sets `status` and `outheaders`, then writes."""
 
-    server: Server
-    conn: Connection
+    conn: Wire
     rfile: Body
     status: bytes  # type: ignore[assignment]  # cheroot's stub says str
     outheaders: list[tuple[bytes, bytes]]
 
-    def __init__(self, server: Server, conn: Connection, head: Head) -> None:
-        super().__init__(server, conn)
+    def __init__(self, server: HTTPServer, wire: Wire, head: Head, limits: Limits) -> None:
+        """`server` is what cheroot's gateway asks for the application and for its own address."""
+        super().__init__(server, wire)
         self.head = head
+        self._limits = limits
         self.method, self.uri, self.path, self.qs = head.method, head.target, head.path, head.query
         self.inheaders = head.headers
         self.request_protocol = b"HTTP/1.1" if head.http11 else b"HTTP/1.0"
         self.close_connection = not head.keep_alive
         self.chunked_read = head.length is None
         invite = self._invite if head.expects_continue else None
-        self.rfile = Body(conn.incoming, head.length, server.limits.read_body, invite)
+        self.rfile = Body(wire.incoming, head.length, limits.read_body, invite)
         self._unsent_head = b""
         self._left: int | None = None
 
-    def respond(self) -> None:
+    def answer(self) -> Ending:
         """Have the application answer; raises Disconnected."""
+        self._have_answered()
+        if self.close_connection:
+            return Ending.CLOSE if self.rfile.finished else Ending.LINGER
+        try:
+            self.rfile.discard()
+        except IncompleteUpload as error:
+            log.debug("%s: %s", self.conn.remote_addr, error.reason)
+            return Ending.CLOSE
+        return Ending.KEEP
+
+    def _have_answered(self) -> None:
         try:
             self.server.gateway(self).respond()
         except Disconnected:
@@ -142,7 +177,7 @@ class Request(HTTPRequest):
         """Keep the connection only when its next byte is sure to begin a request."""
         if (
             given.get(b"connection", b"").lower() == b"close"
-            or not self.rfile.can_discard(self.server.limits.discarded_body)
+            or not self.rfile.can_discard(self._limits.discarded_body)
             or not self.server.ready
         ):
             self.close_connection = True

@@ -36,7 +36,9 @@ from catalog.sparing import Meant
 from catalog.vfs import Vfs
 from dav import destination, properties, representation, subtrees
 from dav.conditions import opaque
-from dav.errors import to_dav_error, told
+from dav.dav_errors import to_dav_error
+from dav.environ import REASON, principal_of, request_id_of
+from dav.errors import told
 
 CREATED = "imagefs.created"
 """Set in the environ when a COPY or MOVE made a new member: wsgidav answers 204 to both."""
@@ -49,9 +51,6 @@ MADE = "imagefs.made"
 IF_MATCH = "imagefs.if_match"
 """The request's header, once it was found to hold."""
 
-REASON = "imagefs.reason"
-"""Why a request of wsgidav's was refused, in the catalog's words."""
-
 # What Windows Explorer sets after each upload and nobody reads (docs/facts.md#webdav-clients).
 _IGNORED = "{urn:schemas-microsoft-com:}"
 
@@ -62,7 +61,7 @@ def _dav_errors(environ: dict[str, Any]) -> Iterator[None]:
         yield
     except CatalogError as error:
         # wsgidav keeps only the status of what its handlers fail with.
-        text = told(error, environ["imagefs.principal"])
+        text = told(error, principal_of(environ))
         if isinstance(error, Spared):
             text += ", and so does DELETE with If-Match"
         environ[REASON] = text
@@ -71,7 +70,7 @@ def _dav_errors(environ: dict[str, Any]) -> Iterator[None]:
         raise
     except Exception as error:
         # wsgidav would tell the client of it, and nobody else.
-        _log.exception("%s failed unexpectedly", environ["imagefs.request_id"])
+        _log.exception("%s failed unexpectedly", request_id_of(environ))
         raise DAVError(HTTPStatus.INTERNAL_SERVER_ERROR) from error
 
 
@@ -90,8 +89,7 @@ class _Resource:
 
     @property
     def _principal(self) -> Principal:
-        principal: Principal = self.environ["imagefs.principal"]
-        return principal
+        return principal_of(self.environ)
 
     @property
     def _place(self) -> Place:

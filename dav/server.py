@@ -9,45 +9,33 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import selectors
 import socket
-import ssl
 import threading
 import time
-from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 from wsgiref.types import WSGIApplication
 
 from cheroot.connections import ConnectionManager
 from cheroot.server import HTTPServer
-from cheroot.ssl.builtin import BuiltinSSLAdapter
 
-from catalog.errors import InvalidSettings
 from dav.connection import Connection
 from dav.forwarded import NO_PROXIES, Proxies, share_of
 from dav.gateway import Gateway
+from dav.head import Head
 from dav.limits import DEFAULT_LIMITS, Limits
-from dav.request import plain_response
+from dav.listening import TlsFiles, listen, systemd_socket, tls_adapter
+from dav.paths import BadRequest
+from dav.request import Ending, Request, Wire, plain_response
 from dav.shares import Shares
 from dav.workers import Workers
 
 log = logging.getLogger(__name__)
 
-_BACKLOG = 1024
-_SYSTEMD_FD = 3
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _ABORT_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """Paths of PEM files: the certificate, with its chain, and its private key."""
-
-    certificate: Path
-    key: Path
+_TOO_MANY = "too many requests at once from this address: try again later"
 
 
 class Server(HTTPServer):
@@ -72,9 +60,10 @@ class Server(HTTPServer):
         super().__init__(listen, Gateway, server_name=listen[0])
         self.wsgi_app = app
         self.limits = limits
-        self.ssl_adapter = _tls(tls) if tls else None
-        self.requests = Workers(self._serve_connection, limits.workers)
-        self.open_connections: set[Connection] = set()
+        self.ssl_adapter = tls_adapter(tls) if tls else None
+        self.requests: Workers[Connection] = Workers(self._serve_connection, limits.workers)
+        self.open_connections: dict[Connection, str | None] = {}
+        """Each with the share that it counts for, if any."""
         self.proxies = proxies
         self.connection_shares = Shares(limits.connections_of_one, limits.connections)
         self.worker_shares = Shares(limits.workers_of_one, limits.workers)
@@ -87,7 +76,7 @@ class Server(HTTPServer):
 
     def start(self) -> None:
         """Listen, and serve from threads of its own; raises InvalidSettings."""
-        self.socket = _systemd_socket() or _listen(*self.bind_addr)
+        self.socket = systemd_socket() or listen(*self.bind_addr)
         self.socket.setblocking(False)
         self.bind_addr = self.socket.getsockname()[:2]
         self._connections = WaitingConnections(self)
@@ -143,6 +132,25 @@ class Server(HTTPServer):
             self.put_conn(conn)
         else:
             conn.close()
+
+    def connection(self, sock: socket.socket, address: tuple[str, int]) -> Connection:
+        """Make a connection of an accepted socket."""
+        return Connection(sock, address, self.limits, self._answer, self._closed)
+
+    def _answer(self, head: Head, wire: Wire) -> Ending:
+        """Have the application answer a request.  Raises BadRequest, Disconnected."""
+        forwarded = head.headers.get(b"X-Forwarded-For", b"").decode("latin-1")
+        client = share_of(self.proxies.address(wire.remote_addr, forwarded))
+        with self.worker_shares.one(client) as has_room:
+            if not has_room:
+                raise BadRequest(_TOO_MANY, HTTPStatus.SERVICE_UNAVAILABLE)
+            return Request(self, wire, head, self.limits).answer()
+
+    def _closed(self, conn: Connection) -> None:
+        # A worker and `stop` may close one at once: whoever takes it out gives its share back.
+        share = self.open_connections.pop(conn, None)
+        if share is not None:
+            self.connection_shares.give_back(share)
 
 
 class WaitingConnections(ConnectionManager):
@@ -210,50 +218,10 @@ class WaitingConnections(ConnectionManager):
                 sock = self.server.ssl_adapter.context.wrap_socket(
                     sock, server_side=True, do_handshake_on_connect=False
                 )
-            connection = Connection(self.server, sock, address, share)
+            connection = self.server.connection(sock, address)
         except BaseException:
             if share is not None:
                 self.server.connection_shares.give_back(share)
             raise
-        self.server.open_connections.add(connection)
+        self.server.open_connections[connection] = share
         self.put(connection)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family, _, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        both = host == "::" and socket.has_dualstack_ipv6()
-        return socket.create_server(
-            address[:2], family=family, backlog=_BACKLOG, dualstack_ipv6=both
-        )
-    except OSError as error:
-        # Python's own text of a failed bind repeats the address.
-        code = error.errno or 0
-        reason = os.strerror(code) if code > 0 else error.strerror
-        raise InvalidSettings(f"{host}:{port}", f"cannot listen: {reason}") from error
-
-
-def _systemd_socket() -> socket.socket | None:
-    """Take the socket systemd has opened for this process, if any (sd_listen_fds(3))."""
-    mine = os.environ.pop("LISTEN_PID", "") == str(os.getpid())
-    count = os.environ.pop("LISTEN_FDS", "0")
-    if not mine or count == "0":
-        return None
-    if count != "1":
-        raise InvalidSettings("LISTEN_FDS", "only one socket is served")
-    os.set_inheritable(_SYSTEMD_FD, False)
-    return socket.socket(fileno=_SYSTEMD_FD)
-
-
-def _tls(files: TlsFiles) -> BuiltinSSLAdapter:
-    try:
-        adapter = BuiltinSSLAdapter(str(files.certificate), str(files.key))
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InvalidSettings(
-            str(files.certificate), f"cannot be used for TLS: {reason}"
-        ) from error
-    adapter.context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return adapter

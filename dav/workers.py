@@ -1,7 +1,7 @@
 """Threads that serve requests: as many as there is work, up to a limit.
 
-Used by server.  Takes the place of cheroot's ThreadPool, whose number of threads is fixed.
-All methods are thread-safe.
+It takes the place of cheroot's ThreadPool, whose number of threads is fixed.  Scope: what a job is
+only `serve` knows.  Threading: all methods are thread-safe.
 """
 
 from __future__ import annotations
@@ -9,29 +9,30 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
-from dav.connection import Connection
+Job = TypeVar("Job")
 
 _IDLE_SECONDS = 30
 
 
-class Workers:
+class Workers(Generic[Job]):
     """Daemon threads; one ends when it had nothing to do for half a minute."""
 
-    def __init__(self, serve: Callable[[Connection], None], limit: int) -> None:
-        """`serve` handles one connection and lets no exception out."""
+    def __init__(self, serve: Callable[[Job], None], limit: int) -> None:
+        """`serve` does one job and lets no exception out."""
         self._serve = serve
         self._limit = limit
         self._changed = threading.Condition()
-        self._queue: deque[Connection] = deque()
+        self._queue: deque[Job] = deque()
         self._count = 0
         self._idle = 0
         self._stopping = False
 
-    def put(self, connection: Connection) -> None:
-        """Have the connection served, by a new thread if all are busy."""
+    def put(self, job: Job) -> None:
+        """Have the job done, by a new thread if all are busy."""
         with self._changed:
-            self._queue.append(connection)
+            self._queue.append(job)
             if self._idle >= len(self._queue):
                 self._changed.notify()
             elif self._count < self._limit:
@@ -50,10 +51,10 @@ class Workers:
             return self._changed.wait_for(lambda: self._count == 0, seconds)
 
     def _work(self) -> None:
-        while (connection := self._next()) is not None:
-            self._serve(connection)
+        while (job := self._next()) is not None:
+            self._serve(job)
 
-    def _next(self) -> Connection | None:
+    def _next(self) -> Job | None:
         with self._changed:
             self._idle += 1
             self._changed.wait_for(lambda: self._queue or self._stopping, _IDLE_SECONDS)

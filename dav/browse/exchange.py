@@ -6,15 +6,14 @@ ours, from running anything in the browser.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from enum import Enum
-from typing import Any
 from urllib.parse import parse_qsl, quote
 
 from catalog.access import Principal
 from catalog.vfs import Vfs
+from dav.environ import Environ, principal_of, request_id_of
+from dav.negotiation import Kind
 
 _CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
@@ -60,15 +59,7 @@ class Response:
     body: bytes | Iterable[bytes]
 
 
-class Kind(Enum):
-    """What an answer is written as."""
-
-    HTML = "text/html; charset=utf-8"
-    JSON = "application/json"
-    TEXT = "text/plain; charset=utf-8"
-
-
-def request_of(environ: Mapping[str, Any], path: str, vfs: Vfs) -> Request:
+def request_of(environ: Environ, path: str, vfs: Vfs) -> Request:
     """The request of a WSGI environment (PEP 3333); `path` is the tree's, decoded."""
     headers = {
         name.removeprefix("HTTP_").lower().replace("_", "-"): value
@@ -83,9 +74,9 @@ def request_of(environ: Mapping[str, Any], path: str, vfs: Vfs) -> Request:
         accept=headers.get("accept", ""),
         headers=headers,
         read=environ["wsgi.input"].read,
-        principal=environ["imagefs.principal"],
+        principal=principal_of(environ),
         vfs=vfs,
-        request_id=environ["imagefs.request_id"],
+        request_id=request_id_of(environ),
         base_url=f"{environ['wsgi.url_scheme']}://{headers.get('host', own)}",
     )
 
@@ -105,24 +96,6 @@ def query_of(text: str) -> dict[str, str]:
 def number_of(text: str) -> int:
     """A number in a query; 0 for what is none, or larger than anything there is."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else 0
-
-
-def kind_for(accept: str, *, otherwise: Kind) -> Kind:
-    """HTML or JSON, whichever the client prefers; `otherwise` if it names neither.
-
-    RFC 9110 §12.5.1, of which only the two exact names matter here.
-    """
-    weights = dict(map(_weighted, accept.split(",")))
-    html, json = weights.get("text/html", 0.0), weights.get("application/json", 0.0)
-    if not html and not json:
-        return otherwise
-    return Kind.HTML if html >= json else Kind.JSON
-
-
-def _weighted(part: str) -> tuple[str, float]:
-    name, _, parameters = part.partition(";")
-    weight = re.search(r"(?:^|;)\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*(?:;|$)", parameters)
-    return name.strip().lower(), float(weight[1]) if weight else 1.0
 
 
 def answer(

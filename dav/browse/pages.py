@@ -20,9 +20,10 @@ from dav import representation
 from dav.browse import documents, wording
 from dav.browse.assets import URLS
 from dav.browse.commands import commands
-from dav.browse.exchange import Kind, Request, Response, answer, kind_for, url_of
+from dav.browse.exchange import Request, Response, answer, url_of
 from dav.browse.listing import MAX_FOLDERS, PAGE_SIZE, Listing
 from dav.browse.stores import StoreCard
+from dav.negotiation import Kind, kind_for
 
 COLUMNS = (
     (Sort.NAME, "Name"),

@@ -10,17 +10,16 @@ from catalog.members import members_of, visible
 from catalog.namespace import BY_ID, Link, Node
 from dav.browse import assets, attributes, documents, pages, sums
 from dav.browse.exchange import (
-    Kind,
     Request,
     Response,
     answer,
-    kind_for,
     number_of,
     redirect,
     url_of,
 )
 from dav.browse.listing import PAGE_SIZE, arrived, read_listing
 from dav.browse.stores import store_cards
+from dav.negotiation import Kind, kind_for
 
 PAGE_QUERY = "page"
 

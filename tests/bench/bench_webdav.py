@@ -24,7 +24,7 @@ import pytest
 from catalog.access import Principal
 from catalog.image import Entry
 from catalog.vfs import Vfs
-from dav.server import TlsFiles
+from dav.listening import TlsFiles
 from tests.bench import measure
 from tests.bench.conftest import Table
 from tests.bench.measure import GIB, MIB

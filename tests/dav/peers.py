@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dav.server import TlsFiles
+from dav.listening import TlsFiles
 from tests.servers.programs import free_ports, program, running, wait_for_port
 
 APACHE = """

@@ -17,7 +17,7 @@ from catalog.image import Image
 from catalog.settings import Settings
 from catalog.users import add_user
 from catalog.vfs import Vfs
-from dav.app import App
+from dav.app import App, render_error
 from dav.auth import Authentication
 from dav.forwarded import Forwarding, Proxies
 from dav.server import Server
@@ -63,7 +63,9 @@ def serving(
     catalog = make_catalog(settings or settings_at(folder))
     vfs = Vfs(catalog)
     dav = DavSettings.model_validate({"anonymous": "write", "trusted_proxies": trusted_proxies})
-    app = Forwarding(Authentication(App(vfs), catalog, dav), Proxies(dav.trusted_proxies))
+    app = Forwarding(
+        Authentication(App(vfs), catalog, dav, render_error), Proxies(dav.trusted_proxies)
+    )
     server = Server(app, ("127.0.0.1", 0))
     server.start()
     try:

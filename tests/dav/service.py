@@ -12,7 +12,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dav.server import TlsFiles
+from dav.listening import TlsFiles
 from tests.dav.server import xml
 from tests.dav.wire import Answer, Wire
 from tests.imagefs.daemon import COMMAND, DEADLINE, Daemon, memory, wait_until

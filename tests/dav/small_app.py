@@ -15,7 +15,9 @@ from typing import Any
 
 from catalog.errors import CatalogError
 from dav.body import Body, FileRange
-from dav.server import Server, TlsFiles
+from dav.environ import SEND
+from dav.listening import TlsFiles
+from dav.server import Server
 
 MIB = 1024 * 1024
 StartResponse = Callable[..., object]
@@ -54,7 +56,7 @@ class SmallApp:
             first, last = environ["HTTP_RANGE"].removeprefix("bytes=").split("-")
             offset, size = int(first), int(last) + 1 - int(first)
             status = "206 Partial Content"
-        environ["imagefs.send"] = FileRange(fd, offset, size)
+        environ[SEND] = FileRange(fd, offset, size)
         start_response(status, [("Content-Length", str(size))])
 
     def _store(self, name: str, body: Body) -> Answer:
@@ -107,7 +109,7 @@ class SmallApp:
 
     def _shortfile(self, environ: dict[str, Any], start_response: StartResponse) -> Iterator[bytes]:
         """A file that is truncated after its size was told."""
-        environ["imagefs.send"] = FileRange(os.open(self.folder / "tiny", os.O_RDONLY), 0, 100)
+        environ[SEND] = FileRange(os.open(self.folder / "tiny", os.O_RDONLY), 0, 100)
         start_response("200 OK", [("Content-Length", "100")])
         yield from ()
 

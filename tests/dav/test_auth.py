@@ -17,7 +17,9 @@ from catalog.catalog import Catalog
 from catalog.errors import InvalidSettings, TooManyAttempts
 from catalog.settings import load
 from catalog.users import add_user, remove_user
+from dav.app import render_error
 from dav.auth import CHALLENGE, Authentication
+from dav.environ import principal_of
 from dav.forwarded import Forwarding, Proxies
 from dav.settings import DavSettings
 from tests.catalog.actions import settings_at
@@ -37,14 +39,14 @@ class Client:
 
     def __init__(self, catalog: Catalog, anonymous: str) -> None:
         settings = DavSettings.model_validate({"anonymous": anonymous})
-        self._app = Authentication(self._behind, catalog, settings)
+        self._app = Authentication(self._behind, catalog, settings, render_error)
         self.let_in: Principal | None = None
         self.status = 0
         self.headers: dict[str, str] = {}
         self.body = b""
 
     def _behind(self, environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes]:
-        self.let_in = environ["imagefs.principal"]
+        self.let_in = principal_of(environ)
         assert environ["wsgidav.auth.user_name"] == self.let_in.name
         start("200 OK", [])
         return []
@@ -183,7 +185,8 @@ def test_guesses_count_for_who_sends_them(
     monkeypatch.setattr(Authenticator, "authenticate", noted)
     settings = DavSettings.model_validate({"trusted_proxies": trusted})
     app = Forwarding(
-        Authentication(lambda *_: [], catalog, settings), Proxies(settings.trusted_proxies)
+        Authentication(lambda *_: [], catalog, settings, render_error),
+        Proxies(settings.trusted_proxies),
     )
     environ = {
         "REQUEST_METHOD": "GET",

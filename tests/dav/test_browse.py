@@ -18,7 +18,8 @@ from catalog.vfs import Vfs
 from dav import browse
 from dav.browse import assets, sums
 from dav.browse.commands import quote
-from dav.browse.exchange import Kind, kind_for, query_of
+from dav.browse.exchange import query_of
+from dav.negotiation import Kind, kind_for
 from tests.catalog.actions import (
     ALICE,
     BOB,

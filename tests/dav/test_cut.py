@@ -16,7 +16,7 @@ from catalog.bootstrap import make_catalog
 from catalog.image import Entry
 from catalog.status import Status
 from catalog.vfs import Vfs
-from dav.app import App
+from dav.app import App, render_error
 from dav.auth import Authentication
 from dav.limits import Limits
 from dav.server import Server
@@ -40,7 +40,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     catalog = make_catalog(settings_at(folder))
     vfs = Vfs(catalog)
     settings = DavSettings.model_validate({"anonymous": "write"})
-    app = Authentication(App(vfs), catalog, settings)
+    app = Authentication(App(vfs), catalog, settings, render_error)
     server = Server(app, ("127.0.0.1", 0), limits=Limits(transfer_seconds=1))
     server.start()
     try:

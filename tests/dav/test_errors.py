@@ -12,7 +12,8 @@ from defusedxml.ElementTree import fromstring
 
 from catalog.access import Principal, Role
 from catalog.errors import CatalogError, ImageKilled, QuotaExceeded, StoreUnavailable
-from dav.errors import STATUS, to_dav_error, to_status, told
+from dav.dav_errors import to_dav_error
+from dav.errors import STATUS, to_status, told
 from tests.dav.server import Served, serving
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from dav.forwarded import PEER, Client, Environ, Forwarding, Proxies, host_name
+from dav.environ import PEER, Environ
+from dav.forwarded import Client, Forwarding, Proxies, host_name
 from dav.settings import DavSettings
 from tests.dav.server import Served, serving
 

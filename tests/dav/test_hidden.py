@@ -21,7 +21,7 @@ from catalog.bootstrap import make_catalog
 from catalog.errors import CatalogUnavailable, StoreUnavailable
 from catalog.users import add_user
 from catalog.vfs import Vfs
-from dav.app import App
+from dav.app import App, render_error
 from dav.auth import Authentication
 from dav.server import Server
 from dav.settings import DavSettings
@@ -79,7 +79,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         add_user(catalog, name, "secret", role=role)
     vfs = Vfs(catalog)
     settings = DavSettings.model_validate({"anonymous": "read"})
-    server = Server(Authentication(App(vfs), catalog, settings), ("127.0.0.1", 0))
+    server = Server(Authentication(App(vfs), catalog, settings, render_error), ("127.0.0.1", 0))
     server.start()
     put(vfs, "/file/mine", b"mine", OTHER)
     yield Served(vfs, server.port)
@@ -341,7 +341,9 @@ def test_a_database_that_is_gone_is_not_told_to_who_is_not_in(tmp_path: Path) ->
     """Before anybody is let in."""
     catalog = make_catalog(settings_at(tmp_path))
     vfs = Vfs(catalog)
-    app = Authentication(App(vfs), catalog, DavSettings.model_validate({"anonymous": "none"}))
+    app = Authentication(
+        App(vfs), catalog, DavSettings.model_validate({"anonymous": "none"}), render_error
+    )
     server = Server(app, ("127.0.0.1", 0))
     server.start()
     (tmp_path / "catalog.db").rename(tmp_path / "elsewhere.db")

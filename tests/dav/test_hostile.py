@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dav.limits import Limits
-from dav.server import TlsFiles
+from dav.listening import TlsFiles
 from tests.dav.dripping import dripping
 from tests.dav.wire import PATIENCE, Process, Served, Wire, head, make_certificate, process, serving
 

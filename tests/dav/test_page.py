@@ -20,7 +20,7 @@ from catalog.bootstrap import make_catalog
 from catalog.status import Status
 from catalog.users import add_user
 from catalog.vfs import Vfs
-from dav.app import App
+from dav.app import App, render_error
 from dav.auth import Authentication
 from dav.server import Server
 from dav.settings import DavSettings
@@ -127,7 +127,7 @@ def page(browser: Chrome, tmp_path: Path) -> Iterator[Page]:
     catalog = make_catalog(settings_at(tmp_path))
     add_user(catalog, "alice", "secret")
     vfs = Vfs(catalog)
-    app = Authentication(App(vfs), catalog, DavSettings())
+    app = Authentication(App(vfs), catalog, DavSettings(), render_error)
     server = Server(app, ("127.0.0.1", 0))
     server.start()
     browser.get_log("browser")

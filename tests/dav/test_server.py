@@ -15,7 +15,8 @@ import pytest
 
 from catalog.errors import InvalidSettings
 from dav.limits import Limits
-from dav.server import Server, TlsFiles
+from dav.listening import TlsFiles
+from dav.server import Server
 from tests.dav.small_app import SmallApp
 from tests.dav.wire import PATIENCE, Served, Wire, head, make_certificate, process, serving
 from tests.imagefs.daemon import wait_until

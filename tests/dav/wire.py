@@ -14,7 +14,8 @@ from pathlib import Path
 
 from dav.forwarded import NO_PROXIES, Proxies
 from dav.limits import DEFAULT_LIMITS, Limits
-from dav.server import Server, TlsFiles
+from dav.listening import TlsFiles
+from dav.server import Server
 from tests.dav.small_app import SmallApp
 from tests.imagefs.daemon import memory
 

@@ -1,0 +1,72 @@
+"""From a request's body to an upload: in blocks, and held to what was announced of it.
+
+Threading: the request's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+from catalog.errors import DigestMismatch, IncompleteUpload
+from catalog.upload import Upload
+from dav.announced import Digests
+from dav.body import Body
+
+_BLOCK = 1024 * 1024
+
+
+def blocks(
+    body: Body, offset: int, size: int | None, digests: Digests
+) -> Iterator[tuple[int, memoryview]]:
+    """The body in blocks, each with its offset; at its end compares what was announced.
+
+    Raises IncompleteUpload, DigestMismatch.
+    """
+    hashes = [(hashlib.new(name, usedforsecurity=False), value) for name, value in digests]
+    block = memoryview(bytearray(_BLOCK))
+    start = offset
+    # The first bytes at once: they make a queued image a `saving` one, for others to see.
+    count = body.readinto(block)
+    while count:
+        yield offset, block[:count]
+        for digest, _value in hashes:
+            digest.update(block[:count])
+        offset += count
+        count = _fill(body, block[: _BLOCK - offset % _BLOCK])
+    if size is not None and offset - start != size:
+        raise IncompleteUpload("", f"{size} bytes were announced, {offset - start} came")
+    for digest, value in hashes:
+        if digest.hexdigest() != value:
+            raise _mismatch(digest.name)
+
+
+def _mismatch(algorithm: str) -> DigestMismatch:
+    return DigestMismatch("", f"the {algorithm} is not what was announced")
+
+
+def _fill(body: Body, block: memoryview) -> int:
+    """Fill a block as far as the body goes: one large write is cheaper than many small."""
+    done = 0
+    while done < len(block):
+        try:
+            size = body.readinto(block[done:])
+        except IncompleteUpload:
+            # What has come is kept to resume, unless that has begun: the next read raises again.
+            if not done or body.aborted:
+                raise
+            break
+        if size == 0:
+            break
+        done += size
+    return done
+
+
+def verify(upload: Upload, digests: Digests) -> None:
+    """Compare digests that the catalog does not, of what came in several requests."""
+    for algorithm, value in digests:
+        digest = hashlib.new(algorithm, usedforsecurity=False)
+        for offset in range(0, upload.size, _BLOCK):
+            digest.update(upload.read_at(offset, _BLOCK))
+        if digest.hexdigest() != value:
+            raise _mismatch(algorithm)
