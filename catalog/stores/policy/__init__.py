@@ -1,1 +1,1 @@
-"""Policy around any driver: each rule a guard of its own, composed in `remote`."""
+"""Policy around any driver: each rule is a guard; `remote` puts them together."""

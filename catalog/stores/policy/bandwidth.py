@@ -1,6 +1,6 @@
-"""So many bytes a second to and from one store.
+"""Limits how many bytes a second go to and come from one store.
 
-Threading: any; requests of several threads are let through in the order they came.
+Threading: any; requests of several threads pass in the order in which they came.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from catalog.stores.policy.guard import GuardedStore, Operation, Request, Result
 
 _BLOCK = 1 << 20
 _BURST = 0.25
-"""Seconds' worth of bytes that go at once after a pause."""
+"""After a pause, as many bytes may go at once as the rate allows in this many seconds."""
 
 
 class Bucket:
-    """A token bucket that may be overdrawn: who overdraws it waits, and those behind him.
+    """A token bucket that may be overdrawn: who overdraws it waits, and so do those behind.
 
-    So a block larger than the bucket passes too, and none overtakes it.
+    So a block larger than the bucket passes, too, and no later block overtakes it.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Bucket:
         self._sleep = sleep
         self._lock = threading.Lock()
         self._paid_until = clock() - _BURST
-        """When the bytes let through so far will have been paid for."""
+        """The time at which the rate has allowed for all bytes that have passed so far."""
 
     def take(self, size: int) -> None:
         """Wait until `size` bytes may go."""
@@ -47,6 +47,7 @@ class Bucket:
             now = self._clock()
             self._paid_until = max(self._paid_until, now - _BURST) + size / self._rate
             wait = self._paid_until - now
+        # Outside the lock: others reserve their bytes meanwhile, and wait for the same clock.
         if wait > 0:
             self._sleep(wait)
 
@@ -77,18 +78,18 @@ class BandwidthStore(GuardedStore):
 
 
 class _BlockWriter:
-    """Hands a staged file over in blocks: a driver would send it as fast as it can."""
+    """Passes a staged file on in blocks; a driver itself would send it as fast as it can."""
 
     def __init__(self, writer: DataWriter) -> None:
         self._writer = writer
         self._sent = 0
-        """Bytes of the staged file that were handed over."""
+        """Bytes of the staged file that were passed on."""
         self.write = writer.write
         self.commit = writer.commit
         self.cancel = writer.cancel
 
     def send(self, staged: Path, ready: int, check: Check) -> int:
-        # One block a call: a slow line must not keep others from their turn for long.
+        # One block for each call: on a slow line a longer call would keep others waiting.
         check()
         with os_errors(str(staged)), staged.open("rb", buffering=0) as file:
             block = os.pread(file.fileno(), min(_BLOCK, ready - self._sent), self._sent)

@@ -1,12 +1,13 @@
-"""A store that is down is left alone for a while: it costs one time-out, not one a read.
+"""A store that is down is left alone for a while: it costs one time-out, not one for each read.
 
-Scope: what failed through all its retries opens the circuit, unless the store's own check
-then says that it answers: one broken object is not a broken store.  After a pause one
-request goes ahead, after a check where there is one, and the others still fail at once
-until it is back.  A store that refuses even its check is left alone as well, so that its
-accounts are not locked for a wrong password, but never for more than one pause: who has
-mended the settings need not wait.  An EXTERNAL store is many servers: each host has a
-circuit of its own, which no refusal opens.  Threading: any; one lock guards the circuits.
+A request that failed in all its attempts opens the circuit, unless the store's own check then
+succeeds: one broken object is not a broken store.  After a pause one request tries the store,
+behind a check if the store has one.  Until that has succeeded all others fail at once.
+
+A store that refuses even its check is left alone, too, so that a wrong password does not lock
+its account.  But the pause does not grow then: whoever has corrected the settings need not wait
+long.  An EXTERNAL store stands for many servers: each host has a circuit of its own, and a
+refusal does not open it.  Threading: any; one lock guards the circuits.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from catalog.stores.base import Capability, Store
 from catalog.stores.policy.guard import GuardedStore, Operation, Request, Result
 
 _LONGEST = 16
-"""How many times the first pause a later one is at most."""
+"""The longest pause, as a multiple of the first one."""
 
 
 class Circuit(StrEnum):
@@ -32,9 +33,9 @@ class Circuit(StrEnum):
     CLOSED = "closed"
     """It answers, as far as is known."""
     OPEN = "open"
-    """It does not, and is left alone."""
+    """It does not answer, and is left alone."""
     HALF_OPEN = "half-open"
-    """It did not, and the next request tries it."""
+    """It did not answer, and the next request tries it."""
 
 
 @dataclass(slots=True)
@@ -45,11 +46,11 @@ class _Break:
     pause: float
     until: float
     is_tried: bool = False
-    """A request has gone ahead; the others wait for what becomes of it."""
+    """A request is trying the server; all others fail until its result is known."""
 
 
 class Breaker:
-    """A guard that fails at once what would only wait for a time-out."""
+    """A guard that lets requests fail at once that would only wait for a time-out."""
 
     def __init__(
         self,
@@ -86,7 +87,7 @@ class Breaker:
             raise
         except StoreUnavailable as error:
             if isinstance(error, StoreRefused) and not self._is_one_server:
-                # It answers: what it refuses is this url.
+                # The server answers: it only refuses this url.
                 self._close(server)
             else:
                 self._failed(server, request, error)
@@ -109,7 +110,7 @@ class Breaker:
             return ""
 
     def _let_through(self, server: str) -> None:
-        """Return if the request may be made.  Raises StoreUnavailable."""
+        """Raise StoreUnavailable unless the request may be made now."""
         with self._lock:
             found = self._breaks.get(server)
             if found is None:
@@ -120,6 +121,7 @@ class Breaker:
                     self._store.name, f"{found.reason} (it is asked again in {max(wait, 0):.0f} s)"
                 )
             found.is_tried = True
+        # Outside the lock, as a check may wait for its time-out.  `is_tried` keeps others out.
         if self._is_one_server:
             try:
                 self._store.check()
@@ -131,7 +133,7 @@ class Breaker:
         with self._lock:
             found = self._breaks.get(server)
             if found is not None and not found.is_tried:
-                return  # Another request has found out already.
+                return  # Another request has opened the circuit meanwhile.
         if self._is_one_server and request.operation is not Operation.CHECK:
             try:
                 self._store.check()
@@ -151,7 +153,7 @@ class Breaker:
             self._breaks[server] = _Break(str(error), pause, self._clock() + pause)
 
     def _give_back(self, server: str) -> None:
-        """Let another request go ahead: this one has found out nothing."""
+        """Let another request try the server: this one ended without a result."""
         with self._lock:
             if server in self._breaks:
                 self._breaks[server].is_tried = False

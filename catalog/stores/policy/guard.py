@@ -1,8 +1,8 @@
 """A store whose every request passes through a guard.
 
-Scope: which calls are requests, and what a guard is told of them; the rule itself is the
-guard's.  What asks nothing of the server (`url_of`, `staging_folder`, `fileno`) is passed on as
-it is.  Threading: as the store beneath; a guard is called from many threads at once.
+Scope: which calls are requests, and what a guard learns of them; the rule itself is in the
+guard.  Calls that do not ask the server (`url_of`, `staging_folder`, `fileno`) are passed on.
+Threading: as the store beneath; a guard is called from many threads at once.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 
 
 class Operation(StrEnum):
-    """What is asked of a store: the methods of `base.Store`, its readers and writers."""
+    """The requests to a store: methods of `base.Store`, its readers and its writers."""
 
     CHECK = "check"
     OPEN = "open"
@@ -57,20 +57,20 @@ class Request:
     operation: Operation
     store: str
     subject: str
-    """The url or key it is about; the store's name where there is none."""
+    """The url or key of the object; the store's name if the call is about no object."""
     size: int = 0
-    """Bytes of data that go over the wire, as far as that is known beforehand."""
+    """Bytes of data that go over the wire; 0 if it is not known beforehand."""
 
 
 class Guard(Protocol):
     """One rule: it decides when, how often and whether a request is made."""
 
     def run(self, request: Request, work: Callable[[], Result]) -> Result:
-        """Make the request, by calling `work`.  Raises what it raises, or `catalog.errors`."""
+        """Make the request by calling `work`.  Raises what `work` raises, or `catalog.errors`."""
 
 
 class GuardedStore:
-    """A store over another, with one guard."""
+    """A store around another one, with one guard."""
 
     def __init__(self, store: Store, guard: Guard) -> None:
         self.name = store.name
@@ -171,7 +171,7 @@ class GuardedReader:
 
 
 class GuardedWriter:
-    """An object being stored; what sends data is a request."""
+    """An object being stored; each call that sends data is a request."""
 
     def __init__(self, writer: DataWriter, guard: Guard, store: str, key: str) -> None:
         self._writer = writer
@@ -183,7 +183,7 @@ class GuardedWriter:
         self._run(Operation.WRITE, len(data), lambda: self._writer.write(data))
 
     def send(self, staged: Path, ready: int, check: Check) -> int:
-        # How much of it goes now, only the driver knows: `take` counts all of it.
+        # Only the driver knows how many bytes go now, so that `take` counts the whole file.
         return self._run(Operation.SEND, 0, lambda: self._writer.send(staged, ready, check))
 
     def take(self, staged: Path) -> None:

@@ -1,7 +1,7 @@
-"""So many requests at once to one store, the others wait.
+"""Limits how many requests run at the same time in one store.
 
-Threading: any.  A check is let through at once: it asks whether a store still answers
-whose requests all hang.
+Threading: any.  A check passes at once: when all requests of a store hang, only a check can
+find out whether it answers again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from catalog.stores.policy.guard import Operation, Request, Result
 
 
 class Limit:
-    """A guard that lets up to `requests` through at a time."""
+    """A guard that lets at most `requests` run at the same time."""
 
     def __init__(self, requests: int) -> None:
         self._slots = threading.BoundedSemaphore(requests)

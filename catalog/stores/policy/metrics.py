@@ -1,4 +1,4 @@
-"""What a store was asked, and how it answered, in numbers.
+"""Counts the requests to a store, their results and their time.
 
 Threading: any; one lock guards the counts.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from catalog.stores.policy.guard import Operation, Request, Result
 
 Clock = Callable[[], float]
-"""Seconds from any beginning, never backwards."""
+"""Seconds since some moment; it never goes backwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,11 @@ class Count:
     requests: int = 0
     errors: int = 0
     bytes: int = 0
-    """Of data, in requests that succeeded."""
+    """Of data, in the requests that succeeded."""
     seconds: float = 0
-    """All together."""
+    """Of all requests together."""
     slowest: float = 0
-    """Seconds of the longest."""
+    """Seconds of the longest request."""
 
 
 class Metrics:
@@ -39,7 +39,7 @@ class Metrics:
         self._counts: dict[Operation, Count] = {}
 
     def run(self, request: Request, work: Callable[[], Result]) -> Result:
-        """Make the request and count it, whatever becomes of it."""
+        """Make the request and count it, whether it succeeds or not."""
         begun = self._clock()
         done = False
         try:
@@ -50,7 +50,7 @@ class Metrics:
             self._add(request, self._clock() - begun, done=done)
 
     def counts(self) -> Mapping[Operation, Count]:
-        """The counts of this moment."""
+        """The counts at this moment."""
         with self._lock:
             return dict(self._counts)
 

@@ -1,9 +1,9 @@
-"""A remote store with all its policy: what `registry` makes of a remote driver.
+"""A remote driver with its whole policy around it, as `registry` makes it.
 
     breaker > retry > limit > bandwidth > metrics > driver
 
-So each attempt takes a slot and is counted, a wait between two takes none, and only what
-failed through all its retries is held against the store.
+The order matters.  Each attempt takes a slot of the limit and is counted.  The wait between two
+attempts takes no slot.  The breaker sees a failure only after all attempts have failed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class RemoteStore(BreakerStore):
         super().__init__(retried, Breaker(retried, settings.pause, timing.clock))
 
     def metrics(self) -> Mapping[Operation, Count]:
-        """What the driver was asked so far, every attempt counted."""
+        """The requests that the driver got so far; every attempt counts."""
         return self._metrics.counts()
 
 

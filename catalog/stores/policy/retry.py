@@ -1,11 +1,10 @@
 """Requests that failed are made again, where that is safe.
 
-Scope: only failures that may pass (StoreUnavailable, but not DataChanged), and only
-requests that can be made twice: reads (each is one range, so that a body that broke goes
-on from there), and writes that replace or remove in one step.  A staged file can be sent
-again from its beginning; blocks that were written one by one cannot.  Waits grow
-exponentially with full jitter, so that those who failed together do not come back
-together.  Threading: any; a retry waits in its caller's thread.
+Only failures that may pass are tried again: StoreUnavailable, but not DataChanged.  And only
+requests that may be made twice: reads, each of which is one range, and writes that replace or
+remove in one step.  A staged file can be sent again from its beginning; blocks that were written
+one by one cannot.  Waits grow exponentially with full jitter, so that requests that failed
+together do not come back together.  Threading: any; a retry waits in its caller's thread.
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ _SAFE = frozenset(
         Operation.USAGE,
     }
 )
-"""Not CHECK, which asks whether the store answers now."""
+"""CHECK is not among them: it asks whether the store answers now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What time and chance are; tests have their own."""
+    """The sources of time and chance; tests have their own."""
 
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
@@ -51,7 +50,10 @@ class Retry:
     """A guard that makes a failed request again."""
 
     def __init__(self, attempts: int, deadline: float, timing: Timing | None = None) -> None:
-        """Up to `attempts` times; none after `deadline` seconds, but always a second one."""
+        """A request is made up to `attempts` times, and not again after `deadline` seconds.
+
+        A second attempt is made in any case, if `attempts` allows one.
+        """
         self._attempts = attempts
         self._deadline = deadline
         self._timing = timing or Timing()
@@ -63,7 +65,7 @@ class Retry:
         return self.repeat(work)
 
     def repeat(self, work: Callable[[], Result]) -> Result:
-        """Do `work`, which its caller knows to be safe to do again."""
+        """Do `work` again until it succeeds; the caller knows that this is safe."""
         begun = self._timing.clock()
         attempt = 0
         while True:
@@ -85,7 +87,8 @@ class Retry:
     def _is_worth_it(
         self, error: StoreUnavailable, attempt: int, begun: float, wait: float
     ) -> bool:
-        # A refusal lasts, but for that of a server in a bad moment: a guest's disk depends on it.
+        # A refusal usually lasts, so there is only one more attempt.  That one is worth it: a
+        # server may refuse in a bad moment, and a guest would see an error of its disk.
         attempts = min(2, self._attempts) if isinstance(error, StoreRefused) else self._attempts
         if isinstance(error, DataChanged) or attempt >= attempts or wait > self._deadline:
             return False
@@ -107,7 +110,7 @@ class RetryStore(GuardedStore):
 
 
 class _RestartingWriter:
-    """Begins anew with a staged file when sending or committing it failed."""
+    """Sends a staged file again from its beginning when `take` or `commit` has failed."""
 
     def __init__(self, begin: Callable[[], DataWriter], retry: Retry) -> None:
         self._begin = begin
@@ -147,6 +150,7 @@ class _RestartingWriter:
             raise
 
     def _commit(self, staged: Path) -> str:
+        # Without the staged file an earlier attempt has moved it: its commit is only repeated.
         if self._is_broken and staged.exists():
             self._take(staged)
         try:

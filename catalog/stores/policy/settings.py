@@ -1,11 +1,11 @@
-"""What may be set of the policy around a store: `[stores.NAME.policy]`."""
+"""The settings of the policy around a store: `[stores.NAME.policy]`."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 LOCAL_WEIGHT = 100
-"""Of a folder of this host, which has no policy: read before any remote store."""
+"""The weight of a folder of this host, which has no policy: it is read before remote stores."""
 
 
 class PolicySettings(BaseModel):
@@ -14,16 +14,17 @@ class PolicySettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     weight: int = 0
-    """Of an image's copies, the one in the store of the greatest weight is read first."""
+    """Among the copies of an image, the one in the store with the greatest weight is read first."""
     attempts: PositiveInt = 6
-    """How often a request is made before it has failed; 1 for no retries."""
+    """How often a request is made before it counts as failed; 1 for no retries."""
     deadline: PositiveFloat = 60
-    """Seconds after which a failed request is not made again; it is made twice in any case,
-    as one connection that stalls says nothing of the server."""
+    """Seconds after which a failed request is not made again.  It is made twice in any case: a
+    single connection that stalls does not mean that the server is down."""
     requests: PositiveInt = 32
-    """Requests in flight at once."""
+    """Requests in flight at the same time."""
     pause: PositiveFloat = 5
-    """Seconds a store is left alone that is down; twice as long each time, up to 16 times."""
+    """Seconds for which a store that is down is left alone.  Each further pause is twice as long,
+    up to 16 times the first."""
     read_rate: PositiveInt | None = Field(default=None, ge=1 << 16)
     """Bytes a second that are read from the store, at most."""
     write_rate: PositiveInt | None = Field(default=None, ge=1 << 16)
@@ -31,7 +32,7 @@ class PolicySettings(BaseModel):
 
 
 class RemoteStoreSettings(BaseModel):
-    """What every remote driver's section has besides its own."""
+    """The part that the sections of all remote drivers share."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,10 +1,10 @@
-"""Ceph's own Python bindings, which lie outside of a virtual environment.
+"""Ceph's own Python bindings, which are installed outside of a virtual environment.
 
 Safe from several threads.
 
-`rados` and `rbd` are two extension modules that distributions build for their own
-Python; no package index has them.  A virtual environment of the same Python version can
-load these two files, and nothing else of the system's, from where they lie.
+`rados` and `rbd` are two extension modules that distributions build for their own Python; no
+package index has them.  A virtual environment of the same Python version can load these two
+files from the system's folder, and loads nothing else from there.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _SYSTEM = [
     f"/usr/lib64/python{_VERSION}/site-packages",
     f"/usr/lib/python{_VERSION}/site-packages",
 ]
-"""Where Debian and others keep what belongs to their Python."""
+"""Where Debian and other distributions keep the modules of their Python."""
 
 _CLASSES: dict[int, type[CatalogError]] = {
     errno.ENOSPC: StoreFull,
@@ -81,6 +81,7 @@ def _load(name: str) -> Any:
     if spec is None or spec.loader is None:
         return None
     module = module_from_spec(spec)
+    # Registered before it is executed, as the import system does: `rbd` imports `rados`.
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
@@ -90,7 +91,7 @@ def _load(name: str) -> Any:
 def ceph_errors(subject: str, missing: type[CatalogError] = StoreUnavailable) -> Iterator[None]:
     """Turn what the bindings raise into the catalog's errors.
 
-    `missing` is what a missing image or object becomes.  Whatever is not known better is
+    A missing image or object becomes `missing`.  Every error without a class of its own becomes
     StoreUnavailable.
     """
     try:
@@ -102,7 +103,7 @@ def ceph_errors(subject: str, missing: type[CatalogError] = StoreUnavailable) ->
 def ceph_error(
     subject: str, number: int, text: str, missing: type[CatalogError] = StoreUnavailable
 ) -> CatalogError:
-    """The catalog's error for one of Ceph's, by its errno."""
+    """The catalog's error for an error of Ceph, by its errno."""
     if number == errno.ENOENT and missing is not StoreUnavailable:
         return missing(subject)
     if number == errno.ETIMEDOUT:
@@ -114,5 +115,5 @@ def ceph_error(
 
 
 def _number(error: Any) -> int:
-    """Its errno; 0 of the few classes that have none."""
+    """The error's errno; 0 for the few classes that have none."""
     return abs(int(getattr(error, "errno", 0) or 0))

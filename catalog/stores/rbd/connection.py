@@ -1,9 +1,9 @@
 """The connection of one store to its cluster.
 
-Safe from several threads, which share one connection.  A process that was forked makes one of
-its own: librados keeps threads, which no fork takes along.
+Safe from several threads, which share one connection.  A forked process makes its own
+connection: librados has threads, and fork(2) does not copy them.
 
-A cluster that hangs never hangs its caller: librados gives every request up by itself
+No call waits for ever for a cluster that hangs: librados itself gives up every request
 (`rados_osd_op_timeout`, `rados_mon_op_timeout`, `client_mount_timeout`).
 """
 
@@ -28,7 +28,8 @@ from catalog.stores.rbd.bindings import ceph_error, ceph_errors, rados
 from catalog.stores.secret import SecretReference
 
 _INHERITED: list[Connection] = []
-"""A parent's connections: to end them, or even to forget them, would hang."""
+"""Connections of the parent process, kept for ever.  Closing them here would hang, and so would
+letting the garbage collector have them."""
 
 
 class RbdStoreSettings(RemoteStoreSettings):
@@ -37,17 +38,17 @@ class RbdStoreSettings(RemoteStoreSettings):
     type: Literal["rbd"] = "rbd"
     pool: str = Field(min_length=1, pattern=r"^[^/@]+$")
     user: str = Field(default="imagefs", min_length=1)
-    """Who we are to Ceph, without `client.`; needs `profile rbd` for mon, mgr and osd."""
+    """Our user in Ceph, without `client.`; it needs `profile rbd` for mon, mgr and osd."""
     conf: Path = Path("/etc/ceph/ceph.conf")
-    """Names the monitors, and the keyring if nothing else does."""
+    """Names the monitors, and the keyring unless it is set here."""
     keyring: Path | None = None
-    """The file with the user's key; unset: where `conf` says, or where Ceph looks."""
+    """The file with the user's key.  If unset, it is the one of `conf`, or Ceph's default."""
     key: SecretReference | None = None
     """The key itself, instead of a keyring."""
     timeout: PositiveInt = 30
     """Seconds without an answer before a request is given up."""
     raw_only: bool = True
-    """Whether other formats than raw are refused, as Nova and Cinder cannot clone them."""
+    """Whether formats other than raw are refused, as Nova and Cinder cannot clone them."""
 
     @field_validator("conf", "keyring")
     @classmethod
@@ -58,7 +59,7 @@ class RbdStoreSettings(RemoteStoreSettings):
 
 
 class Connection:
-    """A connection that works, to one pool.  It ends when nobody refers to it any more."""
+    """An established connection to one pool.  It ends when nobody refers to it any more."""
 
     def __init__(self, name: str, settings: RbdStoreSettings) -> None:
         """Connect.  Raises StoreUnavailable, InvalidSettings."""
@@ -67,16 +68,16 @@ class Connection:
         self.pool = settings.pool
         self.pid = os.getpid()
         self.renaming = threading.Lock()
-        """Held while an image is put into the place of another."""
+        """Held while an image takes the place of another."""
         self.suspect = False
-        """Whether opening an image failed: Ceph may then hold it open for us, as long as this
-        connection lasts, and refuse to delete it.  A new one is made for what follows."""
+        """Whether opening an image failed.  Ceph may then keep the image open for us as long as
+        this connection lasts, and refuse to delete it.  So later calls get a new connection."""
         self.cluster = _connected(name, settings)
         self.ioctx = _pool(name, self.cluster, settings.pool)
         with ceph_errors(name):
             self.fsid = str(self.cluster.get_fsid())
             self.instance = int(self.cluster.get_instance_id())
-        # Not by its owner: readers and writers may outlive the store's `close`.
+        # The store's `close` does not do this: its readers and writers may still be in use.
         weakref.finalize(self, _shut_down, self.pid, self.ioctx, self.cluster).atexit = False
 
     def check(self) -> None:
@@ -88,7 +89,7 @@ class Connection:
                 pass  # A pool that never had an image.
 
     def usage(self) -> Usage:
-        """What the pool holds and what it takes yet, replication allowed for."""
+        """Bytes in the pool, and bytes that it can still take; copies of Ceph are deducted."""
         command = json.dumps({"prefix": "df", "detail": "detail", "format": "json"})
         with ceph_errors(self.name):
             status, answer, text = self.cluster.mon_command(command, b"")
@@ -98,14 +99,14 @@ class Connection:
         stats = pools.get(self.pool, {})
         free, stored = int(stats.get("max_avail", 0)), int(stats.get("stored", 0))
         if not free + stored:
-            return Usage(None, None)  # The manager, which counts, is not there.
+            return Usage(None, None)  # The manager, which counts them, is not running.
         if quota := int(stats.get("quota_bytes", 0)):
             free = min(free, max(0, quota - stored))
         return Usage(stored + free, free)
 
 
 class Cluster:
-    """Makes the connection of one store when it is needed."""
+    """Makes the connection of one store when it is first needed."""
 
     def __init__(self, name: str, settings: RbdStoreSettings) -> None:
         self._name = name
@@ -113,8 +114,8 @@ class Cluster:
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._failure: Callable[[], CatalogError] | None = None
-        """Makes the error that the last attempt ended with: to keep that one itself would
-        keep the half-made connection alive, by its traceback."""
+        """Makes an error like that of the last attempt.  The error itself is not kept: its
+        traceback would keep the half-made connection alive."""
         self._failed_at = 0.0
 
     def connection(self) -> Connection:
@@ -123,15 +124,15 @@ class Cluster:
         with self._lock:
             self._leave_to_parent()
             if self._connection is None or self._connection.suspect:
-                # Who waited for another's attempt shares how it ended: each with a
-                # time-out of its own, the last of many would wait for hours.
+                # Threads that waited here for another one's attempt share its failure.  If each
+                # made its own attempt, the last of many would wait for all their time-outs.
                 if self._failure is not None and self._failed_at > asked_at:
                     raise self._failure()
                 self._connection = self._connect()
             return self._connection
 
     def close(self) -> None:
-        """Forget the connection; it ends when nothing is open any more."""
+        """Forget the connection; it ends when its last reader or writer is closed."""
         with self._lock:
             self._leave_to_parent()
             self._connection = None
@@ -158,7 +159,7 @@ def _connected(name: str, settings: RbdStoreSettings) -> Any:
         "client_mount_timeout": timeout,
         "rados_mon_op_timeout": timeout,
         "rados_osd_op_timeout": timeout,
-        # The catalog has a cache of its own, and what is written is written once.
+        # No cache of librbd: the catalog has a cache for reads, and writes each byte once.
         "rbd_cache": "false",
     }
     if settings.keyring is not None:
@@ -179,7 +180,8 @@ def _pool(name: str, cluster: Any, pool: str) -> Any:
                 ioctx = cluster.open_ioctx(pool)
             except rados().ObjectNotFound:
                 raise StoreRefused(name, f"the cluster has no pool {pool!r}") from None
-            # A full pool answers so, instead of keeping every change waiting, deletions too.
+            # Without this a full pool keeps every change waiting, deletions included.  With it
+            # Ceph answers that the pool is full.
             ioctx.set_osdmap_full_try()
             return ioctx
     except CatalogError:

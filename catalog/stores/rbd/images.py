@@ -1,14 +1,14 @@
-"""The images of a pool: names, opening, removal, and putting one into another's place.
+"""The images of a pool: names, opening, removal, and replacing one by another.
 
 Safe from several threads.
 
     KEY                             an object, with the protected snapshot `snap`
-    imagefs.KEY.new.TOKEN           one being written
-    imagefs.KEY.old.TOKEN           one that was replaced, and is still read
-    imagefs.KEY.quarantined.TOKEN   one that fsck moved away
+    imagefs.KEY.new.TOKEN           an image that is being written
+    imagefs.KEY.old.TOKEN           an image that was replaced and is still being read
+    imagefs.KEY.quarantined.TOKEN   an image that fsck has moved away
 
-An image is opened with a watch, which Ceph keeps while its client lives: it cannot be
-removed then.  Without it, a reader would see zeros where data was removed.
+An image is opened with a watch, which Ceph keeps while the client lives.  An image with a watch
+cannot be removed.  Without it a reader would get zeros where data was removed.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from catalog.stores.rbd.bindings import ceph_errors, rbd
 from catalog.stores.rbd.connection import Connection
 
 SNAPSHOT = "snap"
-"""What Glance, Nova and Cinder call it."""
+"""The snapshot's name in Glance, Nova and Cinder."""
 
 ORDER = 23
 OBJECT_SIZE = 1 << ORDER
 """Bytes of each RADOS object; Glance's `rbd_store_chunk_size` of 8 MiB."""
 
 MARK = "imagefs.store"
-"""The key of the image's metadata that tells whose it is."""
+"""The key of the image's metadata under which our store's name is kept."""
 
 _OWN = re.compile(r"imagefs\.(?P<key>.+)\.(?P<kind>new|old|quarantined)\.[0-9a-f]{16}")
 
 
 class Kind(StrEnum):
-    """What an image under a name of our own is."""
+    """The kinds of images that have a name of our own."""
 
     NEW = "new"
     OLD = "old"
@@ -46,12 +46,12 @@ class Kind(StrEnum):
 
 
 def own_name(key: str, kind: Kind) -> str:
-    """A name never used before."""
+    """A name that was never used before."""
     return f"imagefs.{key}.{kind}.{token_hex(8)}"
 
 
 def own_kind(name: str) -> tuple[str, Kind] | None:
-    """The key and the kind of a name of our own; None of any other."""
+    """The key and the kind in a name of our own; None for any other name."""
     found = _OWN.fullmatch(name)
     return None if found is None else (found["key"], Kind(found["kind"]))
 
@@ -63,7 +63,7 @@ def all_names(connection: Connection) -> list[str]:
 
 
 def names_of(connection: Connection, key: str, *kinds: Kind) -> list[str]:
-    """The names of our own that belong to a key.  Raises StoreUnavailable."""
+    """All names of our own that belong to a key.  Raises StoreUnavailable."""
     wanted = {(key, kind) for kind in kinds}
     return [name for name in all_names(connection) if own_kind(name) in wanted]
 
@@ -86,8 +86,7 @@ def open_image(
 ) -> Any:
     """Open an image; with `watch` it cannot be removed until it is closed.
 
-    Raises NotFound if there is no such image, or not that snapshot of it;
-    StoreUnavailable.
+    Raises NotFound if there is no such image or snapshot; StoreUnavailable.
     """
     try:
         with ceph_errors(name, missing=NotFound):
@@ -101,7 +100,10 @@ def open_image(
 def opened(
     connection: Connection, name: str, snapshot: str | None = None, *, watch: bool = True
 ) -> Iterator[Any]:
-    """An image, open inside the block.  Raises as `open_image`, also for what is done there."""
+    """An image that is open inside the block.
+
+    Raises as `open_image`, also for errors of Ceph inside the block.
+    """
     image = open_image(connection, name, snapshot, watch=watch)
     try:
         with ceph_errors(name):
@@ -112,12 +114,15 @@ def opened(
 
 
 def etag_of(image: Any, snapshot: str | None) -> str:
-    """What tells an image and its state: no two images have the same id, nor two snapshots."""
+    """The ids of an image and its snapshot: no other image or snapshot has the same."""
     return f"{image.id()}@{image.snap_get_id(snapshot)}" if snapshot else str(image.id())
 
 
 def seal(connection: Connection, name: str) -> None:
-    """Make what was written a state that can be cloned, and never changes."""
+    """Mark a written image as ours and make its protected snapshot.
+
+    The snapshot never changes, and can be cloned.
+    """
     with opened(connection, name) as image:
         image.metadata_set(MARK, connection.name)
         image.create_snap(SNAPSHOT)
@@ -125,9 +130,11 @@ def seal(connection: Connection, name: str) -> None:
 
 
 def publish(connection: Connection, name: str, key: str) -> None:
-    """Give a sealed image its key, in the place of the one that has it.
+    """Give a sealed image its key; an older image of that key is replaced.
 
-    RBD renames no image onto another: the older one steps aside first.  Raises StoreUnavailable.
+    RBD cannot rename an image onto another one, so the older one is renamed first.  In between,
+    no image has the key as its name: readers then look for the older one under `Kind.OLD`
+    (`store._names`).  Raises StoreUnavailable.
     """
     with connection.renaming:
         aside = None
@@ -137,7 +144,7 @@ def publish(connection: Connection, name: str, key: str) -> None:
                 rename(connection, key, aside)
     if aside is not None:
         for old in names_of(connection, key, Kind.OLD):
-            # Somebody reads it yet: the next `delete`, or fsck, removes it.
+            # It may still be read.  Then the next `delete` of the key, or fsck, removes it.
             with suppress(CatalogError):
                 remove(connection, old)
 
@@ -149,7 +156,7 @@ def rename(connection: Connection, name: str, new: str) -> None:
 
 
 def _rename(connection: Connection, name: str, new: str) -> bool:
-    """Rename an image unless the name is taken; tells whether it did."""
+    """Rename an image unless the name is taken; return whether it was renamed."""
     with ceph_errors(name):
         try:
             rbd().RBD().rename(connection.ioctx, name, new)
@@ -159,14 +166,14 @@ def _rename(connection: Connection, name: str, new: str) -> bool:
 
 
 def remove(connection: Connection, name: str, snapshot: str | None = None) -> None:
-    """Remove an image with its snapshot `snapshot` and `snap`.  A missing one is no error.
+    """Remove an image with its snapshots `snapshot` and `snap`.  A missing image is no error.
 
-    Raises Conflict, and leaves it whole, if it has clones or other snapshots or is open; and
-    so StoreRefused.
+    Raises Conflict if it has clones or other snapshots or is open, and StoreRefused.  In both
+    cases the image is still whole.
     """
     ours, taken = {SNAPSHOT, snapshot}, []
     try:
-        # Not found: all the same something of it may be left, which RBD's own removal finds.
+        # After NotFound some parts of the image may still be there; RBD's own removal finds them.
         with suppress(NotFound), opened(connection, name) as image:
             snapshots = list(image.list_snaps())
             _refuse_if_used(name, image, snapshots, ours)
@@ -175,7 +182,8 @@ def remove(connection: Connection, name: str, snapshot: str | None = None) -> No
                 taken += [] if _is_trash(each) else [str(each["name"])]
         _remove(connection, name)
     except (Conflict, StoreRefused):
-        # Ceph has not begun with the data, which can only be read by its snapshot.
+        # Ceph has not begun to remove the data.  But objects are read by their snapshot, so the
+        # snapshots that are gone by now are made again.
         with suppress(CatalogError):
             _put_back(connection, name, taken)
         raise
@@ -194,8 +202,8 @@ def _remove(connection: Connection, name: str) -> None:
         try:
             rbd().RBD().remove(connection.ioctx, name)
         except rbd().ImageNotFound:
-            # Said also of one that is there, as a new pool that is full cannot note what it
-            # removes; and of one with two names, killed in the middle of renaming.
+            # RBD reports this also for images that exist: in a full new pool, where it cannot note
+            # what it removes, and for an image with two names, whose renaming was killed.
             with suppress(NotFound), opened(connection, name, watch=False):
                 raise StoreUnavailable(
                     name, "Ceph could not remove it: is the pool full?"
@@ -219,16 +227,16 @@ def _refuse_if_used(
 
 
 def refuse_if_open(name: str, image: Any) -> None:
-    """Raise Conflict if somebody but us has `image` open, which must be so with a watch."""
-    # The one too many is our own.
+    """Raise Conflict if anybody but us has `image` open.  Ours must be open with a watch."""
     watchers = list(image.watchers_list())
+    # One watcher is our own.
     if len(watchers) > 1:
         where = sorted({str(watcher["addr"]).partition(":")[0] for watcher in watchers})
         raise Conflict(name, f"in use: {len(watchers) - 1} have it open, on {', '.join(where)}")
 
 
 def _is_trash(snapshot: dict[str, Any]) -> bool:
-    """Whether it is one whose removal was begun: RBD gives it another name first."""
+    """Whether the removal of a snapshot was begun: RBD first moves it to the trash."""
     return bool(snapshot["namespace"] == rbd().RBD_SNAP_NAMESPACE_TYPE_TRASH)
 
 
@@ -237,7 +245,7 @@ def _clones(image: Any, snapshot: int) -> list[str]:
     try:
         return [f"{clone['pool']}/{clone['image']}" for clone in image.list_children2()]
     except rbd().PermissionError:
-        return []  # They lie in pools that are not ours to see: unprotecting will tell.
+        return []  # The clones are in pools that we may not see; `unprotect_snap` will fail then.
     finally:
         image.set_snap(None)
 

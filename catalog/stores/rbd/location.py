@@ -18,7 +18,7 @@ _SCHEME = "rbd://"
 
 @dataclass(frozen=True, slots=True)
 class RbdLocation:
-    """A location; of the short form only `image` is known."""
+    """A location; the short form has only `image`."""
 
     image: str
     snapshot: str | None = None

@@ -25,13 +25,13 @@ class RbdReader:
             try:
                 self.size = int(image.size())
             except BaseException:
-                image.close()  # Left to the garbage collector, it would be held for long.
+                image.close()  # Otherwise it stays open until the garbage collector comes.
                 raise
 
     def read_at(self, offset: int, size: int) -> bytes:
         """The bytes `[offset, offset + size)`, cut at the end.
 
-        Raises StoreUnavailable; DataChanged if the image may be gone.
+        Raises StoreUnavailable; DataChanged if the image may have been removed.
         """
         wanted = max(0, min(size, self.size - offset))
         if not wanted:
@@ -49,17 +49,17 @@ class RbdReader:
         return None
 
     def close(self) -> None:
-        """Close the image, which can be deleted then."""
+        """Close the image; from then on it can be deleted."""
         image, self._image = self._image, None
         if image is not None:
             with ceph_errors(self._url):
                 image.close()
 
     def _check_held(self) -> None:
-        """Make sure that zeros are what was stored, not what is left of a deleted image.
+        """Make sure that zeros were stored, and are not the rest of a deleted image.
 
-        A process that slept for long has lost its watch, and another may have deleted
-        the image: first its snapshot, then its data.
+        A process that slept for long has lost its watch.  Then another one may have deleted
+        the image: its snapshot first, then its data.
         """
         with ceph_errors(self._url, missing=DataChanged):
             watching = {int(watcher["id"]) for watcher in self._image.watchers_list()}
@@ -68,7 +68,7 @@ class RbdReader:
 
 
 def _has_empty_object(data: bytes, offset: int) -> bool:
-    """Whether all is zeros that `data`, read at `offset`, holds of some RADOS object."""
+    """Whether `data`, read at `offset`, has only zeros for at least one RADOS object."""
     start = 0
     while start < len(data):
         end = min(len(data), start + OBJECT_SIZE - (offset + start) % OBJECT_SIZE)

@@ -1,12 +1,12 @@
-"""A store in Ceph, as block devices of RBD, laid out as Glance's own rbd driver does.
+"""A store in Ceph: block devices of RBD, with the layout of Glance's own rbd driver.
 
-Safe from several threads and processes; a connection is made in the process that first needs
-one.  Nova and Cinder make volumes of these images in an instant: each is called by its id, has
-objects of 8 MiB and the layering feature, and a protected snapshot `snap` to clone from.
-`images` has the names.
+Safe from several threads and processes; each process makes its own connection when it first needs
+one.  Nova and Cinder can clone these images at once: the name of each is its id, it has objects
+of 8 MiB and the layering feature, and a protected snapshot `snap`.  The module `images` has the
+names.
 
-Changes of one image's name are several requests to Ceph.  An object that is replaced is
-found all the time, under one of two names; see `rbd_images.publish`.
+To replace an object takes several requests to Ceph.  Meanwhile the object can always be found,
+under one of two names; see `images.publish`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from catalog.stores.rbd.reader import RbdReader
 from catalog.stores.rbd.writer import RbdWriter
 
 _KEY_MAX = 60
-"""Characters: with what a name of our own adds, RBD's 95."""
+"""Characters.  With the parts that a name of our own adds, RBD's limit of 95."""
 
 
 class RbdStore(NothingToMake):
@@ -71,7 +71,7 @@ class RbdStore(NothingToMake):
     def open(self, url: str) -> RbdReader:
         """Open an object to read.  Raises NotFound, StoreUnavailable.
 
-        While it is open it can be renamed, but not deleted, by anybody.
+        While it is open anybody may rename it, but nobody can delete it.
         """
         connection, image = self._opened(url)
         return RbdReader(connection, url, image)
@@ -88,19 +88,19 @@ class RbdStore(NothingToMake):
         return RbdWriter(connection, key, url, size, raw_only=self._settings.raw_only)
 
     def delete(self, url: str) -> None:
-        """Remove the object, and what writers of its key that died have left.
+        """Remove the object and unfinished uploads of its key.
 
-        A missing one is no error.  Raises StoreUnavailable; Conflict if it has clones or
-        is open, and for half a minute after a writer died.
+        A missing object is no error.  Raises StoreUnavailable; Conflict if it has clones or
+        is open, and for half a minute after a writer's process died: its watch lasts so long.
         """
         connection, location = self._located(url)
-        # The object last: an older one that stays must not stand in for it.
+        # The object comes last.  If an older image stayed behind, `_names` would find that instead.
         for name in names_of(connection, location.image, Kind.NEW, Kind.OLD):
             remove(connection, name)
         remove(connection, location.image, location.snapshot)
 
     def copy(self, url: str, key: str) -> str:
-        """Duplicate an object within the pool.  librbd does it, passing over what is empty.
+        """Let librbd duplicate an object within the pool; it does not copy empty parts.
 
         Raises NotFound, StoreFull, StoreUnavailable.
         """
@@ -118,7 +118,7 @@ class RbdStore(NothingToMake):
         return copied
 
     def usage(self) -> Usage:
-        """What the pool takes, replication and quota allowed for."""
+        """The room of the pool; copies of Ceph and its quota are deducted."""
         return self._cluster.connection().usage()
 
     def url_of(self, key: str) -> str:
@@ -128,13 +128,13 @@ class RbdStore(NothingToMake):
         return str(location)
 
     def keys(self) -> Iterator[str]:
-        """The names of all images but our unfinished ones; a Glance's are among them."""
+        """The names of all images, those of Glance included, except our unfinished ones."""
         connection = self._cluster.connection()
         names = all_names(connection)
         yield from (name for name in names if own_kind(name) is None)
         hidden = {own[0] for own in map(own_kind, names) if own and own[1] is not Kind.QUARANTINED}
         for key in hidden.difference(names):
-            # Its writer or replacer died just as it was about to get its name.
+            # A process died while it gave an image this name: it still has the name of our own.
             if self._is_there(key):
                 yield key
 
@@ -157,7 +157,7 @@ class RbdStore(NothingToMake):
         return str(RbdLocation(name, location.snapshot, location.pool, location.fsid))
 
     def leftovers(self, older_than: float) -> Iterator[str]:
-        """Images that writers have left which died `older_than` seconds ago or earlier."""
+        """Images of unfinished uploads that are at least `older_than` seconds old."""
         connection = self._cluster.connection()
         for name in all_names(connection):
             own = own_kind(name)
@@ -176,14 +176,14 @@ class RbdStore(NothingToMake):
         remove(self._cluster.connection(), name)
 
     def close(self) -> None:
-        """End the connection, as soon as no reader or writer needs it any more."""
+        """End the connection as soon as no reader or writer needs it any more."""
         self._cluster.close()
 
     def _located(self, url: str) -> tuple[Connection, RbdLocation]:
-        """Where a url leads.
+        """The connection and the location of a url.
 
-        Any other than of this pool is StoreRefused, not NotFound: most likely the
-        settings were changed, and nobody may conclude that the data is lost.
+        A url of another pool is StoreRefused, not NotFound: most likely the settings were
+        changed, and the data must not be taken for lost.
         """
         try:
             location = RbdLocation.parse(url)
@@ -212,14 +212,14 @@ class RbdStore(NothingToMake):
         return True
 
     def _is_abandoned(self, connection: Connection, name: str, key: str, older_than: float) -> bool:
-        """Whether an image of our own is no object, old enough, and open nowhere."""
+        """Whether an image with a name of our own is old enough, is no object and is not open."""
         with opened(connection, name, watch=False) as image:
             made = image.create_timestamp().replace(tzinfo=UTC).timestamp()
             image_id, watchers = image.id(), list(image.watchers_list())
         if watchers or time.time() - made < older_than:
             return False
         try:
-            # Killed in the middle of renaming, one image has two names.
+            # If a renaming was killed, one image has two names: then this one is the object.
             same = self.stat(self.url_of(key)).etag.partition("@")[0] == image_id
         except NotFound:
             return True
@@ -227,10 +227,11 @@ class RbdStore(NothingToMake):
 
 
 def _names(connection: Connection, location: RbdLocation) -> Iterator[str]:
-    """Where to look for an object, in this order.
+    """The names under which to look for an object, in this order.
 
-    While it is replaced there is a moment, or more if the replacer dies, at which it has
-    only the name it was moved away to.
+    While it is being replaced there is a moment at which it has only its name of `Kind.OLD`.
+    If the process dies just then, that state lasts.  The key itself comes a second time, as the
+    replacement may have been finished between the first two looks.
     """
     yield location.image
     if location.snapshot == SNAPSHOT:

@@ -1,10 +1,10 @@
-"""Storing an image in Ceph: in the dark, and by its name at the end.
+"""Writes an image to Ceph under a temporary name and renames it to its key at commit.
 
 A writer is used by one thread at a time.
 
-The image is written under a name of our own, with a few requests in flight; zeros are
-not written.  A process that dies leaves that image, which nobody takes for an object,
-and which Ceph lets go of after half a minute.
+A few requests are in flight at the same time, and zeros are not written.  If the process dies,
+the image stays under its temporary name, so that nobody takes it for an object; its watch in
+Ceph ends after half a minute, and then it can be removed.
 """
 
 from __future__ import annotations
@@ -34,14 +34,15 @@ from catalog.stores.rbd.images import (
 from catalog.stores.sparse import data_ranges
 
 _IN_FLIGHT = 4
-"""Requests of up to OBJECT_SIZE each: what a writer takes of memory, and 3x the speed of one."""
+"""Requests of up to OBJECT_SIZE bytes each.  They are the memory of a writer, and write three
+times as fast as one at a time."""
 
 _GROWTH = 1 << 30
-"""Bytes an image of unknown size grows by at once; the end is cut off at commit."""
+"""Bytes by which an image of unknown size grows; `commit` cuts off the rest."""
 
 _GRAIN = 1 << 16
-"""Bytes: zeros of that length, and so aligned, are not written.  An OSD on a hard disk
-takes that much for any less."""
+"""Bytes.  Aligned blocks of this size that are all zeros are not written.  An OSD on a hard disk
+allocates that much in any case, so that smaller blocks would save nothing."""
 
 _ZEROS = bytes(_GRAIN)
 
@@ -59,11 +60,11 @@ _MAGIC = {
     },
     64: {b"\x7f\x10\xda\xbe": "vdi"},
 }
-"""Where a format has its magic number, and which."""
+"""Offset -> magic number at that offset -> format."""
 
 
 def format_of(head: bytes) -> str:
-    """The disk format that the first bytes of an image are of: `raw` if of no other."""
+    """The disk format by the first bytes of an image; `raw` if they match no format."""
     for offset, formats in _MAGIC.items():
         for magic, name in formats.items():
             if head.startswith(magic, offset):
@@ -98,15 +99,15 @@ class RbdWriter:
         self._url = url
         self._raw_only = raw_only
         self._length = size or 0
-        """Bytes of the image as it is now."""
+        """Bytes that the image has now."""
         self._end = 0
-        """Bytes written to it."""
+        """Bytes that were written to it."""
         self._block = bytearray()
-        """What follows, until it fills an object."""
+        """The bytes behind `_end`, until they fill an object."""
         self._pending: deque[Any] = deque()
         self._image: Any = None
         self._name = self._make()
-        """Of the image; empty once it is no more ours."""
+        """The image's name; empty when it is not ours any more."""
         try:
             self._image = open_image(connection, self._name)
         except BaseException:
@@ -127,7 +128,7 @@ class RbdWriter:
                 self._put_block()
 
     def send(self, staged: Path, ready: int, check: Check) -> int:
-        """Begin to write the next object of a file that still grows."""
+        """Begin to write the next RADOS object of a file that still grows."""
         check()
         if ready - self._end >= OBJECT_SIZE:
             with _opened(staged) as fd:
@@ -135,7 +136,7 @@ class RbdWriter:
         return self._end
 
     def take(self, staged: Path) -> None:
-        """Copy a staged file, or what is left of it, passing over holes.  Raises as `write`."""
+        """Copy the rest of a staged file, without its holes.  Raises as `write`."""
         with _opened(staged) as fd:
             with os_errors(str(staged)):
                 size = os.fstat(fd).st_size
@@ -145,7 +146,7 @@ class RbdWriter:
         self._end = size
 
     def commit(self) -> str:
-        """Wait for all that was written, make the snapshot, rename; return the url.
+        """Wait for all requests, make the snapshot, rename the image; return the url.
 
         Raises StoreFull, StoreUnavailable, InvalidImage.
         """
@@ -155,13 +156,14 @@ class RbdWriter:
             self._wait(0)
             self._finish()
             self._publish()
+            # Only now: until it is published `cancel` has to remove the image.
             self._name = ""
         finally:
             self.cancel()
         return self._url
 
     def cancel(self) -> None:
-        """Remove the image.  If the cluster does not answer it stays, for `delete` or fsck."""
+        """Remove the image.  If the cluster does not answer, `delete` or fsck removes it later."""
         self._block.clear()
         self._pending.clear()
         if self._image is not None:
@@ -180,7 +182,7 @@ class RbdWriter:
         return name
 
     def _publish(self) -> None:
-        """Make what was written an object.  The image is closed."""
+        """Make the written image an object.  It is closed by now."""
         seal(self._connection, self._name)
         publish(self._connection, self._name, self._key)
 
@@ -200,7 +202,7 @@ class RbdWriter:
         self._end += len(block)
 
     def _put(self, offset: int, data: bytes) -> None:
-        """Begin to write what is not zeros of `data`, at most one object's."""
+        """Begin to write the parts of `data` that are not zeros; it is at most one object."""
         if offset == 0 and self._raw_only and (found := format_of(data)) != "raw":
             raise InvalidImage(
                 self._key,
@@ -214,7 +216,7 @@ class RbdWriter:
             self._pending.append(done)
 
     def _wait(self, allowed: int) -> None:
-        """Wait until only so many requests are in flight.  Raises what one of them ended with."""
+        """Wait until at most `allowed` requests are in flight.  Raises the error of one of them."""
         while len(self._pending) > allowed:
             done = self._pending.popleft()
             done.wait_for_complete_and_cb()
@@ -222,7 +224,7 @@ class RbdWriter:
                 raise ceph_error(self._url, -status, os.strerror(-status))
 
     def _grow(self, length: int) -> None:
-        """Make the image as long as `length`, unless it is longer."""
+        """Make the image at least `length` bytes long."""
         if length > self._length:
             self._resize(length)
 
@@ -256,7 +258,10 @@ def _opened(staged: Path) -> Iterator[int]:
 
 
 def _data_blocks(subject: str, fd: int, part: range) -> Iterator[tuple[int, int]]:
-    """Offset and length of what is no hole of a part of a file, within an object each."""
+    """Offset and length of the data in a part of a file, without holes.
+
+    Each lies inside one RADOS object.
+    """
     with os_errors(subject):
         for begin, end in data_ranges(fd, part.stop):
             start = max(begin, part.start)
@@ -275,4 +280,4 @@ def _read(subject: str, fd: int, offset: int, length: int) -> bytes:
 
 
 def _ignore(_completion: object) -> None:
-    """A request's end is waited for, not called back."""
+    """The callback of a request: `_wait` waits for it instead."""

@@ -1,4 +1,4 @@
-"""Whose requests they are: the credentials in use, until the server refuses them.
+"""The credentials in use; they are read again when the server refuses them.
 
 Safe from several threads.
 """
@@ -12,9 +12,10 @@ from catalog.stores.s3.settings import Credentials
 
 
 class Account:
-    """Credentials that are read when needed, and again once they are refused.
+    """Credentials that are read when first needed, and again when they are refused.
 
-    Not before: while keys are changed one file after the other, the old ones still hold.
+    They are not read earlier: while an operator changes the files of the keys one after the
+    other, the old keys are still valid.
     """
 
     def __init__(self, read: Callable[[], Credentials]) -> None:
@@ -24,18 +25,19 @@ class Account:
         self._current: Credentials | None = None
 
     def current(self) -> Credentials:
-        """Those to sign with.  Raises StoreUnavailable."""
+        """The credentials to sign with.  Raises StoreUnavailable."""
         with self._lock:
             if self._current is None:
                 self._current = self._read()
             return self._current
 
     def renew(self, refused: Credentials) -> bool:
-        """Whether there are others than the `refused`, which are then the current ones.
+        """Whether the current credentials are others than the `refused` ones.
 
-        Raises StoreUnavailable.
+        Reads them again if nobody has done so yet.  Raises StoreUnavailable.
         """
         with self._lock:
+            # Another thread may have renewed them while this one waited for its answer.
             if self._current == refused:
                 self._current = self._read()
             return self._current != refused

@@ -1,6 +1,6 @@
-"""What a bucket is set to, which its administrator decides and an image's user meets later.
+"""Settings of a bucket that users will notice when they delete images; `imagefs doctor` shows them.
 
-`imagefs doctor` shows it.  Pure requests; nothing is changed.
+Only reads.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _TIME = re.compile(r"<(Days|Years)>\s*(\d+)\s*</")
 
 
 def advice(requests: S3Requests, subject: str) -> Iterator[str]:
-    """What Object Lock and versions mean for images that are deleted; nothing if it has neither.
+    """What Object Lock and versions mean for deleted images; nothing if the bucket has neither.
 
     Raises StoreBusy, StoreUnavailable.
     """
@@ -37,7 +37,7 @@ def advice(requests: S3Requests, subject: str) -> Iterator[str]:
 
 
 def _setting(requests: S3Requests, name: str, subject: str) -> str:
-    """What the server tells of a setting; empty if it does not know it, or not tell us."""
+    """The text of a setting; empty if the server does not have it, or does not let us read it."""
     try:
         return requests.send("GET", "", {name: ""}, subject=subject, is_retried=False).text
     except (NotFound, StoreRefused):

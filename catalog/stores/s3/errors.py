@@ -1,7 +1,7 @@
-"""What an S3 server or the way to it does wrong, as one of `catalog.errors`.
+"""Failures of an S3 server and on the way to it, as errors of the catalog.
 
-Pure functions.  The answer of a server that refuses a signature quotes the request: only its
-code and message are ever shown, and foreign exceptions are not chained.
+Pure functions.  A server that refuses a signature quotes the request in its answer.  So errors
+show only the code and the message, and do not chain foreign exceptions.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ _CREDENTIALS = {
     *("ExpiredToken", "InvalidToken", "AuthorizationHeaderMalformed"),
 }
 _DOING = {"GET": "read", "HEAD": "read", "PUT": "write", "POST": "write", "DELETE": "delete"}
-"""What a request does with its subject."""
+"""The method of a request -> what it does."""
 _NO_SUCH_NAME = ("Name or service not known", "No address associated with hostname")
-"""What the C library calls EAI_NONAME and EAI_NODATA (gai_strerror(3))."""
+"""The C library's texts for EAI_NONAME and EAI_NODATA (gai_strerror(3))."""
 _KINDS = {
     "TimedOut": "timed out",
     "IncompleteBody": "the connection ended in the middle",
     "IncompleteMessage": "the connection ended without an answer",
     "UnexpectedEof": "the connection ended in the middle",
 }
-"""What the HTTP library calls a failure: what a person reads."""
+"""The HTTP library's name of a failure -> a text for people."""
 
 
 def refusal(
@@ -58,7 +58,7 @@ def refusal(
     retry_after: float | None = None,
     method: str = "GET",
 ) -> CatalogError:
-    """The error of an answer that is none of success (S3 API Reference, "Error responses")."""
+    """The error for an answer that reports a failure (S3 API Reference, "Error responses")."""
     code = _found(_CODE, body)
     if code == "NoSuchBucket":
         return StoreRefused(subject, "the bucket does not exist")
@@ -80,15 +80,15 @@ def refusal(
 
 
 def wants_checksum(status: int, body: str) -> bool:
-    """Whether a bucket takes no body without a checksum: one with Object Lock (S3 User Guide)."""
+    """Whether the bucket demands a checksum with each body, as with Object Lock (S3 User Guide)."""
     is_invalid = status == 400 and _found(_CODE, body) in ("InvalidRequest", "MissingContentMD5")
     return is_invalid and _CHECKSUM.search(body) is not None
 
 
 def _refused(status: int, code: str, body: str, method: str) -> str:
-    """Who or what the server refuses: our credentials, or this request of theirs; or nothing."""
+    """Why the server refuses: our credentials, or this request of theirs; empty if it does not."""
     if code in _CREDENTIALS or status == 401 or (status == 400 and not code):
-        # The last: AWS's answer to HEAD with a session token that has expired.
+        # AWS answers 400 without a code to HEAD when the session token has expired.
         told = f": {_found(_MESSAGE, body)}" if code == "RequestTimeTooSkewed" else ""
         return f"the server refuses our credentials ({code or status}{told})"
     if status != 403 and code != "AccessDenied":
@@ -96,7 +96,7 @@ def _refused(status: int, code: str, body: str, method: str) -> str:
     doing = f"the server forbids us to {_DOING.get(method, 'use')} this"
     message = _found(_MESSAGE, body)
     if not message:
-        # An answer to HEAD has no body, and radosgw says the same of a wrong key.
+        # An answer to HEAD has no body, and radosgw answers the same for a wrong key.
         return f"{doing}, or refuses our credentials ({code or status})"
     return f"{doing} ({code}: {message})"
 
@@ -111,7 +111,7 @@ def obstore_errors(subject: str) -> Iterator[None]:
 
 
 def of_obstore(subject: str, error: Exception) -> CatalogError:
-    """The error of an exception of obstore, whose text alone tells what happened."""
+    """The error for an exception of obstore.  Only its text says what happened."""
     text = str(error)
     if found := _STATUS.search(text):
         return refusal(subject, int(found[1]), text)
@@ -122,7 +122,7 @@ def of_obstore(subject: str, error: Exception) -> CatalogError:
 
 
 def _network_error(subject: str, details: str) -> StoreUnavailable:
-    """The error that the inmost of nested Rust errors is."""
+    """The error for the innermost of nested Rust errors."""
     kind = str((["no answer"] + _KIND.findall(details))[-1])
     if "InvalidCertificate" in details:
         return StoreRefused(subject, f"its certificate is not accepted ({kind})")

@@ -1,4 +1,4 @@
-"""Where an image lies in S3, in the very syntax of glance_store.
+"""Where an image lies in S3, in the syntax of glance_store.
 
     s3://[ACCESS:SECRET@]HOST[:PORT]/BUCKET/KEY
     s3+https://…    the same over TLS
@@ -18,20 +18,20 @@ SCHEMES = ("s3", "s3+https", "s3+http")
 
 @dataclass(frozen=True, slots=True)
 class S3Location:
-    """A location without its credentials: ours are in the settings."""
+    """A location without credentials: those in the settings are used."""
 
     scheme: str
     """One of SCHEMES."""
     host: str
-    """Of the service: `HOST[:PORT]`, or more if it is not at the root of its server."""
+    """The service: `HOST[:PORT]`, followed by a path if it is not at the root of its server."""
     bucket: str
     key: str
 
     @classmethod
     def parse(cls, url: str) -> S3Location:
-        """Read a url as glance_store does; credentials in it are passed over.
+        """Read a url as glance_store does; credentials in it are dropped.
 
-        A secret is not quoted and may hold `/`.  Raises InvalidValue, whose text shows
+        A secret is not quoted and may contain `/`.  Raises InvalidValue, whose text shows
         nothing that may be a secret.
         """
         scheme, separator, rest = url.partition("://")
@@ -47,7 +47,7 @@ class S3Location:
 
     @property
     def path(self) -> str:
-        """`HOST/BUCKET/KEY`: what makes it this object, however it is reached."""
+        """`HOST/BUCKET/KEY`: the same object has the same path with every scheme."""
         return f"{self.host}/{self.bucket}/{self.key}"
 
     def __str__(self) -> str:

@@ -1,11 +1,11 @@
-"""Multipart uploads: an object of parts that are sent, or copied by the server, apart.
+"""Multipart uploads: the parts of an object are sent, or copied by the server, one by one.
 
 Safe from several threads.  Scope: the requests of the Amazon S3 API Reference
 (CreateMultipartUpload, UploadPart, UploadPartCopy, CompleteMultipartUpload,
 AbortMultipartUpload, ListMultipartUploads).
 
-Why not obstore's own: it cannot list or abort uploads, copy parts, or name the upload it
-has begun; and one that fails in its last parts leaves them behind.
+obstore's own multipart uploads are not enough.  It cannot list or abort uploads, copy parts, or
+name the upload that it has begun, and an upload that fails in its last parts stays behind.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ from catalog.stores.s3.requests import Body, S3Requests
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _PAGE = 1000
-"""Uploads that are listed by one request."""
+"""Uploads or parts that one request lists."""
 PARTS_MAX = 10_000
 _PATIENCE = 90
-"""Seconds more than usual a server may take to put parts together, or to copy one."""
+"""Additional seconds for a server to put parts together, or to copy one."""
 _PATIENCE_TO_COPY = 300
 """The same for an object of up to 5 GiB."""
 
 
 class Part(Protocol):
-    """What makes one part of an upload."""
+    """A function that makes one part of an upload."""
 
     def __call__(self, number: int) -> str:
         """Send the part; return its ETag."""
@@ -69,7 +69,7 @@ class Stored:
     size: int
 
     def has(self, data: bytes | bytearray) -> bool:
-        """Whether it is these bytes.  An ETag that is no MD5 tells nothing."""
+        """Whether the part has these bytes; False also if its ETag is no MD5."""
         digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
         return (self.size, self.etag.strip('"')) == (len(data), digest)
 
@@ -99,9 +99,9 @@ class Multipart:
         return etag
 
     def copy(self, source: str, etag: str, key: str) -> None:
-        """Copy a whole object, up to 5 GiB, if it still has that ETag.
+        """Copy a whole object of up to 5 GiB, if it still has that ETag.
 
-        `source` is as `S3Requests.copy_source` names it.
+        `source` is the return value of `S3Requests.copy_source`.
         """
         headers = self._copy_headers(source, etag)
         self._requests.send(
@@ -111,7 +111,7 @@ class Multipart:
     def copy_part(
         self, source: str, etag: str, piece: range, key: str, upload: str, number: int
     ) -> str:
-        """Make a part of a piece of another object; return its ETag."""
+        """Make a part from a piece of another object; return its ETag."""
         headers = self._copy_headers(source, etag)
         headers["x-amz-copy-source-range"] = f"bytes={piece.start}-{piece.stop - 1}"
         query = {"partNumber": str(number), "uploadId": upload}
@@ -122,7 +122,7 @@ class Multipart:
         return _text(subject, _parse(subject, answer.text), "ETag")
 
     def complete(self, key: str, upload: str, etags: list[str]) -> None:
-        """Make the parts one object."""
+        """Make one object of the parts."""
         parts = "".join(
             f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(etag)}</ETag></Part>"
             for number, etag in enumerate(etags, 1)
@@ -134,15 +134,15 @@ class Multipart:
         self._requests.send("POST", key, query, headers, body, subject=subject, patience=_PATIENCE)
 
     def abort(self, key: str, upload: str) -> None:
-        """Drop an upload and its parts; one that is gone is no error."""
+        """Drop an upload and its parts.  A missing upload is no error."""
         with suppress(NotFound):
             query = {"uploadId": upload}
             self._requests.send("DELETE", key, query, subject=self._url + key)
 
     def uploads(self, prefix: str) -> Iterator[Upload]:
-        """Every unfinished upload of a key that begins with `prefix`.
+        """Every unfinished upload whose key begins with `prefix`.
 
-        Raises NotSupported if the server has no such list, and as all requests.
+        Raises NotSupported if the server cannot list them, and as all requests.
         """
         query = {"uploads": "", "prefix": prefix, "max-uploads": str(_PAGE)}
         while True:
@@ -160,7 +160,7 @@ class Multipart:
             query["upload-id-marker"] = _text(self._url, page, "NextUploadIdMarker")
 
     def parts(self, key: str, upload: str) -> dict[int, Stored]:
-        """What the server has of an upload, by number."""
+        """The parts that the server has of an upload, by number."""
         query, subject = {"uploadId": upload, "max-parts": str(_PAGE)}, self._url + key
         stored: dict[int, Stored] = {}
         while True:
@@ -183,16 +183,16 @@ class Multipart:
 
     def _copy_headers(self, source: str, etag: str) -> dict[str, str]:
         headers = {"x-amz-copy-source": source}
-        # What stands for the ETag of a server without is no condition.
+        # Without an ETag its place is taken by a date, which is no value for this condition.
         is_etag = etag.startswith('"')
         return headers | ({"x-amz-copy-source-if-match": etag} if is_etag else {})
 
 
 class PartsInFlight:
-    """One upload whose parts are made by threads, a few at once.  Used by one thread."""
+    """One upload whose parts are made by a few threads.  Used by one thread."""
 
     def __init__(self, multipart: Multipart, key: str, at_once: int, upload: str = "") -> None:
-        """Begin the upload, or go on with one."""
+        """Begin an upload, or continue `upload`."""
         self.key = key
         self.id = upload or multipart.create(key)
         self._multipart = multipart
@@ -202,9 +202,9 @@ class PartsInFlight:
         self._failure: CatalogError | None = None
 
     def add(self, part: Part) -> None:
-        """Make the next part, as soon as one of those at once is done.
+        """Make the next part as soon as a thread is free.
 
-        Raises what an earlier part has failed with.
+        Raises the error of an earlier part that has failed.
         """
         if len(self._parts) == PARTS_MAX:
             raise ImageTooLarge(self.key, f"it has more than {PARTS_MAX} parts")
@@ -215,19 +215,22 @@ class PartsInFlight:
         self._parts.append(self._threads.submit(self._make, part, len(self._parts) + 1))
 
     def wait(self) -> None:
-        """Wait for all parts; raises what one has failed with."""
+        """Wait for all parts; raises the error of one that has failed."""
         self._etags()
 
     def complete(self) -> None:
-        """Wait for all parts and make them one object.
+        """Wait for all parts and make one object of them.
 
-        Raises NotFound if the server no longer knows the upload: perhaps because it is
-        complete, and the answer that said so was lost.
+        Raises NotFound if the server does not know the upload any more.  Perhaps an earlier
+        attempt has completed it, and only the answer was lost.
         """
         self._multipart.complete(self.key, self.id, self._etags())
 
     def expected_etag(self) -> str:
-        """What S3 makes of the parts' ETags, once all are made; empty if they are no MD5."""
+        """The ETag that S3 computes from those of the parts; empty if these are no MD5s.
+
+        Waits for all parts.
+        """
         digests = [etag.strip('"') for etag in self._etags()]
         if not all(_MD5.fullmatch(digest) for digest in digests):
             return ""
@@ -242,7 +245,8 @@ class PartsInFlight:
         self._threads.shutdown(cancel_futures=True)
 
     def abort(self) -> None:
-        """Wait for the parts under way, then drop all.  Raises StoreUnavailable."""
+        """Wait for the parts under way, then drop the upload.  Raises StoreUnavailable."""
+        # In this order: a part that arrives after the abort would stay on the server.
         self.close()
         self._multipart.abort(self.key, self.id)
 
@@ -264,7 +268,7 @@ def _parse(subject: str, text: str) -> Element:
 
 
 def _text(subject: str, element: Element, name: str) -> str:
-    """The text of a child in whatever namespace.  Raises StoreUnavailable without it."""
+    """The text of a child element, in any namespace.  Raises StoreUnavailable without it."""
     text = element.findtext(f"{{*}}{name}")
     if not text:
         raise StoreUnavailable(subject, f"the server's answer has no {name}")
@@ -276,5 +280,5 @@ def _moment(subject: str, text: str) -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise StoreUnavailable(subject, "the server's answer has no valid time") from error
-    # A server that names no zone means UTC.
+    # Without a time zone the server means UTC.
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,7 +1,7 @@
 """Whole objects of one bucket, by obstore: reading, deleting, listing.
 
-Safe from several threads; its calls release the GIL.  Scope: one request each, without retries,
-checked to be answered with what was asked for.
+Safe from several threads; its calls release the GIL.  Scope: each method is one request without
+retries, and checks that the answer is what it asked for.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 _PAGE = 1000
-"""Objects S3 lists by one request."""
+"""Objects that one request lists."""
 
 
 class S3Objects:
@@ -55,13 +55,13 @@ class S3Objects:
         try:
             found = self._ask(key, lambda client: client.head(key))
         except NotFound:
-            # An answer to HEAD has no body: that there is no bucket looks the same.
+            # An answer to HEAD has no body: a missing bucket looks like a missing object.
             self.check()
             raise
         return Stat(found["size"], _etag(found))
 
     def read(self, key: str, wanted: range, opened: Stat) -> memoryview:
-        """The bytes `wanted` of an object that is still as it was when opened.
+        """The bytes `wanted` of an object, if it has not changed since it was opened.
 
         Raises DataChanged, NotFound, StoreUnavailable.
         """
@@ -96,7 +96,8 @@ class S3Objects:
 
     def list(self, prefix: str) -> Iterator[str]:
         """Every key that begins with `prefix`: whole folders, or nothing for all."""
-        # It has refused credentials renewed: a page cannot be asked for again.
+        # First, as it renews refused credentials: between two pages of the listing that is not
+        # possible any more.
         self.check()
         client = self._connected(self._account.current())
         with obstore_errors(self._url):
@@ -109,7 +110,7 @@ class S3Objects:
             self._client = None
 
     def _ask(self, key: str, question: Callable[[Client], Result]) -> Result:
-        """Ask obstore's client; once more if the credentials were refused and are others now."""
+        """Ask obstore's client; ask again if the credentials were refused and there are others."""
         credentials = self._account.current()
         try:
             with obstore_errors(self._url + key):
@@ -137,9 +138,10 @@ def _connect(settings: S3StoreSettings, credentials: Credentials) -> Client:
             "region": settings.region,
             "virtual_hosted_style_request": is_virtual,
             "unsigned_payload": settings.is_tls,
-            # Many servers lack the request for several; of one object, a DELETE is as good.
+            # Many servers do not have the request that deletes several objects; for one object a
+            # DELETE does the same.
             "disable_bulk_delete": True,
-            # Variables of the environment would come in where nothing is said.
+            # Set, because otherwise obstore reads them from the environment.
             "aws_endpoint_url_s3": endpoint,
             "skip_signature": False,
             "s3_express": False,
@@ -155,7 +157,7 @@ def _client_options(settings: S3StoreSettings) -> ClientConfig:
         "allow_http": not settings.is_tls,
         "connect_timeout": timedelta(seconds=settings.timeout),
         "read_timeout": timedelta(seconds=settings.timeout),
-        # Of a whole request, should a server send a byte now and then.
+        # For a whole request: a server that sends single bytes never meets `read_timeout`.
         "timeout": timedelta(seconds=10 * settings.timeout),
         "user_agent": "imagefs",
     }
@@ -165,7 +167,7 @@ def _client_options(settings: S3StoreSettings) -> ClientConfig:
 
 
 def _provider(credentials: Credentials) -> Callable[[], S3Credential]:
-    """These credentials and, unlike as settings, no session token of the environment."""
+    """The credentials as a provider: as settings, obstore would add the environment's token."""
     return lambda: {
         "access_key_id": credentials.access_key,
         "secret_access_key": credentials.secret_key,
@@ -175,5 +177,5 @@ def _provider(credentials: Credentials) -> Callable[[], S3Credential]:
 
 
 def _etag(found: ObjectMeta) -> str:
-    """The ETag, or what else changes with the object."""
+    """The ETag, or the time of the last change if there is none."""
     return found["e_tag"] or found["last_modified"].isoformat()

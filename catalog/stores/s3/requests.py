@@ -1,9 +1,9 @@
-"""Signed requests to one bucket: all that sends data, and what obstore has no call for.
+"""Signed requests to one bucket: those that send data, and those that obstore cannot make.
 
 Safe from several threads: they share one pool of connections.  Scope: HTTP, signature, retries.
-Bodies go out in blocks, so that memory does not grow with a part, and the time-out is of each
-block, not of a whole part on a slow line.  Retries are here because nobody above could send a
-part again that has left the writer.
+Bodies are sent in blocks.  So the memory does not grow with the size of a part, and the time-out
+is for one block, not for a whole part on a slow line.  Retries are made here because nobody above
+can send a part again after the writer has passed it on.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from catalog.stores.s3.settings import Credentials, S3StoreSettings
 from catalog.stores.s3.signing import UNSIGNED, query_string, quoted, signed
 
 _CONNECTIONS = 8
-"""Kept open: two writers with four parts each."""
+"""Connections that are kept open: for two writers with four parts each."""
 _MAY_PASS = (429, 500, 502, 503, 504)
 BLOCK = 1 << 20
-"""Bytes that are sent in one go: each may take as long as the time-out says."""
+"""Bytes that are sent at once; the time-out is for one such block."""
 _ANSWER_MAX = 8 << 20
-"""Bytes of an answer, none of which is data: a list of 1000 uploads is below 1 MiB."""
+"""Bytes of an answer.  None of them is data; a list of 1000 uploads has less than 1 MiB."""
 
 Block = bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """Bytes to be sent: `blocks` gives them anew for each attempt."""
+    """Bytes to send; `blocks` returns them from the beginning for each attempt."""
 
     size: int
     blocks: Callable[[], Iterator[Block]]
@@ -63,7 +63,7 @@ EMPTY = Body.of(b"")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the server said."""
+    """An answer of the server."""
 
     status: int
     headers: Mapping[str, str]
@@ -72,7 +72,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What is the same in each attempt."""
+    """The part of a request that is the same in each attempt."""
 
     method: str
     key: str
@@ -81,13 +81,13 @@ class _Request:
     """Names in lower case."""
     body: Body
     subject: str
-    """What errors are about."""
+    """The subject of errors."""
     timeout: Timeout
     is_retried: bool
 
 
 class S3Requests:
-    """Sends to one bucket and gives up what is not success."""
+    """Sends requests to one bucket; every answer that is no success becomes an error."""
 
     def __init__(self, settings: S3StoreSettings, account: Account | None = None) -> None:
         self._settings = settings
@@ -97,7 +97,7 @@ class S3Requests:
         self._pool: PoolManager | None = None
         self._retry = Retry(settings.policy.attempts, settings.policy.deadline)
         self._has_checksums = False
-        """Whether bodies go with their MD5: SHA-256 or TLS guards them in any case."""
+        """Whether bodies are sent with their MD5.  SHA-256 or TLS protects them in any case."""
 
     def send(
         self,
@@ -113,11 +113,11 @@ class S3Requests:
     ) -> Answer:
         """Ask for something of the bucket, or of the object `key`, and return the answer.
 
-        `subject` is what errors are about.  `patience` is how many seconds more than
-        usual the server may work without a sign.  What may pass is tried again as the
-        store's policy says, if `is_retried`; with other credentials once, if the server
-        refuses these and there are others.  Raises NotFound, DataChanged, StoreFull,
-        ImageTooLarge, StoreBusy, StoreUnavailable.
+        `subject` is the subject of errors.  `patience` is the number of additional seconds
+        that the server may take to answer.  With `is_retried` failures that may pass are
+        tried again as the store's policy sets it.  If the server refuses the credentials and
+        there are newer ones, the request is made once more.  Raises NotFound, DataChanged,
+        StoreFull, ImageTooLarge, StoreBusy, StoreUnavailable.
         """
         usual = self._settings.timeout
         complete = {name.lower(): value for name, value in (headers or {}).items()}
@@ -154,7 +154,7 @@ class S3Requests:
             raise StoreUnavailable(subject, "the server does not tell its size") from error
 
     def copy_source(self, key: str) -> str:
-        """An object of the bucket as `x-amz-copy-source` names it."""
+        """An object of the bucket as a value of `x-amz-copy-source`."""
         return quoted(f"/{self._settings.bucket}/{key}", safe="/")
 
     def close(self) -> None:
@@ -165,21 +165,21 @@ class S3Requests:
             pool.clear()
 
     def _connected(self) -> PoolManager:
-        # Not before it is needed: reading the system's authorities takes a while.
+        # Made when first needed: to read the system's certificate authorities takes a while.
         with self._lock:
             if self._pool is None:
                 self._pool = _pool(self._settings)
             return self._pool
 
     def _answered(self, request: _Request, credentials: Credentials) -> Answer:
-        """An answer of success.  Raises as `send`."""
+        """The answer, if it is a success.  Raises as `send`."""
 
         def ask() -> Answer:
             return self._ask(request, credentials)
 
         answer = self._retry.repeat(ask) if request.is_retried else ask()
         if wants_checksum(answer.status, answer.text) and "content-md5" not in request.headers:
-            # From now on every body has one: this bucket takes none without (Object Lock).
+            # From now on every body is sent with its MD5: this bucket demands it (Object Lock).
             self._has_checksums = True
             request.headers["content-md5"] = _md5(request.body)
             return self._answered(request, credentials)
@@ -188,7 +188,10 @@ class S3Requests:
         return answer
 
     def _ask(self, request: _Request, credentials: Credentials) -> Answer:
-        """Raises StoreUnavailable, and others, for what may be answered otherwise next time."""
+        """Send the request once.
+
+        Raises StoreUnavailable and others for answers that may be different the next time.
+        """
         path = self._url.path + (f"/{quoted(request.key, safe='/')}" if request.key else "")
         path = path or "/"
         headers = signed(
@@ -224,7 +227,7 @@ class S3Requests:
 
 
 def _pool(settings: S3StoreSettings) -> PoolManager:
-    """The pool, through the proxy of the environment as obstore's is."""
+    """The pool of connections, through the environment's proxy, which obstore uses, too."""
     context = ssl.create_default_context()
     if settings.ca_bundle is not None:
         context.load_verify_locations(settings.ca_bundle)
@@ -246,7 +249,7 @@ def _answer(request: _Request, response: BaseHTTPResponse) -> Answer:
     with response:
         text = response.read(_ANSWER_MAX).decode("utf-8", "replace")
         response.drain_conn()
-    # S3 may begin an answer with 200 and find out later that it failed.
+    # S3 may begin an answer with 200 and fail afterwards: then the error is in the body.
     is_late = response.status == 200 and "<Error>" in text[:500]
     if is_late or response.status in _MAY_PASS:
         status = 500 if is_late else response.status

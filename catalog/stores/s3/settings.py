@@ -1,4 +1,4 @@
-"""The `[stores.NAME]` section of an S3 store, and what follows from it.
+"""The `[stores.NAME]` section of an S3 store, and values derived from it.
 
 Immutable.
 """
@@ -23,12 +23,12 @@ _PREFIX = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9._-]*/)*")
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """An S3 account.  Its representation shows nothing of it."""
+    """An S3 account.  Its representation shows no secret."""
 
     access_key: str
     secret_key: str
     session_token: str | None = None
-    """Of credentials that hold for a while (AWS STS)."""
+    """Only for temporary credentials (AWS STS)."""
 
     def __repr__(self) -> str:
         return "Credentials(…)"
@@ -41,19 +41,19 @@ class S3StoreSettings(RemoteStoreSettings):
     endpoint: str
     """`https://HOST[:PORT]`, without the bucket."""
     bucket: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]$")
-    """It must exist: we never make one."""
+    """The bucket must exist; it is never made here."""
     prefix: str = ""
-    """What the keys of our objects begin with: folders, `images/` or `a/b/`."""
+    """The keys of our objects begin with these folders, such as `images/` or `a/b/`."""
     region: str = Field(default="us-east-1", pattern=r"^[A-Za-z0-9_-]+$")
     access_key: SecretReference
     secret_key: SecretReference
     session_token: SecretReference | None = None
-    """For keys that an agent of the host renews (AWS STS, instance roles): all three are
-    read again when the server refuses them."""
+    """For temporary keys, which an agent on the host renews (AWS STS, instance roles).  All three
+    are read again when the server refuses them."""
     addressing: Literal["path", "virtual"] = "path"
-    """Whether the bucket is in the path of a URL, or in front of its host name."""
+    """Whether the bucket is in the path of a URL, or in front of the host name."""
     allow_http: bool = False
-    """Plain http also beyond loopback: whoever is on the way reads and changes the data."""
+    """Plain http also to other hosts.  Anybody on the way can then read and change the data."""
     ca_bundle: FilePath | None = None
     """PEM file of authorities to trust besides the public ones."""
     timeout: PositiveFloat = 30
@@ -102,17 +102,17 @@ class S3StoreSettings(RemoteStoreSettings):
 
     @property
     def is_tls(self) -> bool:
-        """Whether all goes over TLS."""
+        """Whether requests go over TLS."""
         return self.parts.scheme == "https"
 
     @property
     def host(self) -> str:
-        """The endpoint as a location's url holds it."""
+        """The endpoint as it is written in a location's url."""
         return f"{self.parts.netloc}{self.parts.path}"
 
     @property
     def bucket_url(self) -> str:
-        """Where the bucket's requests go."""
+        """The URL to which requests of the bucket go."""
         if self.addressing == "path":
             return f"{self.endpoint}/{self.bucket}"
         return f"{self.parts.scheme}://{self.bucket}.{self.host}"

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from catalog.stores.s3.settings import Credentials
 
 UNSIGNED = "UNSIGNED-PAYLOAD"
-"""Stands for the body's digest where something else, TLS, guards the body."""
+"""Takes the place of the body's digest where TLS protects the body."""
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 
@@ -26,7 +26,7 @@ def quoted(text: str, safe: str = "") -> str:
 
 
 def query_string(query: Mapping[str, str]) -> str:
-    """The query in the order in which it is signed, to be sent as it is."""
+    """The query in the order in which it is signed; it must be sent in exactly this form."""
     return "&".join(f"{quoted(name)}={quoted(query[name])}" for name in sorted(query))
 
 

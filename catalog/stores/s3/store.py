@@ -1,10 +1,10 @@
 """A store of images in a bucket of S3: AWS, Ceph RGW, Swift's s3api, MinIO and others.
 
-Safe from several threads.  An object of ours is `PREFIX` + key; one of a Glance is whatever its
-url says, in the same bucket.
+Safe from several threads.  The key of our own objects is `PREFIX` + the image's key; objects of
+Glance are in the same bucket, under the key in their url.
 
-`location` is the url, `settings` the configuration, `account` who we are, `objects` reading
-by obstore, `requests` and `multipart` what is sent, `writer` storing an object.
+`location` reads urls, `settings` the configuration, `account` has our credentials, `objects`
+reads by obstore, `requests` and `multipart` send, and `writer` stores an object.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from catalog.stores.s3.writer import S3Writer
 QUARANTINE = ".quarantine/"
 
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
-"""Of an image: what means nothing to a url, and is listed again."""
+"""Keys of images: no character of them has a meaning in a url or is lost in a listing."""
 _FULL_KEY_MAX = 1024
 """Bytes of UTF-8 (Amazon S3 User Guide, "Object key naming guidelines")."""
 _COPIED_WHOLE = 5 << 30
-"""Bytes of the largest object that one request copies."""
+"""Bytes of the largest object that one request can copy."""
 _COPIED_PIECE = 512 << 20
 _COPIES_AT_ONCE = 4
 
@@ -99,10 +99,11 @@ class S3Store(NothingToMake):
         return S3Writer(self._objects, self._multipart, self._root + key, url, size)
 
     def resume(self, key: str, size: int, _step: int, _is_good: IsGood) -> tuple[S3Writer, int]:
-        """Go on with the newest upload of this key, and abort the others.
+        """Continue the newest unfinished upload of this key, and abort the others.
 
-        Parts cannot be read: all bytes are to be written again, and those of which the
-        server has the MD5 are not sent.  Raises InvalidName, StoreUnavailable.
+        Parts of an upload cannot be read.  So the caller writes all bytes again, and a part is
+        not sent if the server has one with the same MD5.  Raises InvalidName,
+        StoreUnavailable.
         """
         writer, path = self.writer(key, size), self._root + key
         left = self._uploads_of(path)
@@ -114,20 +115,20 @@ class S3Store(NothingToMake):
         return writer, 0
 
     def delete(self, url: str) -> None:
-        """Remove the object, and abort what writers of it that died have begun.
+        """Remove the object, and abort unfinished uploads of it.
 
         Raises StoreUnavailable.
         """
         key = self._key_of(url)
-        # The object last: what is refused before leaves it whole.
+        # The object comes last: if anything before it is refused, the object is still whole.
         for upload in self._uploads_of(key):
             self._multipart.abort(key, upload.id)
         self._objects.delete(key)
 
     def copy(self, url: str, key: str) -> str:
-        """Let the server duplicate an object: whole, or by pieces if it is large.
+        """Let the server duplicate an object: as a whole, or in pieces if it is large.
 
-        Also one of another bucket, if our credentials may read it.  Raises NotFound,
+        The object may be in another bucket that our credentials can read.  Raises NotFound,
         DataChanged, StoreFull, StoreUnavailable.
         """
         copied = self.url_of(key)
@@ -142,12 +143,12 @@ class S3Store(NothingToMake):
         return copied
 
     def reaches(self, url: str) -> bool:
-        """Whether the url is of another bucket of the same server."""
+        """Whether the url is in another bucket of the same server."""
         bucket, key = self._elsewhere(url)
         return bucket not in ("", self._settings.bucket) and _is_key(key)
 
     def usage(self) -> Usage:
-        """S3 does not tell."""
+        """Nothing is known: S3 has no such request."""
         return Usage(None, None)
 
     def url_of(self, key: str) -> str:
@@ -157,7 +158,7 @@ class S3Store(NothingToMake):
         return self._url(self._root + key)
 
     def keys(self) -> Iterator[str]:
-        """Every object right below the prefix."""
+        """Every object directly below the prefix."""
         for key in self._objects.list(self._root):
             name = key.removeprefix(self._root)
             if "/" not in name and not name.startswith("."):
@@ -186,7 +187,7 @@ class S3Store(NothingToMake):
                 yield f"{upload.key} {upload.id}"
 
     def drop_leftover(self, name: str) -> None:
-        """Abort an upload that `leftovers` has told.  One that is gone is no error."""
+        """Abort an upload of `leftovers`.  A missing upload is no error."""
         key, _, upload = name.rpartition(" ")
         self._multipart.abort(key, upload)
 
@@ -200,9 +201,9 @@ class S3Store(NothingToMake):
         return bucket.advice(self._requests, self._url(""))
 
     def _uploads_of(self, key: str) -> list[Upload]:
-        """The unfinished uploads of one key; none if the server does not list any to us.
+        """The unfinished uploads of one key; none if the server does not let us list them.
 
-        The object itself does not depend on them.
+        That is no error, as the object itself does not depend on them.
         """
         with suppress(NotSupported, StoreRefused):
             return [upload for upload in self._multipart.uploads(key) if upload.key == key]
@@ -212,10 +213,10 @@ class S3Store(NothingToMake):
         return f"{self._scheme}://{self._bucket_path}{key}"
 
     def _key_of(self, url: str) -> str:
-        """The full key in a url of our bucket, a Glance's or our own.
+        """The full key in a url of our bucket, our own or Glance's.
 
         Any other url is StoreRefused, not NotFound: most likely the settings were
-        changed, and nobody may conclude that the data is lost.
+        changed, and the data must not be taken for lost.
         """
         try:
             path = S3Location.parse(url).path
@@ -229,7 +230,7 @@ class S3Store(NothingToMake):
         return key
 
     def _elsewhere(self, url: str) -> tuple[str, str]:
-        """Bucket and key of a url of this server; both empty for any other."""
+        """Bucket and key in a url of this server; both are empty for any other url."""
         try:
             path = S3Location.parse(url).path
         except InvalidValue:
@@ -259,7 +260,8 @@ class S3Store(NothingToMake):
                 copy = self._multipart.copy_part
                 parts.add(partial(copy, source.path, found.etag, piece, target, parts.id))
             parts.wait()
-            # Ceph's radosgw 16 does not mind the condition that each piece was copied with.
+            # Ceph's radosgw 16 ignores the condition in the request for each piece, so the source
+            # is compared once more before the pieces become an object.
             if source.head() != found:
                 raise DataChanged(source.path)
             parts.complete()
@@ -273,10 +275,10 @@ class S3Store(NothingToMake):
 
 @dataclass(frozen=True, slots=True)
 class CopySource:
-    """An object that the server is to copy, of whichever bucket."""
+    """An object that the server shall copy, of any bucket."""
 
     path: str
-    """As `x-amz-copy-source` names it."""
+    """The value for `x-amz-copy-source`."""
     head: Callable[[], Stat]
     """Asks for its size and ETag."""
 
@@ -307,7 +309,7 @@ class S3Reader:
 
 
 def _is_key(key: str) -> bool:
-    """Whether a key reaches the server as it is: no path is normalised on the way."""
+    """Whether a key reaches the server unchanged: nothing on the way normalises it as a path."""
     segments = key.split("/")
     is_plain = not any(segment in ("", ".", "..") for segment in segments)
     return is_plain and key.isprintable() and len(key.encode()) <= _FULL_KEY_MAX

@@ -1,8 +1,8 @@
-"""Storing one object in S3: by one request, or by parts that go out while more is written.
+"""Stores one object in S3: by one request, or in parts that are sent while more is written.
 
-A writer is used by one thread; its parts are sent by threads of its own.  Memory: `write` holds
-parts until they are sent, 192 MiB at most (for objects up to 800 GiB of known size; above, two
-parts); `send` and `take` send from the file and hold nothing.
+A writer is used by one thread; its own threads send the parts.  Memory: `write` keeps parts until
+they are sent, at most 192 MiB (for objects of known size up to 800 GiB; for larger ones two
+parts).  `send` and `take` send from the file and keep nothing in memory.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from catalog.stores.s3.requests import BLOCK, Body
 
 _PART_MIN = 8 << 20
 _PART_UNKNOWN = 64 << 20
-"""Bytes of a part when the object's size is not known: 10,000 make 625 GiB."""
+"""Bytes of a part when the object's size is not known: 10,000 of them make 625 GiB."""
 _PARTS_WANTED = 9000
-"""Below the 10,000 that S3 takes, should there be more data than was told."""
+"""Fewer than the 10,000 that S3 allows, in case there is more data than was announced."""
 _AT_ONCE = 4
 _BUFFERED_MAX = 192 << 20
 
 
 def part_size(size: int | None) -> int:
-    """How large the parts of an object are, all but the last; bytes."""
+    """Bytes of each part of an object except the last one."""
     if size is None:
         return _PART_UNKNOWN
     return max(_PART_MIN, -(-size // _PARTS_WANTED))
 
 
 class S3Writer:
-    """Collects a part, sends it, and makes the object of them at `commit`."""
+    """Collects bytes to parts and sends these; `commit` makes the object of them."""
 
     def __init__(
         self, objects: S3Objects, multipart: Multipart, key: str, url: str, size: int | None
     ) -> None:
-        """Nothing is asked of the server before there is more than one part."""
+        """No request is made before there is more than one part."""
         self._objects = objects
         self._multipart = multipart
         self._key = key
@@ -50,22 +50,22 @@ class S3Writer:
         self._part_size = part_size(size)
         self._size = 0
         self._sent = 0
-        """Bytes of a staged file that were sent, or are on their way."""
+        """Bytes of the staged file that were sent or are being sent."""
         self._check: Check = _wanted
         self._buffer = bytearray()
         self._parts: PartsInFlight | None = None
         self._stored: dict[int, Stored] = {}
-        """Parts another writer of the same size has left; they are not sent again."""
+        """Parts of an unfinished upload with the same part size; they are not sent again."""
         self._next = 1
         self._fd = -1
 
     def go_on(self, upload: str) -> None:
-        """Go on with an upload: what is written is compared with its parts."""
+        """Continue an unfinished upload: written bytes are compared with its parts."""
         self._stored = self._multipart.parts(self._key, upload)
         self._parts = PartsInFlight(self._multipart, self._key, self._at_once, upload)
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append `data`; raises also what an earlier part has failed with."""
+        """Append `data`; raises also the error of an earlier part."""
         rest = memoryview(data).cast("B")
         self._size += len(rest)
         while rest:
@@ -76,7 +76,7 @@ class S3Writer:
             rest = rest[room:]
 
     def send(self, staged: Path, ready: int, check: Check) -> int:
-        """Begin the next part of a file that still grows, if that is not the last one yet."""
+        """Begin the next part of a file that still grows, unless it may be the last one."""
         self._check = check
         if ready - self._sent > self._part_size:
             self._open(staged)
@@ -84,7 +84,7 @@ class S3Writer:
         return self._sent
 
     def take(self, staged: Path) -> None:
-        """Send a staged file, or what is left of it, all but the last parts now."""
+        """Begin to send the rest of a staged file; `commit` waits for the last parts."""
         self._open(staged)
         with os_errors(str(staged)):
             self._size = os.fstat(self._fd).st_size
@@ -98,7 +98,7 @@ class S3Writer:
             self._send_piece(range(self._sent, min(self._sent + self._part_size, self._size)))
 
     def commit(self) -> str:
-        """Send what is left, make the object, and see that it is whole."""
+        """Send the rest, make the object, and check that it is whole."""
         try:
             if self._parts is None:
                 self._objects.put(self._key, self._buffer)
@@ -116,7 +116,7 @@ class S3Writer:
         """Abort the upload, so that none of its parts stays."""
         parts, self._parts = self._parts, None
         if parts is not None:
-            # A server that is away keeps the parts; `delete` and fsck find them.
+            # If the server does not answer it keeps the parts; `delete` and fsck find them.
             with suppress(CatalogError):
                 parts.abort()
         self._buffer = bytearray()
@@ -145,7 +145,7 @@ class S3Writer:
                 self._fd = os.open(staged, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
 
     def _send_piece(self, piece: range) -> None:
-        """Send a part of the staged file by another thread, when one more may be sent."""
+        """Send a part of the staged file in another thread, as soon as one is free."""
         parts = self._parts or self._begin(_AT_ONCE)
         body = Body(len(piece), partial(self._blocks, piece))
         parts.add(partial(self._multipart.put_part, self._key, parts.id, body=body))
@@ -170,12 +170,12 @@ class S3Writer:
         return self._parts
 
     def _complete(self, parts: PartsInFlight) -> None:
-        """Make the object, and compare its size where the server tells it."""
+        """Make the object, and compare its size if the server names it."""
         expected = parts.expected_etag()
         try:
             parts.complete()
         except NotFound as error:
-            # Made all the same, if the answer to an earlier attempt was lost.
+            # The answer to an earlier attempt may have been lost, and the object be complete.
             found = self._found()
             if found is None or not expected or found.etag != expected:
                 raise StoreUnavailable(self._url, "the upload was aborted elsewhere") from error
@@ -187,7 +187,7 @@ class S3Writer:
             raise StoreUnavailable(self._url, reason)
 
     def _found(self) -> Stat | None:
-        """What is at the key; None if the server does not tell."""
+        """Size and ETag of the object at the key; None if that cannot be found out."""
         try:
             return self._objects.head(self._key)
         except CatalogError:
@@ -195,4 +195,4 @@ class S3Writer:
 
 
 def _wanted() -> None:
-    """What is complete is wanted, until it is cancelled."""
+    """The check for a complete file: it is wanted until `cancel`."""
