@@ -1,7 +1,7 @@
-"""Requests to Cinder's API (v3), authenticated, with its answers judged.
+"""Authenticated requests to Cinder's API (v3); failures become errors of the catalog.
 
-Safe from several threads: they share a pool of connections and one session.  A token the server
-no longer takes is renewed once a request; nothing else is repeated.
+Safe from several threads: they share a pool of connections and one session.  If the server does
+not accept the token any more, it is renewed once for each request; nothing else is repeated.
 """
 
 from __future__ import annotations
@@ -30,23 +30,24 @@ from catalog.stores.openstack.answers import BUSY, retry_after
 from catalog.stores.openstack.keystone import KeystoneAuth, Session, make_pool
 
 _CONNECTIONS = 32
-"""Kept open per server: about as many threads as use a store at once."""
+"""Connections kept open to one server: about one for each thread that uses a store."""
 
 _VERSION = "volume 3.54"
-"""The microversion asked for: attachments with a mode (OpenStack Stein, 2019)."""
+"""The microversion of requests: attachments have a mode (OpenStack Stein, 2019)."""
 
 _SERVICES = ("block-storage", "volumev3", "block-store")
-"""What Keystone's catalog calls Cinder: now, before, and in between."""
+"""Cinder's names in Keystone's catalog, of different versions."""
 
 _OVER_QUOTA = re.compile("Volume(SizeExceedsAvailableQuota|LimitExceeded)")
-"""How the text of a 413 begins, that also means to come again later: too many volumes, or GiB."""
+"""The text of a 413 begins so when a quota of volumes or GiB is used up.  Every other 413 means
+that the server is busy."""
 
 
 class CinderClient:
     """One project."""
 
     def __init__(self, store: str, settings: CinderStoreSettings) -> None:
-        """`store` names it in errors.  Connects only when it is asked something."""
+        """`store` is its name, for errors.  It connects with the first request."""
         self.store = store
         self._pool = make_pool(settings, _CONNECTIONS)
         self._auth = KeystoneAuth(store, settings, self._pool, _SERVICES)
@@ -62,7 +63,7 @@ class CinderClient:
     ) -> dict[str, Any]:
         """Send a request about `path`, `/volumes/ID`; return the answer's JSON.
 
-        `subject` is what errors are about; the store if empty.  Raises NotFound, Conflict
+        `subject` is the subject of errors, by default the store.  Raises NotFound, Conflict
         if the volume's state does not permit it, StoreFull, ImageTooLarge,
         StoreUnavailable, StoreBusy.
         """
@@ -100,9 +101,10 @@ class CinderClient:
 
 
 def _failure(response: BaseHTTPResponse, subject: str) -> CatalogError:
-    """The error an answer is.
+    """The error for an answer.
 
-    A 404 that is not Cinder's own, of a wrong URL or a proxy, says nothing of a volume.
+    Only a 404 of Cinder itself means that there is no such volume.  A wrong URL or a proxy
+    answers 404, too.
     """
     text = _message(response)
     match response.status:
@@ -123,7 +125,7 @@ def _failure(response: BaseHTTPResponse, subject: str) -> CatalogError:
 
 
 def _message(response: BaseHTTPResponse) -> str:
-    """What Cinder says, in one line: `{"badRequest": {"code": 400, "message": …}}`."""
+    """The message in an answer, in one line: `{"badRequest": {"code": 400, "message": …}}`."""
     try:
         (fault,) = json.loads(response.data).values()
         return " ".join(str(fault["message"]).split())

@@ -1,11 +1,11 @@
 """Where an image lies in Cinder, in the syntax of glance_store.
 
-    cinder://VOLUME             of a Glance with one store
-    cinder://STORE/VOLUME       of one with several; STORE is that Glance's name for it
+    cinder://VOLUME             in a Glance with one store
+    cinder://STORE/VOLUME       in a Glance with several; STORE is its name of the store
 
-Cinder alone chooses the ids of volumes, and a key may get another volume: the data is then
-replaced in one step.  So the locations of our own images have the image's id in the place of
-the volume's, and the volume tells in its metadata which location it is of.
+Cinder itself chooses the ids of volumes, and when an image is replaced, its key gets another
+volume.  So the locations of our own images contain the image's id instead of the volume's, and
+the volume's metadata names the location.
 
 Immutable values.
 """
@@ -19,7 +19,7 @@ from catalog.errors import InvalidValue
 
 _SCHEME = "cinder://"
 _KEYS = UUID("b8a6e0a4-5a4f-4d2e-8f33-0d5d6f7b1c52")
-"""Ids are made in this namespace of keys that are none."""
+"""The namespace of UUIDs for keys that are no UUIDs themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class CinderLocation:
     """A location."""
 
     volume: str
-    """An id, a UUID, as the url spells it."""
+    """A UUID, spelled as in the url."""
     backend: str | None = None
 
     @classmethod
@@ -45,7 +45,7 @@ class CinderLocation:
 
 
 def id_of(key: str) -> str:
-    """What stands for a key in its location: the key itself, as ids of images are UUIDs."""
+    """The id in the location of a key: the key itself if it is a UUID, as ids of images are."""
     return key if _is_uuid(key) else str(uuid5(_KEYS, key))
 
 

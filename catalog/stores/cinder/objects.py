@@ -1,9 +1,9 @@
-"""Which volume is an object: the complete one with the greatest number of all it has.
+"""Finds the volume of an object: of its complete volumes, the one with the greatest number.
 
 Safe from several threads and processes.
 
-Replacing an object is one request, which marks the new volume as complete; the older one
-is removed afterwards, or by `delete` or fsck if somebody reads it yet.
+One request replaces an object: it marks the new volume as complete.  The older volume is removed
+afterwards; while it is still being read it stays, and `delete` or fsck removes it later.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Objects:
         self._places = places
 
     def find(self, number: str) -> Volume:
-        """The volume of an object of ours, or any other, as a Glance's, by its own id.
+        """The volume of an object of ours, or a volume with that id, as of Glance.
 
-        Raises NotFound; StoreUnavailable also for one that is broken.
+        Raises NotFound; StoreUnavailable also for a volume in an error state.
         """
         volume = max(self._volumes.ours(number), key=_rank, default=None)
         if volume is None or not volume.commit:
@@ -40,7 +40,7 @@ class Objects:
         return volume
 
     def publish(self, volume: Volume, size: int) -> None:
-        """Make a volume, written and detached, the object; remove the one it replaces.
+        """Make a written and detached volume the object; remove the volume that it replaces.
 
         Raises StoreUnavailable.
         """
@@ -49,7 +49,7 @@ class Objects:
         newest = max((each.commit for each in older), default=0)
         self._volumes.complete(volume, newest + 1, size)
         for each in older:
-            # Somebody reads it yet: the next `delete`, or fsck, removes it.
+            # It may still be read.  Then the next `delete` of the key, or fsck, removes it.
             with suppress(CatalogError):
                 self.remove(each)
 
@@ -63,15 +63,15 @@ class Objects:
         self._volumes.remove(volume)
 
     def remove_all(self, number: str) -> None:
-        """Remove an object, and what writers of it that died have left.
+        """Remove an object and unfinished uploads of it.
 
-        A missing one is no error.  Raises Conflict, StoreUnavailable.
+        A missing object is no error.  Raises Conflict, StoreUnavailable.
         """
         found = sorted(self._volumes.ours(number), key=_rank)
         if not any(each.commit for each in found):
             with suppress(NotFound):
                 found.append(self._volumes.get(number))
-        # The object last: an older one that stays must not stand in for it.
+        # The object comes last.  If an older volume stayed behind, it would become the object.
         for each in found:
             self.remove(each)
 
@@ -84,7 +84,7 @@ class Objects:
         }
 
     def leftovers(self, older_than: float) -> Iterator[Volume]:
-        """Volumes begun so many seconds ago that are no object, and open nowhere."""
+        """Volumes that are at least that old, are no object, and are not open."""
         for volume in self._no_objects():
             if time.time() - volume.created_at >= older_than:
                 with suppress(Conflict, NotFound):
@@ -102,12 +102,12 @@ class Objects:
             raise Conflict(number, "is no leftover of a writer")
 
     def _no_objects(self) -> list[Volume]:
-        """Unfinished volumes of ours, and those that were replaced."""
+        """Our unfinished volumes, and those that were replaced."""
         found = sorted(self._volumes.ours(), key=_rank)
         newest = {volume.metadata[OBJECT]: volume.id for volume in found if volume.commit}
         return [each for each in found if newest.get(each.metadata[OBJECT]) != each.id]
 
 
 def _rank(volume: Volume) -> tuple[int, str]:
-    """Orders the volumes of an object: unfinished ones, older ones, the object itself."""
+    """Sorts the volumes of an object: unfinished ones first, then older ones, then the object."""
     return volume.commit, volume.id

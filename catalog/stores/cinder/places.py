@@ -1,11 +1,11 @@
-"""Where the data of volumes lies, and how it is reached: images of RBD, by librbd.
+"""Where the data of volumes lies: in images of RBD, which librbd reads and writes.
 
 Safe from several threads.
 
-A volume that is written is attached: nobody else can attach or delete it meanwhile.  For
-reading Cinder is only asked where the volume is.  Attachments would let one host read at a
-time, and outlive a host that died; what keeps an open volume from being deleted is the
-watch of Ceph on its image.
+A volume is attached while it is written, so that nobody else can attach or delete it.  For
+reading Cinder is only asked where the volume is.  With attachments only one host could read at a
+time, and an attachment stays when its host dies.  Instead, the watch of Ceph on the image keeps
+an open volume from being deleted.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class Place:
     pool: str
     image: str
     user: str
-    """Whom Cinder names to reach it, without `client.`."""
+    """The user that Cinder names for it, without `client.`."""
 
     @classmethod
     def of(cls, info: Mapping[str, Any], subject: str) -> Self:
         """Read Cinder's `connection_info`.
 
         Raises NotSupported for a volume that is no image of RBD, or is encrypted;
-        StoreUnavailable for what cannot be read.
+        StoreUnavailable if the answer cannot be read.
         """
         data = info.get("data", info)
         kind = info.get("driver_volume_type")
@@ -74,7 +74,7 @@ class VolumeReader(RbdReader):
 
 
 class Places:
-    """What the volumes of one project are in Ceph."""
+    """Finds and opens the images in Ceph of one project's volumes."""
 
     def __init__(self, client: CinderClient, settings: CinderStoreSettings) -> None:
         self._client = client
@@ -83,7 +83,7 @@ class Places:
         self._clusters: dict[tuple[str, str], Cluster] = {}
 
     def connection(self, place: Place) -> Connection:
-        """The connection to its pool.  Raises StoreUnavailable, InvalidSettings."""
+        """The connection to the pool of a place.  Raises StoreUnavailable, InvalidSettings."""
         with self._lock:
             key = (place.pool, place.user)
             if key not in self._clusters:
@@ -101,7 +101,7 @@ class Places:
     def refuse_if_open(self, volume: Volume) -> None:
         """Raise Conflict while somebody reads or writes the volume, StoreUnavailable."""
         if not volume.commit and volume.status.startswith(("creating", "error")):
-            return  # It has no place yet, or never will; Cinder cannot tell of it.
+            return  # It has no image in Ceph yet, or never will have one.
         try:
             place = self._find(volume)
             with opened(self.connection(place), place.image) as image:
@@ -112,8 +112,8 @@ class Places:
     def attach(self, volume: Volume) -> Attachment:
         """Attach a volume to write it.
 
-        Raises NotSupported, then detached, for one that is no image of RBD; Conflict,
-        StoreUnavailable.
+        Raises NotSupported for a volume that is no image of RBD, which is then detached;
+        Conflict, StoreUnavailable.
         """
         asked = {"volume_uuid": volume.id, "mode": "rw", "connector": _connector()}
         answer = self._client.do(
@@ -136,22 +136,22 @@ class Places:
             return
 
     def abandon(self, volume: Volume) -> None:
-        """End what attachments a writer that died has left.  Raises StoreUnavailable."""
+        """End the attachments of a writer whose process has died.  Raises StoreUnavailable."""
         query = {"volume_id": volume.id}
         answer = self._client.do("GET", "/attachments", subject=volume.id, query=query)
         for attachment in answer.get("attachments", ()):
-            # One of a server of Nova's has that server's id.
+            # An attachment of Nova has its server's id.
             if not attachment.get("instance"):
                 self.detach(str(attachment["id"]))
 
     def close(self) -> None:
-        """Forget the connections; each ends when nothing is open any more."""
+        """Forget the connections; each ends when its last reader or writer is closed."""
         with self._lock:
             for cluster in self._clusters.values():
                 cluster.close()
 
     def _find(self, volume: Volume) -> Place:
-        """Where a volume is.  Raises NotFound, NotSupported, StoreUnavailable."""
+        """The place of a volume.  Raises NotFound, NotSupported, StoreUnavailable."""
         path = f"/volumes/{volume.id}/action"
         asked = {"connector": _connector()}
         answer = self._client.do(
@@ -160,11 +160,11 @@ class Places:
         try:
             return Place.of(answer.get("connection_info", {}), volume.id)
         except NotSupported:
-            # Other backends have made something for this host to connect to.
+            # Other backends have prepared a connection for this host, which has to be taken back.
             self._client.do("POST", path, {"os-terminate_connection": asked}, subject=volume.id)
             raise
 
 
 def _connector() -> dict[str, str]:
-    """Who connects, as Cinder wants it told."""
+    """This host, as Cinder's requests name it."""
     return {"host": socket.gethostname()}

@@ -20,20 +20,20 @@ class CinderStoreSettings(AccountSettings):
 
     type: Literal["cinder"] = "cinder"
     volume_type: str | None = Field(default=None, min_length=1)
-    """Of the volumes that are made; None for the project's default.  It must be RBD-backed."""
+    """The type of new volumes; None for the project's default.  Its backend must be RBD."""
     reference: str | None = Field(default=None, pattern=r"^[^/@:\s]+$")
     """The store's name in locations, `cinder://REFERENCE/…`, as in Glance's
-    `enabled_backends`, and in the metadata of volumes; this store's name if None."""
+    `enabled_backends`, and in the metadata of volumes; None for this store's name."""
     api_url: str | None = Field(default=None, pattern=r"^https?://[^@\s]+$")
-    """`https://HOST:8776/v3/PROJECT`, if not the URL of Keystone's catalog."""
+    """`https://HOST:8776/v3/PROJECT`; None for the URL in Keystone's catalog."""
     state_timeout: PositiveFloat = 300
     """Seconds that Cinder may take to make, to clone or to remove a volume."""
     ceph_user: str | None = Field(default=None, min_length=1)
-    """Who we are to Ceph, without `client.`; None for the user Cinder names."""
+    """Our user in Ceph, without `client.`; None for the user that Cinder names."""
     ceph_conf: Path = Path("/etc/ceph/ceph.conf")
-    """Names the monitors, and the keyring if nothing else does."""
+    """Names the monitors, and the keyring unless it is set here."""
     ceph_keyring: Path | None = None
-    """The file with the user's key; unset: where `ceph_conf` says, or where Ceph looks."""
+    """The file with the user's key.  If unset, it is the one of `ceph_conf`, or Ceph's default."""
     ceph_key: SecretReference | None = None
     """The key itself, instead of a keyring."""
 
@@ -56,7 +56,7 @@ class CinderStoreSettings(AccountSettings):
         return self
 
     def of_pool(self, pool: str, user: str) -> RbdStoreSettings:
-        """How to reach the pool of Ceph that Cinder says a volume is in, as the user it names."""
+        """The settings to reach the pool that Cinder names for a volume, as the user it names."""
         return RbdStoreSettings(
             pool=pool,
             user=self.ceph_user or user,

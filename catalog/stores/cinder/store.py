@@ -1,9 +1,9 @@
-"""A store in OpenStack Cinder: each image in a volume that lies in Ceph.
+"""A store in OpenStack Cinder: each image is a volume that lies in Ceph.
 
-Safe from several threads and processes.  Cinder makes, clones and removes the volumes; their
-data goes to Ceph and comes from there by librbd, and never through Cinder.  Volumes of other
-backends would have to be attached to this host as devices, and are refused.  `volumes` has the
-marks of a volume, `objects` what they mean.
+Safe from several threads and processes.  Cinder makes, clones and removes the volumes.  Their
+data never goes through Cinder: librbd reads it from Ceph and writes it there.  Volumes of other
+backends would have to be attached to this host as devices, and are refused.  The module `volumes`
+has the marks in a volume's metadata, and `objects` what they mean.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from catalog.stores.cinder.volumes import GIB, OBJECT, Volume, Volumes, gigabyte
 from catalog.stores.cinder.writer import CinderWriter
 
 _KEY_MAX = 200
-"""Characters: a name and a value of Cinder's metadata have 255."""
+"""Characters.  Names and values of Cinder's metadata have at most 255."""
 
 _OPENINGS = 3
-"""How often a volume is looked up that is replaced just as it is opened."""
+"""Attempts to open an object that is being replaced at the same time."""
 
 
 class CinderStore(NothingToMake):
-    """The volumes of one project that are marked as this store's."""
+    """The volumes of one project that are marked as volumes of this store."""
 
     capabilities = Capability.WRITE | Capability.COPY | Capability.LISTING
 
@@ -58,7 +58,7 @@ class CinderStore(NothingToMake):
     def open(self, url: str) -> VolumeReader:
         """Open an object to read.  Raises NotFound, StoreUnavailable, NotSupported.
 
-        While it is open it can be replaced, but not deleted, by anybody.
+        While it is open anybody may replace it, but nobody can delete it.
         """
         for _ in range(_OPENINGS):
             volume = self._found(url)
@@ -83,10 +83,10 @@ class CinderStore(NothingToMake):
         return CinderWriter(key, url, volume, self._volumes, self._places, self._objects)
 
     def delete(self, url: str) -> None:
-        """Remove the object, and what writers of its key that died have left.
+        """Remove the object and unfinished uploads of its key.
 
-        A missing one is no error.  Raises StoreUnavailable; Conflict if it is attached or
-        open, and for half a minute after a writer died.
+        A missing object is no error.  Raises StoreUnavailable; Conflict if it is attached or
+        open, and for half a minute after a writer's process died: its watch lasts so long.
         """
         self._objects.remove_all(self._located(url).volume)
 
@@ -104,7 +104,7 @@ class CinderStore(NothingToMake):
         return copied
 
     def usage(self) -> Usage:
-        """What the project's quota allows; it counts whole GiB of every volume."""
+        """The room by the project's quota, which counts the whole GiB of every volume."""
         limits = self._client.do("GET", "/limits").get("limits", {}).get("absolute", {})
         total = int(limits.get("maxTotalVolumeGigabytes", -1))
         if total < 0:
@@ -119,7 +119,7 @@ class CinderStore(NothingToMake):
         return str(CinderLocation(id_of(key), self._reference))
 
     def keys(self) -> Iterator[str]:
-        """The keys of all objects of ours; a Glance's are not among them."""
+        """The keys of all our objects; those of Glance are not among them."""
         return self._objects.keys()
 
     def staging_folder(self) -> Path | None:
@@ -127,7 +127,7 @@ class CinderStore(NothingToMake):
         return None
 
     def quarantine(self, key: str) -> str:
-        """Take the object's mark from its volume; return the volume's url and name.
+        """Change the mark of the object's volume; return the volume's url and name.
 
         Raises NotFound, StoreUnavailable.
         """
@@ -136,7 +136,7 @@ class CinderStore(NothingToMake):
         return f"{CinderLocation(volume.id, self._reference)} (image-{key})"
 
     def leftovers(self, older_than: float) -> Iterator[str]:
-        """The ids of volumes that were begun and never finished, or were replaced."""
+        """The ids of volumes that were never finished, or were replaced."""
         return (volume.id for volume in self._objects.leftovers(older_than))
 
     def drop_leftover(self, name: str) -> None:
@@ -144,7 +144,7 @@ class CinderStore(NothingToMake):
         self._objects.drop_leftover(name)
 
     def close(self) -> None:
-        """End the connections, to Ceph as soon as no reader or writer needs them any more."""
+        """End the connections; those to Ceph end when no reader or writer needs them any more."""
         self._client.close()
         self._places.close()
 
@@ -158,8 +158,8 @@ class CinderStore(NothingToMake):
     def _located(self, url: str) -> CinderLocation:
         """Read a url.
 
-        Any of another store is StoreUnavailable, not NotFound: most likely the settings
-        were changed, and nobody may conclude that the data is lost.
+        A url of another store is StoreUnavailable, not NotFound: most likely the settings
+        were changed, and the data must not be taken for lost.
         """
         try:
             location = CinderLocation.parse(url)

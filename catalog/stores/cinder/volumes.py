@@ -1,14 +1,15 @@
-"""The volumes of a project: what they are to us, and what Cinder is asked to do with them.
+"""The volumes of a project: their marks, and the requests to Cinder about them.
 
-Safe from several threads.  Metadata of a volume of ours:
+Safe from several threads.  Metadata of our volumes:
 
-    glance_image_id, image_size   as Glance has them; the size is of the data, in bytes
-    imagefs_store                 whose it is
+    glance_image_id, image_size   as in Glance; the size of the data in bytes
+    imagefs_store                 the name of its store
     imagefs_object                the id in its location
-    imagefs_commit                a number, once it is complete; of several of one object
-                                  that with the greatest is the object
+    imagefs_commit                a number, which a complete volume has; of several volumes of
+                                  one object, the one with the greatest number is the object
 
-`imagefs_commit` is what makes a volume an object: one request sets it, or does not.
+`imagefs_commit` makes a volume an object.  One request sets it, so that it is set or not, and a
+crash never leaves half an object.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ OBJECT = "imagefs_object"
 COMMIT = "imagefs_commit"
 
 _PAGE = 500
-"""Volumes asked for in one answer; a server may give fewer."""
+"""Volumes in one answer; a server may return fewer."""
 _FIRST_POLL, _LONGEST_POLL = 0.05, 2.0
-"""Seconds between two looks at a volume that changes its state; each twice the last."""
+"""Seconds between two looks at a volume that changes its state; they double each time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A volume as Cinder tells of it."""
+    """A volume, as Cinder describes it."""
 
     id: str
     status: str
@@ -67,13 +68,13 @@ class Volume:
 
     @property
     def commit(self) -> int:
-        """What tells the newest of an object's volumes; 0 of one that is not complete."""
+        """The greatest number is that of an object's newest volume; 0 if it is not complete."""
         number = self.metadata.get(COMMIT, "")
         return int(number) if number.isdecimal() and SIZE in self.metadata else 0
 
     @property
     def size(self) -> int:
-        """Bytes of the data: of a volume without that mark, all of it."""
+        """Bytes of data; the volume's size if it has no such mark."""
         number = self.metadata.get(SIZE, "")
         return int(number) if number.isdecimal() else self.gigabytes * GIB
 
@@ -83,7 +84,7 @@ def _seconds(time_of_day: str) -> float:
 
 
 def gigabytes_for(size: int) -> int:
-    """GiB of a volume for so many bytes: Cinder has no smaller unit, and no empty volume."""
+    """GiB of a volume for `size` bytes.  Cinder has no smaller unit, and no empty volumes."""
     return max(1, -(-size // GIB))
 
 
@@ -91,7 +92,7 @@ class Volumes:
     """The volumes of one project."""
 
     def __init__(self, client: CinderClient, owner: str, patience: float) -> None:
-        """`owner` is what marks ours; `patience` the seconds a change of state may take."""
+        """`owner` marks our volumes; `patience` is the seconds that a change of state may take."""
         self._client = client
         self._owner = owner
         self._patience = patience
@@ -104,17 +105,18 @@ class Volumes:
             try:
                 answer = self._client.do("GET", "/volumes/detail", query=query)
             except NotFound as error:
-                # The last of a page was deleted meanwhile: what follows is not known.
+                # The volume that ended the last page is deleted by now, and Cinder needs it to
+                # find the next page.
                 raise StoreUnavailable(self._client.store, error.reason) from error
             found = [Volume.of(each, self._client.store) for each in answer.get("volumes", ())]
-            # A Cinder that does not filter by metadata lists everything.
+            # Some versions of Cinder do not filter by metadata, and list everything.
             yield from (each for each in found if wanted.items() <= each.metadata.items())
             if not found or "volumes_links" not in answer:
                 return
             query["marker"] = found[-1].id
 
     def is_ours(self, volume: Volume) -> bool:
-        """Whether it was made by this store."""
+        """Whether this store has made the volume."""
         return volume.metadata.get(STORE) == self._owner
 
     def get(self, number: str) -> Volume:
@@ -125,7 +127,7 @@ class Volumes:
     def create(self, key: str, number: str, **more: Any) -> Volume:
         """Make a volume for the object of a key, and wait until it can be used.
 
-        `more` is what else Cinder is told: `size` in GiB, `source_volid`.  Raises
+        `more` has further fields for Cinder: `size` in GiB, `source_volid`.  Raises
         StoreFull, ImageTooLarge, StoreUnavailable.
         """
         metadata = {KEY: key, STORE: self._owner, OBJECT: number}
@@ -133,13 +135,14 @@ class Volumes:
         try:
             answer = self._client.do("POST", "/volumes", {"volume": asked}, subject=key)
         except (Conflict, NotFound) as error:
-            # Of its type, say: the object that there is none of is never the one to be made.
+            # Something else is missing, such as the volume's type.  NotFound would mean that the
+            # object does not exist, which is no news here.
             raise StoreUnavailable(key, f"Cinder makes no volume: {error.reason}") from error
         made = Volume.of(answer.get("volume", {}), key)
         try:
             return self._settled(made.id, "available")
         except BaseException:
-            # If it cannot be removed now, `delete` or fsck will.
+            # If it cannot be removed now, `delete` or fsck removes it later.
             with suppress(CatalogError):
                 self._client.do("DELETE", f"/volumes/{made.id}")
             raise
@@ -157,7 +160,7 @@ class Volumes:
         self.mark(volume, {SIZE: str(size), COMMIT: str(commit)})
 
     def mark(self, volume: Volume, metadata: Mapping[str, str]) -> None:
-        """Change some of its metadata, in one step.  Raises NotFound, StoreUnavailable."""
+        """Change some of its metadata in one request.  Raises NotFound, StoreUnavailable."""
         path = f"/volumes/{volume.id}/metadata"
         self._client.do("POST", path, {"metadata": dict(metadata)}, subject=volume.id)
 
@@ -196,7 +199,7 @@ class Volumes:
             wait = min(2 * wait, _LONGEST_POLL)
 
     def _reason(self, volume: Volume) -> str:
-        """What Cinder has to say to the user, if anything."""
+        """Cinder's message to the user about a volume, if there is one."""
         query = {"resource_uuid": volume.id, "limit": "1"}
         try:
             answer = self._client.do("GET", "/messages", query=query)

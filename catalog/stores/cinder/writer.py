@@ -1,9 +1,9 @@
-"""Storing an image in a volume: written as an image of RBD, then marked as complete.
+"""Stores an image in a volume: writes it as an image of RBD, then marks it as complete.
 
 A writer is used by one thread at a time.
 
-A process that dies leaves an attached volume without the mark, which nobody takes for an
-object; Ceph lets go of it after half a minute.
+If the process dies, an attached volume without the mark stays, which nobody takes for an object.
+Its watch in Ceph ends after half a minute; then it can be removed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class CinderWriter(RbdWriter):
         return self._attachment.place.image
 
     def _resize(self, length: int) -> None:
-        """Grow to whole GiB.  What is too much stays: the data's size is in the metadata."""
+        """Grow to whole GiB.  The volume never shrinks: the data's size is in its metadata."""
         gigabytes = gigabytes_for(length)
         if gigabytes * GIB > self._length:
             self._volumes.extend(self._volume, gigabytes)

@@ -1,1 +1,1 @@
-"""What Swift and Cinder share: accounts of Keystone, and HTTP as OpenStack speaks it."""
+"""The part that Swift and Cinder share: accounts of Keystone, and OpenStack's use of HTTP."""

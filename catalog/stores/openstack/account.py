@@ -1,4 +1,4 @@
-"""The part of a `[stores.NAME]` section that says whose account it is and how to reach it.
+"""The part of a `[stores.NAME]` section that names the account and how to reach it.
 
 Immutable.
 """
@@ -27,14 +27,14 @@ class AccountSettings(RemoteStoreSettings):
     application_credential: str | None = None
     """Its id, instead of a user."""
     project: str | None = None
-    """By name; an application credential brings its own."""
+    """By name; an application credential has its own project."""
     user_domain: str = "Default"
     project_domain: str = "Default"
     region: str | None = None
-    """Of the service in Keystone's catalog; None for the first."""
+    """The service's region in Keystone's catalog; None for the first one."""
     interface: Literal["public", "internal", "admin"] = "public"
     allow_http: bool = False
-    """Plain http also beyond loopback: whoever is on the way reads the key and the data."""
+    """Plain http also to other hosts.  Anybody on the way can then read the key and the data."""
     ca_bundle: FilePath | None = None
     """PEM file of the authorities to trust instead of the system's."""
     connect_timeout: PositiveFloat = 10
@@ -44,7 +44,7 @@ class AccountSettings(RemoteStoreSettings):
 
     @property
     def endpoint(self) -> str | None:
-        """The service's URL for the account, if not the one of Keystone's catalog."""
+        """The service's URL for the account; None for the one in Keystone's catalog."""
         return None
 
     @model_validator(mode="after")
@@ -64,7 +64,7 @@ class AccountSettings(RemoteStoreSettings):
         return self
 
     def permits(self, url: str) -> bool:
-        """Whether a token may be sent there."""
+        """Whether a token may be sent to this URL."""
         parts = urlsplit(url)
         return parts.scheme == "https" or self.allow_http or _is_loopback(parts.hostname or "")
 

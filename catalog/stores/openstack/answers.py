@@ -1,4 +1,4 @@
-"""HTTP as the services of OpenStack speak it: what failed, and when to come again."""
+"""Answers of OpenStack's services: which of them mean busy, and for how long."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 
 TEXT_MAX = 4096
-"""Bytes of an error's body that are looked at."""
+"""Bytes of an error's body that are read."""
 
 BUSY = frozenset({429, 498, 503})
-"""Statuses of a server that wants to be left alone for a while."""
+"""Statuses with which a server asks to be left alone for a while."""
 
 
 def retry_after(response: BaseHTTPResponse) -> float | None:
-    """Seconds of a Retry-After that is a number."""
+    """The seconds in Retry-After; None if it is missing or no number."""
     told = response.headers.get("Retry-After", "")
     return float(told) if told.isdecimal() else None
 
 
 def discard(response: BaseHTTPResponse) -> None:
-    """Give the connection back, or close it if much of the body is still to come."""
+    """Return the connection to its pool, or close it if much of the body is not read yet."""
     rest = response.length_remaining
     with suppress(HTTPError, OSError):
         if rest is not None and rest <= TEXT_MAX:

@@ -1,7 +1,7 @@
-"""Who this host is to a service of OpenStack: a token and an endpoint, renewed when needed.
+"""Authentication at a service of OpenStack: a token and an endpoint, renewed when needed.
 
 Scope: Keystone's v3 (`POST /v3/auth/tokens`), by password or by application credential.  Safe
-from several threads: one of them authenticates, the others wait for it.
+from several threads: one of them authenticates, and the others wait for it.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from catalog.stores.openstack.account import AccountSettings
 from catalog.stores.openstack.answers import BUSY, retry_after
 
 LIFE_USED = 0.9
-"""The part of a token's life after which it is renewed: no long upload meets its end."""
+"""The part of a token's life after which it is renewed, so that it does not end in the middle of
+a long upload."""
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What an authentication gave."""
+    """The result of an authentication."""
 
     token: str = field(repr=False)
     endpoint: str
-    """Of the service for the account, without a slash at its end."""
+    """The service's URL for the account, without a slash at the end."""
     renew_at: float
     """By `time.monotonic`."""
 
@@ -63,7 +64,7 @@ class KeystoneAuth:
         """When the last attempt failed, and how."""
 
     def session(self, refused: Session | None = None) -> Session:
-        """A session that holds; never `refused`, which the server no longer takes.
+        """A valid session; never `refused`, which the server does not accept any more.
 
         Raises StoreUnavailable, StoreBusy.
         """
@@ -74,7 +75,8 @@ class KeystoneAuth:
             if (current := self._holding(refused)) is not None:
                 return current
             if self._failed is not None and self._failed[0] > asked_at:
-                # Who waited for an attempt shares its failure: no queue of time-outs.
+                # Threads that waited here for another one's attempt share its failure.  If each
+                # made its own attempt, the last would wait for all their time-outs.
                 failure = self._failed[1]
                 raise type(failure)(failure.subject, failure.reason)
             try:

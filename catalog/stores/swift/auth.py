@@ -1,7 +1,7 @@
-"""Who this host is to Swift: a token and the account's URL, renewed when needed.
+"""Authentication at Swift: a token and the account's URL, renewed when needed.
 
-Scope: Swift's v1 authentication (`GET` of the auth URL) beside Keystone's.  Safe from several
-threads: one of them authenticates, the others wait for it.
+Scope: Swift's v1 authentication (`GET` of the auth URL) in addition to Keystone's.  Safe from
+several threads: one of them authenticates, and the others wait for it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from catalog.stores.openstack.keystone import LIFE_USED, KeystoneAuth, Session
 
 
 class SwiftAuthSettings(AccountSettings):
-    """The part of `[stores.NAME]` that says whose account it is and how to reach it.
+    """The part of `[stores.NAME]` that names the account and how to reach it.
 
-    Of v1, `auth_url` is `https://HOST/auth/v1.0`, `user` is `account:user`.
+    With v1, `auth_url` is `https://HOST/auth/v1.0` and `user` is `account:user`.
     """
 
     auth_version: Literal[1, 3] = 3
     storage_url: str | None = Field(default=None, pattern=r"^https?://[^@\s]+$")
-    """The account's URL, if not the one the authentication tells."""
+    """The account's URL; None for the one in the answer to the authentication."""
 
     @property
     def endpoint(self) -> str | None:

@@ -1,7 +1,7 @@
-"""Requests to one account of Swift, authenticated, with its answers judged.
+"""Authenticated requests to one account of Swift; failures become errors of the catalog.
 
-Safe from several threads: they share a pool of connections and one session.  A token the server
-no longer takes is renewed once a request; nothing else is repeated.
+Safe from several threads: they share a pool of connections and one session.  If the server does
+not accept the token any more, it is renewed once for each request; nothing else is repeated.
 """
 
 from __future__ import annotations
@@ -24,39 +24,39 @@ from catalog.stores.swift.auth import SwiftAuth, SwiftAuthSettings
 from catalog.stores.swift.errors import failure
 
 Blocks = Callable[[], Iterable[bytes | memoryview]]
-"""A body: the same bytes each time it is called."""
+"""Returns the blocks of a body; the same bytes at each call."""
 
 UPLOAD = "X-Object-Meta-Imagefs-Upload"
-"""Tells which upload made an object, and so which segments are its own."""
+"""Names the upload that made an object, and so the segments that belong to it."""
 
 _CONNECTIONS = 32
-"""Kept open per server: about as many threads as use a store at once."""
+"""Connections kept open to one server: about one for each thread that uses a store."""
 _PAGE = 10_000
-"""Names asked for in one answer: the usual limit of a server."""
+"""Names in one answer: the usual limit of a server."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What the headers of an object say."""
+    """An object, as its headers describe it."""
 
     size: int
-    """Bytes; of a large object, of all its segments."""
+    """Bytes; for a large object, of all its segments."""
     etag: str
-    """Without quotes.  Of a large object it is made of its segments' etags."""
+    """Without quotes.  That of a large object is made of its segments' etags."""
     is_static: bool
     """Whether it is the manifest of a Static Large Object."""
     dynamic: str | None
-    """`container/prefix` of the segments, of a Dynamic Large Object."""
+    """`container/prefix` of the segments of a Dynamic Large Object; None for any other."""
     upload: str | None
-    """Of the writer that made it; None if it was not one of ours."""
+    """The upload of ours that made it; None if another program made it."""
 
     @classmethod
     def of(cls, headers: Mapping[str, str], subject: str) -> Self:
-        """Read headers.  Raises StoreUnavailable if they do not tell the size."""
+        """Read headers.  Raises StoreUnavailable if they do not contain the size."""
         try:
             size = int(headers["Content-Length"])
         except (KeyError, ValueError):
-            # So of a DLO of more segments than a listing's page.
+            # For example a DLO with more segments than a page of a listing.
             raise StoreUnavailable(subject, "the server does not tell its size") from None
         return cls(
             size=size,
@@ -69,17 +69,17 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the server says of large objects (`GET /info`), or its defaults."""
+    """The server's limits for large objects (`GET /info`), or Swift's defaults."""
 
     segments: int = 1000
-    """In one manifest."""
+    """Segments in one manifest."""
 
 
 class SwiftClient:
     """One account."""
 
     def __init__(self, store: str, settings: SwiftAuthSettings) -> None:
-        """`store` names it in errors.  Connects only when it is asked something."""
+        """`store` is its name, for errors.  It connects with the first request."""
         self.store = store
         self.timeout = settings.timeout
         self._pool = make_pool(settings, _CONNECTIONS)
@@ -92,7 +92,7 @@ class SwiftClient:
         return self._auth.session().endpoint
 
     def is_tls(self) -> bool:
-        """Whether data goes over TLS, which detects what is changed on the way."""
+        """Whether data goes over TLS, which detects changes on the way."""
         return self.storage_url().startswith("https:")
 
     def ask(
@@ -107,8 +107,8 @@ class SwiftClient:
     ) -> BaseHTTPResponse:
         """Send a request about `path`, `container/object`; the answer's body is not read yet.
 
-        The caller closes the response.  `subject` is what errors are about; the store
-        if empty.  Raises StoreUnavailable, StoreBusy.
+        The caller closes the response.  `subject` is the subject of errors, by default the
+        store.  Raises StoreUnavailable, StoreBusy.
         """
         target = quote(path) + (f"?{urlencode(query)}" if query else "")
         session = self._auth.session()
@@ -128,7 +128,7 @@ class SwiftClient:
         headers: Mapping[str, str],
         body: Blocks | bytes | None,
     ) -> BaseHTTPResponse:
-        # Typed for bytes; takes memoryviews just so.
+        # urllib3 declares bytes, and takes memoryviews as well.
         content: Any = body() if callable(body) else body
         with http_errors(subject or self.store):
             return self._pool.request(
@@ -165,7 +165,7 @@ class SwiftClient:
                 return response.headers, response.read()
 
     def head(self, path: str, subject: str) -> ObjectInfo:
-        """What an object is.  Raises NotFound only if the container is there."""
+        """Look at an object.  Raises NotFound only if its container exists."""
         try:
             headers, _ = self.do("HEAD", path, 200, subject=subject)
         except NotFound:
@@ -174,14 +174,14 @@ class SwiftClient:
         return ObjectInfo.of(headers, subject)
 
     def find(self, path: str, subject: str) -> ObjectInfo | None:
-        """As `head`; None where nothing is."""
+        """As `head`; None if there is no such object."""
         try:
             return self.head(path, subject)
         except NotFound:
             return None
 
     def check_container(self, container: str) -> HTTPHeaderDict:
-        """Its headers.  Raises StoreRefused if it is missing."""
+        """The headers of a container.  Raises StoreRefused if it is missing."""
         try:
             return self.do("HEAD", container, 200, 204)[0]
         except NotFound:
@@ -189,16 +189,16 @@ class SwiftClient:
             raise StoreRefused(self.store, reason) from None
 
     def make_container(self, container: str) -> None:
-        """Make a container; one that is there already stays.  Raises StoreUnavailable."""
+        """Make a container; an existing one stays as it is.  Raises StoreUnavailable."""
         self.do("PUT", container, 201, 202)
 
     def listing(
         self, container: str, prefix: str = "", delimiter: str = ""
     ) -> Iterator[dict[str, Any]]:
-        """The container's entries in order of names: `name`, `bytes`, `last_modified`.
+        """The container's entries in the order of their names: `name`, `bytes`, `last_modified`.
 
-        With a delimiter also `{"subdir": "NAME/"}`.  Nothing of a container that is
-        missing.  A listing follows changes with a delay.  Raises StoreUnavailable.
+        With a delimiter there are also entries `{"subdir": "NAME/"}`.  A missing container has
+        no entries.  Swift's listings follow changes with a delay.  Raises StoreUnavailable.
         """
         query = {"format": "json", "limit": str(_PAGE), "prefix": prefix, "delimiter": delimiter}
         marker = ""
@@ -220,7 +220,7 @@ class SwiftClient:
     def manifest(self, path: str, subject: str) -> Iterator[str]:
         """The segments of a Static Large Object, as `container/name`.
 
-        Nothing if there is none any more.  Raises StoreUnavailable.
+        Nothing if the object is gone.  Raises StoreUnavailable.
         """
         query = {"multipart-manifest": "get"}
         try:
@@ -232,9 +232,10 @@ class SwiftClient:
             raise StoreUnavailable(subject, "its manifest cannot be read") from None
 
     def check_deletes(self, container: str, subject: str) -> None:
-        """Raise StoreRefused if we may delete nothing in a container; what is there stays.
+        """Raise StoreRefused if we may not delete in a container; nothing is deleted.
 
-        By a name that nothing has: who may delete it is told that there is no such object.
+        It tries to delete a name that no object has.  Who may delete gets 404, and everybody
+        else 403.
         """
         self.do("DELETE", f"{container}/{secrets.token_hex(16)}", 204, 404, subject=subject)
 
@@ -246,7 +247,7 @@ class SwiftClient:
         )
         if query is None:
             return
-        # A bulk deletion answers 200 before it knows how it will end.
+        # A bulk deletion begins its answer with 200 before it has deleted anything.
         with http_errors(subject):
             try:
                 answer = json.loads(body or "{}")
@@ -257,16 +258,17 @@ class SwiftClient:
                 raise StoreUnavailable(subject, "the server's answer cannot be read") from None
         if errors or status[:3] not in ("200", "204", "404"):
             reason = f"{len(errors)} of its segments cannot be deleted: {told or status}"
-            # Once some are gone, the rest is no image that was refused.
+            # If some segments are gone already, the object is no longer whole: that must not
+            # look like a refusal, after which it would be.
             raise (StoreRefused if is_refused else StoreUnavailable)(subject, reason)
 
     def delete_prefix(self, container: str, prefix: str, subject: str) -> None:
-        """Delete all objects whose names begin with `prefix`, at least a whole key."""
+        """Delete all objects whose names begin with `prefix`, which has at least a whole key."""
         for entry in self.listing(container, prefix):
             self.delete(f"{container}/{entry['name']}", subject)
 
     def limits(self) -> Limits:
-        """The server's limits; asked for once."""
+        """The server's limits; it is asked once."""
         with self._lock:
             if self._limits is None:
                 self._limits = self._ask_limits()
@@ -282,7 +284,7 @@ class SwiftClient:
             told = info.get("slo", {}).get("max_manifest_segments")
             return Limits() if told is None else Limits(int(told))
         except (CatalogError, ValueError, TypeError, AttributeError):
-            # An operator may hide it.
+            # Operators may have switched this request off.
             return Limits()
 
     def close(self) -> None:
@@ -291,5 +293,5 @@ class SwiftClient:
 
 
 def unquoted(etag: str) -> str:
-    """An ETag without quotes: Swift sends plain objects' without, large ones' with."""
+    """An ETag without quotes.  Swift sends them only with those of large objects."""
     return etag.removeprefix('"').removesuffix('"')

@@ -1,4 +1,4 @@
-"""What Swift's answers mean in the catalog's terms."""
+"""Failures that Swift answers with, as errors of the catalog."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _REASONS = {
 
 
 def failure(response: BaseHTTPResponse, subject: str) -> CatalogError:
-    """The error an answer is; reads and releases the answer."""
+    """The error for an answer; reads the answer and releases its connection."""
     status = response.status
     with http_errors(subject):
         text = response.read(TEXT_MAX).decode(errors="replace")

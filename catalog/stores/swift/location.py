@@ -3,7 +3,7 @@
 Scope: reading and printing them; nothing here talks to a server.
 
     swift://USER:KEY@AUTH/CONTAINER/OBJECT          an account by its authentication (https)
-    swift+https://…, swift+http://…                 the same, the protocol told
+    swift+https://…, swift+http://…                 the same, with the protocol
     swift+config://REFERENCE/CONTAINER/OBJECT       … by a name in a configuration
     swift+https://HOST/v1/ACCOUNT/CONTAINER/OBJECT  the account's storage URL (multi-tenant)
 
@@ -22,21 +22,21 @@ CONFIG = "swift+config"
 _SCHEMES = ("swift", "swift+http", "swift+https", CONFIG)
 
 _CREDENTIALS = re.compile(r"(?P<user>[^/@]*):(?P<key>(?!\d+/)[^@]*)@")
-"""A key may hold `/`; but `HOST:PORT/…` is no credential, whatever follows."""
+"""A key may contain `/`.  But `HOST:PORT/…` is never taken for a credential."""
 
 
 @dataclass(frozen=True, slots=True)
 class SwiftLocation:
-    """Where an object is.  A key in the URL is not kept: that of the settings is used."""
+    """A location.  A key in the URL is dropped: the one of the settings is used."""
 
     scheme: str
     address: str
-    """Of the authentication, or of the account; without protocol.  Or the reference."""
+    """The address of the authentication or of the account, without protocol; or the reference."""
     container: str
     name: str
-    """Of the object."""
+    """The object's name."""
     user: str | None = None
-    """From the URL; not percent-encoded.  None if the URL holds no credential."""
+    """From the URL; not percent-encoded.  None if the URL contains no credential."""
 
     @classmethod
     def parse(cls, url: str) -> SwiftLocation:

@@ -1,6 +1,6 @@
-"""The parts an upload to Swift is made of, each sent or copied as one object.
+"""The pieces of an upload to Swift; each becomes one object, which is sent or copied.
 
-Immutable: a piece may be sent again, from its beginning.
+Immutable: a piece may be sent again from its beginning.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from catalog.stores.network import http_errors
 from catalog.stores.swift.client import Blocks, ObjectInfo
 
 _BLOCK = 1 << 20
-"""Bytes handed to a socket at once."""
+"""Bytes that are given to a socket at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Bytes to be stored as one object: sent by us, or copied by the server."""
+    """Bytes of one object: this host sends them, or the server copies them."""
 
     size: int
     blocks: Blocks = lambda: ()
     copied: Mapping[str, str] = field(default_factory=dict)
-    """Headers that tell the server what to copy; empty if `blocks` are to be sent."""
+    """Headers that make the server copy; empty if `blocks` are sent."""
 
     def etag(self, subject: str) -> str:
-        """The MD5 by which the server checks what it receives.  Reads all of it."""
+        """The MD5 with which the server compares what it receives.  Reads the whole piece."""
         digest = hashlib.md5(usedforsecurity=False)
         with http_errors(subject):
             for block in self.blocks():
@@ -39,7 +39,7 @@ class Piece:
 
 
 def piece_of_memory(data: bytes | bytearray) -> Piece:
-    """All of `data`, which must not change any more."""
+    """The whole of `data`, which must not change any more."""
 
     def blocks() -> Iterator[memoryview]:
         view = memoryview(data)
@@ -49,7 +49,7 @@ def piece_of_memory(data: bytes | bytearray) -> Piece:
 
 
 def piece_of_file(path: Path, part: range) -> Piece:
-    """The bytes `part` of a file.  Its blocks raise IncompleteUpload if it is shorter."""
+    """The bytes `part` of a file.  Its blocks raise IncompleteUpload if the file is shorter."""
 
     def blocks() -> Iterator[bytes]:
         with path.open("rb", buffering=0) as file:
@@ -64,7 +64,7 @@ def piece_of_file(path: Path, part: range) -> Piece:
 
 
 def piece_of_object(path: str, source: ObjectInfo, part: range) -> Piece:
-    """The bytes `part` of another object, `container/name`, if it still is `source`."""
+    """The bytes `part` of another object, `container/name`, if that is still `source`."""
     headers = {"X-Copy-From": quote(path), "X-Fresh-Metadata": "true"}
     if part:
         headers["Range"] = f"bytes={part.start}-{part.stop - 1}"

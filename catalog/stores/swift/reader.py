@@ -1,7 +1,7 @@
-"""Ranged reads of one object in Swift, of the very object that was opened.
+"""Ranged reads of one object in Swift; another object under the same name is never read.
 
-Safe from several threads.  An answer is believed only where it says that it is the range asked
-for (RFC 9110 §14.4), of the object with the ETag pinned.
+Safe from several threads.  An answer is used only if it states that it is the requested range
+(RFC 9110 §14.4) of the object with the ETag that was there at the opening.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
 class SwiftReader:
-    """An object that is read by one request per `read_at`.  Safe from several threads."""
+    """An object; each `read_at` is one request.  Safe from several threads."""
 
     def __init__(self, client: SwiftClient, path: str, url: str, opened: ObjectInfo) -> None:
-        """`opened` is what was found at `path` when it was opened."""
+        """`opened` is the object that was at `path` at the opening."""
         self.size = opened.size
         self._client = client
         self._path = path
@@ -39,7 +39,7 @@ class SwiftReader:
             return b""
         headers = {
             "Range": f"bytes={wanted.start}-{wanted.stop - 1}",
-            # Of a compressed representation the ranges would be other bytes.
+            # The ranges of a compressed representation would be other bytes.
             "Accept-Encoding": "identity",
         }
         if self._opened.dynamic is None:
@@ -64,7 +64,7 @@ class SwiftReader:
         return failure(response, self._url)
 
     def _verify(self, response: BaseHTTPResponse, wanted: range) -> None:
-        """Believe only an answer that says it is this range of the object that was opened."""
+        """Raise unless the answer states that it is this range of the opened object."""
         told = response.headers.get("Content-Range", "nothing")
         found = _CONTENT_RANGE.fullmatch(told)
         etag = unquoted(response.headers.get("ETag", ""))

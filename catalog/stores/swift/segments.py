@@ -1,7 +1,7 @@
-"""Which segments belong to which object in Swift, and which to none.
+"""Finds which segments in Swift belong to which object, and which belong to none.
 
-Safe from several threads.  Listings follow changes with a delay, so that what is not found now
-may be found later: by the next deletion of the key, or by fsck.
+Safe from several threads.  Listings follow changes with a delay.  So segments that are not found
+now may be found later: by the next deletion of the key, or by fsck.
 """
 
 from __future__ import annotations
@@ -18,30 +18,31 @@ from catalog.errors import Conflict, InvalidName
 from catalog.stores.swift.client import ObjectInfo, SwiftClient
 
 QUARANTINE = ".quarantine."
-"""Begins the names: without a slash, as a location's URL could not tell it from the container."""
+"""Names in quarantine begin so.  It has no slash: in a location's URL that would look like the
+end of the container's name."""
 
 SEGMENT_OF_GLANCE = re.compile(r"-\d{5}")
-"""What Glance appends to the name of an object to name its segments."""
+"""The end of a segment's name in Glance, behind the name of the object."""
 
 _UPLOAD = re.compile(r"([^/]+)/[0-9a-f]{16}")
-"""`KEY/UPLOAD`, as our writer names its own; other programs keep theirs in the same container."""
+"""`KEY/UPLOAD` of our own segments.  Other programs have theirs in the same container."""
 
 _SEGMENT = re.compile(r"\d{8}")
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What an upload that died has sent."""
+    """The segments of an unfinished upload."""
 
     name: str
     """`KEY/UPLOAD`."""
     segments: Mapping[int, tuple[int, str]]
     """Size in bytes and MD5, by their numbers."""
     newest: str
-    """When the last of them was sent, as listings tell it."""
+    """The time of the last segment, as text of a listing."""
 
     def has(self, segment_size: int) -> bool:
-        """Whether it has segments of that size: the numbers of others mean other bytes."""
+        """Whether its segments have that size; with another size, equal numbers are other bytes."""
         sizes = [size for size, _ in self.segments.values()]
         return bool(sizes) and all(size == segment_size for size in sizes[:-1])
 
@@ -50,13 +51,13 @@ class SwiftSegments:
     """The segments of the objects of one container."""
 
     def __init__(self, client: SwiftClient, container: str, segments: str) -> None:
-        """Segments we wrote are in the container `segments`."""
+        """Our own segments are in the container `segments`."""
         self._client = client
         self._container = container
         self._segments = segments
 
     def leftovers(self, older_than: float) -> Iterator[str]:
-        """`KEY/UPLOAD` of segments no object has, the newest `older_than` seconds old or more."""
+        """`KEY/UPLOAD` of segments of no object, the newest at least `older_than` seconds old."""
         limit = datetime.fromtimestamp(time.time() - older_than, UTC)
         quarantined = self._quarantined()
         entries = self._client.listing(self._segments)
@@ -68,7 +69,7 @@ class SwiftSegments:
                 yield upload
 
     def drop(self, name: str) -> None:
-        """Delete the segments of a `KEY/UPLOAD`.  Raises Conflict if an object has them."""
+        """Delete the segments of a `KEY/UPLOAD`.  Raises Conflict if they belong to an object."""
         named = _UPLOAD.fullmatch(name)
         if named is None:
             raise InvalidName(name, "is no leftover of this store")
@@ -77,14 +78,14 @@ class SwiftSegments:
         self._client.delete_prefix(self._segments, f"{name}/", name)
 
     def sweep(self, key: str, url: str) -> None:
-        """Delete the segments of uploads of a key that no object has."""
+        """Delete the segments of a key's uploads that belong to no object."""
         for upload in self._dead(key):
             self._client.delete_prefix(self._segments, f"{upload}/", url)
 
     def to_go_on(self, key: str, url: str, segment_size: int) -> Left | None:
-        """The newest upload of a key that no object has; the others are deleted.
+        """The newest unfinished upload of a key whose segments have that size.
 
-        So is one whose segments are of another size.
+        All other unfinished uploads of the key are deleted.
         """
         found = [self._left(upload) for upload in self._dead(key)]
         fitting = (left for left in found if left.has(segment_size))
@@ -104,14 +105,14 @@ class SwiftSegments:
         return Left(upload, segments, newest)
 
     def _dead(self, key: str) -> list[str]:
-        """The `KEY/UPLOAD` of a key that no object has."""
+        """The `KEY/UPLOAD`s of a key that belong to no object."""
         kept = self._live(key, self._quarantined(f"{key}."))
         entries = self._client.listing(self._segments, f"{key}/", "/")
         uploads = [entry.get("subdir", "").removesuffix("/") for entry in entries]
         return [each for each in uploads if _UPLOAD.fullmatch(each) and each not in kept]
 
     def containers(self, path: str, url: str, manifest: ObjectInfo) -> set[str]:
-        """The containers of a large object, its own among them; none of a plain one."""
+        """The containers of a large object's parts, with its own; none for a plain object."""
         own = path.partition("/")[0]
         if manifest.is_static:
             segments = self._client.manifest(path, url)
@@ -123,10 +124,11 @@ class SwiftSegments:
     def delete_dynamic(
         self, container: str, key: str, url: str, manifest: ObjectInfo | None
     ) -> None:
-        """Delete the segments of a Dynamic Large Object that was deleted, now or before.
+        """Delete the segments of a Dynamic Large Object that is deleted by now.
 
-        Those are named after it: `KEY-00001` by Glance, `KEY/…` by Swift's own client.  A
-        manifest that names others is not believed.
+        Their names begin with its key: `KEY-00001` in Glance, `KEY/…` with Swift's own client.
+        Segments with other names are not deleted, even if the manifest names them: it could
+        name another object's.
         """
         if any(name.rpartition(".")[0] == key for name in self._quarantined(f"{key}.")):
             return
@@ -139,17 +141,17 @@ class SwiftSegments:
                 self._client.delete(f"{container}/{entry['name']}", url)
 
     def _live(self, key: str, quarantined: list[str]) -> set[str]:
-        """The `KEY/UPLOAD` an object of that key has, or one of it in quarantine."""
+        """The `KEY/UPLOAD`s of the key's object, and of its objects in quarantine."""
         names = [key] + [
             f"{QUARANTINE}{name}" for name in quarantined if name.rpartition(".")[0] == key
         ]
         return {upload for name in names for upload in self._uploads_of(name)}
 
     def _uploads_of(self, name: str) -> Iterator[str]:
-        """The `KEY/UPLOAD` of the segments an object has.
+        """The `KEY/UPLOAD`s of an object's segments.
 
-        By its manifest: its headers, and with them the name of its upload, anybody may
-        overwrite.
+        They are taken from its manifest.  Its headers name the upload, too, but anybody who
+        may write to the object can overwrite these.
         """
         path = f"{self._container}/{name}"
         found = self._client.find(path, path)

@@ -5,7 +5,7 @@ plain and static ones (see `writer`).
 
     CONTAINER/KEY                      an image
     CONTAINER/KEY-00001                a segment of an image that Glance stored
-    CONTAINER/.quarantine.KEY.HEX      what fsck moved away
+    CONTAINER/.quarantine.KEY.HEX      an object that fsck has moved away
     CONTAINER_segments/KEY/UPLOAD/…    segments of an image that we stored
 """
 
@@ -46,17 +46,17 @@ class SwiftStoreSettings(SwiftAuthSettings):
 
     type: Literal["swift"] = "swift"
     container: str = Field(default="images", pattern=r"^[^/\x00]{1,200}$")
-    """Segments are in another one, `<container>_segments`."""
+    """The segments are in a second one, `<container>_segments`."""
     reference: str | None = Field(default=None, pattern=r"^[^/@:\s]+$")
-    """The account's name in locations, `swift+config://REFERENCE/…`; the store's if None."""
+    """The account's name in locations, `swift+config://REFERENCE/…`; None for the store's name."""
     segment_size: int = Field(default=32 * _MIB, ge=1, le=5 << 30)
-    """Bytes: a larger image is stored in segments of that size."""
+    """Bytes.  A larger image is stored in segments of that size."""
     upload_threads: PositiveInt = 4
-    """Segments of one upload that are sent at once."""
+    """Segments of one upload that are sent at the same time."""
 
 
 class SwiftStore:
-    """One container of an account, and that of its segments."""
+    """One container of an account, and the container of its segments."""
 
     capabilities = (
         Capability.WRITE
@@ -75,7 +75,7 @@ class SwiftStore:
         self._parts = SwiftSegments(self._client, self._container, self._segments)
 
     def initialize(self) -> None:
-        """Make the containers; what is there already stays.  Raises StoreUnavailable."""
+        """Make the containers; existing ones stay as they are.  Raises StoreUnavailable."""
         for container in (self._container, self._segments):
             self._client.make_container(container)
 
@@ -107,10 +107,10 @@ class SwiftStore:
         return SwiftWriter(self._client, target)
 
     def resume(self, key: str, size: int, _step: int, _is_good: IsGood) -> tuple[SwiftWriter, int]:
-        """Go on with the newest upload of this key that died, and remove the others.
+        """Continue the newest unfinished upload of this key, and remove the others.
 
-        All bytes are to be written again; segments of which the server has the MD5 are
-        not sent.  Raises InvalidName, StoreUnavailable.
+        The caller writes all bytes again; a segment is not sent if the server has one with the
+        same MD5.  Raises InvalidName, StoreUnavailable.
         """
         writer, url = self.writer(key, size), self.url_of(key)
         left = self._parts.to_go_on(key, url, self._settings.segment_size)
@@ -119,19 +119,20 @@ class SwiftStore:
         return writer, 0
 
     def delete(self, url: str) -> None:
-        """Remove an object with its segments, and what uploads of its key that died have left.
+        """Remove an object with its segments, and unfinished uploads of its key.
 
-        A missing one is no error.  Raises StoreUnavailable; StoreRefused before anything is
-        removed.
+        A missing object is no error.  Raises StoreUnavailable; StoreRefused only before
+        anything is removed.
         """
         path = self._path_of(url)
         container, _, key = path.partition("/")
-        # First, as who may not list them is refused here.
+        # First: if we may not list the segments, the refusal comes before anything is removed.
         if container == self._container:
             self._parts.sweep(key, url)
         found = self._client.find(path, url)
         if found is not None:
-            # Swift goes on with the manifest when it has been refused the segments.
+            # If we may not delete the segments, Swift deletes the manifest all the same, and the
+            # object is lost.  So the right to delete segments is checked first.
             for place in sorted(self._parts.containers(path, url, found)):
                 self._client.check_deletes(place, url)
             query = {"multipart-manifest": "delete"} if found.is_static else None
@@ -142,8 +143,8 @@ class SwiftStore:
     def copy(self, url: str, key: str) -> str:
         """Let the server duplicate an object's data.  Raises NotFound, StoreUnavailable.
 
-        Segments are copied too: large objects that share them would not survive the
-        deletion of one.
+        Segments are copied, too.  If two large objects shared their segments, the deletion of
+        one would destroy the other.
         """
         path = self._path_of(url)
         source = self._client.head(path, url)
@@ -159,7 +160,7 @@ class SwiftStore:
         return copied
 
     def reaches(self, url: str) -> bool:
-        """Whether the url is of another container of the same account, by its reference."""
+        """Whether the url is in another container of the same account, by its reference."""
         try:
             location = SwiftLocation.parse(url)
         except InvalidValue:
@@ -168,7 +169,7 @@ class SwiftStore:
         return is_here and location.container != self._container
 
     def usage(self) -> Usage:
-        """What the tightest quota of the account and the containers allows."""
+        """The room by the quota, of the account or a container, that has the least left."""
         found = [self._quota("", "Account")]
         found += [self._quota(path, "Container") for path in (self._container, self._segments)]
         limited = [usage for usage in found if usage.free is not None]
@@ -179,7 +180,7 @@ class SwiftStore:
         return str(SwiftLocation(CONFIG, self._reference, self._container, _checked(key)))
 
     def keys(self) -> Iterator[str]:
-        """Every object's name, but for quarantined ones and Glance's segments."""
+        """Every object's name, except those in quarantine and Glance's segments."""
         self.check()
         last = ""
         for entry in self._client.listing(self._container):
@@ -192,13 +193,13 @@ class SwiftStore:
                 yield name
 
     def leftovers(self, older_than: float) -> Iterator[str]:
-        """`KEY/UPLOAD` of segments no object has, the newest `older_than` seconds old or more."""
+        """`KEY/UPLOAD` of segments of no object, the newest at least `older_than` seconds old."""
         return self._parts.leftovers(older_than)
 
     def drop_leftover(self, name: str) -> None:
         """Delete the segments of a `KEY/UPLOAD` of `leftovers`.
 
-        Idempotent.  Raises Conflict if an object has them after all, StoreUnavailable.
+        Idempotent.  Raises Conflict if they belong to an object after all, StoreUnavailable.
         """
         self._parts.drop(name)
 
@@ -207,7 +208,7 @@ class SwiftStore:
         return None
 
     def quarantine(self, key: str) -> str:
-        """Rename an object to `.quarantine.KEY.HEX`; its segments stay, and stay its own.
+        """Rename an object to `.quarantine.KEY.HEX`; its segments stay where they are.
 
         Raises NotFound, StoreUnavailable.
         """
@@ -229,10 +230,10 @@ class SwiftStore:
         return self._settings.reference or self.name
 
     def _path_of(self, url: str) -> str:
-        """`container/object` of a url of this account, in whatever form.
+        """`container/object` in a url of this account, in any of its forms.
 
         Any other url is StoreRefused, not NotFound: most likely the settings were
-        changed, and nobody may conclude that the data is lost.
+        changed, and the data must not be taken for lost.
         """
         try:
             location = SwiftLocation.parse(url)
@@ -256,8 +257,8 @@ class SwiftStore:
 
     def _quota(self, path: str, kind: str) -> Usage:
         with self._client.ask("HEAD", path) as response:
-            # Who may use a container need not see the account, nor is one for segments there
-            # before the first of them.
+            # A user of a container may not be allowed to see the account.  And the container of
+            # segments may not exist before the first segment.
             is_optional = path != self._container and response.status in (403, 404)
             if response.status not in (200, 204) and not is_optional:
                 raise failure(response, self.name)
@@ -271,13 +272,13 @@ class SwiftStore:
 
 
 def _address(url: str) -> str:
-    """A URL without what Glance's locations leave out, or may."""
+    """A URL without the parts that Glance's locations may leave out."""
     parts = urlsplit(url if "://" in url else f"//{url}")
     return f"{parts.netloc}{parts.path}".rstrip("/").removesuffix("/v3")
 
 
 def _checked(key: str) -> str:
-    """The key, if it is a name of one level.  Raises InvalidName."""
+    """The key, if it can be an object's name.  Raises InvalidName."""
     if not key or len(key) > _KEY_MAX or key.startswith(".") or "/" in key or "\0" in key:
         raise InvalidName(key, "is not a key of an image")
     return key

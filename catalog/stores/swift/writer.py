@@ -1,13 +1,13 @@
-"""Storing one object in Swift: small ones as they are, others as Static Large Objects.
+"""Stores one object in Swift: a small one as it is, a larger one as a Static Large Object.
 
-One writer is used by one thread; it sends segments by several of its own.
+One writer is used by one thread; several threads of its own send the segments.
 
     CONTAINER/KEY                           the object, or the manifest: put last, in one step
     CONTAINER_segments/KEY/UPLOAD/00000000  a segment
-    CONTAINER_segments/KEY/UPLOAD/m…        a manifest of segments, when one cannot list all
+    CONTAINER_segments/KEY/UPLOAD/m…        a manifest of segments, if one cannot list all
 
-Each upload has its own name UPLOAD, which the object carries in a header: segments of
-which no object says that they are its own were left by an upload that died.
+Each upload has a name UPLOAD of its own, which is also in a header of the object.  Segments that
+belong to no object come from an unfinished upload.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ _PUT_MANIFEST = {"multipart-manifest": "put"}
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is to be stored where."""
+    """The object to store, and how."""
 
     container: str
     segments: str
     """The container of the segments."""
     key: str
     url: str
-    """Returned by a commit."""
+    """`commit` returns it."""
     segment_size: int
-    """Bytes; what is larger becomes a large object."""
+    """Bytes; a larger object becomes a large object."""
     concurrency: int
-    """Segments in flight at once."""
+    """Segments in flight at the same time."""
     retry: Retry
-    """Of a segment: nobody above could send one again, but only the whole image."""
+    """For one segment: nobody above could send a single segment again, only the whole image."""
 
     @property
     def path(self) -> str:
-        """Of the object."""
+        """`container/key` of the object."""
         return f"{self.container}/{self.key}"
 
 
@@ -64,29 +64,29 @@ class SwiftWriter:
         self._target = target
         self._upload = secrets.token_hex(8)
         self._buffer = bytearray()
-        """Of the segment that is being filled."""
+        """The segment that is being filled."""
         self._whole: Piece | None = None
-        """What is no large object and was not written."""
+        """The whole object, if it is small and comes from `take` or `copy_from`."""
         self._threads = ThreadPoolExecutor(target.concurrency, "swift-upload")
         self._segments: list[Future[dict[str, Any]]] = []
-        """Those sent, as the manifest's entries."""
+        """The segments sent so far, as entries of the manifest."""
         self._stopped = threading.Event()
         self._check: Check | None = None
-        """Of a staged file that was sent while it grew."""
+        """The check of a staged file that is sent while it grows."""
         self._is_over = False
-        """Whether nothing is left that `cancel` should remove."""
+        """Whether `cancel` must not remove anything any more."""
         self._left: Mapping[int, tuple[int, str]] = {}
-        """Segments that an earlier upload has sent: size and MD5."""
+        """Segments of an unfinished upload, by number: size and MD5."""
 
     def go_on(self, left: Left) -> None:
-        """Go on with an upload: what is written is compared with its segments."""
+        """Continue an unfinished upload: written bytes are compared with its segments."""
         self._upload, self._left = left.name.rpartition("/")[2], left.segments
 
     def write(self, data: bytes | memoryview) -> None:
         """Append `data`; returns when it is sent or in memory.
 
-        In memory are at most `concurrency` segments.  Raises StoreFull,
-        ImageTooLarge, StoreUnavailable: also what befell an earlier segment.
+        At most `concurrency` segments are in memory.  Raises StoreFull, ImageTooLarge,
+        StoreUnavailable; each may be the error of an earlier segment.
         """
         rest = memoryview(data).cast("B")
         while rest:
@@ -98,7 +98,7 @@ class SwiftWriter:
             rest = rest[room:]
 
     def send(self, staged: Path, ready: int, check: Check) -> int:
-        """Begin the next segment of a file that still grows, if that is not the last one yet."""
+        """Begin the next segment of a file that still grows, unless it may be the last one."""
         self._check = check
         sent, step = len(self._segments) * self._target.segment_size, self._target.segment_size
         if ready - sent <= step:
@@ -107,7 +107,7 @@ class SwiftWriter:
         return sent + step
 
     def take(self, staged: Path) -> None:
-        """Send a file, or what is left of it.
+        """Send a file, or the rest that `send` left.
 
         Raises as `write`; IncompleteUpload if the file shrinks meanwhile.
         """
@@ -141,7 +141,7 @@ class SwiftWriter:
         return target.url
 
     def cancel(self) -> None:
-        """Stop what is being sent and remove what was sent; what cannot be is left for fsck."""
+        """Stop sending and remove all segments; fsck finds those that cannot be removed."""
         self._stopped.set()
         self._threads.shutdown(cancel_futures=True)
         self._buffer = bytearray()
@@ -157,12 +157,12 @@ class SwiftWriter:
                 )
 
     def _parts(self, size: int) -> list[range]:
-        """The whole as ranges of a segment's size; an empty one is one part."""
+        """The object as ranges of a segment's size; an empty object is one range."""
         step = self._target.segment_size
         return [range(at, min(at + step, size)) for at in range(0, max(size, 1), step)]
 
     def _send_pieces(self, pieces: Sequence[Piece]) -> None:
-        """Send the last pieces; one that is the only one waits for `commit`."""
+        """Send the last pieces; a single piece waits for `commit`."""
         if len(pieces) == 1 and not self._segments:
             self._whole = pieces[0]
             return
@@ -176,9 +176,9 @@ class SwiftWriter:
         self._send(piece)
 
     def _send(self, piece: Piece) -> None:
-        """Send a segment by another thread; return when one more could be sent at once.
+        """Send a segment in another thread; return when a thread is free for the next one.
 
-        Raises what befell earlier ones.
+        Raises the errors of earlier segments.
         """
         sent = len(self._segments)
         self._segments.append(self._threads.submit(self._put_segment, sent, piece))
@@ -193,7 +193,7 @@ class SwiftWriter:
         try:
             etag = self._target.retry.repeat(lambda: self._put(path, piece))
         except NotFound:
-            # Beside a container of Glance's there is none for segments.
+            # Glance has made the container, and no second one for segments.
             self._client.make_container(self._target.segments)
             etag = self._target.retry.repeat(lambda: self._put(path, piece))
         return {"path": f"/{path}", "etag": etag, "size_bytes": piece.size}
@@ -234,20 +234,20 @@ class SwiftWriter:
             yield block
 
     def _refuse_if_stopped(self) -> None:
-        """Raise what no retry repeats when nobody wants what is sent."""
+        """Raise an error that no retry repeats, when nobody wants the data any more."""
         if self._stopped.is_set():
             raise IncompleteUpload(self._target.url, "the upload was cancelled")
         if self._check is not None:
             self._check()
 
     def _publish(self, piece: Piece, query: Mapping[str, str] | None = None) -> None:
-        """Put the object or the manifest under the key: now it is visible."""
+        """Put the object or the manifest under the key, which makes it visible."""
         target = self._target
         try:
             self._put(target.path, piece, {UPLOAD: self._upload}, query)
         except StoreUnavailable:
-            # The answer may have been lost, and not the request.  Should the server not
-            # tell, the segments stay: an object never loses its own.
+            # Perhaps the request succeeded, and only its answer was lost.  `_is_over` is set
+            # first: if `find` fails, too, the segments stay, as an object may need them.
             self._is_over = True
             found = self._client.find(target.path, target.url)
             if found is None or found.upload != self._upload:
@@ -255,7 +255,7 @@ class SwiftWriter:
                 raise
 
     def _manifest(self) -> Piece:
-        """The manifest's text; of more segments than one can list, of manifests of them."""
+        """The manifest.  If there are more segments than it can list, it lists manifests."""
         entries = [segment.result() for segment in self._segments]
         limit, level = self._client.limits().segments, 0
         while len(entries) > limit:
@@ -274,7 +274,7 @@ class SwiftWriter:
         return {"path": f"/{path}", "etag": etag, "size_bytes": size}
 
     def _drop_segments_of(self, old: ObjectInfo | None) -> None:
-        """Remove the segments of the object that was replaced; fsck finds what stays."""
+        """Remove the segments of the replaced object; fsck finds those that stay."""
         if old is None or old.upload is None or not old.is_static:
             return
         prefix = f"{self._target.key}/{old.upload}/"

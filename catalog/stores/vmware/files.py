@@ -1,4 +1,4 @@
-"""The files of one vSphere datastore, by the API: all but their bytes, which go by HTTP.
+"""The files of one vSphere datastore, by the API.  Their bytes go by HTTP (`store`).
 
 Safe from several threads, which share one session.  Scope: pyvmomi, its session and its faults;
 needs the extra `vmware`.
@@ -29,13 +29,13 @@ from catalog.errors import (
 from catalog.stores.base import Usage
 
 _POLL = 0.05, 2.0
-"""Seconds between two looks at a task: at first, and at most."""
+"""Seconds between two looks at a task: the first and the longest."""
 
 _VERSION = "vim.version.version10"
 """vSphere 6.0."""
 
 _SLOWEST = 4 << 20
-"""Bytes a second that a server should copy."""
+"""Bytes a second: a server that copies more slowly is given up."""
 
 
 _Result = TypeVar("_Result")
@@ -43,7 +43,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who we are.  The representation does not show the password."""
+    """User and password.  The representation does not show them."""
 
     user: str
     password: str
@@ -62,7 +62,7 @@ class Found:
 
 
 class VmwareFiles:
-    """One folder of one datastore.  Logs in when first used, and again when it was logged out."""
+    """One folder of one datastore.  Logs in when first used, and again when the session ended."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class VmwareFiles:
         tls: SSLContext,
         timeout: float,
     ) -> None:
-        """`place` is datacenter (its path) and datastore; `name` is the store's, for errors."""
+        """`place` is the path of the datacenter and the datastore; `name` is the store's."""
         self._name = name
         self._server = server
         self._account = account
@@ -96,7 +96,7 @@ class VmwareFiles:
         return self._ask(self._name, ask)
 
     def make_folder(self, folder: str) -> None:
-        """Make a folder, `[DATASTORE] PATH`, with those above it.  Idempotent."""
+        """Make a folder, `[DATASTORE] PATH`, and the folders above it.  Idempotent."""
         exists = _module("pyVmomi").vim.fault.FileAlreadyExists
 
         def ask(content: Any) -> None:
@@ -106,7 +106,7 @@ class VmwareFiles:
         self._ask(folder, ask)
 
     def move(self, source: str, target: str) -> None:
-        """Rename a file, over another one.  Raises NotFound, Conflict, StoreUnavailable."""
+        """Rename a file, perhaps onto another one.  Raises NotFound, Conflict, StoreUnavailable."""
         self._do(
             source,
             lambda files, center: files.MoveDatastoreFile_Task(
@@ -182,7 +182,7 @@ class VmwareFiles:
             return self._session
 
     def _log_in(self) -> Any:
-        """A session of the oldest version still in use: all that is asked here has been since."""
+        """A session of the API's oldest version in use, which has all that is needed here."""
         account = self._account()
         pyvmomi = _module("pyVmomi")
         stub = pyvmomi.SoapStubAdapter(
@@ -215,7 +215,7 @@ class VmwareFiles:
         end = time.monotonic() + self._timeout + size / _SLOWEST
         pause, longest = _POLL
         while time.monotonic() < end:
-            # Not `task.info` as a whole: what else is in it is not always of its declared type.
+            # Not `task.info` as a whole: other fields in it do not always have their declared type.
             info = _properties(content, task, "info.state", "info.error", "info.result")
             if info["info.state"] == "success":
                 return info.get("info.result")
@@ -244,7 +244,7 @@ class VmwareFiles:
         except fault.NoPermission as error:
             raise StoreRefused(subject, "the server forbids it to this user") from error
         except (fault.CannotDeleteFile, fault.RestrictedVersion) as error:
-            # Something else has it, or the licence of an ESXi allows no changes.
+            # The file is in use by something else, or the licence of an ESXi host is read-only.
             reason = f"the server refuses it: {error.msg or type(error).__name__}"
             raise StoreRefused(subject, reason) from error
         except pyvmomi.vmodl.MethodFault as error:
@@ -255,7 +255,7 @@ class VmwareFiles:
 
 
 def _module(name: str) -> Any:
-    """pyvmomi, which takes a while to import and is not on every host."""
+    """A module of pyvmomi, which takes a while to import and is not installed on every host."""
     try:
         return import_module(name)
     except ModuleNotFoundError:
@@ -264,7 +264,7 @@ def _module(name: str) -> Any:
 
 
 def _properties(content: Any, subject: Any, *names: str) -> dict[str, Any]:
-    """Properties of a managed object, by one request and no others with them."""
+    """These properties of a managed object and no others, by one request."""
     collector = _module("pyVmomi").vmodl.query.PropertyCollector
     wanted = collector.FilterSpec(
         objectSet=[collector.ObjectSpec(obj=subject)],

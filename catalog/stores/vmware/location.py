@@ -14,7 +14,7 @@ from catalog.errors import InvalidValue
 
 _SCHEME = "vsphere"
 _ROOT = "/folder/"
-"""Where a server has its datastores' files."""
+"""The path under which a server has the files of its datastores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class VmwareLocation:
     server: str
     """`HOST` or `HOST:PORT`, an IPv6 address in brackets."""
     path: str
-    """Of the file, below the datastore's root: `FOLDER/FILE`."""
+    """The file's path below the datastore's root: `FOLDER/FILE`."""
     datastore: str
     datacenter: str | None = None
     """Its path in the inventory; an ESXi host by itself has none."""
@@ -48,7 +48,7 @@ class VmwareLocation:
 
     @property
     def request(self) -> str:
-        """Path and query, by which the server itself is asked for the file."""
+        """Path and query of the file's URL on the server itself."""
         query = {"dsName": self.datastore}
         if self.datacenter:
             query["dcPath"] = self.datacenter
@@ -56,7 +56,7 @@ class VmwareLocation:
 
     @property
     def file(self) -> str:
-        """The file as the API names it: `[DATASTORE] FOLDER/FILE`."""
+        """The file's name in the API: `[DATASTORE] FOLDER/FILE`."""
         return f"[{self.datastore}] {self.path}"
 
     def __str__(self) -> str:

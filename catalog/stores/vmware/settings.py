@@ -26,7 +26,7 @@ class VmwareStoreSettings(RemoteStoreSettings):
     datacenter: str = "ha-datacenter"
     """Its path in the inventory; an ESXi host by itself has the default."""
     folder: str = Field(default="openstack_glance", pattern=r"^[^/\[\]]+(/[^/\[\]]+)*$")
-    """Of the datastore; `imagefs init` makes it."""
+    """The folder in the datastore; `imagefs init` makes it."""
     ca_bundle: FilePath | None = None
     """PEM file of the authorities to trust instead of the public ones."""
     timeout: PositiveFloat = 30

@@ -1,12 +1,12 @@
-"""A store in a datastore of VMware vSphere: each image one file, as Glance's driver keeps it.
+"""A store in a datastore of VMware vSphere: each image is one file, as with Glance's driver.
 
-Safe from several threads.  Scope: bytes go through the server's `/folder/` by HTTP; renaming,
-deleting, copying and listing is the API's business (`files`).
+Safe from several threads.  Bytes go through the server's `/folder/` by HTTP.  The API renames,
+deletes, copies and lists files (`files`).
 
-An upload has a name of its own, `KEY.<random>.part`, until it is complete and renamed.
+An upload has the name `KEY.<random>.part` until it is complete and renamed.
 
-A file has no ETag: what tells two versions apart is the second it was changed in.  A
-file is therefore opened only when that second is over (RFC 9110 §8.8.2.2).
+A file has no ETag.  Two versions can only be told apart by the second of their last change.  So a
+file is opened only when that second is over (RFC 9110 §8.8.2.2).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class VmwareStore:
         self._settings = settings
         self._server = urlsplit(settings.server)
         self._tls = ssl.create_default_context(cafile=settings.ca_bundle)
-        # Without a Session, as in `http`.
+        # Without a Session, for the reasons in `http`.
         self._adapter = HTTPAdapter(pool_maxsize=settings.policy.requests, pool_block=True)
         place = (settings.datacenter, settings.datastore)
         self._files = VmwareFiles(
@@ -96,13 +96,13 @@ class VmwareStore:
         )
 
     def delete(self, url: str) -> None:
-        """Remove a file, and what writers of it that died have left.
+        """Remove a file and unfinished uploads of it.
 
-        Raises Conflict (the server has it locked), StoreUnavailable.
+        Raises Conflict if the server has it locked, StoreUnavailable.
         """
         location = self._parse(url)
         folder, _, key = location.file.rpartition("/")
-        # The file last: a server that refuses the others is no reason to lose it.
+        # The file comes last: if anything before it is refused, the file is still there.
         for part in self._files.names(folder, f"{key}.*{_PART}"):
             self._files.delete(f"{folder}/{part.name}")
         self._files.delete(location.file)
@@ -122,7 +122,7 @@ class VmwareStore:
         return str(target)
 
     def usage(self) -> Usage:
-        """The datastore's size and what is free of it."""
+        """The datastore's size and its free bytes."""
         return self._files.usage()
 
     def url_of(self, key: str) -> str:
@@ -130,13 +130,13 @@ class VmwareStore:
         return str(self._location(_checked(key)))
 
     def keys(self) -> Iterator[str]:
-        """The files of the folder that are no unfinished uploads."""
+        """The files of the folder, except unfinished uploads."""
         for found in self._files.names(self._folder):
             if not found.name.endswith(_PART) and not found.name.startswith("."):
                 yield found.name
 
     def staging_folder(self) -> Path | None:
-        """None: the datastore is not of this host."""
+        """None: the datastore is on another host."""
         return None
 
     def quarantine(self, key: str) -> str:
@@ -144,13 +144,13 @@ class VmwareStore:
         raise NotSupported(self.name)
 
     def leftovers(self, older_than: float) -> Iterator[str]:
-        """Uploads that nobody has written to for so many seconds."""
+        """Unfinished uploads that were last written to more than `older_than` seconds ago."""
         for found in self._files.names(self._folder, f"*{_PART}"):
             if found.modified < time.time() - older_than:
                 yield f"{self._folder}/{found.name}"
 
     def drop_leftover(self, name: str) -> None:
-        """Remove one of them."""
+        """Remove one of `leftovers`."""
         self._files.delete(name)
 
     def close(self) -> None:
@@ -159,13 +159,13 @@ class VmwareStore:
         self._files.close()
 
     def _authorization(self) -> dict[str, str]:
-        """The header that says who we are (RFC 7617).  Raises StoreUnavailable."""
+        """The header with our credentials (RFC 7617).  Raises StoreUnavailable."""
         account = self._account()
         both = f"{account.user}:{account.password}".encode()
         return {"Authorization": f"Basic {b64encode(both).decode()}"}
 
     def get(self, location: VmwareLocation, wanted: range, etag: str = "") -> Response:
-        """GET the bytes `wanted` of a file, unless it is another than `etag`.
+        """GET the bytes `wanted` of a file, unless it has another `etag` by now.
 
         The body is not read yet; the caller closes the response.  Raises StoreUnavailable.
         """
@@ -191,11 +191,11 @@ class VmwareStore:
         return body(url, response.raw, size, self._settings.timeout)
 
     def _probe(self, location: VmwareLocation) -> tuple[Stat, float]:
-        """What a file is, and for how many seconds it has been so, by the server's clock."""
+        """A file's size and etag, and the seconds since its last change by the server's clock."""
         url = str(location)
         with self.get(location, range(1)) as response:
             if response.status_code == 404:
-                # Also the answer when the whole datastore is not there.
+                # A missing datastore is answered with 404, too; `usage` raises then.
                 self._files.usage()
             if is_empty(response):
                 return Stat(0, etag_of(response)), 1
@@ -206,7 +206,10 @@ class VmwareStore:
             return Stat(size, etag_of(response)), _age(response)
 
     def _settled(self, location: VmwareLocation) -> Stat:
-        """What a file is, once a change would show; soon, if the server's clocks disagree."""
+        """A file's size and etag, when a later change would show in the etag.
+
+        After a few looks it goes on all the same: the server's clocks may disagree.
+        """
         for _ in range(_LOOKS):
             found, age = self._probe(location)
             if age >= 1:
@@ -215,7 +218,10 @@ class VmwareStore:
         return found
 
     def _parse(self, url: str) -> VmwareLocation:
-        """A url of this store; of any other, StoreRefused: the settings may have changed."""
+        """Read a url of this store.
+
+        Any other url is StoreRefused: the settings may have changed.
+        """
         try:
             location = VmwareLocation.parse(url)
         except InvalidValue as error:
@@ -240,7 +246,7 @@ class VmwareStore:
 
 
 class VmwareReader:
-    """A file that is read by one request per `read_at`.  Safe from several threads."""
+    """A file; each `read_at` is one request.  Safe from several threads."""
 
     def __init__(self, store: VmwareStore, location: VmwareLocation, opened: Stat) -> None:
         self.size = opened.size
@@ -270,7 +276,7 @@ class VmwareReader:
 
 
 def _age(response: Response) -> float:
-    """Seconds since the last change; 1 if the server does not tell."""
+    """Seconds since the last change; 1 if the headers are missing."""
     changed, now = response.headers.get("Last-Modified"), response.headers.get("Date")
     if changed is None or now is None:
         return 1

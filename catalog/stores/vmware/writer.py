@@ -1,4 +1,4 @@
-"""Uploading a file to a vSphere datastore: one PUT, to a name of its own, then a rename.
+"""Uploads a file to a vSphere datastore: one PUT to a temporary name, then a rename.
 
 A writer is used by one thread at a time.
 """
@@ -23,12 +23,15 @@ _TEXT_MAX = 4096
 
 
 class Upload:
-    """One PUT that is fed its body.  Every method raises StoreUnavailable, StoreFull."""
+    """One PUT whose body is sent piece by piece.
+
+    Every method raises StoreUnavailable, StoreFull.
+    """
 
     def __init__(
         self, server: SplitResult, tls: SSLContext, timeout: float, target: str, subject: str
     ) -> None:
-        """`target` is path and query; `subject` is what errors say it is about."""
+        """`target` is path and query; `subject` is the subject of errors."""
         self._target = target
         self._subject = subject
         self._in_chunks = False
@@ -58,13 +61,13 @@ class Upload:
                 if self._in_chunks:
                     self._connection.send(b"\r\n")
         except OSError as error:
-            # It may have said why it hung up.
+            # The server may have answered with a reason before it closed the connection.
             with suppress(StoreUnavailable):
                 self.end()
             raise StoreUnavailable(self._subject, str(error)) from error
 
     def end(self) -> None:
-        """Wait until the server has it all."""
+        """Wait until the server has the whole body."""
         with self._errors():
             if self._in_chunks:
                 with suppress(BrokenPipeError):
@@ -90,7 +93,7 @@ class Upload:
 
 
 class VmwareWriter(SendsNothingEarly):
-    """A file under an unfinished name, that a rename makes an object."""
+    """A file under a temporary name that `commit` renames to its key."""
 
     def __init__(
         self,
@@ -100,7 +103,7 @@ class VmwareWriter(SendsNothingEarly):
         part: VmwareLocation,
         target: VmwareLocation,
     ) -> None:
-        """`upload` sends `part`, and was begun; `size_of` asks the server."""
+        """`upload` sends `part` and was begun; `size_of` asks the server for a file's size."""
         self._upload = upload
         self._files = files
         self._size_of = size_of
@@ -135,10 +138,10 @@ class VmwareWriter(SendsNothingEarly):
         return str(self._target)
 
     def cancel(self) -> None:
-        """Hang up, and remove what the server has."""
+        """Close the connection, and remove the file on the server."""
         self._upload.close()
         if not self._is_over:
             self._is_over = True
-            # If the server does not answer, `leftovers` finds it.
+            # If the server does not answer, `leftovers` finds the file later.
             with suppress(CatalogError):
                 self._files.delete(self._part.file)
