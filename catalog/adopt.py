@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
-from catalog import access, external, names, rules
-from catalog.access import Principal
+from catalog import external, rules
 from catalog.errors import (
     AlreadyExists,
     InvalidImage,
@@ -21,8 +20,11 @@ from catalog.errors import (
     NotFound,
     NotSupported,
 )
-from catalog.image import External, Folder, Image, LocationState, Place, Visibility
-from catalog.repository import Repository
+from catalog.model import access, names
+from catalog.model.access import Principal
+from catalog.model.image import External, Image, Visibility
+from catalog.model.tree import Folder, LocationState, Place
+from catalog.repository.database import Repository
 from catalog.stores.base import Capability
 from catalog.vfs import Vfs
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from catalog.access import Principal
 from catalog.errors import Forbidden, Immutable, InvalidValue, NotFound, QuotaExceeded
-from catalog.fields import (
+from catalog.model.access import Principal
+from catalog.model.fields import (
     FIELDS,
     MAX_PROPERTIES,
     Details,
@@ -19,9 +19,9 @@ from catalog.fields import (
     parse,
     whole,
 )
-from catalog.image import Image
-from catalog.repository import Repository
-from catalog.status import HAS_DATA, Status
+from catalog.model.image import Image
+from catalog.model.status import HAS_DATA, Status
+from catalog.repository.database import Repository
 
 IMAGE = "image."
 PROPERTY = "property."

@@ -26,9 +26,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from catalog.access import Principal, User
 from catalog.catalog import Catalog
 from catalog.errors import NotAuthenticated, TooManyAttempts
+from catalog.model.access import Principal, User
 from catalog.users import hash_password, is_password
 
 REMEMBERED = 86_400.0

@@ -11,7 +11,6 @@ from contextlib import closing
 from pathlib import Path
 
 from catalog.appearing import appearing
-from catalog.database import damages_of, kind_and_file
 from catalog.errors import (
     CatalogDamaged,
     CatalogUnavailable,
@@ -20,6 +19,8 @@ from catalog.errors import (
     NotSupported,
     StoreFull,
 )
+from catalog.repository.engine import kind_and_file
+from catalog.repository.sqlite import damages_of
 
 _OF_SERVERS = {"postgresql": "pg_dump", "mysql": "mysqldump", "mariadb": "mariadb-dump"}
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_TOOBIG}

@@ -6,14 +6,14 @@ import logging
 from collections.abc import Collection, Iterator
 from itertools import islice
 
-from catalog import names
 from catalog.cache.cache import BlockCache
 from catalog.cache.folder import CacheFolder
 from catalog.cache.reader import Verify
 from catalog.catalog import Catalog
-from catalog.database import check_schema, make_schema, open_engine, schema_version
 from catalog.errors import CatalogError, NoCatalog
-from catalog.image import FolderKind
+from catalog.model import names
+from catalog.model.tree import FolderKind
+from catalog.repository.database import Database
 from catalog.settings import Settings
 from catalog.stores.base import Capability, Store
 from catalog.stores.registry import open_store
@@ -27,13 +27,13 @@ COUNTED = 1000
 def has_catalog(settings: Settings) -> bool:
     """Whether the database has been made.  Raises CatalogUnavailable."""
     try:
-        engine = open_engine(settings.catalog.url)
+        database = Database.open(settings.catalog.url)
     except NoCatalog:
         return False
     try:
-        return schema_version(engine) is not None
+        return database.has_schema()
     finally:
-        engine.dispose()
+        database.close()
 
 
 def make_catalog(settings: Settings, emptied: Collection[str] = ()) -> Catalog:
@@ -43,10 +43,10 @@ def make_catalog(settings: Settings, emptied: Collection[str] = ()) -> Catalog:
     nothing is made in its place, unless it is one of `emptied`.  All others are made before
     that is raised as StoreUnavailable.
     """
-    engine = open_engine(settings.catalog.url, create=True)
-    make_schema(engine)
+    database = Database.open(settings.catalog.url, create=True)
+    database.make_schema()
     catalog = Catalog(
-        engine, settings.catalog, _stores(settings), _cache(settings), settings.replicas
+        database, settings.catalog, _stores(settings), _cache(settings), settings.replicas
     )
     problems = list(_make_stores(catalog, emptied))
     _make_tree(catalog)
@@ -93,14 +93,14 @@ def open_catalog(settings: Settings) -> Catalog:
 
     Raises NoCatalog, SchemaTooNew, CatalogUnavailable, InvalidSettings.
     """
-    engine = open_engine(settings.catalog.url)
+    database = Database.open(settings.catalog.url)
     try:
-        check_schema(engine)
+        database.check_schema()
     except CatalogError:
-        engine.dispose()
+        database.close()
         raise
     catalog = Catalog(
-        engine, settings.catalog, _stores(settings), _cache(settings), settings.replicas
+        database, settings.catalog, _stores(settings), _cache(settings), settings.replicas
     )
     _make_tree(catalog)
     catalog.reserve.keep()

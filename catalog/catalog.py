@@ -6,49 +6,27 @@ none spans a store's I/O.  Threading: any thread; every call opens its own trans
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from time import time_ns
 
-from sqlalchemy import Engine
-
-from catalog import access, attributes, names, replacing, rules, sparing
-from catalog.access import Principal
+from catalog import attributes, replacing, rules, sparing
 from catalog.cache.cache import BlockCache
-from catalog.database import (
-    WRITE,
-    catalog_errors,
-    checkpoint,
-    damages,
-    reserve_of,
-    turn_to_write,
-)
 from catalog.errors import Conflict, NotFound, ReadOnlyStore
-from catalog.fields import Details
-from catalog.image import (
-    Change,
-    ChunkDigests,
-    Entry,
-    External,
-    Folder,
-    FolderKind,
-    Image,
-    Location,
-    LocationState,
-    Place,
-    Process,
-    Saved,
-    UploadRecord,
-    Version,
-    now,
-)
-from catalog.process import this_process
-from catalog.repository import Repository, copies
-from catalog.reserve import on_a_full_disk
+from catalog.model import access, names
+from catalog.model.access import Principal
+from catalog.model.activity import Change, UploadRecord, Version
+from catalog.model.fields import Details
+from catalog.model.image import ChunkDigests, External, Image, Saved, now
+from catalog.model.status import HAS_DATA, IN_PROGRESS, Status
+from catalog.model.tree import Entry, Folder, FolderKind, Location, LocationState, Place
+from catalog.process import Process, this_process
+from catalog.repository import copies
+from catalog.repository.database import Database, Repository
+from catalog.repository.reserve import on_a_full_disk
 from catalog.settings import CatalogSettings
 from catalog.sparing import Meant
-from catalog.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.stores.base import Capability, Store
 
 CHECKPOINT = 1.0
@@ -74,7 +52,7 @@ class Catalog:
 
     def __init__(
         self,
-        engine: Engine,
+        database: Database,
         settings: CatalogSettings,
         stores: Mapping[str, Store],
         cache: BlockCache | None = None,
@@ -87,43 +65,33 @@ class Catalog:
         self.keeps_locks = False
         """Set where WebDAV is served: what is done there has been held to the locks."""
         self._replicas = replicas or {}
-        self._engine = engine
-        self.reserve = reserve_of(engine)
+        self._database = database
+        self.reserve = database.reserve
 
     # -- transactions ------------------------------------------------------------------
 
-    @contextmanager
-    def read(self) -> Iterator[Repository]:
+    def read(self) -> AbstractContextManager[Repository]:
         """A transaction that only reads: one consistent view, and it waits for nobody."""
-        with catalog_errors(self._engine), self._engine.connect() as connection:
-            yield Repository(connection, "", self.stores)
+        return self._database.read(self.stores)
 
-    @contextmanager
-    def write(self) -> Iterator[Repository]:
+    def write(self) -> AbstractContextManager[Repository]:
         """A transaction that writes: committed at the end, rolled back by an exception."""
-        with (
-            catalog_errors(self._engine),
-            turn_to_write(self._engine),
-            self._engine.connect().execution_options(**WRITE) as connection,
-            connection.begin(),
-        ):
-            origin = str(this_process())
-            yield Repository(connection, origin, self.stores, keeps_locks=self.keeps_locks)
+        return self._database.write(self.stores, keeps_locks=self.keeps_locks)
 
     def checkpoint(self) -> None:
         """Bring the database's main file up to date, for those who copy it as it is."""
-        checkpoint(self._engine)
+        self._database.checkpoint()
 
     def damages(self) -> list[str]:
         """What is wrong in the database as a whole; empty if nothing is known to be."""
-        return damages(self._engine)
+        return self._database.damages()
 
     def close(self) -> None:
         """Close the cache, the stores and the database."""
         self.cache.close()
         for store in self.stores.values():
             store.close()
-        self._engine.dispose()
+        self._database.close()
 
     def store(self, name: str) -> Store:
         """The configured store of that name.  Raises NotFound."""

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from catalog.cache.copies import Copy
 from catalog.catalog import Catalog
-from catalog.image import Image, Location, LocationState
-from catalog.repository import Repository
+from catalog.model.image import Image
+from catalog.model.tree import Location, LocationState
 from catalog.repository import copies as rows
+from catalog.repository.database import Repository
 
 
 def complete_locations(catalog: Catalog, repository: Repository, number: int) -> list[Location]:

@@ -12,11 +12,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from catalog import names, presence, replacing
-from catalog.access import ADMIN
+from catalog import presence, replacing
 from catalog.catalog import Catalog
 from catalog.errors import CatalogError, Conflict
-from catalog.image import Image, Location, LocationState, Place, UploadRecord, now
+from catalog.model import names
+from catalog.model.access import ADMIN
+from catalog.model.activity import UploadRecord
+from catalog.model.image import Image, now
+from catalog.model.listings import ImageFilter
+from catalog.model.status import HAS_DATA, IN_PROGRESS, Status
+from catalog.model.tree import Location, LocationState, Place
 from catalog.notice import Notice
 from catalog.paging import all_images
 from catalog.process import is_gone
@@ -29,8 +34,6 @@ from catalog.removal import (
     settle,
     whole_copy_elsewhere,
 )
-from catalog.repository.images import ImageFilter
-from catalog.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.stores.base import Capability, Store
 from catalog.uses import check_unneeded, check_unused
 

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from catalog.hashing import CHUNK_ALGO, new_hash
-from catalog.image import CHUNK_SIZE, ChunkDigests
+from catalog.model.digests import ChunkDigester
+from catalog.model.image import ChunkDigests
 
 _BLOCK = 1024 * 1024
 
@@ -42,34 +42,6 @@ class _Whole:
 
     def value(self) -> str:
         return self._hash.hexdigest()
-
-
-class ChunkDigester:
-    """A digest for every CHUNK_SIZE bytes, which are given in their order."""
-
-    def __init__(self) -> None:
-        self._done: list[bytes] = []
-        self._start()
-
-    def _start(self) -> None:
-        self._hash = new_hash(CHUNK_ALGO)
-        self._room = CHUNK_SIZE
-
-    def update(self, data: memoryview) -> None:
-        """Give the next bytes."""
-        while data:
-            part = data[: self._room]
-            self._hash.update(part)
-            self._room -= len(part)
-            if self._room == 0:
-                self._done.append(self._hash.digest())
-                self._start()
-            data = data[len(part) :]
-
-    def value(self) -> ChunkDigests:
-        """The digests of what was given."""
-        last = () if self._room == CHUNK_SIZE else (self._hash.digest(),)
-        return ChunkDigests(CHUNK_ALGO, CHUNK_SIZE, (*self._done, *last))
 
 
 class _Digest(Protocol):

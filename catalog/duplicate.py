@@ -11,18 +11,19 @@ import logging
 from contextlib import suppress
 from secrets import token_hex
 
-from catalog import access
-from catalog.access import Principal
 from catalog.catalog import Catalog, Rename
 from catalog.errors import CatalogError, Conflict, DataDamaged, NotSupported, ReadOnlyStore
-from catalog.image import Entry, Image, Location, LocationState, Place, Saved
 from catalog.intact import compare
 from catalog.members import members_of
+from catalog.model import access
+from catalog.model.access import Principal
+from catalog.model.image import Image, Saved
+from catalog.model.status import HAS_DATA
+from catalog.model.tree import Entry, Location, LocationState, Place
 from catalog.process import this_process
 from catalog.removal import clear_failed, delete_detached
 from catalog.replicate import transfer
 from catalog.repository import copies as rows
-from catalog.status import HAS_DATA
 from catalog.stores.base import Capability
 
 _log = logging.getLogger(__name__)

@@ -13,18 +13,19 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from catalog.access import ADMIN
 from catalog.catalog import Catalog
 from catalog.damage import complete_locations
 from catalog.deletion import finish_deletion
 from catalog.errors import CatalogError, Conflict
-from catalog.image import Entry, Image, Location, LocationState
+from catalog.model.access import ADMIN
+from catalog.model.image import Image
+from catalog.model.status import HAS_DATA, Status
+from catalog.model.tree import Entry, Location, LocationState
 from catalog.paging import all_locations
 from catalog.removal import check_answers, remove_marked
 from catalog.replicate import Progress, no_progress, replicate, same_place
-from catalog.repository import Repository
 from catalog.repository import copies as rows
-from catalog.status import HAS_DATA, Status
+from catalog.repository.database import Repository
 from catalog.stores.base import Capability
 from catalog.uses import check_unused
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from catalog import formats
 from catalog.attributes import hash_algorithm
 from catalog.errors import DataDamaged, InvalidImage, InvalidValue
-from catalog.formats import Declared
+from catalog.formats import gate
 from catalog.formats.content import HEAD
-from catalog.image import External, Image
+from catalog.formats.gate import Declared
+from catalog.model.image import External, Image
 from catalog.stores.base import Data, DataReader, Store
 
 TABLES = 64
@@ -28,7 +28,7 @@ def inspect(store: Store, url: str, expected_hash: str | None = None) -> Externa
     """As `examine`, of a URL that has no fragment: a `#` is its own."""
     reader = store.open(url)
     try:
-        detected = formats.inspect(reader, table_reads=TABLES)
+        detected = gate.inspect(reader, table_reads=TABLES)
     except InvalidImage as error:
         raise InvalidImage(url, error.reason) from error
     finally:
@@ -46,7 +46,7 @@ def unchanged(reader: DataReader, image: Image, table_reads: int | None = 0) -> 
         reader = _AsJudged(reader)
     declared = Declared(image.disk_format, image.container_format)
     try:
-        found = formats.inspect(reader, declared, table_reads)
+        found = gate.inspect(reader, declared, table_reads)
     except InvalidImage as error:
         raise DataDamaged(image.name, 0, f"the data is another now: {error.reason}") from error
     # Of a VHD another size was recorded once, which is no change of the data.

@@ -13,9 +13,9 @@ import threading
 
 from catalog.attributes import hash_algorithm
 from catalog.catalog import Catalog
-from catalog.digest import ChunkDigester
 from catalog.errors import CatalogError, DigestMismatch
-from catalog.image import Image
+from catalog.model.digests import ChunkDigester
+from catalog.model.image import Image
 from catalog.stores.base import Data, DataReader
 
 _AHEAD = 16 << 20

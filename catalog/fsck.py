@@ -30,11 +30,13 @@ from catalog.errors import (
     StoreUnavailable,
 )
 from catalog.finding import Finding, FindingKind, mend
-from catalog.image import LocationState, UploadRecord, now
+from catalog.model.activity import UploadRecord
+from catalog.model.image import now
+from catalog.model.listings import ImageFilter
+from catalog.model.status import HAS_DATA, IN_PROGRESS, Status
+from catalog.model.tree import LocationState
 from catalog.paging import all_images
 from catalog.process import is_gone
-from catalog.repository.images import ImageFilter
-from catalog.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.store_check import StoreCheck, note
 from catalog.stores.base import Store
 

@@ -13,14 +13,14 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 
-from catalog.access import ADMIN
 from catalog.cache.chunks import Chunks
 from catalog.cache.copies import Copies, Copy
 from catalog.catalog import Catalog
 from catalog.damage import copies_to_read, report_damage
 from catalog.errors import CatalogError, DataDamaged, StoreUnavailable
 from catalog.first_read import Recording
-from catalog.image import CHUNK_SIZE, Image
+from catalog.model.access import ADMIN
+from catalog.model.image import CHUNK_SIZE, Image
 from catalog.reader import open_image
 from catalog.stores.base import Store
 

@@ -10,15 +10,16 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
-from catalog import formats
 from catalog.catalog import Catalog
 from catalog.errors import CatalogUnavailable
 from catalog.external import TABLES
 from catalog.finding import FindingKind
-from catalog.formats import Declared, Detected, Refused
-from catalog.image import GATE, Image, Location
-from catalog.repository import Repository
-from catalog.status import Status
+from catalog.formats import gate
+from catalog.formats.gate import Declared, Detected, Refused
+from catalog.model.image import GATE, Image
+from catalog.model.status import Status
+from catalog.model.tree import Location
+from catalog.repository.database import Repository
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +84,9 @@ def _judged(catalog: Catalog, image: Image, location: Location) -> Detected | Re
     try:
         limit = TABLES if reader.fileno() is None else None
         declared = Declared(image.disk_format, image.container_format)
-        found = formats.judge(reader, declared, limit)
+        found = gate.judge(reader, declared, limit)
         if isinstance(found, Refused):
-            found = formats.judge(reader, Declared(None, image.container_format), limit)
+            found = gate.judge(reader, Declared(None, image.container_format), limit)
         return found
     finally:
         reader.close()

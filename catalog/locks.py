@@ -15,8 +15,9 @@ from uuid import uuid4
 
 from catalog.catalog import Catalog
 from catalog.errors import InvalidValue, Locked, NotFound, QuotaExceeded
-from catalog.image import Lock, LockScope, now
-from catalog.repository import Repository
+from catalog.model.activity import Lock, LockScope
+from catalog.model.image import now
+from catalog.repository.database import Repository
 from catalog.repository.tree import ROOT
 
 DEFAULT_TIMEOUT = 3600

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from catalog import access
-from catalog.access import Principal
 from catalog.catalog import Catalog
 from catalog.errors import NotSupported, QuotaExceeded
-from catalog.image import Image, Listed, Visibility
+from catalog.model import access
+from catalog.model.access import Principal
+from catalog.model.image import Image, Visibility
+from catalog.model.tree import Listed
 
 MAX_MEMBERS = 128
 """As Glance's image_member_quota."""

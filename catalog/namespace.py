@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
-from catalog import access, names
-from catalog.access import Principal
 from catalog.catalog import Catalog
 from catalog.errors import NotAFolder, NotFound
-from catalog.image import Entry, Folder, FolderKind, Image, Listed, Place
-from catalog.repository import Repository
-from catalog.repository.images import ImageFilter
-from catalog.status import Status
+from catalog.model import access, names
+from catalog.model.access import Principal
+from catalog.model.image import Image
+from catalog.model.listings import ImageFilter
+from catalog.model.status import Status
+from catalog.model.tree import Entry, Folder, FolderKind, Listed, Place
+from catalog.repository.database import Repository
 
 ROOT = 1
 """The number of the root."""

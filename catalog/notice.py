@@ -11,10 +11,10 @@ from contextlib import suppress
 
 from catalog.catalog import Catalog
 from catalog.errors import CatalogError, CatalogUnavailable, Conflict
-from catalog.image import Image, now
+from catalog.model.image import Image, now
+from catalog.model.status import HAS_DATA
 from catalog.process import this_process
 from catalog.repository import copies as rows
-from catalog.status import HAS_DATA
 
 INTERVAL = 5.0
 """Seconds between two messages: each is a transaction."""

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 from catalog.catalog import Catalog
-from catalog.image import Image, Location
-from catalog.repository import Repository
-from catalog.repository.images import ImageFilter
+from catalog.model.image import Image
+from catalog.model.listings import ImageFilter
+from catalog.model.tree import Location
+from catalog.repository.database import Repository
 
 
 class _Numbered(Protocol):

@@ -11,8 +11,10 @@ from datetime import datetime
 from types import MappingProxyType
 
 from catalog.catalog import Catalog
-from catalog.image import Process, Use, now
-from catalog.reserve import on_a_full_disk
+from catalog.model.activity import Use
+from catalog.model.image import now
+from catalog.process import Process
+from catalog.repository.reserve import on_a_full_disk
 
 
 def beat(

@@ -7,15 +7,29 @@ import resource
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-
-from catalog.image import Process
 
 _FIRST_NAMESPACE = 0xEFFFFFFC
 """The inode of the pid namespace the kernel starts with (PROC_PID_INIT_INO, linux/proc_ns.h)."""
 _PATIENCE = 0.3
 """Seconds /proc has to answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process, told apart from every other that ever ran."""
+
+    host: str
+    boot: str
+    """The host's boot id and the pid namespace, as `process.boot_id` gives them."""
+    pid: int
+    started: int
+    """Clock ticks from boot to the process' start."""
+
+    def __str__(self) -> str:
+        return f"{self.host}/{self.boot}/{self.pid}/{self.started}"
 
 
 @cache

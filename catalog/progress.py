@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from catalog import access
-from catalog.access import Principal
 from catalog.catalog import Catalog
 from catalog.deletion import recover_if_dead
 from catalog.errors import Conflict, NotFound
-from catalog.image import Image, LocationState, UploadRecord, now
+from catalog.model import access
+from catalog.model.access import Principal
+from catalog.model.activity import UploadRecord
+from catalog.model.image import Image, now
+from catalog.model.status import IN_PROGRESS
+from catalog.model.tree import LocationState
 from catalog.process import boot_id, is_gone
-from catalog.status import IN_PROGRESS
 from catalog.uses import LEASE_TIME
 
 

@@ -11,8 +11,6 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 
-from catalog import access
-from catalog.access import Principal
 from catalog.cache.chunks import Chunks
 from catalog.cache.copies import Copy
 from catalog.cache.profile import BootProfile
@@ -21,8 +19,10 @@ from catalog.damage import copies_to_read, report_damage
 from catalog.errors import CatalogError, Conflict, ImageKilled, NotFound, StoreUnavailable
 from catalog.external import unchanged
 from catalog.first_read import FirstReader
-from catalog.image import ChunkDigests, Image
-from catalog.status import IN_PROGRESS, Status
+from catalog.model import access
+from catalog.model.access import Principal
+from catalog.model.image import ChunkDigests, Image
+from catalog.model.status import IN_PROGRESS, Status
 from catalog.stores.base import Capability, DataReader
 
 BOOT_PROFILE = "boot_profile"

@@ -25,13 +25,15 @@ from catalog.errors import (
     ReadOnlyStore,
     StoreRefused,
 )
-from catalog.image import Entry, Image, Location, LocationState, UploadRecord, now
+from catalog.model.activity import UploadRecord
+from catalog.model.image import Image, now
+from catalog.model.status import HAS_DATA, Status
+from catalog.model.tree import Entry, Location, LocationState
 from catalog.process import this_process
-from catalog.repository import Repository
 from catalog.repository import copies as rows
-from catalog.reserve import on_a_full_disk
+from catalog.repository.database import Repository
+from catalog.repository.reserve import on_a_full_disk
 from catalog.rules import DELETION_FAILED
-from catalog.status import HAS_DATA, Status
 from catalog.stores.base import Capability, Store
 
 _log = logging.getLogger(__name__)

@@ -11,16 +11,18 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 
-from catalog import access
-from catalog.access import Principal
 from catalog.catalog import Catalog
 from catalog.deletion import recover_if_dead
 from catalog.errors import CatalogError, Conflict, NotFound, NotSupported
-from catalog.image import Image, Location, LocationState, UploadRecord, now
+from catalog.model import access
+from catalog.model.access import Principal
+from catalog.model.activity import UploadRecord
+from catalog.model.image import Image, now
+from catalog.model.status import HAS_DATA
+from catalog.model.tree import Location, LocationState
 from catalog.process import this_process
 from catalog.replicate import Progress, no_progress, transfer
 from catalog.repository import copies as rows
-from catalog.status import HAS_DATA
 from catalog.stores.base import Capability
 from catalog.verify import Verdict, Verified, verify, verify_copy
 

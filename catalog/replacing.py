@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from catalog import access, rules, sparing
-from catalog.access import Principal
+from catalog import rules, sparing
 from catalog.errors import Forbidden
-from catalog.image import Entry, LocationState, Place, now
-from catalog.repository import Repository
-from catalog.status import Status
+from catalog.model import access
+from catalog.model.access import Principal
+from catalog.model.image import now
+from catalog.model.status import Status
+from catalog.model.tree import Entry, LocationState, Place
+from catalog.repository.database import Repository
 
 _DELETED_FOR_IT = timedelta(minutes=1)
 """A new image under a name replaces what was deleted there less than this ago."""

@@ -13,16 +13,17 @@ import logging
 import threading
 from datetime import timedelta
 
-from catalog.access import ADMIN
 from catalog.catalog import Catalog
 from catalog.errors import CatalogError, NotFound
-from catalog.image import Image, LocationState, now
+from catalog.model.access import ADMIN
+from catalog.model.image import Image, now
+from catalog.model.status import HAS_DATA, Status
+from catalog.model.tree import LocationState
 from catalog.notice import Notice
 from catalog.process import is_gone
 from catalog.replicate import replicate
 from catalog.repository import copies as rows
 from catalog.repository.copies import WantedCopy
-from catalog.status import HAS_DATA, Status
 
 _INTERVAL = 5.0
 """Seconds between two looks for what is due: one indexed query each."""

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 
 from catalog import rules
-from catalog.access import Principal
 from catalog.cache.chunks import Chunks
 from catalog.catalog import Catalog
 from catalog.damage import complete_locations
@@ -25,25 +24,17 @@ from catalog.errors import (
     NotFound,
     StoreUnavailable,
 )
-from catalog.image import (
-    ChunkDigests,
-    Entry,
-    Folder,
-    FolderKind,
-    Image,
-    Location,
-    LocationState,
-    Place,
-    UploadRecord,
-    now,
-)
 from catalog.intact import compare, read_intact
+from catalog.model.access import Principal
+from catalog.model.activity import UploadRecord
+from catalog.model.image import ChunkDigests, Image, now
+from catalog.model.status import HAS_DATA
+from catalog.model.tree import Entry, Folder, FolderKind, Location, LocationState, Place
 from catalog.notice import Notice
 from catalog.process import is_gone, this_process
 from catalog.removal import delete_data, delete_detached
-from catalog.repository import Repository
 from catalog.repository import copies as rows
-from catalog.status import HAS_DATA
+from catalog.repository.database import Repository
 from catalog.stores.base import Capability, DataWriter, Reaching, Resuming, Store
 
 _log = logging.getLogger(__name__)

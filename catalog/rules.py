@@ -10,8 +10,7 @@ import dataclasses
 import uuid
 from time import time_ns
 
-from catalog import access, names, sparing
-from catalog.access import Principal
+from catalog import sparing
 from catalog.errors import (
     AlreadyExists,
     Conflict,
@@ -25,21 +24,14 @@ from catalog.errors import (
     NotSupported,
     Protected,
 )
-from catalog.image import (
-    GATE,
-    Entry,
-    External,
-    Folder,
-    FolderKind,
-    Location,
-    LocationState,
-    Place,
-    UploadRecord,
-    Visibility,
-    now,
-)
-from catalog.repository import Repository, copies
-from catalog.status import HAS_DATA, IN_PROGRESS, Status
+from catalog.model import access, names
+from catalog.model.access import Principal
+from catalog.model.activity import UploadRecord
+from catalog.model.image import GATE, External, Visibility, now
+from catalog.model.status import HAS_DATA, IN_PROGRESS, Status
+from catalog.model.tree import Entry, Folder, FolderKind, Location, LocationState, Place
+from catalog.repository import copies
+from catalog.repository.database import Repository
 
 DELETION_FAILED = "deleting it for good failed"
 """How the message begins of an image whose store has refused that, until it is restored."""

@@ -12,9 +12,10 @@ from datetime import timedelta
 from enum import Enum
 
 from catalog.errors import Spared
-from catalog.image import Entry, now
-from catalog.repository import Repository
-from catalog.status import HAS_DATA
+from catalog.model.image import now
+from catalog.model.status import HAS_DATA
+from catalog.model.tree import Entry
+from catalog.repository.database import Repository
 
 SPARED_FOR = timedelta(hours=1)
 """After a failed replacement, from who may have tried it: time-outs and repeats included."""

@@ -9,14 +9,16 @@ import hashlib
 from collections.abc import Iterator
 from functools import partial
 
-from catalog import judgement, names
+from catalog import judgement
 from catalog.catalog import Catalog
 from catalog.errors import CatalogError, CatalogUnavailable, NotFound
 from catalog.finding import Finding, FindingKind, mend
-from catalog.image import CHUNK_SIZE, Image, Location, LocationState
+from catalog.model import names
+from catalog.model.image import CHUNK_SIZE, Image
+from catalog.model.status import Status
+from catalog.model.tree import Location, LocationState
 from catalog.removal import delete_data
-from catalog.repository import Repository
-from catalog.status import Status
+from catalog.repository.database import Repository
 from catalog.stores.base import Capability, Stat, Store
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from catalog.errors import Conflict
-from catalog.image import Image
+from catalog.model.image import Image
 
 
 class Turns:

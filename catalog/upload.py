@@ -25,7 +25,6 @@ from dataclasses import replace
 from enum import Enum, auto
 from pathlib import Path
 
-from catalog import formats
 from catalog.attributes import hash_algorithm
 from catalog.catalog import Catalog, Rename
 from catalog.digest import Digester, Digests
@@ -41,10 +40,11 @@ from catalog.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from catalog.image import Image, Saved
+from catalog.formats import blank, gate
+from catalog.model.image import Image, Saved
+from catalog.model.status import IN_PROGRESS, Status
 from catalog.removal import clear_failed, delete_detached
 from catalog.sending import Sender
-from catalog.status import IN_PROGRESS, Status
 from catalog.stores.base import Capability, Store
 from catalog.written_back import check_written_back
 
@@ -262,7 +262,7 @@ class Upload:
             self._saved = self._inspect(image, size, digests)
             self.disk_format = self._saved.disk_format
             with self._foreign_errors():
-                self.blank = formats.is_blank(self._fd, self.disk_format)
+                self.blank = blank.is_blank(self._fd, self.disk_format)
             self._sender.finish(size)
             self.state = UploadState.FINISHED
 
@@ -367,11 +367,11 @@ class Upload:
                 image.name, f"the {algo} is {value}, but {image.expected_hash} was announced"
             )
 
-    def _detect(self, image: Image) -> formats.Detected:
+    def _detect(self, image: Image) -> gate.Detected:
         with self._foreign_errors():
             try:
-                declared = formats.Declared(image.disk_format, image.container_format)
-                return formats.inspect_file(self._staged, declared)
+                declared = gate.Declared(image.disk_format, image.container_format)
+                return gate.inspect_file(self._staged, declared)
             except InvalidImage as error:
                 raise InvalidImage(image.name, error.reason) from error
 

@@ -23,11 +23,11 @@ from catalog.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from catalog.image import Image
 from catalog.intact import read_intact
+from catalog.model.image import Image
+from catalog.model.status import Status
 from catalog.process import this_process
 from catalog.removal import delete_detached
-from catalog.status import Status
 from catalog.stores.base import Store
 from catalog.turns import Turns
 from catalog.upload import Upload, write_all

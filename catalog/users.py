@@ -10,9 +10,9 @@ import unicodedata
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from catalog.access import ANONYMOUS, Role, check_name
 from catalog.catalog import Catalog
 from catalog.errors import InvalidValue
+from catalog.model.access import ANONYMOUS, Role, check_name
 
 # About 50 ms and 19 MiB for each check (OWASP Password Storage Cheat Sheet, argon2id).
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)

@@ -18,9 +18,10 @@ from datetime import datetime, timedelta
 from catalog import presence
 from catalog.catalog import Catalog
 from catalog.errors import CatalogError, Conflict
-from catalog.image import Image, Use, now
+from catalog.model.activity import Use
+from catalog.model.image import Image, now
+from catalog.model.status import Status
 from catalog.process import is_gone, this_process
-from catalog.status import Status
 from catalog.stores.base import Data, DataReader
 
 LEASE_TIME = timedelta(minutes=10)

@@ -16,8 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-from catalog import access, external, names, rules, sparing
-from catalog.access import Principal
+from catalog import external, rules, sparing
 from catalog.catalog import Catalog, Rename
 from catalog.deletion import purge, recover_if_dead, restore
 from catalog.duplicate import check_copy, check_no_copy, duplicate
@@ -31,13 +30,16 @@ from catalog.errors import (
     NotFound,
     NotSupported,
 )
-from catalog.image import Entry, Folder, FolderKind, Image, Place
+from catalog.model import access, names
+from catalog.model.access import Principal
+from catalog.model.image import Image
+from catalog.model.status import IN_PROGRESS, Status
+from catalog.model.tree import Entry, Folder, FolderKind, Place
 from catalog.namespace import BY_ID, Namespace
 from catalog.reader import opened
 from catalog.removal import check_droppable, delete_detached, remove_marked
 from catalog.replicate import Progress, no_progress, replicate
 from catalog.sparing import Meant
-from catalog.status import IN_PROGRESS, Status
 from catalog.stores.base import Capability, DataReader, Usage
 from catalog.upload import UploadState
 from catalog.uploads import Uploads

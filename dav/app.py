@@ -20,9 +20,9 @@ from xml.etree.ElementTree import SubElement
 from wsgidav.dav_error import DAVError, DAVErrorCondition
 from wsgidav.xml_tools import xml_to_bytes
 
-from catalog.access import check_create
 from catalog.errors import CatalogError, NotAFolder, NotFound
-from catalog.image import Folder
+from catalog.model.access import check_create
+from catalog.model.tree import Folder
 from catalog.namespace import Node
 from catalog.vfs import Vfs
 from dav import browse, conditions, destination, get, propfind, put, representation, xml

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from catalog.access import Principal
+from catalog.model.access import Principal
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 from catalog import errors
-from catalog.access import Principal
 from catalog.errors import CatalogError
+from catalog.model.access import Principal
 
 _S = HTTPStatus
 

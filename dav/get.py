@@ -10,12 +10,13 @@ from http import HTTPStatus
 from secrets import token_hex
 from typing import Any
 
-from catalog import access
-from catalog.access import Principal
 from catalog.errors import Conflict
-from catalog.image import Entry, Image
 from catalog.members import members_of
-from catalog.status import Status
+from catalog.model import access
+from catalog.model.access import Principal
+from catalog.model.image import Image
+from catalog.model.status import Status
+from catalog.model.tree import Entry
 from catalog.stores.base import DataReader
 from catalog.upload import Upload, UploadState
 from catalog.vfs import Vfs

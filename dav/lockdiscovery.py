@@ -10,7 +10,8 @@ from urllib.parse import quote
 
 from catalog import locks
 from catalog.catalog import Catalog
-from catalog.image import Lock, now
+from catalog.model.activity import Lock
+from catalog.model.image import now
 
 
 class Locks:

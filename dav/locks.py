@@ -28,8 +28,8 @@ from wsgidav.dav_error import (
 from catalog import locks
 from catalog.catalog import Catalog
 from catalog.errors import CatalogError, Locked, NotFound
-from catalog.image import Lock, LockScope
 from catalog.locks import LockRequest
+from catalog.model.activity import Lock, LockScope
 from dav.dav_errors import to_dav_error
 
 Described = dict[str, Any]

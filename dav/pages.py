@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from catalog.errors import NotFound
-from catalog.image import Change, ChangeKind, Version
+from catalog.model.activity import Change, ChangeKind, Version
 from catalog.vfs import Vfs
 
 LIMIT = 32 * 1024 * 1024

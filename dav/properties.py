@@ -17,8 +17,9 @@ from functools import lru_cache
 from typing import NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
-from catalog.fields import FIELDS, Details
-from catalog.image import Folder, Image, Listed
+from catalog.model.fields import FIELDS, Details
+from catalog.model.image import Image
+from catalog.model.tree import Folder, Listed
 from dav import representation
 
 IMAGE = "urn:imagefs:image"

@@ -17,12 +17,14 @@ from urllib.parse import quote
 from xml.etree.ElementTree import Element
 
 from catalog import members
-from catalog.access import Principal
 from catalog.errors import CatalogError
-from catalog.fields import Details
-from catalog.image import Folder, Image, Listed, Version
+from catalog.model.access import Principal
+from catalog.model.activity import Version
+from catalog.model.fields import Details
+from catalog.model.image import Image
+from catalog.model.status import Status
+from catalog.model.tree import Folder, Listed
 from catalog.namespace import BY_ID, Member, Node
-from catalog.status import Status
 from catalog.vfs import Vfs
 from dav import properties, representation, xml
 from dav.errors import HttpError

@@ -13,9 +13,9 @@ from wsgidav.dav_error import DAVError
 from wsgidav.dav_provider import DAVProvider
 from wsgidav.request_server import RequestServer
 
-from catalog.access import Principal
 from catalog.errors import CatalogError, NotAFolder, NotFound
-from catalog.image import Entry, Folder
+from catalog.model.access import Principal
+from catalog.model.tree import Entry, Folder
 from catalog.namespace import Link, Node
 from catalog.vfs import Vfs
 from dav import destination, representation

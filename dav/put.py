@@ -20,8 +20,6 @@ from http import HTTPStatus
 from secrets import token_hex
 from typing import Any
 
-from catalog import access
-from catalog.access import Principal
 from catalog.errors import (
     CatalogError,
     Conflict,
@@ -30,11 +28,14 @@ from catalog.errors import (
     IsAFolder,
     NotFound,
 )
-from catalog.image import Entry, Image, Place
 from catalog.members import members_of
-from catalog.names import is_temporary
+from catalog.model import access
+from catalog.model.access import Principal
+from catalog.model.image import Image
+from catalog.model.names import is_temporary
+from catalog.model.status import Status
+from catalog.model.tree import Entry, Place
 from catalog.namespace import BY_ID
-from catalog.status import Status
 from catalog.upload import Upload
 from catalog.vfs import BY_ANOTHER, Vfs
 from dav import announced, conditions, representation, subtrees

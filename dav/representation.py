@@ -6,9 +6,10 @@ import base64
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
-from catalog.image import Entry, Folder, FolderKind, Image, Listed
+from catalog.model.image import Image
+from catalog.model.status import HAS_DATA, IN_PROGRESS, Status
+from catalog.model.tree import Entry, Folder, FolderKind, Listed
 from catalog.namespace import Node
-from catalog.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.uploads import Uploads
 from dav.conditions import Validators
 

@@ -20,7 +20,6 @@ from wsgidav.dav_provider import DAVCollection, DAVNonCollection
 from wsgidav.util import is_equal_or_child_uri
 from wsgidav.xml_tools import xml_to_bytes
 
-from catalog.access import Principal, check_change, owns
 from catalog.errors import (
     AlreadyExists,
     CatalogError,
@@ -28,8 +27,9 @@ from catalog.errors import (
     NotSupported,
     Spared,
 )
-from catalog.image import Entry, Folder, Place
 from catalog.locks import find
+from catalog.model.access import Principal, check_change, owns
+from catalog.model.tree import Entry, Folder, Place
 from catalog.namespace import Node
 from catalog.rules import check_own
 from catalog.sparing import Meant

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from catalog import duplicate
-from catalog.access import Principal, check_change
 from catalog.errors import CatalogError, Forbidden, InvalidName, NotFound
-from catalog.image import Entry, Folder, Place
 from catalog.members import visible
-from catalog.names import beside, is_temporary
+from catalog.model.access import Principal, check_change
+from catalog.model.names import beside, is_temporary
+from catalog.model.tree import Entry, Folder, Place
 from catalog.namespace import Node
 from catalog.rules import check_own
 from catalog.sparing import Meant

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar, cast
 
-from catalog.access import name_of_uid
 from catalog.errors import CatalogUnavailable
+from catalog.service.host_users import name_of_uid
 from imagefs.looks import UNKNOWN, Looks
 
 Answer = TypeVar("Answer", str, tuple[int, int])

@@ -9,10 +9,11 @@ import stat
 
 import pyfuse3
 
-from catalog.fields import FIELDS, Details
-from catalog.image import Folder, FolderKind, Image, Listed, Visibility
+from catalog.model.fields import FIELDS, Details
+from catalog.model.image import Image, Visibility
+from catalog.model.status import IN_PROGRESS, Status
+from catalog.model.tree import Folder, FolderKind, Listed
 from catalog.namespace import Link
-from catalog.status import IN_PROGRESS, Status
 from catalog.upload import Upload
 from imagefs import inodes
 from imagefs.accounts import ACCOUNTS

@@ -17,7 +17,7 @@ import pyfuse3
 import trio
 
 from catalog.errors import CatalogError
-from catalog.image import Change, ChangeKind
+from catalog.model.activity import Change, ChangeKind
 from catalog.process import this_process
 from catalog.vfs import Vfs
 from imagefs import inodes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
-from catalog.access import Principal
+from catalog.model.access import Principal
 from catalog.stores.base import DataReader
 from imagefs.holders import Trail
 from imagefs.preallocation import Preallocation

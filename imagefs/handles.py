@@ -19,7 +19,6 @@ from typing import NoReturn, TypeVar
 
 import pyfuse3
 
-from catalog.access import Principal, check_change, check_read_data
 from catalog.errors import (
     Conflict,
     Forbidden,
@@ -28,9 +27,11 @@ from catalog.errors import (
     IncompleteUpload,
     NotFound,
 )
-from catalog.image import Image, Place
 from catalog.members import members_of
-from catalog.status import HAS_DATA, Status
+from catalog.model.access import Principal, check_change, check_read_data
+from catalog.model.image import Image
+from catalog.model.status import HAS_DATA, Status
+from catalog.model.tree import Place
 from catalog.stores.base import Data
 from catalog.upload import Upload, UploadState
 from catalog.vfs import BY_ANOTHER, Vfs

@@ -33,9 +33,9 @@ from pyfuse3 import (
 )
 
 from catalog import errors
-from catalog.access import Principal
 from catalog.errors import CatalogError
-from catalog.names import MAX_BYTES
+from catalog.model.access import Principal
+from catalog.model.names import MAX_BYTES
 from catalog.vfs import Vfs
 from imagefs import attributes
 from imagefs.errors import to_errno

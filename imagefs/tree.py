@@ -12,12 +12,14 @@ from dataclasses import replace
 
 import pyfuse3
 
-from catalog.access import Principal, admin_uids, check_see, principal_of_uid
 from catalog.errors import Forbidden, InvalidName, InvalidValue, NotFound, NotSupported
-from catalog.fields import Details
-from catalog.image import Entry, Folder, Image, Listed, Place
 from catalog.members import members_of
+from catalog.model.access import Principal, check_see
+from catalog.model.fields import Details
+from catalog.model.image import Image
+from catalog.model.tree import Entry, Folder, Listed, Place
 from catalog.namespace import Link, Member, Node
+from catalog.service.host_users import admin_uids, principal_of_uid
 from catalog.sparing import Meant
 from catalog.vfs import Vfs
 from imagefs import attributes, inodes

@@ -8,10 +8,10 @@ from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from catalog.access import ADMIN, Principal
-from catalog.image import Visibility
 from catalog.members import add_member
-from catalog.status import Status
+from catalog.model.access import ADMIN, Principal
+from catalog.model.image import Visibility
+from catalog.model.status import Status
 from catalog.vfs import Vfs
 from tests.access_table import MEMBER, WHO, Action, State
 from tests.catalog.actions import begin, image_at, put, remove, set_fields

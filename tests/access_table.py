@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from catalog.access import Principal, Role
-from catalog.image import Visibility
-from catalog.status import Status
+from catalog.model.access import Principal, Role
+from catalog.model.image import Visibility
+from catalog.model.status import Status
 
 OWNER = "web"
 """The project the images belong to."""

@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
-from catalog.hashing import digest_of
-from catalog.image import ChunkDigests
+from catalog.model.digests import digest_of
+from catalog.model.image import ChunkDigests
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from catalog.cli.output import human_size, json_array, json_option, line, printa
 from catalog.cli.session import Session, pass_session
 from catalog.cli.targets import absolute
 from catalog.errors import CatalogError
-from catalog.image import Visibility
+from catalog.model.image import Visibility
 
 if TYPE_CHECKING:
     from catalog.adopt import Adopted

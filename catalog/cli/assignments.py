@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from catalog.image import Visibility
+from catalog.model.image import Visibility
 
 
 def parse(texts: Sequence[str]) -> dict[str, str]:

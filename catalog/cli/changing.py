@@ -12,12 +12,12 @@ from catalog.cli.output import each, json_document, json_option, line, report
 from catalog.cli.session import Session, pass_session
 from catalog.cli.targets import Target, absolute, find
 from catalog.errors import InvalidTransition, InvalidValue, NotFound, NotSupported, Protected
-from catalog.fields import FIELDS
-from catalog.image import Entry
-from catalog.status import HAS_DATA, Status
+from catalog.model.fields import FIELDS
+from catalog.model.status import HAS_DATA, Status
+from catalog.model.tree import Entry
 
 if TYPE_CHECKING:
-    from catalog.image import Place
+    from catalog.model.tree import Place
     from catalog.vfs import Vfs
 
 
@@ -113,7 +113,7 @@ def delete(session: Session, images: tuple[str, ...], now: bool, force: bool) ->
 @pass_session
 def restore(session: Session, image: str, to: str | None, as_json: bool) -> None:
     """Take IMAGE out of the trash, with its properties and in the status it had."""
-    from catalog.image import Place
+    from catalog.model.tree import Place
 
     vfs = session.vfs
     found = find(vfs, image).image
@@ -147,9 +147,9 @@ def _status_setter(session: Session, wanted: Status) -> Callable[[str], None]:
 
 
 def _delete(session: Session, argument: str, target: Target, now: bool) -> None:
-    from catalog import access
     from catalog.deletion import purge
-    from catalog.image import Place
+    from catalog.model import access
+    from catalog.model.tree import Place
 
     vfs, image = session.vfs, target.image
     access.check_change(session.principal, image)
@@ -190,7 +190,7 @@ def _only_entry(vfs: Vfs, number: int, argument: str) -> Entry:
 
 def _old_place(vfs: Vfs, entry: Entry) -> Place:
     """Where a deleted image was; its store's own folder when that folder is gone."""
-    from catalog.image import Place
+    from catalog.model.tree import Place
 
     folder = entry.location.trashed_from
     if folder is not None:

@@ -20,8 +20,8 @@ from catalog.cli.output import (
 from catalog.cli.session import Session, pass_session
 from catalog.cli.targets import find
 from catalog.errors import CatalogError, Conflict
-from catalog.image import Image
-from catalog.status import HAS_DATA
+from catalog.model.image import Image
+from catalog.model.status import HAS_DATA
 
 if TYPE_CHECKING:
     from catalog.verify import Verified
@@ -137,8 +137,8 @@ def fsck(session: Session, repair: bool, as_json: bool) -> int:
 
 def _to_verify(session: Session, images: tuple[str, ...], codes: list[int]) -> Iterator[Image]:
     """The images asked for, or all that have data; notes the code of those not found."""
+    from catalog.model.listings import ImageFilter
     from catalog.paging import all_images
-    from catalog.repository.images import ImageFilter
 
     if not images:
         yield from all_images(session.catalog, ImageFilter(statuses=HAS_DATA))

@@ -21,9 +21,9 @@ from catalog.cli.exit_codes import FAILURE, OK
 from catalog.cli.output import human_size, json_array, json_option, line
 from catalog.cli.session import Session, pass_session
 from catalog.errors import CatalogError
-from catalog.image import GATE, now
+from catalog.model.image import GATE, now
+from catalog.model.status import Status
 from catalog.mounts import State
-from catalog.status import Status
 from catalog.stores.base import Advising
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def _stores(catalog: Catalog) -> Iterator[Check]:
 
 
 def _gate(catalog: Catalog) -> Iterator[Check]:
-    from catalog.repository.images import ImageFilter
+    from catalog.model.listings import ImageFilter
 
     wanted = ImageFilter(statuses=frozenset({Status.ACTIVE}), not_accepted_by=GATE)
     with catalog.read() as repository:

@@ -19,7 +19,7 @@ from catalog.cli.output import (
     transfer_bar,
 )
 from catalog.cli.session import Session, pass_session
-from catalog.image import Image
+from catalog.model.image import Image
 
 if TYPE_CHECKING:
     from catalog.evacuate import Evacuated

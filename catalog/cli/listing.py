@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from catalog import access, names
 from catalog.cli.assignments import property_option
 from catalog.cli.output import (
     all_fields,
@@ -22,9 +21,11 @@ from catalog.cli.output import (
 )
 from catalog.cli.session import Session, pass_session
 from catalog.cli.targets import absolute, find, paths_of
-from catalog.fields import FIELDS
-from catalog.image import Entry, Folder, FolderKind, Image
-from catalog.status import Status
+from catalog.model import access, names
+from catalog.model.fields import FIELDS
+from catalog.model.image import Image
+from catalog.model.status import Status
+from catalog.model.tree import Entry, Folder, FolderKind
 
 if TYPE_CHECKING:
     from catalog.namespace import Node
@@ -165,8 +166,8 @@ def _walk(vfs: Vfs, folder: Folder, path: str) -> Iterator[Listed]:
 
 def _matching(vfs: Vfs, properties: dict[str, str], tags: tuple[str, ...]) -> frozenset[int] | None:
     """The numbers of the images with those properties and tags; None for all images."""
+    from catalog.model.listings import ImageFilter
     from catalog.paging import all_images
-    from catalog.repository.images import ImageFilter
 
     if not properties and not tags:
         return None

@@ -1,6 +1,6 @@
 """What commands print: tables and JSON on stdout, errors and progress on stderr.
 
-JSON is for programs: its keys are the field names of `catalog.fields` and stay, its
+JSON is for programs: its keys are the field names of `catalog.model.fields` and stay, its
 sizes are bytes.
 """
 
@@ -17,8 +17,8 @@ import click
 
 from catalog.cli.exit_codes import OK, combined, exit_code
 from catalog.errors import CatalogError
-from catalog.fields import FIELDS, Details
-from catalog.image import Image
+from catalog.model.fields import FIELDS, Details
+from catalog.model.image import Image
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
 

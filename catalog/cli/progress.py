@@ -25,8 +25,8 @@ def uploads(session: Session, as_json: bool) -> None:
 
     Of an upload the bytes are known on its own host; of a copy the message tells how far.
     """
-    from catalog import access
     from catalog.members import members_of
+    from catalog.model import access
     from catalog.progress import in_progress
 
     found = [
@@ -67,7 +67,7 @@ def abort(session: Session, images: tuple[str, ...]) -> int:
 
 
 def _describe(session: Session, going: Going) -> dict[str, Any]:
-    from catalog.image import now
+    from catalog.model.image import now
 
     image, record = going.image, going.record
     paths = paths_of(session.vfs, image)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from catalog import access
-from catalog.access import Principal
 from catalog.errors import CatalogDamaged, Forbidden
+from catalog.model.access import Principal
+from catalog.service import host_users
 
 if TYPE_CHECKING:
     from catalog.catalog import Catalog
@@ -52,7 +52,9 @@ class Session:
     @cached_property
     def principal(self) -> Principal:
         """The user who runs the command."""
-        return access.principal_of_uid(os.geteuid(), access.admin_uids(self.settings.catalog.url))
+        return host_users.principal_of_uid(
+            os.geteuid(), host_users.admin_uids(self.settings.catalog.url)
+        )
 
     def require_admin(self, what: str) -> None:
         """Raise Forbidden unless an administrator runs the command."""

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from catalog.errors import InvalidName, InvalidValue, IsAFolder, NotFound
-from catalog.image import Entry, Folder, Image
-from catalog.status import Status
+from catalog.model.image import Image
+from catalog.model.status import Status
+from catalog.model.tree import Entry, Folder
 
 if TYPE_CHECKING:
     from catalog.vfs import Vfs

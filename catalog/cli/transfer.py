@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from catalog import names
 from catalog.appearing import appearing
 from catalog.cli import sources
 from catalog.cli.assignments import field_options, given_fields, property_option
@@ -39,12 +38,14 @@ from catalog.errors import (
     IsAFolder,
     NotFound,
 )
-from catalog.image import Folder, Image
+from catalog.model import names
+from catalog.model.image import Image
+from catalog.model.tree import Folder
 from catalog.upload import reason_of
 
 if TYPE_CHECKING:
-    from catalog.access import Principal
-    from catalog.image import Place
+    from catalog.model.access import Principal
+    from catalog.model.tree import Place
     from catalog.replicate import Progress
     from catalog.upload import Upload
     from catalog.vfs import Vfs
@@ -197,7 +198,7 @@ def _upload(
     replace: bool,
 ) -> Image:
     """Upload under a temporary name and publish by a rename; on failure nothing is left."""
-    from catalog.image import Place
+    from catalog.model.tree import Place
 
     temporary = Place(place.folder, _temporary_name(place.name))
     image = vfs.create(temporary, principal).image

@@ -6,11 +6,11 @@ import sys
 
 import click
 
-from catalog.access import Role, check_see
 from catalog.cli.output import json_array, json_option, line, printable
 from catalog.cli.session import Session, pass_session
 from catalog.cli.targets import find
 from catalog.errors import NotFound
+from catalog.model.access import Role, check_see
 
 
 @click.group(no_args_is_help=False)

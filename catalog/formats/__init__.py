@@ -4,25 +4,13 @@ Detection is by content alone; a name or an extension is never believed.  The ru
 qemu would probe as a format is that format, or refused; and nothing that is accepted makes
 qemu open another file.
 
-`verdict` puts the parts together: `probe` tells what qemu would take the content for,
+`gate` puts the parts together: `probe` tells what qemu would take the content for,
 `foreign` what is no disk, and a module for each container whether it is whole, undamaged
 and needs no other file.  `second_opinion` asks the inspectors that Glance and Nova use.
 
-When any of it begins to refuse what it accepted, `catalog.image.GATE` is raised, so that
-images that are in the catalog are judged again.
+When any of it begins to refuse what it accepted, `catalog.model.image.GATE` is raised, so that
+images that are in the catalog are judged again.  `packed` is about what
+disks come in.
+
+Files in, findings out: nothing here knows an image, a store or a row.
 """
-
-from catalog.formats.blank import is_blank
-from catalog.formats.content import Source
-from catalog.formats.verdict import Declared, Detected, Refused, inspect, inspect_file, judge
-
-__all__ = [
-    "Declared",
-    "Detected",
-    "Refused",
-    "Source",
-    "inspect",
-    "inspect_file",
-    "is_blank",
-    "judge",
-]

@@ -1,43 +1,24 @@
-"""The repository: every SQL statement of the catalog, and nothing but SQL.
+"""Every SQL statement, the tables, the migrations, and what differs between databases.
 
-Values come out as the frozen classes of `catalog.image` and `catalog.access`; no row and no
-SQLAlchemy object leaves.  Threading: one repository belongs to one transaction of one thread.
+Rows in, values of `catalog.model` out: no row and no SQLAlchemy object leaves this room.
+`Database` is the door.  It begins a transaction and gives out its `Repository`, whose methods are
+the modules named after their subject:
+
+    database    Database: transactions; Repository: all tables within one of them
+    rows        what all methods share: the change feed, checks of what is read
+    tree        folders, entries, locations
+    images      images, their properties and tags
+    browse      one screen of a folder, sorted and filtered by the database
+    journal     uploads, leases, last uses, the change feed
+    copies      damaged copies, copies still to be made
+    replacing   what an upload is to replace, what is spared from deletion
+    locks       locks of WebDAV
+    people      users and members; what a principal may see, as SQL
+    tables      the tables; `migrations` makes them
+    schema      the schema's version, and bringing it up to date
+    engine      opening a database; its errors as `catalog.errors`
+    sqlite      what is SQLite's own: journal, the writers' queue, damage
+    reserve     room kept on the disk, so that deleting is possible when it is full
+
+Threading: a transaction and its repository belong to one thread.
 """
-
-from __future__ import annotations
-
-from collections.abc import Container
-
-from sqlalchemy import Connection
-
-from catalog.repository.browse import BrowseRows
-from catalog.repository.images import ImageRows
-from catalog.repository.journal import JournalRows
-from catalog.repository.locks import LockRows
-from catalog.repository.people import PeopleRows
-from catalog.repository.replacing import ReplacementRows
-from catalog.repository.tree import TreeRows
-
-
-class Repository(
-    ImageRows, TreeRows, BrowseRows, JournalRows, PeopleRows, LockRows, ReplacementRows
-):
-    """All tables, over one connection with a transaction open."""
-
-    def __init__(
-        self,
-        connection: Connection,
-        origin: str,
-        stores: Container[str] | None = None,
-        *,
-        keeps_locks: bool = True,
-    ) -> None:
-        """As `Rows`; without `keeps_locks` a lock goes with what it is on."""
-        super().__init__(connection, origin, stores)
-        self._keeps_locks = keeps_locks
-
-    def left(self, folder: int, name: str) -> None:
-        """End the locks on what has gone from a name, and below it."""
-        if not self._keeps_locks and self.has_locks():
-            above = self.folders_above(self.folder(folder))
-            self.drop_locks("/".join(("", *(each.name for each in reversed(above)), name)))

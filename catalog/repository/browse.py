@@ -6,63 +6,18 @@ A folder may hold 100,000 images: the database sorts, and only one page leaves i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, case, func, select
 
-from catalog.access import Principal
-from catalog.image import Entry, FolderKind
-from catalog.models import folders, images, locations, properties
+from catalog.model.access import Principal
+from catalog.model.listings import FolderPage, ListedEntry, Sort, StoreTotals
+from catalog.model.status import IN_PROGRESS, Status
+from catalog.model.tree import Entry, FolderKind
 from catalog.repository.people import listed_to, visible_to
 from catalog.repository.rows import Rows, going_on
+from catalog.repository.tables import folders, images, locations, properties
 from catalog.repository.tree import make_entry
-from catalog.status import IN_PROGRESS, Status
-
-
-class Sort(StrEnum):
-    """What a folder can be sorted by: a field, or the operating system's properties."""
-
-    NAME = "name"
-    OS = "os"
-    DISK_FORMAT = "disk_format"
-    SIZE = "size"
-    VIRTUAL_SIZE = "virtual_size"
-    STATUS = "status"
-    VISIBILITY = "visibility"
-    UPDATED_AT = "updated_at"
-    DELETED_AT = "deleted_at"
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """An entry with the properties a table shows beside it."""
-
-    entry: Entry
-    os_distro: str | None
-    os_version: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class FolderPage:
-    """Some of a folder's entries, and how many the filter lets through in all."""
-
-    listed: tuple[Listed, ...]
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class StoreTotals:
-    """What one store holds."""
-
-    images: int
-    """Entries outside the trash."""
-    size: int
-    """Bytes of their data."""
-    in_progress: int
-    trashed: int
-
 
 _DISTRO = properties.alias("distro")
 _VERSION = properties.alias("version")
@@ -178,9 +133,9 @@ class BrowseRows(Rows):
         return {store: StoreTotals(*map(int, numbers)) for store, *numbers in rows}
 
 
-def _listed(entry: Entry, os: Mapping[tuple[int, str], str]) -> Listed:
+def _listed(entry: Entry, os: Mapping[tuple[int, str], str]) -> ListedEntry:
     distro, version = (os.get((entry.image.number, name)) for name in _OS)
-    return Listed(entry, distro, version)
+    return ListedEntry(entry, distro, version)
 
 
 def _conditions(folder: int, text: str, status: Status | None) -> list[ColumnElement[bool]]:

@@ -11,9 +11,10 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import delete, select, update
 
-from catalog.image import ChangeKind, now
-from catalog.models import damages, images, locations, wanted_copies
+from catalog.model.activity import ChangeKind
+from catalog.model.image import now
 from catalog.repository.rows import Rows
+from catalog.repository.tables import damages, images, locations, wanted_copies
 
 SETTLE = timedelta(seconds=60)
 """How long after an upload its copies are begun: until then its writer may open it again

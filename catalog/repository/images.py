@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -22,27 +21,15 @@ from sqlalchemy import (
 )
 
 from catalog.errors import InvalidTransition, NotFound
-from catalog.fields import Details
-from catalog.hashing import new_hash
-from catalog.image import ChangeKind, ChunkDigests, Image, LocationState, Visibility, now
-from catalog.models import chunk_digests, images, locations, properties, tags
+from catalog.model.activity import ChangeKind
+from catalog.model.digests import new_hash
+from catalog.model.fields import Details
+from catalog.model.image import ChunkDigests, Image, Visibility, now
+from catalog.model.listings import ImageFilter
+from catalog.model.status import Status, sources_of
+from catalog.model.tree import LocationState
 from catalog.repository.rows import RowCheck, Rows, going_on
-from catalog.status import Status, sources_of
-
-
-@dataclass(frozen=True, slots=True)
-class ImageFilter:
-    """Which images a listing wants; every field that is given narrows it."""
-
-    statuses: frozenset[Status] | None = None
-    properties: tuple[tuple[str, str], ...] = ()
-    tags: tuple[str, ...] = ()
-    store: str | None = None
-    before: datetime | None = None
-    """Only those deleted before this time (the scrubber)."""
-    not_accepted_by: int | None = None
-    """Only those whose data no format gate of this version, or a later one, has accepted."""
-
+from catalog.repository.tables import chunk_digests, images, locations, properties, tags
 
 _IMAGE = select(images)
 _check_image = RowCheck(*images.c)

@@ -10,9 +10,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Table, and_, delete, func, select, update
 
-from catalog.image import Change, ChangeKind, Process, UploadRecord, Use, Version
-from catalog.models import changes, images, last_uses, leases, uploads
+from catalog.model.activity import Change, ChangeKind, UploadRecord, Use, Version
+from catalog.process import Process
 from catalog.repository.rows import RowCheck, Rows, going_on
+from catalog.repository.tables import changes, images, last_uses, leases, uploads
 
 _check_upload = RowCheck(*uploads.c)
 _check_change = RowCheck(*changes.c)

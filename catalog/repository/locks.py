@@ -7,10 +7,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, delete, func, or_, select, update
 
-from catalog.image import Lock, LockScope, now
-from catalog.models import locks
-from catalog.names import alike
+from catalog.model.activity import Lock, LockScope
+from catalog.model.image import now
+from catalog.model.names import alike
 from catalog.repository.rows import Rows
+from catalog.repository.tables import locks
 
 
 def _make_lock(row: Any) -> Lock:

@@ -8,12 +8,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, exists, or_, select, true, update
 from sqlalchemy.exc import IntegrityError
 
-from catalog.access import Principal, Role, User
 from catalog.errors import AlreadyExists, NotFound
-from catalog.image import ChangeKind, Image, Listed, Visibility, now
-from catalog.models import images, members, users
+from catalog.model.access import Principal, Role, User
+from catalog.model.activity import ChangeKind
+from catalog.model.image import Image, Visibility, now
+from catalog.model.status import Status
+from catalog.model.tree import Listed
 from catalog.repository.rows import Rows
-from catalog.status import Status
+from catalog.repository.tables import images, members, users
 
 
 def _make_user(row: Any) -> User:

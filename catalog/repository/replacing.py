@@ -6,11 +6,12 @@ from datetime import datetime
 
 from sqlalchemy import delete, exists, or_, select, update
 
-from catalog.image import ChangeKind, Entry
-from catalog.models import images, locations, replacements, spared, uploads
+from catalog.model.activity import ChangeKind
+from catalog.model.status import HAS_DATA, IN_PROGRESS, Status
+from catalog.model.tree import Entry
 from catalog.repository.rows import Rows
+from catalog.repository.tables import images, locations, replacements, spared, uploads
 from catalog.repository.tree import make_entry
-from catalog.status import HAS_DATA, IN_PROGRESS, Status
 
 _UNFINISHED = sorted({*IN_PROGRESS, Status.QUEUED})
 

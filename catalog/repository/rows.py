@@ -15,8 +15,9 @@ from sqlalchemy import Column, Connection
 from sqlalchemy.exc import InvalidRequestError
 
 from catalog.errors import CatalogDamaged
-from catalog.image import ChangeKind, now
-from catalog.models import changes
+from catalog.model.activity import ChangeKind
+from catalog.model.image import now
+from catalog.repository.tables import changes
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 

@@ -8,23 +8,15 @@ from typing import Any
 from sqlalchemy import Select, bindparam, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from catalog import names
 from catalog.errors import AlreadyExists, Conflict, NotFound
-from catalog.image import (
-    ChangeKind,
-    Entry,
-    Folder,
-    FolderKind,
-    Listed,
-    Location,
-    LocationState,
-    Visibility,
-    now,
-)
-from catalog.models import folders, images, locations
+from catalog.model import names
+from catalog.model.activity import ChangeKind
+from catalog.model.image import Visibility, now
+from catalog.model.status import Status
+from catalog.model.tree import Entry, Folder, FolderKind, Listed, Location, LocationState
 from catalog.repository.images import make_image
 from catalog.repository.rows import RowCheck, Rows, going_on
-from catalog.status import Status
+from catalog.repository.tables import folders, images, locations
 
 ROOT = 1
 """The number of the folder above all stores."""

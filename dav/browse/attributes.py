@@ -12,7 +12,7 @@ import json
 from urllib.parse import urlsplit
 
 from catalog.errors import Forbidden, InvalidValue
-from catalog.image import Entry
+from catalog.model.tree import Entry
 from dav.browse.exchange import Request
 
 QUERY = "properties"

@@ -9,9 +9,9 @@ import re
 import shlex
 from dataclasses import dataclass
 
-from catalog import names
-from catalog.access import ANONYMOUS, Principal
-from catalog.fields import Details
+from catalog.model import names
+from catalog.model.access import ANONYMOUS, Principal
+from catalog.model.fields import Details
 from dav.browse import sums
 from dav.browse.exchange import url_of
 from dav.browse.wording import printable

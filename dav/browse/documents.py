@@ -1,6 +1,6 @@
 """The pages as JSON, for programs.
 
-Its keys are the field names of `catalog.fields` and stay; sizes are bytes, times UTC
+Its keys are the field names of `catalog.model.fields` and stay; sizes are bytes, times UTC
 (`2026-01-31T12:00:00Z`), what an image does not have is `null`.
 
     root      {"path", "kind", "stores": [{"name", "path", "default", "images", "size",
@@ -17,8 +17,9 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from catalog.fields import FIELDS, Details
-from catalog.image import Image, Lock
+from catalog.model.activity import Lock
+from catalog.model.fields import FIELDS, Details
+from catalog.model.image import Image
 from dav.browse.listing import PAGE_SIZE, Listing, Row
 from dav.browse.stores import StoreCard
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote
 
-from catalog.access import Principal
+from catalog.model.access import Principal
 from catalog.vfs import Vfs
 from dav.environ import Environ, principal_of, request_id_of
 from dav.negotiation import Kind

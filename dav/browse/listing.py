@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from catalog.access import Principal, check_create, owns
 from catalog.errors import CatalogError, Forbidden, NotFound
-from catalog.image import Entry, Folder, FolderKind
-from catalog.repository.browse import FolderPage, Listed, Sort
-from catalog.status import IN_PROGRESS, Status
+from catalog.model.access import Principal, check_create, owns
+from catalog.model.listings import FolderPage, ListedEntry, Sort
+from catalog.model.status import IN_PROGRESS, Status
+from catalog.model.tree import Entry, Folder, FolderKind
 from catalog.stores.base import Capability, Usage
 from catalog.vfs import Vfs
 from dav.browse.exchange import number_of
@@ -142,7 +142,7 @@ def _read(
 
 
 def _row(
-    vfs: Vfs, listed: Listed, path: str, principal: Principal, restore: _Restore | None
+    vfs: Vfs, listed: ListedEntry, path: str, principal: Principal, restore: _Restore | None
 ) -> Row:
     entry = listed.entry
     return Row(

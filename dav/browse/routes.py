@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from catalog import locks, names
-from catalog.access import check_read_data
+from catalog import locks
 from catalog.errors import CatalogError, NotFound
-from catalog.image import Entry, Folder, FolderKind
 from catalog.members import members_of, visible
+from catalog.model import names
+from catalog.model.access import check_read_data
+from catalog.model.tree import Entry, Folder, FolderKind
 from catalog.namespace import BY_ID, Link, Node
 from dav.browse import assets, attributes, documents, pages, sums
 from dav.browse.exchange import (

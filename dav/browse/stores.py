@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from catalog.access import Principal
 from catalog.errors import CatalogError
-from catalog.repository.browse import StoreTotals
+from catalog.model.access import Principal
+from catalog.model.listings import StoreTotals
 from catalog.stores.base import Capability, Store, Usage
 from catalog.vfs import Vfs
 from dav.errors import told

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from catalog.access import Principal
-from catalog.image import Folder
+from catalog.model.access import Principal
+from catalog.model.tree import Folder
 from catalog.vfs import Vfs
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from catalog.status import Status
+from catalog.model.status import Status
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
 

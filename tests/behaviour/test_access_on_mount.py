@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from catalog.access import Principal
-from catalog.image import Visibility
-from catalog.status import Status
+from catalog.model.access import Principal
+from catalog.model.image import Visibility
+from catalog.model.status import Status
 from catalog.vfs import Vfs
 from tests.access_images import DATA, SPENDING, new_path, prepare, state_in_memory
 from tests.access_table import ON_MOUNT, STATES, Action, Case, State, cases

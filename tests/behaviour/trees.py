@@ -11,10 +11,10 @@ from itertools import count
 from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
 
-from catalog.access import ADMIN
 from catalog.errors import CatalogError, NotSupported
-from catalog.fields import FIELDS
-from catalog.image import Entry, Folder
+from catalog.model.access import ADMIN
+from catalog.model.fields import FIELDS
+from catalog.model.tree import Entry, Folder
 from catalog.namespace import Link
 from catalog.upload import Upload
 from catalog.vfs import Vfs

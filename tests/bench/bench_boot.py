@@ -24,7 +24,7 @@ from pathlib import Path
 import pytest
 
 from catalog.cache.profile import decode
-from catalog.image import CHUNK_SIZE
+from catalog.model.image import CHUNK_SIZE
 from tests.bench import measure
 from tests.bench.conftest import Table
 from tests.bench.measure import MIB, forget_pages

@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from catalog.access import Principal
-from catalog.image import Entry
+from catalog.model.access import Principal
+from catalog.model.tree import Entry
 from catalog.vfs import Vfs
 from dav.listening import TlsFiles
 from tests.bench import measure

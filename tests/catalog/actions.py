@@ -6,10 +6,11 @@ import random
 from pathlib import Path
 from unittest.mock import patch
 
-from catalog import formats
-from catalog.access import ADMIN, Principal, Role
-from catalog.formats import Detected
-from catalog.image import Entry, Folder, Image
+from catalog.formats import gate
+from catalog.formats.gate import Detected
+from catalog.model.access import ADMIN, Principal, Role
+from catalog.model.image import Image
+from catalog.model.tree import Entry, Folder
 from catalog.settings import CatalogSettings, Settings
 from catalog.stores.filesystem import FilesystemStoreSettings
 from catalog.stores.memory import MemoryStoreSettings
@@ -73,7 +74,7 @@ def put_by_older(
 ) -> Image:
     """As `put`, of anything: an earlier version's format gate took it for `disk_format`."""
     found = Detected(disk_format, virtual_size or len(data))
-    with patch.object(formats, "inspect_file", lambda *_: found):
+    with patch.object(gate, "inspect_file", lambda *_: found):
         number = put(vfs, path, data).number
     with vfs.catalog.write() as repository:
         repository.set_image(number, gate=None)

@@ -6,10 +6,10 @@ import random
 from pathlib import Path
 
 from catalog import notice
-from catalog.access import ADMIN
 from catalog.bootstrap import open_catalog
 from catalog.errors import CatalogError
 from catalog.evacuate import evacuate
+from catalog.model.access import ADMIN
 from catalog.repair import verify_and_repair
 from catalog.vfs import Vfs
 from tests.catalog.actions import ALICE, FILE_STORES, image_at, settings_at

@@ -6,9 +6,10 @@ import time
 import uuid
 
 from catalog.catalog import Catalog
-from catalog.image import FolderKind, Visibility, now
-from catalog.models import images, locations
-from catalog.status import Status
+from catalog.model.image import Visibility, now
+from catalog.model.status import Status
+from catalog.model.tree import FolderKind
+from catalog.repository.tables import images, locations
 
 MIB = 1024 * 1024
 

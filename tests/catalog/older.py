@@ -11,14 +11,15 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 
-from catalog.database import WRITE, kind_and_file, open_engine
+from catalog.repository.engine import kind_and_file, open_engine
+from catalog.repository.sqlite import WRITE
 
 Rows = list[tuple[object, ...]]
 
 
 def _config() -> Config:
     config = Config()
-    config.set_main_option("script_location", "catalog:migrations")
+    config.set_main_option("script_location", "catalog.repository:migrations")
     return config
 
 

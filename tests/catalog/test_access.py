@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from catalog.access import ADMIN, Principal, Role
 from catalog.errors import Deactivated, Forbidden
+from catalog.model.access import ADMIN, Principal, Role
 from catalog.vfs import Vfs
 from tests.catalog.actions import (
     ALICE,

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 import pytest
 from sqlalchemy import select
 
-from catalog.access import Principal, may_see, owns
 from catalog.bootstrap import make_catalog
 from catalog.errors import Forbidden, Protected
-from catalog.image import Visibility
 from catalog.members import add_member, visible
-from catalog.models import images
+from catalog.model.access import Principal, may_see, owns
+from catalog.model.image import Visibility
+from catalog.model.status import Status
 from catalog.repository.people import listed_to, visible_to
-from catalog.status import Status
+from catalog.repository.tables import images
 from catalog.vfs import Vfs
 from tests.access_images import SPENDING, new_path, prepare, state_in_memory
 from tests.access_table import STATES, WHO, Action, Case, State, cases

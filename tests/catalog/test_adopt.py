@@ -14,7 +14,6 @@ from uuid import UUID
 import pytest
 from click.testing import CliRunner, Result
 
-from catalog.access import ADMIN
 from catalog.adopt import Adopted, Adoption, Outcome, Terms
 from catalog.bootstrap import open_catalog
 from catalog.cli.program import imagefs as program
@@ -30,9 +29,10 @@ from catalog.errors import (
     Protected,
 )
 from catalog.fsck import fsck
-from catalog.image import CHUNK_SIZE, Visibility
+from catalog.model.access import ADMIN
+from catalog.model.image import CHUNK_SIZE, Visibility
+from catalog.model.status import Status
 from catalog.settings import load
-from catalog.status import Status
 from catalog.verify import Verdict, verify
 from catalog.vfs import Vfs
 from tests.catalog.actions import (

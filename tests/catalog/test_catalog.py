@@ -6,7 +6,6 @@ import uuid
 
 import pytest
 
-from catalog.access import ADMIN
 from catalog.bootstrap import make_catalog, open_catalog
 from catalog.catalog import Catalog
 from catalog.errors import (
@@ -21,7 +20,8 @@ from catalog.errors import (
     NotSupported,
     Protected,
 )
-from catalog.image import Place
+from catalog.model.access import ADMIN
+from catalog.model.tree import Place
 from catalog.repository import copies
 from catalog.settings import Settings
 from catalog.stores.memory import MemoryStoreSettings

@@ -18,15 +18,15 @@ import pytest
 from click.testing import CliRunner, Result
 
 from catalog import errors, mounts
-from catalog.access import ADMIN
 from catalog.bootstrap import open_catalog
 from catalog.cli.exit_codes import EXIT_CODES
 from catalog.cli.program import Program
 from catalog.cli.program import imagefs as program
-from catalog.database import SCHEMA
 from catalog.errors import CatalogError
-from catalog.fields import FIELDS
-from catalog.image import CHUNK_SIZE
+from catalog.model.access import ADMIN
+from catalog.model.fields import FIELDS
+from catalog.model.image import CHUNK_SIZE
+from catalog.repository.schema import SCHEMA
 from catalog.settings import load
 from catalog.vfs import Vfs
 from tests.catalog.actions import staged_files

@@ -10,8 +10,7 @@ from pydantic import BaseModel
 
 from catalog.bootstrap import make_catalog
 from catalog.deletion import recover
-from catalog.image import Process
-from catalog.process import this_process
+from catalog.process import Process, this_process
 from catalog.settings import Settings
 from catalog.vfs import Vfs
 from tests.catalog.actions import (

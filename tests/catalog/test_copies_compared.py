@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from catalog.access import ADMIN
 from catalog.errors import DataDamaged, DigestMismatch
-from catalog.image import External
 from catalog.intact import read_intact
+from catalog.model.access import ADMIN
+from catalog.model.image import External
 from catalog.verify import Verdict, verify
 from catalog.vfs import Vfs
 from tests.catalog.actions import (

@@ -12,8 +12,6 @@ from tempfile import TemporaryDirectory
 import pytest
 from sqlalchemy import text
 
-from catalog import database
-from catalog.access import ADMIN
 from catalog.bootstrap import make_catalog, open_catalog
 from catalog.catalog import Catalog
 from catalog.errors import (
@@ -24,6 +22,8 @@ from catalog.errors import (
     NoCatalog,
     SchemaTooNew,
 )
+from catalog.model.access import ADMIN
+from catalog.repository import engine, schema, sqlite
 from catalog.settings import Settings
 from catalog.vfs import Vfs
 from tests.catalog.actions import put, read, settings_at
@@ -53,7 +53,7 @@ def test_a_newer_schema_is_refused(catalog: Catalog, settings: Settings) -> None
         open_catalog(settings)
     # Another program may have made it newer while this one waited for its turn.
     with pytest.raises(SchemaTooNew, match="9999"):
-        database.migrate(catalog._engine)
+        schema.migrate(catalog._database.engine)
     with catalog.read() as repository:
         query = text("SELECT version_num FROM alembic_version")
         assert repository.connection.execute(query).scalar_one() == "9999"
@@ -63,7 +63,7 @@ def test_a_newer_schema_is_refused(catalog: Catalog, settings: Settings) -> None
 def test_a_bad_url_is_a_setting_s_fault(url: str) -> None:
     """A url that names no database is InvalidSettings."""
     with pytest.raises(InvalidSettings, match=r"catalog\.url"):
-        database.open_engine(url)
+        engine.open_engine(url)
 
 
 def test_a_file_that_is_no_database(settings: Settings, tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_waiting_too_long_is_catalog_locked(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Past the busy time-out a writer is told that the catalog is locked."""
-    monkeypatch.setattr(database, "BUSY_TIMEOUT", 0)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0)
     impatient = make_catalog(settings)
     other = sqlite3.connect(tmp_path / "catalog.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -159,7 +159,7 @@ def test_a_stopped_process_keeps_its_turn(
 ) -> None:
     """Whoever waits for it is told in time, and goes on when it does."""
     before = threading.active_count()
-    monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.1)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.1)
     stopped = os.open(tmp_path / "catalog.db-queue", os.O_RDWR | os.O_CREAT)
     fcntl.flock(stopped, fcntl.LOCK_EX)
     for _ in range(3):

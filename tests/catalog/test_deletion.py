@@ -9,12 +9,12 @@ import pytest
 from sqlalchemy import text
 
 from catalog import presence
-from catalog.access import ADMIN
 from catalog.bootstrap import make_catalog
 from catalog.deletion import scrub
 from catalog.errors import Conflict, Forbidden, InvalidName, NotFound, Protected, StoreUnavailable
-from catalog.image import Process, now
-from catalog.process import this_process
+from catalog.model.access import ADMIN
+from catalog.model.image import now
+from catalog.process import Process, this_process
 from catalog.vfs import Vfs
 from tests.catalog.actions import (
     ALICE,

@@ -12,7 +12,7 @@ import pytest
 from blake3 import blake3
 
 from catalog.digest import Digester, Digests
-from catalog.image import CHUNK_SIZE
+from catalog.model.image import CHUNK_SIZE
 from tests.catalog.written import DATA, KIB, WRITERS, Written, at_will, in_order
 
 

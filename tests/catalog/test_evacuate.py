@@ -12,7 +12,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from catalog import presence
-from catalog.access import ADMIN
 from catalog.catalog import Catalog
 from catalog.cli.output import transfer_bar
 from catalog.cli.program import imagefs as program
@@ -20,8 +19,9 @@ from catalog.deletion import recover
 from catalog.errors import Conflict, NotFound
 from catalog.evacuate import Evacuated, Outcome, Shown, evacuate
 from catalog.fsck import fsck
-from catalog.image import CHUNK_SIZE, Image, Process
-from catalog.process import this_process
+from catalog.model.access import ADMIN
+from catalog.model.image import CHUNK_SIZE, Image
+from catalog.process import Process, this_process
 from catalog.replicate import Progress, no_progress, replicate
 from catalog.repository import copies
 from catalog.verify import verify

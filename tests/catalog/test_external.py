@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from catalog import first_read
-from catalog.access import ADMIN
 from catalog.bootstrap import make_catalog
 from catalog.errors import DataDamaged, InvalidImage, InvalidValue, NotSupported
-from catalog.image import CHUNK_SIZE, Entry
+from catalog.model.access import ADMIN
+from catalog.model.image import CHUNK_SIZE
+from catalog.model.status import Status
+from catalog.model.tree import Entry
 from catalog.settings import load
-from catalog.status import Status
 from catalog.verify import Verdict, verify
 from catalog.vfs import Vfs
 from tests.catalog.formats.samples import SIZE, container

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from catalog.access import ADMIN
 from catalog.errors import (
     Forbidden,
     Immutable,
@@ -19,7 +18,8 @@ from catalog.errors import (
     NotFound,
     QuotaExceeded,
 )
-from catalog.fields import FIELDS, MAX_PROPERTIES
+from catalog.model.access import ADMIN
+from catalog.model.fields import FIELDS, MAX_PROPERTIES
 from catalog.vfs import Vfs
 from tests.catalog.actions import (
     ALICE,

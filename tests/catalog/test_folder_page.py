@@ -4,12 +4,13 @@ from itertools import product
 
 import pytest
 
-from catalog import access
-from catalog.access import ADMIN, Principal, Role
-from catalog.image import Folder, Visibility
 from catalog.members import add_member
-from catalog.repository.browse import FolderPage, Sort
-from catalog.status import Status
+from catalog.model import access
+from catalog.model.access import ADMIN, Principal, Role
+from catalog.model.image import Visibility
+from catalog.model.listings import FolderPage, Sort
+from catalog.model.status import Status
+from catalog.model.tree import Folder
 from catalog.vfs import Vfs
 from tests.catalog.actions import (
     ALICE,

@@ -12,10 +12,12 @@ import pytest
 from catalog.bootstrap import open_catalog
 from catalog.catalog import Catalog
 from catalog.fsck import Finding, FindingKind, fsck
-from catalog.image import LocationState, Process, UploadRecord, now
-from catalog.process import this_process
+from catalog.model.activity import UploadRecord
+from catalog.model.image import now
+from catalog.model.status import Status
+from catalog.model.tree import LocationState
+from catalog.process import Process, this_process
 from catalog.settings import Settings
-from catalog.status import Status
 from catalog.vfs import Vfs
 from tests.catalog.actions import (
     ALICE,

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from catalog.access import ADMIN
 from catalog.bootstrap import make_catalog, open_catalog
 from catalog.deletion import scrub
 from catalog.errors import CatalogError, CatalogFull, StoreRefused
-from catalog.reserve import RESERVE, Reserve
+from catalog.model.access import ADMIN
+from catalog.repository.reserve import RESERVE, Reserve
 from catalog.vfs import Vfs
 from tests.catalog.actions import (
     begin,

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from catalog.access import ADMIN
 from catalog.bootstrap import make_catalog, open_catalog
 from catalog.cli.program import imagefs as program
 from catalog.deletion import give_up_abandoned, recover, scrub
 from catalog.errors import Conflict, NotFound, StoreRefused
 from catalog.fsck import fsck
 from catalog.lost import forget_store, gone_stores
+from catalog.model.access import ADMIN
 from catalog.settings import Settings, load_usable
 from catalog.vfs import Vfs
 from tests.catalog.actions import (

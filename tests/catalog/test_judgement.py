@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from catalog import formats
-from catalog.access import ADMIN
 from catalog.bootstrap import make_catalog
 from catalog.catalog import Catalog
 from catalog.cli.program import imagefs as program
 from catalog.errors import Deactivated, Forbidden
 from catalog.finding import FindingKind
+from catalog.formats import gate
 from catalog.fsck import fsck
-from catalog.image import Image
+from catalog.model.access import ADMIN
+from catalog.model.image import Image
+from catalog.model.status import Status
 from catalog.repair import verify_and_repair
 from catalog.settings import load
-from catalog.status import Status
 from catalog.verify import Verdict, verify
 from catalog.vfs import Vfs
 from tests.catalog.actions import (
@@ -197,7 +197,7 @@ def test_what_the_gate_accepts_it_is_asked_about_once(
     assert (after.is_accepted, after.updated_at) == (True, before.updated_at)
     with vfs.catalog.read() as repository:
         assert repository.last_change() == last
-    monkeypatch.setattr(formats, "judge", None)
+    monkeypatch.setattr(gate, "judge", None)
     assert kinds(vfs.catalog) == []
     assert [one.verdict for one in verify(vfs.catalog, after, ADMIN)] == [Verdict.INTACT] * 2
 
@@ -266,19 +266,19 @@ def test_after_an_upgrade_doctor_names_fsck(tmp_path: Path) -> None:
         assert result.exit_code == code, result.output
         return result.stdout
 
-    def gate() -> tuple[str, str]:
+    def outcome() -> tuple[str, str]:
         # doctor's exit code depends on the host's other mounts as well.
         result = CliRunner().invoke(program, ["--config", str(config), "doctor", "--json"])
         checks = {check["subject"]: check for check in json.loads(result.stdout)}
         return checks["format gate"]["level"], checks["format gate"]["detail"]
 
-    assert gate() == (
+    assert outcome() == (
         "warn",
         "2 active images were accepted by an earlier version alone: imagefs fsck",
     )
     assert "refused" in run("verify", "/file/evil", code=1)
     assert run("fsck", code=1).startswith("unsafe-content  file/")
-    assert gate()[1].startswith("1 active images")
+    assert outcome()[1].startswith("1 active images")
     run("fsck", "--repair", code=0)
-    assert gate()[0] == "ok"
+    assert outcome()[0] == "ok"
     assert "backing file" in run("show", "/file/evil", code=0)

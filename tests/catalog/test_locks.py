@@ -11,8 +11,9 @@ from catalog import locks
 from catalog.bootstrap import open_catalog
 from catalog.catalog import Catalog
 from catalog.errors import InvalidValue, Locked, NotFound, QuotaExceeded
-from catalog.image import Lock, LockScope, now
 from catalog.locks import LockRequest
+from catalog.model.activity import Lock, LockScope
+from catalog.model.image import now
 from catalog.settings import Settings
 
 

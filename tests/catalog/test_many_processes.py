@@ -34,7 +34,7 @@ WORKER = """
 import json, random, sys, time
 from contextlib import contextmanager
 from pathlib import Path
-from catalog.access import ADMIN
+from catalog.model.access import ADMIN
 from catalog.bootstrap import open_catalog
 from catalog.catalog import Catalog
 from catalog.vfs import Vfs

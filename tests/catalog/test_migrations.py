@@ -11,11 +11,12 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from catalog.access import ADMIN
 from catalog.bootstrap import make_catalog, open_catalog
 from catalog.catalog import Catalog
-from catalog.database import SCHEMA, damages, kind_and_file, open_engine, schema_version
-from catalog.models import metadata
+from catalog.model.access import ADMIN
+from catalog.repository.engine import damages, kind_and_file, open_engine
+from catalog.repository.schema import SCHEMA, schema_version
+from catalog.repository.tables import metadata
 from catalog.settings import Settings
 from catalog.users import add_user
 from catalog.vfs import Vfs
@@ -80,8 +81,8 @@ def test_an_older_catalog_is_brought_up_to_date(settings: Settings, revision: st
     _make_old(settings, revision)
     catalog = open_catalog(settings)
     vfs = Vfs(catalog)
-    assert schema_version(catalog._engine) == SCHEMA
-    assert damages(catalog._engine) == []
+    assert schema_version(catalog._database.engine) == SCHEMA
+    assert damages(catalog._database.engine) == []
     assert read(vfs, "/file/folder/a") == b"of a"
     remove(vfs, "/file/folder/a")
     rename(vfs, "/file/.trash/b", "/file/b")
@@ -92,7 +93,8 @@ def test_an_older_catalog_is_brought_up_to_date(settings: Settings, revision: st
 
 INTERRUPTED = """
 import os, signal, sys, unicodedata
-from catalog.database import check_schema, open_engine
+from catalog.repository.engine import open_engine
+from catalog.repository.schema import check_schema
 
 def normalize(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -114,7 +116,10 @@ def test_an_upgrade_that_is_killed_has_done_nothing(settings: Settings) -> None:
     assert contents(path) == before
     engine.dispose()
     catalog = open_catalog(settings)
-    assert (schema_version(catalog._engine), damages(catalog._engine)) == (SCHEMA, [])
+    assert (schema_version(catalog._database.engine), damages(catalog._database.engine)) == (
+        SCHEMA,
+        [],
+    )
     assert read(Vfs(catalog), "/file/folder/a") == b"of a"
     catalog.close()
 

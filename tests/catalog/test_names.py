@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog import names
 from catalog.errors import InvalidName
+from catalog.model import names
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog.image import Process
-from catalog.process import is_gone, start_time, this_process
+from catalog.process import Process, is_gone, start_time, this_process
 
 
 def test_this_process_lives() -> None:
@@ -118,7 +117,7 @@ def test_hidden_process_is_not_gone() -> None:
     parent = this_process()
     script = (
         "import os, subprocess\n"
-        "from catalog.image import Process\n"
+        "from catalog.process import Process\n"
         "from catalog.process import is_gone\n"
         "subprocess.run(['mount', '-t', 'proc', '-o', 'hidepid=2', 'proc', '/proc'], check=True)\n"
         "os.setgid(65534); os.setuid(65534)\n"

@@ -11,7 +11,6 @@ import pytest
 from click.testing import CliRunner
 
 from catalog import upload as upload_module
-from catalog.access import ADMIN
 from catalog.cli.program import imagefs as program
 from catalog.errors import (
     CatalogError,
@@ -21,7 +20,9 @@ from catalog.errors import (
     InvalidTransition,
     NotFound,
 )
-from catalog.image import UploadRecord, now
+from catalog.model.access import ADMIN
+from catalog.model.activity import UploadRecord
+from catalog.model.image import now
 from catalog.process import this_process
 from catalog.progress import Life, abort, in_progress
 from catalog.vfs import Vfs

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from catalog.access import ADMIN
 from catalog.errors import Conflict, ImageKilled, NotFound, StoreUnavailable
+from catalog.model.access import ADMIN
 from catalog.vfs import Vfs
 from tests.catalog.actions import (
     ALICE,

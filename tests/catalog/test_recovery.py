@@ -15,8 +15,10 @@ from catalog.bootstrap import make_catalog, open_catalog
 from catalog.catalog import Catalog
 from catalog.deletion import give_up_dead, recover
 from catalog.fsck import fsck
-from catalog.image import LocationState, Process, UploadRecord, now
-from catalog.process import is_gone, start_time, this_process
+from catalog.model.activity import UploadRecord
+from catalog.model.image import now
+from catalog.model.tree import LocationState
+from catalog.process import Process, is_gone, start_time, this_process
 from catalog.settings import Settings
 from catalog.vfs import Vfs
 from tests.catalog.actions import (

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from catalog.access import ADMIN
 from catalog.bootstrap import make_catalog
 from catalog.deletion import finish_deletions, purge, scrub
 from catalog.errors import (
@@ -20,7 +19,8 @@ from catalog.errors import (
 )
 from catalog.evacuate import Outcome, evacuate
 from catalog.fsck import fsck
-from catalog.image import LocationState
+from catalog.model.access import ADMIN
+from catalog.model.tree import LocationState
 from catalog.replicate import replicate
 from catalog.vfs import Vfs
 from tests.catalog.actions import (

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from catalog.access import ADMIN
 from catalog.errors import Conflict, Forbidden, NotSupported, StoreFull
-from catalog.image import ChunkDigests, Image, UploadRecord, now
+from catalog.model.access import ADMIN
+from catalog.model.activity import UploadRecord
+from catalog.model.image import ChunkDigests, Image, now
 from catalog.process import this_process
 from catalog.repair import repair, verify_and_repair
 from catalog.repository import copies

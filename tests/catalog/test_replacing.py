@@ -9,12 +9,12 @@ from datetime import timedelta
 import pytest
 
 from catalog import deletion, replacing, sparing
-from catalog.access import ADMIN
 from catalog.errors import Conflict, Spared
-from catalog.image import Image, now
+from catalog.model.access import ADMIN
+from catalog.model.image import Image, now
+from catalog.model.status import Status
 from catalog.process import this_process
 from catalog.sparing import Meant
-from catalog.status import Status
 from catalog.vfs import Vfs
 from tests.catalog.actions import (
     ALICE,

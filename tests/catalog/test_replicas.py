@@ -11,13 +11,14 @@ import pytest
 
 from catalog import replicas
 from catalog import replicate as replicate_module
-from catalog.access import ADMIN
 from catalog.catalog import Catalog
 from catalog.errors import Conflict
 from catalog.evacuate import evacuate
 from catalog.fsck import fsck
-from catalog.image import CHUNK_SIZE, Image, Process, UploadRecord, now
-from catalog.process import this_process
+from catalog.model.access import ADMIN
+from catalog.model.activity import UploadRecord
+from catalog.model.image import CHUNK_SIZE, Image, now
+from catalog.process import Process, this_process
 from catalog.repair import verify_and_repair
 from catalog.replicas import Replicator
 from catalog.replicate import replicate

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from catalog.access import ADMIN
 from catalog.bootstrap import make_catalog
 from catalog.deletion import recover
 from catalog.errors import Conflict, DataDamaged, InvalidSettings
-from catalog.image import CHUNK_SIZE, Process, now
-from catalog.process import this_process
+from catalog.model.access import ADMIN
+from catalog.model.image import CHUNK_SIZE, now
+from catalog.process import Process, this_process
 from catalog.replicas import Replicator
 from catalog.repository import copies
 from catalog.settings import describe, load

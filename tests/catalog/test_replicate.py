@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from catalog.access import ADMIN
 from catalog.bootstrap import make_catalog
 from catalog.deletion import recover
 from catalog.errors import (
@@ -23,7 +22,9 @@ from catalog.errors import (
     StoreUnavailable,
 )
 from catalog.fsck import fsck
-from catalog.image import CHUNK_SIZE, Image, Place
+from catalog.model.access import ADMIN
+from catalog.model.image import CHUNK_SIZE, Image
+from catalog.model.tree import Place
 from catalog.replicate import replicate
 from catalog.repository import copies
 from catalog.settings import Settings

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from catalog.access import ADMIN
 from catalog.deletion import give_up_dead, recover
 from catalog.fsck import fsck
-from catalog.image import CHUNK_SIZE, Entry, LocationState
+from catalog.model.access import ADMIN
+from catalog.model.image import CHUNK_SIZE
+from catalog.model.tree import Entry, LocationState
 from catalog.repair import verify_and_repair
 from catalog.verify import Verdict, verify
 from catalog.vfs import Vfs

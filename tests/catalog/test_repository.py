@@ -8,10 +8,12 @@ import pytest
 
 from catalog import presence
 from catalog.errors import AlreadyExists, Conflict, NotFound
-from catalog.image import ChangeKind, FolderKind, LocationState, Process, UploadRecord, now
-from catalog.process import this_process
-from catalog.repository.images import ImageFilter
-from catalog.status import Status
+from catalog.model.activity import ChangeKind, UploadRecord
+from catalog.model.image import now
+from catalog.model.listings import ImageFilter
+from catalog.model.status import Status
+from catalog.model.tree import FolderKind, LocationState
+from catalog.process import Process, this_process
 from catalog.vfs import Vfs
 from tests.catalog.actions import (
     ALICE,

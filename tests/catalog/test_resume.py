@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from catalog import deletion
-from catalog.access import ADMIN
 from catalog.bootstrap import make_catalog, open_catalog
 from catalog.deletion import recover, scrub
 from catalog.evacuate import evacuate
 from catalog.fsck import fsck
-from catalog.image import CHUNK_SIZE, Image, LocationState
+from catalog.model.access import ADMIN
+from catalog.model.image import CHUNK_SIZE, Image
+from catalog.model.tree import LocationState
 from catalog.settings import load
 from catalog.stores.filesystem import FilesystemWriter
 from catalog.stores.s3.multipart import Multipart
@@ -51,7 +52,7 @@ secret_key = {{ file = "{key}" }}
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from catalog.access import ADMIN
+from catalog.model.access import ADMIN
 from catalog.bootstrap import open_catalog
 from catalog.replicate import replicate
 from catalog.settings import load

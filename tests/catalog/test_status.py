@@ -6,10 +6,10 @@ from itertools import product
 
 import pytest
 
-from catalog.access import ADMIN
 from catalog.catalog import Catalog
 from catalog.errors import InvalidTransition
-from catalog.status import HAS_DATA, IN_PROGRESS, Status, may_become, sources_of
+from catalog.model.access import ADMIN
+from catalog.model.status import HAS_DATA, IN_PROGRESS, Status, may_become, sources_of
 from catalog.vfs import Vfs
 from tests.catalog.actions import image_at
 

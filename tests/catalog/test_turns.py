@@ -10,7 +10,7 @@ import pytest
 
 from catalog.bootstrap import make_catalog
 from catalog.errors import Conflict
-from catalog.image import Image
+from catalog.model.image import Image
 from catalog.turns import Turns
 from catalog.vfs import Vfs
 from tests.catalog.actions import ALICE, settings_at

@@ -15,7 +15,7 @@ import pytest
 from backports import zstd
 
 from catalog.errors import CatalogError, DigestMismatch, IncompleteUpload, InvalidImage
-from catalog.unpacking import Unpacked
+from catalog.formats.packed.unpacking import Unpacked
 from tests.catalog.actions import some_bytes
 from tests.catalog.formats.samples import MIB
 

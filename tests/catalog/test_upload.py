@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from catalog.access import ADMIN
 from catalog.bootstrap import make_catalog
 from catalog.errors import (
     CatalogError,
@@ -27,7 +26,8 @@ from catalog.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from catalog.image import CHUNK_SIZE
+from catalog.model.access import ADMIN
+from catalog.model.image import CHUNK_SIZE
 from catalog.upload import UploadState
 from catalog.vfs import Vfs
 from tests.catalog.actions import (

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from catalog.status import Status
+from catalog.model.status import Status
 from catalog.vfs import Vfs
 from tests.catalog.actions import begin, image_at, staged_files
 
@@ -18,7 +18,7 @@ def _fail(*_arguments: Any, **_options: Any) -> NoReturn:
 
 
 def _break_the_gate(monkeypatch: pytest.MonkeyPatch, _vfs: Vfs) -> None:
-    monkeypatch.setattr("catalog.formats.inspect_file", _fail)
+    monkeypatch.setattr("catalog.formats.gate.inspect_file", _fail)
 
 
 def _break_the_store(monkeypatch: pytest.MonkeyPatch, vfs: Vfs) -> None:

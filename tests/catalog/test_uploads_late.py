@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from catalog.errors import CatalogUnavailable
-from catalog.status import Status
+from catalog.model.status import Status
 from catalog.upload import Upload
 from catalog.vfs import Vfs
 from tests.catalog.actions import begin, entry, image_at, put, read, remove, rename, staged_files

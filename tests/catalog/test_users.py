@@ -13,7 +13,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from catalog import authentication, members, users
-from catalog.access import ADMIN, Principal, Role
 from catalog.authentication import Authenticator
 from catalog.catalog import Catalog
 from catalog.cli.program import imagefs as program
@@ -28,6 +27,7 @@ from catalog.errors import (
     TooManyAttempts,
 )
 from catalog.members import add_member, members_of, remove_member
+from catalog.model.access import ADMIN, Principal, Role
 from catalog.users import add_user, is_password, remove_user, set_password
 from catalog.vfs import Vfs
 from tests.catalog.actions import ALICE, BOB, image_at, put, set_fields

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from catalog import presence
-from catalog.access import ADMIN
 from catalog.bootstrap import make_catalog
 from catalog.deletion import scrub
 from catalog.errors import Conflict
-from catalog.image import Place, Process, now
+from catalog.model.access import ADMIN
+from catalog.model.image import now
+from catalog.model.tree import Place
+from catalog.process import Process
 from catalog.uses import in_use
 from catalog.vfs import Vfs
 from tests.catalog.actions import (

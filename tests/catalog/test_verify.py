@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from catalog.access import ADMIN
 from catalog.catalog import Catalog
 from catalog.errors import DataDamaged, Forbidden, StoreUnavailable
-from catalog.image import CHUNK_SIZE, Image
+from catalog.model.access import ADMIN
+from catalog.model.image import CHUNK_SIZE, Image
 from catalog.verify import BadChunk, Verdict, Verified, read_verified, verify
 from catalog.vfs import Vfs
 from tests.catalog.actions import ALICE, BOB, image_at, link, put, set_fields, some_bytes

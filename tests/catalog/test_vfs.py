@@ -6,11 +6,11 @@ import random
 
 import pytest
 
-from catalog.access import ADMIN
 from catalog.catalog import Catalog
-from catalog.database import migrate, open_engine
 from catalog.errors import Conflict, Forbidden, NotAFolder, NotFound, NotSupported
+from catalog.model.access import ADMIN
 from catalog.namespace import Link
+from catalog.repository.database import Database
 from catalog.settings import Settings
 from catalog.vfs import Vfs
 from tests.catalog.actions import (
@@ -55,11 +55,11 @@ def test_what_is_not_in_the_tree(vfs: Vfs) -> None:
 
 def test_a_tree_needs_a_catalog(settings: Settings) -> None:
     """A database without its tree says what to do."""
-    engine = open_engine(settings.catalog.url, create=True)
-    migrate(engine)
+    database = Database.open(settings.catalog.url, create=True)
+    database.make_schema()
     with pytest.raises(NotFound, match="imagefs init"):
-        Vfs(Catalog(engine, settings.catalog, {}))
-    engine.dispose()
+        Vfs(Catalog(database, settings.catalog, {}))
+    database.close()
 
 
 def test_usage_is_the_store_s(vfs: Vfs) -> None:

@@ -15,12 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
-from catalog import locks, names
-from catalog.access import ADMIN
+from catalog import locks
 from catalog.bootstrap import make_catalog, open_catalog
 from catalog.errors import AlreadyExists, CatalogError, Conflict, Locked, NotFound
 from catalog.locks import LockRequest
-from catalog.status import Status
+from catalog.model import names
+from catalog.model.access import ADMIN
+from catalog.model.status import Status
 from catalog.vfs import Vfs
 from tests.catalog.actions import (
     ALICE,
@@ -185,7 +186,7 @@ def test_both_forms_of_an_earlier_version_are_kept(tmp_path: Path) -> None:
     vfs.close()
     engine = create_engine(settings.catalog.url)
     config = Config()
-    config.set_main_option("script_location", "catalog:migrations")
+    config.set_main_option("script_location", "catalog.repository:migrations")
     with engine.begin() as connection:
         for table, folder in (("folders", "parent"), ("locations", "folder")):
             connection.execute(text(f"DROP INDEX ix_{table}_{folder}_alike"))

@@ -19,8 +19,8 @@ from catalog.bootstrap import make_catalog
 from catalog.deletion import recover
 from catalog.errors import CatalogError
 from catalog.fsck import fsck
-from catalog.image import Entry, Folder
-from catalog.names import is_temporary
+from catalog.model.names import is_temporary
+from catalog.model.tree import Entry, Folder
 from catalog.upload import Upload
 from catalog.vfs import Vfs
 from tests.catalog.actions import (

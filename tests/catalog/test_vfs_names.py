@@ -9,7 +9,7 @@ import pytest
 
 from catalog.bootstrap import make_catalog
 from catalog.errors import InvalidName
-from catalog.status import Status
+from catalog.model.status import Status
 from catalog.vfs import Vfs
 from tests.catalog.actions import (
     ALICE,

@@ -6,7 +6,7 @@ import os
 import random
 from typing import Protocol
 
-from catalog.image import CHUNK_SIZE
+from catalog.model.image import CHUNK_SIZE
 from tests.catalog.actions import some_bytes
 
 KIB = 1 << 10

@@ -22,10 +22,11 @@ import pytest
 from catalog.catalog import Catalog
 from catalog.deletion import give_up_dead
 from catalog.fsck import FindingKind, fsck
-from catalog.image import Image, LocationState
+from catalog.model.image import Image
+from catalog.model.listings import ImageFilter
+from catalog.model.status import HAS_DATA, IN_PROGRESS, Status
+from catalog.model.tree import LocationState
 from catalog.paging import all_images
-from catalog.repository.images import ImageFilter
-from catalog.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.vfs import Vfs
 from tests.crash import load
 from tests.imagefs.daemon import Daemon

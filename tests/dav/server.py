@@ -11,9 +11,9 @@ from xml.etree.ElementTree import Element
 
 from defusedxml.ElementTree import fromstring
 
-from catalog.access import Principal, Role
 from catalog.bootstrap import make_catalog
-from catalog.image import Image
+from catalog.model.access import Principal, Role
+from catalog.model.image import Image
 from catalog.settings import Settings
 from catalog.users import add_user
 from catalog.vfs import Vfs

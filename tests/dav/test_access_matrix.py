@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from catalog.image import Visibility
-from catalog.status import Status
+from catalog.model.image import Visibility
+from catalog.model.status import Status
 from catalog.vfs import Vfs
 from tests.access_images import DATA, SPENDING, new_path, prepare, state_in_memory
 from tests.access_table import CHANGERS, SEERS, STATES, WHO, Action, Case, State, cases

@@ -10,11 +10,11 @@ from typing import Any, NoReturn
 
 import pytest
 
-from catalog.access import Principal, Role
 from catalog.authentication import Authenticator
 from catalog.bootstrap import make_catalog
 from catalog.catalog import Catalog
 from catalog.errors import InvalidSettings, TooManyAttempts
+from catalog.model.access import Principal, Role
 from catalog.settings import load
 from catalog.users import add_user, remove_user
 from dav.app import render_error

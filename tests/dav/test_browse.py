@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from catalog.access import ADMIN, Principal
 from catalog.bootstrap import make_catalog
 from catalog.errors import CatalogError, Forbidden, InvalidValue, NotFound
-from catalog.fields import FIELDS
-from catalog.status import Status
+from catalog.model.access import ADMIN, Principal
+from catalog.model.fields import FIELDS
+from catalog.model.status import Status
 from catalog.vfs import Vfs
 from dav import browse
 from dav.browse import assets, sums

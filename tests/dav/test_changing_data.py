@@ -11,9 +11,9 @@ from uuid import uuid4
 
 import pytest
 
-from catalog.access import ADMIN
 from catalog.adopt import Adoption, Terms
-from catalog.image import Visibility
+from catalog.model.access import ADMIN
+from catalog.model.image import Visibility
 from catalog.settings import load
 from catalog.verify import verify
 from tests.catalog.actions import some_bytes

@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 import pytest
 
-from catalog.access import ADMIN
 from catalog.errors import Forbidden
-from catalog.status import Status
+from catalog.model.access import ADMIN
+from catalog.model.status import Status
 from catalog.vfs import Vfs
 from tests.catalog.actions import (
     entry,

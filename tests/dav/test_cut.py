@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from catalog.bootstrap import make_catalog
-from catalog.image import Entry
-from catalog.status import Status
+from catalog.model.status import Status
+from catalog.model.tree import Entry
 from catalog.vfs import Vfs
 from dav.app import App, render_error
 from dav.auth import Authentication

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from defusedxml.ElementTree import fromstring
 
-from catalog.access import Principal, Role
 from catalog.errors import CatalogError, ImageKilled, QuotaExceeded, StoreUnavailable
+from catalog.model.access import Principal, Role
 from dav.dav_errors import to_dav_error
 from dav.errors import STATUS, to_status, told
 from tests.dav.server import Served, serving

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog.access import ADMIN, Role
+from catalog.model.access import ADMIN, Role
 from tests.catalog.actions import begin, put, rename, set_fields, some_bytes
 from tests.dav.server import ANONYMOUS, Served, login, serving
 from tests.dav.wire import Answer

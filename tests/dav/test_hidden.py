@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from catalog.access import Principal, Role
 from catalog.bootstrap import make_catalog
 from catalog.errors import CatalogUnavailable, StoreUnavailable
+from catalog.model.access import Principal, Role
 from catalog.users import add_user
 from catalog.vfs import Vfs
 from dav.app import App, render_error
@@ -348,7 +348,7 @@ def test_a_database_that_is_gone_is_not_told_to_who_is_not_in(tmp_path: Path) ->
     server.start()
     (tmp_path / "catalog.db").rename(tmp_path / "elsewhere.db")
     (tmp_path / "catalog.db").mkdir()
-    catalog._engine.dispose()
+    catalog._database.close()
     try:
         answer = Served(vfs, server.port).ask("owner", "GET /file/x")
     finally:

@@ -19,11 +19,11 @@ from wsgidav.lock_man import lock_manager
 from wsgidav.wsgidav_app import WsgiDAVApp
 
 from catalog import locks
-from catalog.access import Role
 from catalog.bootstrap import make_catalog, open_catalog
 from catalog.catalog import Catalog
 from catalog.errors import InvalidTransition
-from catalog.status import Status
+from catalog.model.access import Role
+from catalog.model.status import Status
 from catalog.users import add_user
 from dav.locks import LockManager
 from tests.catalog.actions import names_in, settings_at

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from catalog import deletion, locks
-from catalog.access import ADMIN, Role
 from catalog.bootstrap import open_catalog
+from catalog.model.access import ADMIN, Role
 from catalog.users import add_user
 from catalog.vfs import Vfs
 from tests.catalog.actions import (

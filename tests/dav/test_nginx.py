@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog.status import Status
+from catalog.model.status import Status
 from tests.catalog.actions import read
 from tests.dav.server import Served, serving
 from tests.imagefs.tools import MIB, run, some_bytes

@@ -17,7 +17,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
 from catalog.bootstrap import make_catalog
-from catalog.status import Status
+from catalog.model.status import Status
 from catalog.users import add_user
 from catalog.vfs import Vfs
 from dav.app import App, render_error

@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from catalog.bootstrap import make_catalog
-from catalog.image import Entry, Folder
+from catalog.model.tree import Entry, Folder
 from catalog.vfs import Vfs
 from dav import propfind
 from dav.pages import Page, Pages

@@ -11,9 +11,9 @@ from xml.etree.ElementTree import Element
 
 import pytest
 
-from catalog.access import ADMIN
 from catalog.bootstrap import open_catalog
 from catalog.members import add_member
+from catalog.model.access import ADMIN
 from catalog.vfs import Vfs
 from dav import pages
 from tests.catalog.actions import (

@@ -10,8 +10,8 @@ from xml.etree.ElementTree import Element
 import pytest
 from defusedxml.ElementTree import fromstring
 
-from catalog.access import ADMIN
-from catalog.status import Status
+from catalog.model.access import ADMIN
+from catalog.model.status import Status
 from tests.catalog.actions import make_folder, put, some_bytes
 from tests.dav.server import ANONYMOUS, Served, serving, xml
 from tests.dav.wire import Answer

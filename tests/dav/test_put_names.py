@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from catalog.status import Status
+from catalog.model.status import Status
 from tests.catalog.actions import folder_at, names_in
 from tests.dav.server import Served, serving
 

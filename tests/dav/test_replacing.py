@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from catalog.access import ADMIN
-from catalog.status import Status
+from catalog.model.access import ADMIN
+from catalog.model.status import Status
 from tests.catalog.actions import make_folder, names_in, put, remove, some_bytes
 from tests.dav.server import ANONYMOUS, Served, serving
 from tests.dav.wire import Answer, Wire, head

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from catalog.errors import StoreRefused
-from catalog.image import Entry, Folder, Place
+from catalog.model.tree import Entry, Folder, Place
 from catalog.vfs import Vfs
 from tests.catalog.actions import folder_at, image_at, make_folder, names_in, read, some_bytes
 from tests.dav.server import ANONYMOUS, Served, serving

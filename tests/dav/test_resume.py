@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from catalog.access import ADMIN
-from catalog.image import Process
-from catalog.status import Status
+from catalog.model.access import ADMIN
+from catalog.model.status import Status
+from catalog.process import Process
 from tests.catalog.actions import begin, read, some_bytes
 from tests.dav.dripping import dripping
 from tests.dav.server import ANONYMOUS, Served, serving

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog.status import Status
+from catalog.model.status import Status
 from imagefs.errors import ERRNO
 from tests.catalog.stores.servers import nginx
 from tests.docs import console

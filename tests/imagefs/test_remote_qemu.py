@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from catalog.cache.profile import encode
-from catalog.image import CHUNK_SIZE
+from catalog.model.image import CHUNK_SIZE
 from tests.catalog.stores.s3_account import Account
 from tests.imagefs.boot_sector import DRIVES, assert_boots, make_disk
 from tests.imagefs.daemon import Daemon, wait_until

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog.image import CHUNK_SIZE
+from catalog.model.image import CHUNK_SIZE
 from tests.catalog.stores.s3_account import Account
 from tests.dav.wire import Answer
 from tests.imagefs.daemon import Daemon, wait_until

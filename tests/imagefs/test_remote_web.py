@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog.image import CHUNK_SIZE
+from catalog.model.image import CHUNK_SIZE
 from tests.imagefs.daemon import Daemon
 from tests.imagefs.remote import Remote, make_cold, remote, web_section
 from tests.imagefs.tools import MIB, attempt, field, run, some_bytes, status

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog.image import now
+from catalog.model.image import now
 from catalog.replicas import Replicator
 from catalog.repository import copies
 from tests.imagefs.daemon import Daemon

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from catalog.image import Entry, Image
+from catalog.model.image import Image
+from catalog.model.tree import Entry
 from catalog.vfs import Vfs
 from tests.imagefs.closers import BEGIN, DATA, VARIANTS, Variant
 from tests.imagefs.daemon import COMMAND, Daemon, wait_until

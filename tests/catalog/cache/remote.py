@@ -13,7 +13,7 @@ from catalog.cache.cache import BlockCache
 from catalog.cache.chunks import Chunks
 from catalog.cache.copies import Copy
 from catalog.cache.reader import CachedReader
-from catalog.image import ChunkDigests
+from catalog.model.image import ChunkDigests
 from catalog.stores.memory import MemoryReader, MemoryStore, MemoryStoreSettings
 
 CHUNK = 1 << 16

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from catalog.access import ADMIN
 from catalog.bootstrap import open_catalog
 from catalog.cli.program import imagefs as program
+from catalog.model.access import ADMIN
 from catalog.settings import load
 from catalog.vfs import Vfs
 from tests.catalog.cache.remote import some_data

@@ -15,7 +15,7 @@ from catalog.cache.cache import BlockCache
 from catalog.cache.chunks import Chunks
 from catalog.cache.copies import Copy
 from catalog.cache.folder import CacheFolder
-from catalog.image import CHUNK_SIZE, ChunkDigests
+from catalog.model.image import CHUNK_SIZE, ChunkDigests
 from catalog.stores.memory import MemoryReader, MemoryStore, MemoryStoreSettings
 
 COUNT = 160

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from catalog.access import ADMIN
 from catalog.bootstrap import make_catalog
 from catalog.cache.pool import THREADS, Job, Pool, Urgency
 from catalog.cache.reader import CachedReader
 from catalog.catalog import Catalog
 from catalog.errors import DataDamaged, StoreUnavailable
-from catalog.image import CHUNK_SIZE
+from catalog.model.access import ADMIN
+from catalog.model.image import CHUNK_SIZE
 from catalog.reader import BOOT_PROFILE
 from catalog.settings import CacheSettings, Settings
 from catalog.stores.memory import MemoryStore, MemoryStoreSettings

@@ -6,7 +6,7 @@ import random
 
 from catalog.cache.chunks import Chunks
 from catalog.cache.window import MAX_RUNS, RUN, Pattern, Window
-from catalog.image import CHUNK_SIZE, ChunkDigests
+from catalog.model.image import CHUNK_SIZE, ChunkDigests
 
 COUNT = 200
 CHUNKS = Chunks("image", COUNT * CHUNK_SIZE, ChunkDigests("sha256", CHUNK_SIZE, ()))

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from catalog.errors import InvalidImage
-from catalog.formats import Declared, Detected, inspect_file
+from catalog.formats.gate import Declared, Detected, inspect_file
 from tests.catalog.actions import some_bytes
 
 MIB = 1 << 20

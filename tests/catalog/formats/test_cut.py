@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from catalog.formats import Declared, Detected, Refused, judge
 from catalog.formats.content import opened
+from catalog.formats.gate import Declared, Detected, Refused, judge
 from tests.catalog.formats.samples import (
     CONTAINERS,
     SIZE,

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from catalog.errors import InvalidImage
-from catalog.formats import Declared, Detected, inspect
+from catalog.formats.gate import Declared, Detected, inspect
 from tests.catalog.formats.damage import damaged, seeds
 
 COUNT = int(os.environ.get("IMAGEFS_FUZZ", "600"))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from catalog.errors import InvalidImage
+from catalog.formats import gate
 from tests.catalog.formats.samples import container, refusal, short_overlay, verdict
 
 BOOT_SIGNATURE = (510, b"\x55\xaa")
@@ -119,7 +120,7 @@ def test_a_mistake_of_the_gate_lets_nothing_pass(
     def fail(_content: object) -> int:
         raise AttributeError("a mistake")
 
-    monkeypatch.setitem(__import__("catalog.formats.verdict").formats.verdict._EXAMINE, "vdi", fail)
+    monkeypatch.setitem(gate._EXAMINE, "vdi", fail)
     path = container(tmp_path, "vdi")
     with pytest.raises(InvalidImage, match="cannot be judged"):
         verdict(path)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from catalog.errors import InvalidImage
-from catalog.formats import Declared, Detected, inspect_file
+from catalog.formats.gate import Declared, Detected, inspect_file
 from catalog.vfs import Vfs
 from tests.catalog.actions import begin, image_at, set_fields, staged_files
 from tests.catalog.formats.samples import container, luks1

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from catalog.access import ADMIN
 from catalog.adopt import Adoption, Terms
 from catalog.bootstrap import make_catalog
 from catalog.errors import (
@@ -19,7 +18,8 @@ from catalog.errors import (
     StoreUnavailable,
 )
 from catalog.fsck import fsck
-from catalog.image import Visibility
+from catalog.model.access import ADMIN
+from catalog.model.image import Visibility
 from catalog.settings import CatalogSettings, Settings
 from catalog.stores.base import Usage
 from catalog.stores.cinder.places import Place

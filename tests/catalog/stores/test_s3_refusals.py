@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from catalog.access import ADMIN
 from catalog.bootstrap import make_catalog
 from catalog.deletion import scrub
 from catalog.errors import NotSupported, StoreRefused, StoreUnavailable
 from catalog.finding import FindingKind
 from catalog.fsck import fsck
+from catalog.model.access import ADMIN
 from catalog.settings import Settings
 from catalog.stores.s3.store import S3Store
 from catalog.vfs import Vfs

@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable, Collection
 
 from catalog.errors import DigestMismatch, InvalidImage
-from catalog.hashing import Hash, new_hash
-from catalog.names import shown
+from catalog.model.digests import Hash, new_hash
+from catalog.model.names import shown
 
 _ALGORITHMS = {
     **dict.fromkeys(("SHA1", "SHA-1"), "sha1"),

@@ -9,7 +9,7 @@ from sqlalchemy.dialects import mysql
 revision = "0002"
 down_revision = "0001"
 
-# As in catalog/models.py: a migration keeps its own, because the models move on.
+# As in catalog/repository/tables.py: a migration keeps its own, because the models move on.
 Number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 Name = sa.String(255).with_variant(mysql.VARCHAR(255, collation="utf8mb4_bin"), "mysql", "mariadb")
 Path = sa.Text().with_variant(mysql.TEXT(collation="utf8mb4_bin"), "mysql", "mariadb")

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from blake3 import blake3
 
+from catalog.model.image import CHUNK_SIZE, ChunkDigests
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
@@ -46,3 +48,31 @@ def digest_of(algo: str, data: ReadableBuffer) -> bytes:
     found = new_hash(algo)
     found.update(data)
     return found.digest()
+
+
+class ChunkDigester:
+    """A digest for every CHUNK_SIZE bytes, which are given in their order."""
+
+    def __init__(self) -> None:
+        self._done: list[bytes] = []
+        self._start()
+
+    def _start(self) -> None:
+        self._hash = new_hash(CHUNK_ALGO)
+        self._room = CHUNK_SIZE
+
+    def update(self, data: memoryview) -> None:
+        """Give the next bytes."""
+        while data:
+            part = data[: self._room]
+            self._hash.update(part)
+            self._room -= len(part)
+            if self._room == 0:
+                self._done.append(self._hash.digest())
+                self._start()
+            data = data[len(part) :]
+
+    def value(self) -> ChunkDigests:
+        """The digests of what was given."""
+        last = () if self._room == CHUNK_SIZE else (self._hash.digest(),)
+        return ChunkDigests(CHUNK_ALGO, CHUNK_SIZE, (*self._done, *last))

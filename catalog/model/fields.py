@@ -12,8 +12,8 @@ from difflib import get_close_matches
 from typing import Any
 
 from catalog.errors import InvalidValue
-from catalog.image import CONTAINER_FORMATS, DISK_FORMATS, Image, Visibility
-from catalog.status import Status
+from catalog.model.image import CONTAINER_FORMATS, DISK_FORMATS, Image, Visibility
+from catalog.model.status import Status
 
 MAX_PROPERTIES = 128
 MAX_TAGS = 128

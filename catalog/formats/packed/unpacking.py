@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, Protocol
 
-from catalog import appliance
 from catalog.errors import IncompleteUpload, InvalidImage
-from catalog.stream import Stream
+from catalog.formats.packed import appliance
+from catalog.formats.packed.stream import Stream
 
 _STEP = 256 * 1024
 """Bytes that are unpacked at once."""

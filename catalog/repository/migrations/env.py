@@ -1,10 +1,10 @@
-"""Alembic's environment: the connection comes from `catalog.database.migrate`."""
+"""Alembic's environment: the connection comes from `catalog.repository.schema.migrate`."""
 
 from __future__ import annotations
 
 from alembic import context
 
-from catalog.models import metadata
+from catalog.repository.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -17,16 +17,15 @@ a mount its name still stands in the folder, where names are unique, and does no
 
 from __future__ import annotations
 
-import os
-import pwd
-from collections.abc import Callable, Set
+from collections.abc import Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
 from catalog.errors import Deactivated, Forbidden, InvalidValue
-from catalog.image import Image, Listed, Visibility
-from catalog.status import Status
+from catalog.model.image import Image, Visibility
+from catalog.model.status import Status
+from catalog.model.tree import Listed
 
 
 class Role(StrEnum):
@@ -82,37 +81,6 @@ ADMIN = Principal("root", Role.ADMIN)
 
 ANONYMOUS = "anonymous"
 """The name of whoever gives none, where that is permitted; no user's."""
-
-
-def admin_uids(database: str) -> frozenset[int]:
-    """The uids that administer the catalog whose database is at this url.
-
-    Root, and the owner of a SQLite file: who can write the file can do everything anyway.
-    """
-    scheme, _, path = database.partition("://")
-    if scheme.partition("+")[0] == "sqlite":
-        try:
-            return frozenset({0, os.stat(path.removeprefix("/").partition("?")[0]).st_uid})
-        except OSError:
-            pass  # no database yet: nobody but root
-    return frozenset({0})
-
-
-def name_of_uid(uid: int) -> str:
-    """A user's name in the user database, which may take long (LDAP); the number without one."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def principal_of_uid(
-    uid: int, admins: frozenset[int], name: Callable[[int], str] = name_of_uid
-) -> Principal:
-    """Who a user of this host is; `name` tells the user's name."""
-    if uid == 0:
-        return ADMIN
-    return Principal(name(uid), Role.ADMIN if uid in admins else Role.MEMBER)
 
 
 def check_name(name: str) -> None:

@@ -8,7 +8,7 @@ from alembic import op
 revision = "0003"
 down_revision = "0002"
 
-# As in catalog/models.py: a migration keeps its own, because the models move on.
+# As in catalog/repository/tables.py: a migration keeps its own, because the models move on.
 Number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 

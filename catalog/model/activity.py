@@ -1,0 +1,97 @@
+"""What goes on in a catalog: uploads, uses, locks and changes.  Frozen; safe to share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from catalog.model.names import alike
+from catalog.process import Process
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A program that has an image open."""
+
+    process: Process
+    """Which serves it the data: a mount, `imagefs dav`."""
+    user: str
+    """For people: `qemu-img (pid 4711)`; empty when it is not known."""
+    since: datetime
+    heartbeat_at: datetime
+    """When `process` last said so."""
+
+    def __str__(self) -> str:
+        return f"{self.user or f'pid {self.process.pid}'} on {self.process.host}"
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRecord:
+    """An upload in progress, as other processes and the next start see it."""
+
+    image: int
+    process: Process
+    staged: str
+    """The staging file's path on `process.host`."""
+    started_at: datetime
+    heartbeat_at: datetime
+
+
+class LockScope(StrEnum):
+    """Whether others may hold a lock beside this one (RFC 4918 §6.2)."""
+
+    EXCLUSIVE = "exclusive"
+    SHARED = "shared"
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """A promise to one client that others do not write (RFC 4918 §6)."""
+
+    token: str
+    path: str
+    """Absolute in the tree, without a `/` at its end; the root is `/`."""
+    scope: LockScope
+    deep: bool
+    """Also over everything below the path (`Depth: infinity`)."""
+    owner_xml: str
+    """What the client says of itself: an element `DAV:owner`, or empty."""
+    principal: str
+    timeout: int
+    """Seconds, as granted."""
+    expires_at: datetime
+    created_at: datetime
+
+    def covers(self, path: str) -> bool:
+        """Whether what is at `path` is under this lock."""
+        path = alike(path)
+        above = self.path.rstrip("/") + "/"
+        return path == self.path or (self.deep and path.startswith(above))
+
+
+class ChangeKind(StrEnum):
+    """What one row of the change feed tells."""
+
+    ENTRY = "entry"
+    """A name in a folder appeared, went, or stands for something else."""
+    IMAGE = "image"
+    """An image's metadata or status changed."""
+
+
+Version = tuple[int, int]
+"""Of the catalog: equal only if nothing in the tree has changed in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One row of the change feed."""
+
+    number: int
+    kind: ChangeKind
+    folder: int | None
+    name: str | None
+    image: int | None
+    origin: str
+    """The process that made it, as `str(Process)`."""
+    at: datetime

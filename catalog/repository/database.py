@@ -1,0 +1,108 @@
+"""The database: transactions, and the repository that each of them works with.
+
+Threading: any thread; a transaction and its repository belong to one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine
+
+from catalog.process import this_process
+from catalog.repository.browse import BrowseRows
+from catalog.repository.engine import catalog_errors, checkpoint, damages, open_engine, reserve_of
+from catalog.repository.images import ImageRows
+from catalog.repository.journal import JournalRows
+from catalog.repository.locks import LockRows
+from catalog.repository.people import PeopleRows
+from catalog.repository.replacing import ReplacementRows
+from catalog.repository.schema import check_schema, make_schema, schema_version
+from catalog.repository.sqlite import WRITE, turn_to_write
+from catalog.repository.tree import TreeRows
+
+
+class Repository(
+    ImageRows, TreeRows, BrowseRows, JournalRows, PeopleRows, LockRows, ReplacementRows
+):
+    """All tables, over one connection with a transaction open."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        origin: str,
+        stores: Container[str] | None = None,
+        *,
+        keeps_locks: bool = True,
+    ) -> None:
+        """As `Rows`; without `keeps_locks` a lock goes with what it is on."""
+        super().__init__(connection, origin, stores)
+        self._keeps_locks = keeps_locks
+
+    def left(self, folder: int, name: str) -> None:
+        """End the locks on what has gone from a name, and below it."""
+        if not self._keeps_locks and self.has_locks():
+            above = self.folders_above(self.folder(folder))
+            self.drop_locks("/".join(("", *(each.name for each in reversed(above)), name)))
+
+
+class Database:
+    """One open database, which begins transactions."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Use `Database.open` to get one."""
+        self.engine = engine
+        self.reserve = reserve_of(engine)
+
+    @classmethod
+    def open(cls, url: str, *, create: bool = False) -> Database:
+        """Open what is at `url`.  Raises as `open_engine`."""
+        return cls(open_engine(url, create=create))
+
+    @contextmanager
+    def read(self, stores: Container[str] | None = None) -> Iterator[Repository]:
+        """A transaction that only reads: one consistent view, and it waits for nobody."""
+        with catalog_errors(self.engine), self.engine.connect() as connection:
+            yield Repository(connection, "", stores)
+
+    @contextmanager
+    def write(
+        self, stores: Container[str] | None = None, *, keeps_locks: bool = True
+    ) -> Iterator[Repository]:
+        """A transaction that writes: committed at the end, rolled back by an exception.
+
+        The turn comes first: a writer that has begun holds SQLite's lock while it waits.
+        """
+        with (
+            catalog_errors(self.engine),
+            turn_to_write(self.engine),
+            self.engine.connect().execution_options(**WRITE) as connection,
+            connection.begin(),
+        ):
+            origin = str(this_process())
+            yield Repository(connection, origin, stores, keeps_locks=keeps_locks)
+
+    def checkpoint(self) -> None:
+        """Bring the database's main file up to date, for those who copy it as it is."""
+        checkpoint(self.engine)
+
+    def damages(self) -> list[str]:
+        """What is wrong in the database as a whole; empty if nothing is known to be."""
+        return damages(self.engine)
+
+    def has_schema(self) -> bool:
+        """Whether there are tables of ours."""
+        return schema_version(self.engine) is not None
+
+    def check_schema(self) -> None:
+        """Bring an older schema up to date.  Raises NoCatalog, SchemaTooNew."""
+        check_schema(self.engine)
+
+    def make_schema(self) -> None:
+        """Make the schema, or bring it up to date.  Raises SchemaTooNew."""
+        make_schema(self.engine)
+
+    def close(self) -> None:
+        """Close every connection that nobody uses."""
+        self.engine.dispose()

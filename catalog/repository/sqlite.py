@@ -1,0 +1,206 @@
+"""What is SQLite's own: how a connection begins, how writers wait, what its errors mean.
+
+SQLite runs in WAL mode with foreign keys, and a writer begins with BEGIN IMMEDIATE and waits its
+turn, so that no process ever sees "database is locked"; `synchronous=FULL`, because an image that
+has been reported active must survive a power failure.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+
+from catalog.errors import (
+    CatalogForbidden,
+    CatalogLocked,
+    CatalogUnavailable,
+)
+from catalog.repository.reserve import room
+
+BUSY_TIMEOUT = 120
+"""Seconds a SQLite writer waits for the others before it gives up."""
+
+
+_AWAITED = threading.BoundedSemaphore(128)
+"""Turns that are waited for at one time, given up ones included: each has a thread."""
+
+
+CHECK_TIME = 120
+"""Seconds that a check of the whole database may take."""
+
+
+_DAMAGE = ("no such table", "no such column", "Could not decode", "malformed")
+"""What SQLite says of a table that is not there any more, and of text that is none."""
+
+
+_BESIDE = 1 << 16
+"""Bytes: SQLite's shared memory and the head of its journal take less."""
+
+
+WRITE = {"imagefs_write": True}
+"""Execution options of a connection whose transaction will write."""
+
+
+def check_no_journal(path: Path) -> None:
+    """Make no database beside the journal of one that was lost: SQLite would empty that."""
+    journal = Path(f"{path}-wal")
+    if not path.exists() and journal.exists() and journal.stat().st_size:
+        reason = f"is gone, and {journal} is still there: restore a backup, or move that away"
+        raise CatalogUnavailable(str(path), reason)
+
+
+def prepare(connection: sqlite3.Connection, _record: Any) -> None:
+    """Set a new connection up."""
+    # None: sqlite3 must not begin transactions by itself; begin does.
+    connection.isolation_level = None
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "cache_size=-16384",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def begin(connection: Connection) -> None:
+    """Begin a transaction: at once for writing if the connection was told so (`WRITE`)."""
+    if connection.get_execution_options().get("imagefs_write"):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        # SQLite does nothing yet, so nothing can fail: the quick way, at every lookup.
+        connection.connection.cursor().execute("BEGIN")
+
+
+@contextmanager
+def turn_to_write(engine: Engine) -> Iterator[None]:
+    """Wait for this process' turn among SQLite's writers, and hold it.
+
+    SQLite's own waiting is a lottery: under load it let one of 16 processes wait 17 s.
+    The kernel's queue on a file beside the database is fair (worst 0.3 s).  Raises
+    CatalogLocked when the turn does not come: a process that is stopped keeps its own.
+    """
+    if engine.dialect.name != "sqlite":
+        yield
+        return
+    path = f"{engine.url.database}-queue"
+    try:
+        # A descriptor of its own for each turn: threads of one process queue as well.
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+        if os.geteuid() == 0 and os.path.exists(str(engine.url.database)):
+            # As SQLite does with the files it puts beside the database.
+            owner = os.stat(str(engine.url.database))
+            os.fchown(fd, owner.st_uid, owner.st_gid)
+    except PermissionError as error:
+        raise CatalogForbidden(path) from error
+    except OSError as error:
+        raise CatalogUnavailable(path, error.strerror or str(error)) from error
+    try:
+        if not (_take(fd) or _await(fd)):
+            raise CatalogLocked(path)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _take(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _await(fd: int) -> bool:
+    """Whether the turn comes in time; flock(2) itself waits without a limit."""
+    if not _AWAITED.acquire(timeout=BUSY_TIMEOUT):
+        return False
+    # The lock is of both descriptors: it goes when the last of them is closed.
+    waiting, come = os.dup(fd), threading.Event()
+
+    def wait() -> None:
+        try:
+            fcntl.flock(waiting, fcntl.LOCK_EX)
+            come.set()
+        finally:
+            os.close(waiting)
+            _AWAITED.release()
+
+    threading.Thread(target=wait, name="turn", daemon=True).start()
+    return come.wait(BUSY_TIMEOUT)
+
+
+def is_full(engine: Engine, error: BaseException) -> bool:
+    """Whether there was no room for the database, or for what SQLite puts beside it."""
+    if not isinstance(error, sqlite3.Error):
+        return False
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
+        with suppress(OSError):
+            return room(Path(str(engine.url.database)).parent) < _BESIDE
+    return code == sqlite3.SQLITE_FULL
+
+
+def is_forbidden(engine: Engine, error: BaseException) -> bool:
+    """Whether SQLite could not open or write what it has to: journal and locks as well."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+        return False
+    database = Path(str(engine.url.database))
+    try:
+        if os.statvfs(database.parent).f_flag & os.ST_RDONLY:
+            return False
+    except OSError as problem:
+        return isinstance(problem, PermissionError)
+    mode = os.R_OK | os.W_OK
+    return not all(
+        os.access(path, mode, effective_ids=True) for path in (database, database.parent)
+    )
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether SQLite says that the file is not what it was; a schema's row may be lost as well."""
+    if not isinstance(error, sqlite3.Error):
+        return False
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    known = code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return known or str(error).startswith(_DAMAGE)
+
+
+def damages_of(raw: Any) -> list[str]:
+    """As `damages`, of an open connection of the module sqlite3.  Raises its errors."""
+    give_up_at = time.monotonic() + CHECK_TIME
+    raw.set_progress_handler(lambda: time.monotonic() > give_up_at, 100_000)
+    # What it finds in the file is no text, and it quotes that.
+    usual, raw.text_factory = raw.text_factory, lambda data: data.decode(errors="replace")
+    try:
+        found = [str(row[0]) for row in raw.execute("PRAGMA integrity_check(5)")]
+        found += [
+            f"a row of {table} refers to a row of {parent} that is not there"
+            for table, _row, parent, _key in raw.execute("PRAGMA foreign_key_check")
+        ][:5]
+        (lost,) = raw.execute(_LOST_FOLDERS).fetchone()
+    finally:
+        raw.set_progress_handler(None, 0)
+        raw.text_factory = usual
+    if lost:
+        found.append(f"{lost} folders are in no folder")
+    return [line for line in found if line != "ok"]
+
+
+_LOST_FOLDERS = """
+WITH RECURSIVE reached(number) AS (
+    SELECT number FROM folders WHERE kind = 'root'
+    UNION SELECT folders.number FROM folders JOIN reached ON folders.parent = reached.number
+)
+SELECT (SELECT count(*) FROM folders) - (SELECT count(*) FROM reached)
+"""
+"""A parent that was changed to one of a folder's own makes a ring, which no path leads to."""
