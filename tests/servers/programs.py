@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -15,10 +16,13 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 _SERVERS = Path(__file__).parents[2] / ".servers"
 _READY_SECONDS = 60
+_TAKEN: list[socket.socket] = []
+"""One for each port this process has got."""
 _PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 
@@ -51,15 +55,30 @@ def program(name: str, package: str) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback nobody listens on now, no two the same."""
-    probes = [socket.socket() for _ in range(count)]
+    """Ports of loopback that nobody listens on, no two the same, for as long as this process lives.
+
+    None is one that the kernel gives to outgoing connections: such a connection, of any process,
+    would keep the server from listening; and a client that connects to its own port, before the
+    server listens, is connected with itself.
+    """
+    first_outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    candidates = random.sample(range(10_000, first_outgoing), first_outgoing - 10_000)
+    return list(islice((port for port in candidates if _is_free(port)), count))
+
+
+def _is_free(port: int) -> bool:
+    """Whether nobody listens there, and no process of any test has got it; it is ours then."""
+    taken = socket.socket(socket.AF_UNIX)
     try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+        # An abstract name: it goes with the process, and no file stays.
+        taken.bind(f"\0imagefs-test-port-{port}")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+    except OSError:
+        taken.close()
+        return False
+    _TAKEN.append(taken)
+    return True
 
 
 @contextmanager
