@@ -1,11 +1,14 @@
 """The block cache: verified chunks of remote images, on this host's disk.
 
-`cache` is what others use; the rest are its parts, one responsibility each:
+Others use `cache`; the other modules are its parts, each with one task:
 
-    reader      one open file: what it reads, and what it will want next (`window`)
-    image       one image in this process: one fetch a chunk, however many wait
+    reader      one open file: what it reads, and what it will read next (`window`)
+    image       one image in this process: each chunk is fetched once, however many wait for it
     copies      where chunks come from: the image's locations, each chunk verified
-    disk        where they stay: `data` and `slots` of one image
+    shelf       where chunks are kept: a few in memory, and behind that the disk
+    disk        the chunks of one image on the disk: `data` and `slots`
+    flusher     the thread that writes chunks to the disk; `direct` writes past the page cache
     folder      the folder of all images, shared by this host's processes: room, eviction
-    pool        the threads; `heap` their memory
+    profile     which chunks a first boot reads
+    pool        the threads that fetch; `heap` has their memory
 """

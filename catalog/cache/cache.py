@@ -1,4 +1,4 @@
-"""The block cache of one process: what the catalog opens remote images through.
+"""The block cache of one process; the catalog opens remote images through it.
 
 Threading: any.
 """
@@ -30,9 +30,9 @@ class BlockCache:
         *,
         fill: bool = False,
     ) -> None:
-        """Without a folder only what is being read is in memory.
+        """Without a folder there is no disk, and only the chunks being read are in memory.
 
-        `fill` has all of each open image fetched.
+        With `fill` each open image is fetched as a whole.
         """
         heap.tune()
         self.folder = folder
@@ -53,7 +53,7 @@ class BlockCache:
     ) -> CachedReader:
         """Open an image; `name` is for errors.
 
-        Raises StoreUnavailable if not all of it is here and no copy can be opened.
+        Raises StoreUnavailable if the image is not complete here and no copy can be opened.
         """
         with self._lock:
             image = self._images.get(chunks.fingerprint)
@@ -76,13 +76,13 @@ class BlockCache:
             raise
 
     def forget(self, image: str) -> None:
-        """Drop what is cached of an image that is deleted; what is in use is left to eviction."""
+        """Drop the chunks of a deleted image.  If it is open, eviction drops them later."""
         if self.folder is not None:
             with suppress(CatalogError, OSError):
                 self.folder.drop(image)
 
     def close(self) -> None:
-        """Give up what is being fetched, and end all threads.  Idempotent."""
+        """Give up all fetches, and end all threads.  Idempotent."""
         self._pool.close()
         self._shelf.close()
 
@@ -97,5 +97,6 @@ class BlockCache:
             if image.users:
                 return
             del self._images[image.chunks.fingerprint]
-        # Whoever opens it anew meanwhile has files of its own, as another process would.
+        # Outside the lock, as it waits for the disk.  Whoever opens the image meanwhile opens
+        # the files again, as another process would.
         image.close()

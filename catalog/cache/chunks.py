@@ -1,4 +1,4 @@
-"""What an image's data is made of, and how each part is known to be right."""
+"""The chunks of an image's data and their digests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Chunks:
     image: str
     """The image's id."""
     size: int
-    """Bytes of all of it."""
+    """Bytes of the whole image."""
     digests: ChunkDigests
 
     @cached_property
@@ -26,7 +26,7 @@ class Chunks:
 
     @cached_property
     def fingerprint(self) -> bytes:
-        """16 bytes that tell this data from any other, of this image or another."""
+        """16 bytes that differ from those of any other data, of this image or another one."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(f"{self.image} {self.size} {self.digests.chunk_size} ".encode())
         digest.update(self.digests.algo.encode() + b" " + b"".join(self.digests.digests))
@@ -41,7 +41,7 @@ class Chunks:
         return first * self.digests.chunk_size, min(end * self.digests.chunk_size, self.size)
 
     def is_good(self, index: int, data: bytes | memoryview) -> bool:
-        """Whether these are the bytes of chunk `index`."""
+        """Whether `data` is right for chunk `index`."""
         start, end = self.span(index, index + 1)
         digest = digest_of(self.digests.algo, data)
         return len(data) == end - start and self.digests.digests[index : index + 1] == (digest,)

@@ -1,8 +1,8 @@
-"""Where an image's chunks come from: its locations, one after the other, each chunk verified.
+"""Reads an image's chunks from its locations, one after the other, and verifies each chunk.
 
-Copies are tried by the weight of their stores; those that have just failed, or that lie in a
-store known to be down, last.  An object that changed since it was opened is simply opened
-again: what its bytes are worth is told by their digests alone.  Threading: any.
+Copies are tried in the order of their stores' weights.  Copies that have just failed, or whose
+store is known to be down, come last.  An object that has changed since it was opened is opened
+again: only the digests decide whether its bytes are right.  Threading: any.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Copy:
     store: Store
     url: str
     is_damaged: bool = False
-    """Whether it is known to have chunks that are not what they should be."""
+    """Whether it is known to have wrong chunks."""
 
     @property
     def weight(self) -> int:
@@ -44,25 +44,25 @@ class Copy:
 
     @property
     def is_down(self) -> bool:
-        """Whether its store is known not to answer now."""
+        """Whether its store is known to be down."""
         store = self.store
         return isinstance(store, BreakerStore) and store.circuit(self.url) is Circuit.OPEN
 
 
 _REST = 30.0
-"""Seconds after a failure during which the other copies are asked first."""
+"""After a failure the other copies are asked first for this many seconds."""
 
 Answer = TypeVar("Answer")
 
 Locate = Callable[[], Sequence[Copy]]
-"""The copies there are now; they may move while an image is open."""
+"""Returns the copies that exist now; they may move while an image is open."""
 
 Report = Callable[[Copy, int], None]
-"""Called when a copy's chunk at this offset is not what its digest says, once for each."""
+"""Called once for each wrong chunk of a copy, with the chunk's offset."""
 
 
 def weight_of(store: Store) -> int:
-    """Which stores are read first: those of the greatest weight."""
+    """The store's weight: stores with the greatest weight are read first."""
     if isinstance(store, RemoteStore):
         return store.weight
     return LOCAL_WEIGHT if Capability.STAGING in store.capabilities else 0
@@ -92,17 +92,17 @@ class Copies:
         self._first(_Source.opened)
 
     def read(self, offset: int, size: int) -> Data:
-        """The bytes `[offset, offset + size)` of some copy, unverified.
+        """The bytes `[offset, offset + size)` of any copy, not verified.
 
-        Raises StoreUnavailable if none answers.
+        Raises StoreUnavailable if no copy answers.
         """
         return self._first(lambda source: source.read(offset, size))[1]
 
     def fetch(self, first: int, end: int) -> Iterator[tuple[int, memoryview]]:
-        """The chunks `[first, end)`, by one request, each verified: its index and its bytes.
+        """The chunks `[first, end)` by one request: the index and the verified bytes of each.
 
-        A bad one is fetched once more, then from the next copy.  Raises DataDamaged if no
-        copy has it as it should be, StoreUnavailable if none answers.
+        A wrong chunk is fetched once more, and then from the next copy.  Raises DataDamaged if
+        no copy has it right, StoreUnavailable if no copy answers.
         """
         start, stop = self._chunks.span(first, end)
         source, data = self._first(lambda source: source.read(start, stop - start))
@@ -115,12 +115,12 @@ class Copies:
             yield index, part
 
     def is_suspect(self, index: int) -> bool:
-        """Whether some copy is known to have this chunk wrong."""
+        """Whether any copy is known to have this chunk wrong."""
         with self._lock:
             return any(source.has_bad(index) for source in self._sources.values())
 
     def relocate(self) -> bool:
-        """Ask again where the copies are; whether there are others than before."""
+        """Look up the copies again; return whether there are new ones."""
         found = {(copy.store.name, copy.url): copy for copy in self._locate()}
         with self._lock:
             before = self._sources
@@ -144,7 +144,7 @@ class Copies:
         return sorted(sources, key=lambda s: (s.rests, s.is_bad, -s.copy.weight))
 
     def _first(self, ask: Callable[[_Source], Answer]) -> tuple[_Source, Answer]:
-        """The first copy that answers, and what it answers."""
+        """Ask the copies in turn; return the first that answers, and its answer."""
         failure: CatalogError | None = None
         for _attempt in range(2):
             for source in self._ordered():
@@ -158,10 +158,11 @@ class Copies:
         raise StoreUnavailable(self._name, f"no copy can be read: {failure}") from failure
 
     def _fetch_again(self, index: int, suspect: _Source) -> Data:
-        """A chunk of which `suspect` has just sent bad bytes."""
+        """A chunk for which `suspect` has just sent wrong bytes."""
         for source in [suspect, *(s for s in self._ordered() if s is not suspect)]:
             with suppress(NotFound, Forbidden, StoreUnavailable):
-                # What came damaged may have been damaged on the way.
+                # The bytes may have been damaged on the way: each copy has two attempts, the first
+                # of `suspect` included.
                 for _attempt in range(1 if source is suspect else 2):
                     start, end = self._chunks.span(index, index + 1)
                     data = source.read(start, end - start)
@@ -173,7 +174,7 @@ class Copies:
 
 
 class _Source:
-    """One copy, opened when it is first read."""
+    """One copy; it is opened when it is first read."""
 
     def __init__(self, copy: Copy, size: int) -> None:
         self.copy = copy
@@ -186,20 +187,20 @@ class _Source:
 
     @property
     def rests(self) -> bool:
-        """Whether others are asked first: it has just failed, or its store is down."""
+        """Whether other copies are asked first: this one has just failed, or its store is down."""
         return self.copy.is_down or time.monotonic() < self.failed_at + _REST
 
     @property
     def is_bad(self) -> bool:
-        """Whether it has a chunk that is not what it should be."""
+        """Whether it is known to have a wrong chunk."""
         return self.copy.is_damaged or bool(self._bad)
 
     def has_bad(self, index: int) -> bool:
-        """Whether a chunk is known to be bad."""
+        """Whether a chunk is known to be wrong."""
         return index in self._bad
 
     def note_bad(self, index: int) -> bool:
-        """Note a bad chunk; False if it is known."""
+        """Note a wrong chunk; return False if it was known before."""
         with self._lock:
             is_new = index not in self._bad
             self._bad.add(index)
@@ -218,7 +219,7 @@ class _Source:
             return self._reader
 
     def read(self, offset: int, size: int) -> Data:
-        """The bytes `[offset, offset + size)`, unverified.  Raises as `opened`."""
+        """The bytes `[offset, offset + size)`, not verified.  Raises as `opened`."""
         reader = self.opened()
         try:
             return reader.read_at(offset, size)
@@ -227,7 +228,10 @@ class _Source:
             return self.opened().read_at(offset, size)
 
     def retire(self) -> None:
-        """The copy is gone from the catalog, but may be being read."""
+        """Note that the catalog has no such copy any more.
+
+        Its reader stays open until `close`: another thread may be reading from it.
+        """
         with self._lock:
             if self._reader is not None:
                 self._retired.append(self._reader)

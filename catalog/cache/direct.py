@@ -1,9 +1,9 @@
-"""Writing chunks past the kernel's page cache.
+"""Writes chunks to the disk past the kernel's page cache.
 
-Who reads a chunk soon has it from memory (`shelf`), so that a copy of it in the page cache
-would only cost the time to make it, and the room of something else.  A file system that cannot
-(tmpfs), and what does not fill whole blocks, is written as usual.  Threading: any; each thread
-has a small buffer of its own.
+A chunk that is read soon comes from memory (`shelf`).  A second copy of it in the page cache would
+cost time, and take the room of other data.  On a file system that cannot do this (tmpfs), and for
+bytes that do not fill whole blocks, it writes as usual.  Threading: any; each thread has a small
+buffer of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 
 _BLOCK = 4096
-"""Bytes that an address, an offset and a length are multiples of (open(2), O_DIRECT)."""
+"""Address, offset and length have to be multiples of this many bytes (open(2), O_DIRECT)."""
 _BUFFER = 1 << 20
 
 _own = threading.local()
@@ -25,7 +25,7 @@ class DirectFile:
     """A file that is written in large pieces."""
 
     def __init__(self, path: Path, fd: int) -> None:
-        """`fd` is the same file, opened to write as usual; it stays the caller's."""
+        """`fd` is the same file, opened to write as usual; the caller closes it."""
         self._fd = fd
         self._direct: int | None = None
         flags = os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -43,13 +43,13 @@ class DirectFile:
             done += os.pwrite(self._fd, data[done:], offset + done)
 
     def close(self) -> None:
-        """Close what was opened here.  Idempotent."""
+        """Close the descriptor that was opened here.  Idempotent."""
         if self._direct is not None:
             os.close(self._direct)
             self._direct = None
 
     def _write_direct(self, data: memoryview, offset: int) -> int:
-        """Write as much as can be, in whole blocks; the bytes written."""
+        """Write as many whole blocks as possible; return the bytes written."""
         done = 0
         while self._direct is not None and done < len(data):
             piece = data[done : done + _BUFFER]
@@ -60,7 +60,7 @@ class DirectFile:
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
-                # This disk's blocks are larger, or the file system has changed its mind.
+                # The blocks of this disk are larger, or the file system does not do it any more.
                 self.close()
                 break
             done += written
@@ -70,7 +70,7 @@ class DirectFile:
 
 
 def _buffer() -> memoryview:
-    """This thread's buffer: its address is a multiple of the block's size."""
+    """This thread's buffer.  It is a mapping, so that its address is a multiple of a block."""
     found: memoryview | None = getattr(_own, "buffer", None)
     if found is None:
         found = _own.buffer = memoryview(mmap.mmap(-1, _BUFFER))

@@ -1,15 +1,20 @@
 """One image's verified chunks on this host's disk, open in this process.
 
-Two files in a folder of their own: `data`, sparse, with each chunk at its own offset, and `map`
-(`slots`).  A chunk that *lands* is in memory, and this process reads it from then on; `flush`
-writes it, makes it durable and only then claims it, so that no crash and no loss of power
-leaves a claim without its data.
+There are two files in a folder of their own: `data`, sparse, with each chunk at its own offset,
+and `map` (`slots`).  A chunk that has *landed* is in memory, and this process reads it from there.
+`flush` writes it, makes it durable, and only then claims it in the map.  So no crash and no loss
+of power leaves a claim without its data.
 
-Processes share the files.  Whoever fetches or drops a chunk holds its lock (an open file
-description's range of `map`, so that it ends with its process); whoever reads holds
-none, and compares the slot before and after.  Who uses an image holds `map` locked
-(shared); who gave its descriptor away holds `data` locked, too, and then nothing is
-dropped.  Threading: any.  Every method may raise OSError.
+Processes share the files, and use these locks:
+
+- Whoever fetches or drops a chunk holds the lock of the chunk's slot: a range of `map`, locked by
+  an open file description, so that the lock ends with the process.
+- Whoever reads holds no lock, and compares the slot before and after.
+- Whoever has an image open holds a shared flock on `map`: then nobody removes the image.
+- Whoever has given the descriptor of `data` away holds a shared flock on `data`: then nobody
+  drops a chunk, as reads by that descriptor compare nothing.
+
+Threading: any.  Every method may raise OSError.
 """
 
 from __future__ import annotations
@@ -42,7 +47,7 @@ class DiskImage:
     """The chunks of one image that are on the disk."""
 
     def __init__(self, folder: Path, chunks: Chunks, *, recheck: bool = False) -> None:
-        """Open what `folder.CacheFolder` has made.
+        """Open an image's folder, which `folder.CacheFolder` has made.
 
         `recheck` compares a chunk with its digest when this process first reads it.
         """
@@ -79,7 +84,8 @@ class DiskImage:
 
     def has(self, index: int) -> bool:
         """Whether the chunk is here to be read."""
-        # Claimed last: between the two steps of a flush it is both.
+        # In this order: between the two steps of a flush a chunk has landed and is claimed.  The
+        # other way round it could be seen as neither.
         return index in self._landed or self._slots.stamp(index) is not None
 
     def is_complete(self) -> bool:
@@ -89,7 +95,8 @@ class DiskImage:
     def read(self, index: int, start: int, end: int, now: int = 0) -> Data | None:
         """The bytes `[start, end)` of the image, which are in chunk `index`; None if not here.
 
-        `now` is any number that grows: what was read last is dropped last.
+        `now` is a number that grows with each read: the chunk that was read last is dropped
+        last.
         """
         landed = self._landed.get(index)
         if landed is not None:
@@ -100,6 +107,7 @@ class DiskImage:
             if self._recheck and index not in self._checked and not self._check(index, stamp):
                 return None
             data = os.pread(self._data, end - start, start)
+            # If the slot is still the same, nobody has dropped the chunk during the read.
             after = self._slots.stamp(index)
             if after == stamp:
                 self._used[index] = now
@@ -111,12 +119,12 @@ class DiskImage:
         return None
 
     def direct(self) -> int | None:
-        """A descriptor of all the data, at its own offsets; None unless all of it is here.
+        """A descriptor of the whole data, at its own offsets; None unless all of it is here.
 
-        Nothing is dropped from now on, until `close`.
+        No chunk is dropped from now on, until `close`.
         """
         if self.is_complete():
-            # What has only landed may still turn out not to find its way to the disk.
+            # Chunks that have only landed are not in the file yet, and writing them may fail.
             with suppress(OSError):
                 self.flush()
         with self._lock, suppress(BlockingIOError):
@@ -133,7 +141,7 @@ class DiskImage:
     # -- writing -----------------------------------------------------------------------
 
     def lock(self, index: int) -> bool:
-        """Lock a chunk, to fetch it; False if another process or thread has it."""
+        """Lock a chunk to fetch it; False if another process or thread has the lock."""
         with self._lock:
             if index in self._held or not self._set_lock(index, fcntl.F_WRLCK):
                 return False
@@ -147,10 +155,10 @@ class DiskImage:
             self._set_lock(index, fcntl.F_UNLCK)
 
     def land(self, index: int, data: bytes | memoryview, now: int = 0) -> None:
-        """Take a verified chunk whose lock is held; it can be read here at return.
+        """Take a verified chunk whose lock is held; from the return on it can be read here.
 
-        Its room on the disk is taken now.  `data` never changes; it and the lock are held
-        until `flush`.
+        Its room on the disk is allocated now.  `data` must never change; it and the lock are
+        kept until `flush`.
         """
         self._fallocate(_KEEP_SIZE, index)
         with self._lock:
@@ -159,9 +167,9 @@ class DiskImage:
             self._landed[index] = memoryview(data)
 
     def flush(self) -> bool:
-        """Write, make durable and claim what has landed; False if there was nothing.
+        """Write, make durable and claim the landed chunks; False if there were none.
 
-        If it fails, none of that is here any more.
+        If it fails, none of them is here any more.
         """
         with self._flushing:
             return not self._is_closed and self._flush()
@@ -169,14 +177,14 @@ class DiskImage:
     # -- dropping ----------------------------------------------------------------------
 
     def last_used(self) -> list[tuple[int, int]]:
-        """When each claimed chunk was read last by this process (or 0), and its index."""
+        """For each claimed chunk, when this process last read it (0 if never), and its index."""
         if self._is_direct:
             return []
         claimed = [i for i in range(self._chunks.count) if self._slots.stamp(i) is not None]
         return [(self._used.get(index, 0), index) for index in claimed]
 
     def drop(self, indices: Iterable[int]) -> int:
-        """Drop claimed chunks; return the bytes freed: fewer if other processes use them."""
+        """Drop claimed chunks; return the bytes freed, fewer if other processes use them."""
         with self._lock, suppress(BlockingIOError):
             if self._is_direct:
                 return 0
@@ -188,12 +196,12 @@ class DiskImage:
         return 0
 
     def touch(self) -> None:
-        """Note that the image is in use now: what is used last is evicted last."""
+        """Note that the image is in use now: the image that was used last is evicted last."""
         with suppress(PermissionError):
             os.utime(self._map)
 
     def close(self) -> None:
-        """Claim what has landed, then let go of the files and of all locks.  Idempotent."""
+        """Flush the landed chunks, then close the files, which ends all locks.  Idempotent."""
         with self._flushing:
             if self._is_closed:
                 return
@@ -213,9 +221,12 @@ class DiskImage:
         if not landed:
             return False
         try:
+            # In this order: a claim is made only for data that is durable.
             self._write(landed)
             self._slots.claim(index for index, _ in landed)
         finally:
+            # Removed from memory only now, when the chunks can be read from the disk, and unlocked
+            # last: another process that gets the lock sees the claim and does not fetch again.
             with self._lock:
                 for index, _ in landed:
                     del self._landed[index]
@@ -224,7 +235,7 @@ class DiskImage:
         return True
 
     def _write(self, landed: list[tuple[int, memoryview]]) -> None:
-        """Make chunks durable, or leave nothing of them."""
+        """Make chunks durable; after a failure none of their bytes stays."""
         try:
             for index, data in landed:
                 self._file.write(data, self._chunks.span(index, index + 1)[0])
@@ -238,10 +249,12 @@ class DiskImage:
     def _drop(self, indices: Iterable[int]) -> int:
         dropped = []
         for index in indices:
-            # What is held here is locked by this very description: it could lock it again.
+            # A chunk in `_held` is locked by this same file description, which could lock it a
+            # second time.
             if index not in self._held and self._set_lock(index, fcntl.F_WRLCK):
                 dropped.append(index)
         try:
+            # The claims go first, durably: a crash in between leaves data without a claim.
             self._slots.clear(dropped)
             return sum(self._punch(index) for index in dropped)
         finally:
@@ -249,7 +262,7 @@ class DiskImage:
                 self._set_lock(index, fcntl.F_UNLCK)
 
     def _check(self, index: int, stamp: bytes) -> bool:
-        """Whether the chunk's bytes are still what was claimed; if not, it is dropped."""
+        """Whether the chunk's bytes are still those that were claimed; if not, it is dropped."""
         start, end = self._chunks.span(index, index + 1)
         if self._chunks.is_good(index, os.pread(self._data, end - start, start)):
             self._checked.add(index)
@@ -259,12 +272,12 @@ class DiskImage:
         return False
 
     def _punch(self, index: int) -> int:
-        """Free a chunk's room; how many bytes that were, as far as the file system can."""
+        """Free a chunk's room; return the bytes freed, 0 if the file system cannot do it."""
         start, end = self._chunks.span(index, index + 1)
         return end - start if self._fallocate(_PUNCH_HOLE | _KEEP_SIZE, index) else 0
 
     def _fallocate(self, mode: int, index: int) -> bool:
-        """fallocate(2) of a chunk; False where the file system has no such thing."""
+        """Call fallocate(2) for a chunk; False if the file system does not support it."""
         start, end = self._chunks.span(index, index + 1)
         if _libc.fallocate(self._data, mode, start, end - start):
             number = ctypes.get_errno()

@@ -1,7 +1,7 @@
-"""The thread that writes landed chunks and makes them durable, those of one moment together.
+"""The thread that writes landed chunks and makes them durable, many at a time.
 
-While it waits for the disk more chunks land, and go with the next round: so many that memory is
-not exceeded; then those who fetch wait for the disk as well.
+While it waits for the disk more chunks land, and are written in the next round.  Their number is
+limited by memory: when it is used up, threads that fetch wait for the disk, too.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _MOST = 32 << 20
 
 
 class Flusher:
-    """Flushes images in a thread of its own, which is started when there is something."""
+    """Flushes images in a thread of its own, which starts with the first chunk."""
 
     def __init__(self, trouble: Callable[[OSError], None]) -> None:
-        """`trouble` is told what the disk answers."""
+        """`trouble` is called with each error of the disk."""
         self._trouble = trouble
         self._changed = threading.Condition()
         self._waiting: set[DiskImage] = set()
@@ -28,7 +28,7 @@ class Flusher:
         self._is_closed = False
 
     def add(self, disk: DiskImage, size: int) -> None:
-        """Flush an image soon, on which `size` bytes have landed; it may be closed meanwhile."""
+        """Flush an image soon, for which `size` bytes have landed; it may be closed meanwhile."""
         with self._changed:
             self._waiting.add(disk)
             self._bytes += size
@@ -38,12 +38,15 @@ class Flusher:
             self._changed.notify_all()
 
     def wait_for_room(self) -> None:
-        """Return when more may land.  Not while a chunk is held that others wait for."""
+        """Wait until more chunks may land.
+
+        Not to be called while holding a chunk that others wait for.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._bytes < _MOST or self._is_closed)
 
     def close(self) -> None:
-        """Flush what is left, and end the thread.  Idempotent."""
+        """Flush the rest, and end the thread.  Idempotent."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()

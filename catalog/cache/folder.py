@@ -1,14 +1,14 @@
-"""The cache's folder, shared by the processes of one host: who is in it, and its room.
+"""The cache's folder, shared by the processes of one host: its images and its room.
 
     <path>/lock              held while an image's folder is made, opened or removed
     <path>/images/<id>/      one image: `data` and `map` (`disk`)
-    <path>/images/.*         being made or removed; what a crash has left of it goes
-    <path>/pins/<id>         never evict this image
+    <path>/images/.*         being made or removed; removed at the next look if a crash left it
+    <path>/pins/<id>         this image is never evicted
 
-What is evicted first are images that nobody has open, whole, the one used longest ago
-first: their files are unlinked, so that whoever should still read them is not harmed.
-Only then do chunks go, and only of images that this process has open itself.  The folder
-must be on a local file system.  Threading: any.  Every method may raise OSError.
+Eviction first takes whole images that nobody has open, the one that was used longest ago first.
+Their files are unlinked, so that a process that still reads them is not harmed.  Only if that is
+not enough it drops chunks, and only of images that this process itself has open.  The folder must
+be on a local file system.  Threading: any.  Every method may raise OSError.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from catalog.cache.slots import Header
 from catalog.errors import Conflict
 
 _RESERVE = 20
-"""One part in so many of the file system is left to others."""
+"""One of this many parts of the file system is left free for others."""
 
 Shed = Callable[[int], int]
-"""Drops chunks of open images, so many bytes; returns the bytes that were freed."""
+"""Drops that many bytes of chunks of open images; returns the bytes that were freed."""
 
 
 @dataclass(frozen=True, slots=True)
 class CachedImage:
-    """One image in the cache, as `status` tells it."""
+    """One image in the cache, as `imagefs cache` shows it."""
 
     image: str
     """Its id."""
@@ -48,9 +48,9 @@ class CachedImage:
     """Bytes on the disk."""
     chunks: int
     claimed: int
-    """How many of its chunks are here."""
+    """The number of its chunks that are here."""
     is_open: bool
-    """Some process reads it."""
+    """Whether a process has it open."""
     is_pinned: bool
     used_at: datetime
 
@@ -59,7 +59,7 @@ class CacheFolder:
     """The images in one folder, up to `size` bytes."""
 
     def __init__(self, path: Path, size: int, *, recheck: bool = False) -> None:
-        """`recheck`: as of `DiskImage`.  Makes nothing yet."""
+        """`recheck` as in `DiskImage`.  Makes no folder yet."""
         self.path = path
         self.size = size
         self._recheck = recheck
@@ -67,7 +67,7 @@ class CacheFolder:
         self._pins = path / "pins"
 
     def open(self, chunks: Chunks) -> DiskImage:
-        """Open an image, made if it is not there or if what is there is other data."""
+        """Open an image; it is made if it is missing, or if the folder has other data."""
         self._make()
         folder = self._images / chunks.image
         with self._locked():
@@ -77,9 +77,9 @@ class CacheFolder:
             return DiskImage(folder, chunks, recheck=self._recheck)
 
     def make_room(self, needed: int, wanted: int, shed: Shed) -> int:
-        """Make room for `needed` bytes, better for `wanted`; return how many may be written.
+        """Make room for `needed` bytes, and if possible for `wanted`; return how many there are.
 
-        Nothing is evicted while there is room for what is needed.
+        Nothing is evicted while there is room for `needed` bytes.
         """
         with self._locked():
             self._sweep()
@@ -95,7 +95,7 @@ class CacheFolder:
         return sum(_blocks(folder / DATA) for folder in self._folders())
 
     def images(self) -> list[CachedImage]:
-        """Every image that is here, what was used last first."""
+        """All images that are here, the one that was used last first."""
         if not self.path.exists():
             return []
         with self._locked():
@@ -103,7 +103,7 @@ class CacheFolder:
         return sorted(found, key=lambda each: each.used_at, reverse=True)
 
     def drop(self, image: str) -> None:
-        """Remove an image from the cache; it need not be there.  Raises Conflict if it is open."""
+        """Remove an image from the cache, if it is there.  Raises Conflict if it is open."""
         if not self.path.exists():
             return
         with self._locked():
@@ -167,7 +167,7 @@ class CacheFolder:
                 _give_to_owner(new / name, self.path)
             _give_to_owner(new, self.path)
             _sync(new)
-            # In one step: a map never comes to lie beside the data of another.
+            # One rename for both files: a map never stands beside the data of another image.
             new.rename(folder)
         except BaseException:
             shutil.rmtree(new, ignore_errors=True)
@@ -180,7 +180,7 @@ class CacheFolder:
             shutil.rmtree(old)
 
     def _sweep(self) -> None:
-        """Remove what a crash has left half made or half removed."""
+        """Remove folders that a crash has left half made or half removed."""
         for left in self._images.iterdir():
             if left.name.startswith("."):
                 shutil.rmtree(left, ignore_errors=True)
@@ -221,7 +221,7 @@ class CacheFolder:
 
 
 def _is_of(folder: Path, chunks: Chunks) -> bool:
-    """Whether a folder is a cache of these very chunks."""
+    """Whether a folder is the cache of exactly these chunks."""
     try:
         fd = os.open(folder / MAP, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -235,7 +235,7 @@ def _is_of(folder: Path, chunks: Chunks) -> bool:
 
 
 def _is_open(folder: Path) -> bool:
-    """Whether some process has the image open; only while the folder is locked."""
+    """Whether a process has the image open.  Only to be called while the folder is locked."""
     with suppress(FileNotFoundError):
         fd = os.open(folder / MAP, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -248,7 +248,7 @@ def _is_open(folder: Path) -> bool:
 
 
 def _blocks(file: Path) -> int:
-    """Bytes a file takes on the disk; 0 if it is not there."""
+    """Bytes that a file takes on the disk; 0 if it does not exist."""
     try:
         return file.stat().st_blocks * 512
     except FileNotFoundError:
@@ -256,7 +256,7 @@ def _blocks(file: Path) -> int:
 
 
 def _give_to_owner(path: Path, folder: Path) -> None:
-    """Let what root makes belong to the folder's owner: a server may run as a user."""
+    """Give a file that root has made to the folder's owner: a server may run as a user."""
     if os.geteuid() == 0:
         owner = folder.stat()
         os.chown(path, owner.st_uid, owner.st_gid)

@@ -1,8 +1,8 @@
-"""How the C library keeps the memory of chunks: for a program that has them come and go.
+"""Settings of the C library for the memory of chunks, which come and go.
 
-By default each thread has a heap of its own that keeps what it held at its most, several times
-what is ever in use at once; and large blocks are mapped anew each time, which costs as much as
-fetching them.  Threading: called once, before the process has many threads.
+By default each thread has a heap of its own that never shrinks, so that together they keep several
+times the memory that is ever in use.  And each large block is a new mapping, which costs as much
+as fetching it.  Threading: called once, before the process has many threads.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 
 _HEAPS = 1
-"""Two are no faster, and what is free in one is of no use to the other."""
+"""One heap.  Two are no faster, and free memory of one cannot be used by the other."""
 _LARGEST_CHUNKS = 32 << 20
-"""Bytes of a block that is still taken from it; glibc allows no more."""
+"""Bytes of the largest block that comes from the heap; glibc allows no more."""
 _KEPT = 128 << 20
-"""Free bytes that it keeps."""
+"""Free bytes that the heap keeps."""
 
 
 def tune() -> None:
-    """Have chunks of all threads share one heap (mallopt(3)).  Only glibc knows how."""
+    """Let the chunks of all threads share one heap (mallopt(3)); does nothing without glibc."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, _HEAPS)

@@ -1,8 +1,9 @@
-"""One image that is read in this process: one fetch a chunk, however many wait.
+"""One image that is read in this process: each chunk is fetched once, however many wait for it.
 
-A chunk on its way is a flight; who wants it waits for that, and the last to look finds it on
-the shelf: it is put there before its flight ends.  Between processes the chunk's lock does the
-same (`disk`).  Threading: any; who waits is always a reader's thread, never one of the pool.
+A chunk that is being fetched is a flight, and all who want the chunk wait for its flight.  The
+chunk is put on the shelf before its flight ends, so that nobody can miss both.  Between processes
+the chunk's lock does the same (`disk`).  Threading: any; only readers' threads wait for flights,
+never those of the pool.
 """
 
 from __future__ import annotations
@@ -25,25 +26,26 @@ from catalog.errors import StoreUnavailable
 from catalog.stores.base import Data
 
 _LOCK_WAIT = 60.0
-"""Seconds to wait for another process' fetch of a chunk before it is fetched here, too."""
+"""Seconds to wait for another process that fetches a chunk; then it is fetched here, too."""
 _POLL = 0.005
-"""Seconds between two looks at it, at first; up to ten times as many."""
+"""Seconds between the first two looks at such a chunk; they grow to ten times as many."""
 _ATTEMPTS = 5
-"""How often a chunk is looked for that is dropped as soon as it is here."""
+"""Attempts to read a chunk that is dropped again as soon as it is here."""
 
 
 @dataclass(slots=True, eq=False)
 class Flight:
-    """One chunk on its way."""
+    """One chunk that is being fetched."""
 
     index: int
     job: Job | None = None
     landed: Future[memoryview | None] = field(default_factory=Future)
-    """Its bytes, or None: look at the shelf again."""
+    """Its bytes, or None if the waiter has to look at the shelf again."""
 
     def land(self, view: memoryview | None, failure: BaseException | None = None) -> None:
-        """End the flight, well or badly."""
-        # The job refers to its flights: a circle that would keep megabytes for a while.
+        """End the flight, with its bytes or with a failure."""
+        # The job refers to its flights.  Such a circle would keep megabytes until the garbage
+        # collector comes.
         self.job = None
         if failure is None:
             self.landed.set_result(view)
@@ -52,7 +54,7 @@ class Flight:
 
 
 class OpenImage:
-    """The chunks of one image, wherever they are."""
+    """The chunks of one open image: in memory, on the disk, or in the stores."""
 
     def __init__(
         self,
@@ -63,12 +65,12 @@ class OpenImage:
         users: Callable[[OpenImage, int], None],
         profile: BootProfile | None = None,
     ) -> None:
-        """`users` is called with 1 and -1 when work on the image begins and ends."""
+        """`users` is called with 1 and -1 when a fetch for the image begins and ends."""
         self.chunks = chunks
         self.copies = copies
         self.disk: DiskImage | None = shelf.open(chunks)
         self.users = 0
-        """Readers, and fetches on their way."""
+        """Readers, and fetches under way."""
         self.readers = 0
         self._shelf = shelf
         self._pool = pool
@@ -87,19 +89,19 @@ class OpenImage:
 
     @property
     def is_kept(self) -> bool:
-        """Whether what is fetched goes to the disk."""
+        """Whether fetched chunks go to the disk."""
         return self._shelf.takes(self.disk)
 
     def is_complete(self) -> bool:
-        """Whether all of it is on the disk."""
+        """Whether the whole image is on the disk."""
         return self.disk is not None and self.disk.is_complete()
 
     def is_near(self, index: int) -> bool:
-        """Whether a chunk is here, or on its way."""
+        """Whether a chunk is here, or is being fetched."""
         return index in self._flights or self._shelf.has(self.disk, self.chunks, index)
 
     def note(self, index: int) -> None:
-        """Note that a chunk is read: for the boot profile, or to follow that of another boot."""
+        """Note that a chunk is read: to record a boot profile, or to follow one."""
         if self._recorder is not None:
             self._recorder.note(index)
         if self._follower is not None and self.is_kept:
@@ -121,33 +123,37 @@ class OpenImage:
             view = flight.landed.result() if flight is not None else None
             if view is not None:
                 return view[start - base : end - base]
+        # It was dropped again each time, as on a full disk: read it past the cache.
         ((_, view),) = self.copies.fetch(index, index + 1)
         return view[start - base : end - base]
 
     def fetch(self, run: range, urgency: Urgency) -> None:
-        """Have chunks fetched that are not here yet.  Raises StoreUnavailable after `close`."""
+        """Let the pool fetch the chunks that are not here yet.
+
+        Raises StoreUnavailable after the pool was closed.
+        """
         with self._lock:
             for part in _consecutive(i for i in run if not self.is_near(i)):
                 self._begin(part, urgency)
 
     def fill(self) -> None:
-        """From now on have all of it fetched, one run at a time, as long as it has readers.
+        """From now on let the whole image be fetched, one run at a time, while it has readers.
 
-        That gives way to whatever is read.  After a failure it goes on with the next fetch
-        that succeeds.
+        All other fetches come first.  After a failure it goes on when the next fetch has
+        succeeded.
         """
         self._fills = True
         self._fill_on()
 
     def close(self) -> None:
-        """Let go of files and readers; nobody reads any more."""
+        """Close files and readers; nobody reads any more."""
         if self._recorder is not None:
             self._recorder.finish()
         self._shelf.release(self.disk, self.chunks)
         self.copies.close()
 
     def _wanted(self, index: int) -> Flight | None:
-        """The flight of a chunk somebody waits for; None if it is here by now."""
+        """The flight of a chunk that a reader waits for; None if the chunk is here by now."""
         with self._lock:
             flight = self._flights.get(index)
             if flight is not None:
@@ -159,7 +165,7 @@ class OpenImage:
             return self._begin(range(index, index + 1), Urgency.WANTED)[0]
 
     def _begin(self, run: range, urgency: Urgency) -> list[Flight]:
-        """Send for consecutive chunks in one request."""
+        """Begin to fetch consecutive chunks by one request.  The lock is held."""
         flights = [Flight(index) for index in run]
         job = Job(
             self.copies.store,
@@ -191,17 +197,18 @@ class OpenImage:
                 for index, view in self.copies.fetch(run.start, run.stop):
                     self._land(index, view, locked)
         except OSError:
-            # The disk's: in the end the reader fetches the chunk past it.
+            # An error of the disk.  The readers look again, and in the end read past the cache.
             failure = None
         except BaseException as error:  # noqa: BLE001 - it is the waiting reader's
             failure = error
         finally:
             self._unlock(locked)
             self._end(flights, failure)
+        # Last: nobody must wait for a chunk while this thread waits for the disk.
         self._shelf.wait_for_room()
 
     def _fill_on(self) -> None:
-        """Send for the next run that is missing, unless one is on its way."""
+        """Begin to fetch the next missing run, unless one is being fetched for `fill`."""
         if not (self._fills and self.readers and self.is_kept):
             return
         with self._lock, suppress(StoreUnavailable):
@@ -217,14 +224,16 @@ class OpenImage:
 
     def _land(self, index: int, view: memoryview, locked: set[int]) -> None:
         disk = self.disk if index in locked else None
+        # On the shelf first, then the flight ends: whoever sees no flight finds the chunk there.
         if self._shelf.put(disk, self.chunks, index, view):
+            # The chunk goes to the disk, and `disk.flush` releases its lock.
             locked.discard(index)
         with self._lock:
             flight = self._flights.pop(index)
         flight.land(view)
 
     def _end(self, flights: list[Flight], failure: BaseException | None) -> None:
-        """End what has not landed; without a failure it is to be looked for again."""
+        """End the flights that have not landed; without a failure, their readers look again."""
         with self._lock:
             left = [flight for flight in flights if not flight.landed.done()]
             for flight in left:
@@ -238,7 +247,7 @@ class OpenImage:
         self._users(self, -1)
 
     def _lock_chunks(self, indices: list[int], locked: set[int], *, waits: bool) -> list[int]:
-        """Lock chunks against other processes, noted in `locked`; return those to be fetched."""
+        """Lock chunks against other processes and note them in `locked`; return those to fetch."""
         disk = self.disk
         if disk is None:
             return indices
@@ -246,6 +255,7 @@ class OpenImage:
         for index in indices:
             if disk.lock(index):
                 locked.add(index)
+                # Asked only now: another process may have fetched it just before the lock.
                 if not disk.has(index):
                     missing.append(index)
             elif waits and not self._wait(disk, index, locked):
@@ -259,7 +269,7 @@ class OpenImage:
                     self.disk.unlock(index)
 
     def _wait(self, disk: DiskImage, index: int, locked: set[int]) -> bool:
-        """Wait for another process' fetch of a chunk; False if it is to be fetched here."""
+        """Wait for another process that fetches a chunk; False if it has to be fetched here."""
         end, pause = time.monotonic() + _LOCK_WAIT, _POLL
         while time.monotonic() < end:
             if disk.has(index):

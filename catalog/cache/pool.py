@@ -1,8 +1,8 @@
 """The threads that fetch chunks: a few for the whole process, the most urgent work first.
 
-A store that hangs takes only its own share of the threads, and of the memory that goes with
-them: a thread has one run of chunks in its hands at a time.  Threading: any; threads are
-started when there is work, and end with `close`.
+A store that hangs takes only its share of the threads.  It also takes only that share of memory,
+as a thread has one run of chunks at a time.  Threading: any; threads start when there is work,
+and end with `close`.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from catalog.errors import StoreUnavailable
 
 THREADS = 10
 SHARE = 8
-"""Threads that the work for one store may take."""
+"""Threads that may work for one store."""
 
 _LEFT = 2
-"""Of these, what is only fetched soon leaves so many to those who wait."""
+"""Of these, threads that are kept free for chunks that a reader waits for or will soon need."""
 
 _FILLS = 1
-"""Threads that may do what nobody waits for."""
+"""Threads that may do work for which nobody waits."""
 _MAX_FILLS = 32
-"""Such work that may wait; more of it is refused."""
+"""Jobs of that kind in the queue; more are refused."""
 
 
 class Urgency(IntEnum):
-    """How soon somebody needs it."""
+    """How soon a chunk is needed."""
 
     WANTED = 0
-    """A reader waits."""
+    """A reader waits for it."""
     AHEAD = 1
-    """A reader will soon be there."""
+    """A reader that reads in order will soon need it."""
     SOON = 2
-    """A reader will be there, as others have been before."""
+    """A reader will probably need it, by the boot profile."""
     FILL = 3
-    """Nobody waits."""
+    """Nobody needs it yet."""
 
 
 @dataclass(slots=True, eq=False)
@@ -48,9 +48,9 @@ class Job:
     store: str
     urgency: Urgency
     work: Callable[[Urgency], None]
-    """Told how urgent it was in the end; raises nothing."""
+    """Called with the urgency that the job had in the end; raises nothing."""
     cancel: Callable[[], None]
-    """Called instead of `work` if that is never done."""
+    """Called instead of `work` if the pool is closed before."""
 
 
 class Pool:
@@ -66,7 +66,7 @@ class Pool:
         self._is_closed = False
 
     def submit(self, job: Job) -> bool:
-        """Have a job done; False if there is too much of its kind.
+        """Add a job to the queue; False if there are too many of its kind.
 
         Raises StoreUnavailable after `close`.
         """
@@ -82,14 +82,14 @@ class Pool:
             return True
 
     def hurry(self, job: Job) -> None:
-        """Tell that somebody waits for a job, which may have begun."""
+        """Make a job urgent, as a reader waits for it; it may have begun already."""
         with self._changed:
             if job in self._queue:
                 job.urgency = Urgency.WANTED
                 self._changed.notify()
 
     def close(self) -> None:
-        """Cancel what has not begun, wait for the rest, end the threads.  Idempotent."""
+        """Cancel jobs that have not begun, wait for the others, end the threads.  Idempotent."""
         with self._changed:
             self._is_closed = True
             queue, self._queue = self._queue, []
@@ -112,11 +112,11 @@ class Pool:
                 self._running[job.store] -= 1
                 self._fills -= job.urgency is Urgency.FILL
                 self._changed.notify_all()
-            # Its data must not wait here with the thread.
+            # Otherwise this variable would keep the job's data while the thread waits.
             del job
 
     def _next(self) -> Job | None:
-        """Wait for a job that may be done; None when the pool is closed."""
+        """Wait for a job that may begin; None when the pool is closed."""
         with self._changed:
             while not self._is_closed:
                 possible = [job for job in self._queue if self._may_begin(job)]

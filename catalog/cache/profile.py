@@ -1,10 +1,10 @@
-"""The boot profile: which chunks a first boot reads, in which order.
+"""The boot profile: which chunks a first boot reads, and in which order.
 
-It is recorded when an image that has none is read, kept with the image as a property, and what
-of it is not cached yet is fetched in that order when the image is read on another host.  Only
-what looks like a boot is kept, and followed: not a copy from end to end, nor a glance at the
-first bytes.  Threading: any; one lock guards a recording, and a timer ends it, as a guest that
-has booted may read nothing more for days.
+A profile is recorded when an image without one is read, and is kept with the image as a property.
+When the image is read on another host, the chunks of the profile that are not cached there are
+fetched in that order.  Only reads that look like a boot are recorded and followed: not a copy from
+end to end, nor a look at the first bytes.  Threading: any; one lock guards a recording.  A timer
+ends it, as a guest that has booted may read nothing more for days.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from threading import Timer
 LIMIT = 256
 """Chunks in a profile: 1 GiB."""
 DURATION = 60.0
-"""Seconds that are recorded, from the first read."""
+"""Seconds that are recorded, beginning with the first read."""
 
 _FEWEST = 4
 _NEAR = 4
-"""Chunks by which reads in order may come out of it: the kernel reads ahead."""
+"""Chunks.  Reads in order may jump that far, as the kernel reads ahead."""
 _TEXT = re.compile(r"\d{1,9}(-\d{1,9})?(,\d{1,9}(-\d{1,9})?)*")
 
 
 @dataclass(frozen=True, slots=True)
 class BootProfile:
-    """What is known of an image's boots, and where that is kept."""
+    """An image's boot profile, and how to save one."""
 
     text: str
-    """As `encode` writes it; empty for none, then one is recorded."""
+    """The return value of `encode`; if it is empty, a profile is recorded."""
     save: Callable[[str], None]
 
 
 def encode(order: list[int]) -> str:
-    """Chunks in the order they were read: `0,17-19,3`."""
+    """Chunks in the order in which they were read: `0,17-19,3`."""
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in _runs(order))
 
 
 def decode(text: str, count: int) -> list[range]:
-    """The runs of chunks of an image with `count` of them; none if the text is no profile.
+    """The runs of chunks in a profile of an image with `count` chunks; none if it is no profile.
 
-    A property may have been set by anybody: what is too much is left out.
+    Anybody may set a property, so chunks beyond `count` and `LIMIT` are left out.
     """
     if not _TEXT.fullmatch(text):
         return []
@@ -59,10 +59,10 @@ def decode(text: str, count: int) -> list[range]:
 
 
 class Recorder:
-    """Records one image from its first read on, and saves what turns out to be a boot."""
+    """Records the reads of one image from the first on, and saves them if they are a boot."""
 
     def __init__(self, count: int, save: Callable[[str], None], timer: type[Timer] = Timer) -> None:
-        """`count` is how many chunks the image has."""
+        """`count` is the number of chunks of the image."""
         self._count = count
         self._save = save
         self._lock = threading.Lock()
@@ -72,7 +72,7 @@ class Recorder:
         self._is_done = False
 
     def note(self, index: int) -> None:
-        """Note that a chunk is read; does nothing when the recording has ended."""
+        """Note that a chunk is read; does nothing after the recording has ended."""
         if index in self._order:
             return
         with self._lock:
@@ -86,7 +86,7 @@ class Recorder:
             self.finish()
 
     def finish(self) -> None:
-        """End the recording, and save it if it is a boot's.  Idempotent."""
+        """End the recording, and save it if it looks like a boot.  Idempotent."""
         with self._lock:
             if self._is_done:
                 return
@@ -98,18 +98,18 @@ class Recorder:
 
 
 class Follower:
-    """Tells when a reader of one image goes the way of an earlier boot."""
+    """Decides when to fetch the chunks of an earlier boot of one image."""
 
     def __init__(self, runs: list[range]) -> None:
-        """`runs` are the chunks of that boot, in its order."""
+        """`runs` are the chunks of the earlier boot, in its order."""
         self._lock = threading.Lock()
         self._runs = runs
         self._first: int | None = None
 
     def note(self, index: int) -> list[range]:
-        """Note that a chunk is read; return what to fetch now: all, once, at the second chunk.
+        """Note that a chunk is read; return what to fetch: at the second chunk all, once.
 
-        Whoever looks at the format, or sends a part of it over a network, reads one.
+        A single chunk is also read by who only looks at the format or sends one range.
         """
         if not self._runs:
             return []
@@ -123,10 +123,10 @@ class Follower:
 
 
 def _is_boot(order: list[int], count: int) -> bool:
-    """Whether somebody has read here and there, and not most of it in order."""
+    """Whether the reads jump, and are not most of the image in order."""
     if len(order) <= count // 2:
         return len(order) >= _FEWEST and len(_runs(order)) > 1
-    # A small image is read nearly all by its boot, too.
+    # The boot of a small image reads nearly all of it, so only the jumps decide.
     jumps = sum(abs(after - before) > _NEAR for before, after in pairwise(order))
     return jumps >= max(_FEWEST, len(order) // 4)
 

@@ -1,9 +1,9 @@
 """One open image that is read through the block cache.
 
-`strict` waits for the whole chunk and its digest before it hands out a byte.  `lazy` answers a
-small read at random from a ranged read, as the store sends it, and has the chunk fetched and
-verified behind the reader's back; whatever is read in order, or a second time, is verified
-there too.  Threading: any.
+`strict` waits for the whole chunk and compares its digest before it returns a byte.  `lazy` answers
+a small random read with unverified bytes from the store, and lets the chunk be fetched and
+verified in the background.  Bytes that are read in order, or a second time, are verified with
+`lazy`, too.  Threading: any.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from catalog.cache.window import MAX_RUNS, RUN, Pattern, Window
 from catalog.stores.base import Data
 
 _SMALL = 512 << 10
-"""Bytes of a read that is answered at once when lazy."""
+"""Bytes of the largest read that `lazy` answers at once."""
 _WINDOW_IN_MEMORY = 2
-"""Chunks ahead while nothing goes to the disk: memory holds only a few."""
+"""Chunks to read ahead while nothing goes to the disk, as memory has room for a few only."""
 
 
 class Verify(StrEnum):
@@ -31,7 +31,7 @@ class Verify(StrEnum):
 
 
 class CachedReader:
-    """An image's bytes, each of them verified unless `Verify.LAZY` allows otherwise."""
+    """An image's bytes; each of them is verified, unless `Verify.LAZY` allows otherwise."""
 
     def __init__(self, image: OpenImage, verify: Verify, release: Callable[[], None]) -> None:
         """`release` is called by `close`."""
@@ -45,7 +45,7 @@ class CachedReader:
     def read_at(self, offset: int, size: int) -> Data:
         """The bytes `[offset, offset + size)`, cut at the end.
 
-        Raises DataDamaged if no copy has them right, StoreUnavailable if none answers.
+        Raises DataDamaged if no copy has them right, StoreUnavailable if no copy answers.
         """
         end = min(offset + size, self.size)
         if offset >= end:
@@ -63,15 +63,15 @@ class CachedReader:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def fileno(self) -> int | None:
-        """The cache's own file, if all of the image was there when it was opened."""
+        """The cache's own file, if the whole image was there when it was opened."""
         return self._fd
 
     def is_complete(self) -> bool:
-        """Whether all of the image is on the disk, be it durable yet or not."""
+        """Whether the whole image is on the disk, durable or not."""
         return self._image.is_complete()
 
     def close(self) -> None:
-        """Close the image, if nobody else reads it.  Idempotent."""
+        """Close the image, unless somebody else reads it.  Idempotent."""
         release, self._release = self._release, None
         if release is not None:
             release()
@@ -80,7 +80,7 @@ class CachedReader:
         assert self._fd is not None
         try:
             data = os.pread(self._fd, end - offset, offset)
-        except OSError:  # The copies still have it.
+        except OSError:  # The image's copies in the stores still have it.
             return None
         return data if len(data) == end - offset else None
 

@@ -1,7 +1,7 @@
-"""Where verified chunks are put: in memory, which holds a few, and behind that on the disk.
+"""Keeps verified chunks: a few in memory, and behind that on the disk.
 
-Scope: room, and what to do without it: reads go on, and it is said once.  Threading: any;
-nobody who reads waits for the disk to be written.
+Scope: room, and what happens without it: reads go on, and it is logged once.  Threading: any;
+readers never wait for writes to the disk.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from catalog.stores.base import Data
 _log = logging.getLogger(__name__)
 
 _GRANT = 64 << 20
-"""Bytes of room asked for at once."""
+"""Bytes of room that are requested at once."""
 _AT_ONCE = 4
-"""Chunks dropped together, as it costs a flush of the disk."""
+"""Chunks that are dropped together, as each drop costs a flush of the disk."""
 _IN_MEMORY = 56 << 20
-"""Bytes of the chunks that are kept in memory: most of what one reader has fetched ahead
-(`window`); what waits for the disk stays until it is there.  The first to come is the first
-to go, as it is the first to be read."""
+"""Bytes of chunks in memory: most of those that one reader has fetched ahead (`window`).  Chunks
+that wait for the disk come in addition.  The oldest chunk is dropped first, as it was read first.
+"""
 _PAUSE = 30.0
-"""Seconds after which a disk that took nothing is tried again."""
+"""Seconds after which a disk that failed is tried again."""
 
 
 class Shelf:
     """The chunks of all open images."""
 
     def __init__(self, folder: CacheFolder | None) -> None:
-        """None: no disk, only memory."""
+        """Without a folder chunks are in memory only."""
         self._folder = folder
         self._flusher = Flusher(self._trouble)
         self._lock = threading.Lock()
@@ -51,7 +51,7 @@ class Shelf:
         self._memory_lock = threading.Lock()
 
     def open(self, chunks: Chunks) -> DiskImage | None:
-        """The image on the disk; None if it cannot be there."""
+        """Open an image on the disk; None if that is not possible."""
         if self._folder is None or chunks.count == 0:
             return None
         try:
@@ -64,7 +64,7 @@ class Shelf:
         return disk
 
     def release(self, disk: DiskImage | None, chunks: Chunks) -> None:
-        """Close an image that `open` has opened; nothing of it stays in memory."""
+        """Close an image that `open` has opened, and drop its chunks from memory."""
         with self._memory_lock:
             for key in [key for key in self._memory if key[0] == chunks.fingerprint]:
                 del self._memory[key]
@@ -109,21 +109,22 @@ class Shelf:
     def put(
         self, disk: DiskImage | None, chunks: Chunks, index: int, data: bytes | memoryview
     ) -> bool:
-        """Keep a verified chunk; True if it goes to the disk, and its lock with it.
+        """Keep a verified chunk; True if it goes to the disk, which then releases its lock.
 
-        With a disk, the chunk's lock is held.
+        With a disk, the caller holds the chunk's lock.
         """
         goes_to_disk = disk is not None and self._land(disk, index, data)
-        # Not before: who finds it in memory may ask next whether all of it is on the disk.
+        # In memory only now: whoever finds the chunk there may next ask whether the whole image
+        # is on the disk.
         self._remember((chunks.fingerprint, index), memoryview(data))
         return goes_to_disk
 
     def wait_for_room(self) -> None:
-        """Return when there is room in memory for more."""
+        """Wait until there is room in memory for more."""
         self._flusher.wait_for_room()
 
     def close(self) -> None:
-        """Make durable what has landed, and end the thread.  Idempotent."""
+        """Make the landed chunks durable, and end the thread.  Idempotent."""
         self._flusher.close()
 
     def _land(self, disk: DiskImage, index: int, data: bytes | memoryview) -> bool:
@@ -148,13 +149,13 @@ class Shelf:
                 del self._memory[next(iter(self._memory))]
 
     def _reserve(self, size: int) -> bool:
-        """Take so many bytes of room, for a chunk that lands; whether there are any."""
+        """Reserve room for a chunk of `size` bytes; False if there is none."""
         assert self._folder is not None
         with self._lock:
             if time.monotonic() < self._paused_until:
                 return False
             if self._granted < size:
-                # What is just landing has no room on the disk yet, but is to have it.
+                # Chunks that are just landing have no room on the disk yet, but will need it.
                 needed = _AT_ONCE * size + self._landing
                 wanted = max(needed, min(_GRANT, self._folder.size // 8))
                 try:
@@ -171,19 +172,20 @@ class Shelf:
             return True
 
     def _shed(self, wanted: int) -> int:
-        """Drop what was read longest ago of images that are open here, `wanted` bytes."""
+        """Drop `wanted` bytes of the chunks, of images open here, that were read longest ago."""
         assert self._folder is not None
         disks = [disk for disk in self._disks if not self._folder.is_pinned(disk.image)]
         freed = _drop_oldest(disks, wanted)
         if freed < wanted:
-            # What has landed can go once it is claimed.  Who fetches waits for the disk here.
+            # Landed chunks can be dropped only when they are claimed.  Threads that fetch wait for
+            # the disk here.
             for disk in disks:
                 disk.flush()
             freed += _drop_oldest(disks, wanted - freed)
         return freed
 
     def _trouble(self, reason: object) -> None:
-        """Leave the disk alone for a while; say why, the first time."""
+        """Leave the disk alone for a while; log the reason the first time."""
         self._paused_until = time.monotonic() + _PAUSE
         if not self._has_warned:
             self._has_warned = True
@@ -192,7 +194,7 @@ class Shelf:
 
 
 def _drop_oldest(disks: list[DiskImage], wanted: int) -> int:
-    """Drop the claimed chunks that were read longest ago; the bytes freed."""
+    """Drop the claimed chunks that were read longest ago; return the bytes freed."""
     candidates = ((used, disk, index) for disk in disks for used, index in disk.last_used())
     victims: defaultdict[DiskImage, list[int]] = defaultdict(list)
     for _used, disk, index in sorted(candidates, key=lambda candidate: candidate[0]):

@@ -1,15 +1,15 @@
-"""Which chunks a cache file holds: the file `map` beside the file `data`.
+"""Which chunks a cache file has: the file `map` beside the file `data`.
 
-A header, then a slot for each chunk: a token and a generation, 8 bytes each.  The token is a
-digest of the image's fingerprint, the chunk's number and the generation, so that each slot
-proves itself: what a crash has torn, or what belongs to other data, is no token.  There is
-nothing else that could disagree, and a claim is one write of 16 bytes.
+The map has a header, and then a slot for each chunk: a token and a generation, 8 bytes each.  The
+token is a digest of the image's fingerprint, the chunk's number and the generation.  So each slot
+proves itself: a slot that a crash has torn, or that belongs to other data, has no valid token.
+There is no other record that could contradict it, and a claim is one write of 16 bytes.
 
-The generation goes up with each claim.  Who reads compares the slot before and after: if
-it is the same, the bytes have not been dropped, or dropped and fetched again, meanwhile.
+The generation grows with each claim.  A reader compares the slot before and after its read: if it
+is the same, the bytes were not dropped meanwhile, nor dropped and fetched again.
 
-Threading and processes: slots are read from shared memory; a slot is written only by who
-holds its chunk's lock (`disk`).
+Threading and processes: slots are read from shared memory.  Only who holds the lock of a chunk
+(`disk`) writes its slot.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NO_TOKEN = bytes(8)
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a map is about."""
+    """The image of a map."""
 
     version: int
     image: str
@@ -40,7 +40,8 @@ class Header:
     chunk_size: int
     algo: str
     fingerprint: str
-    """Hexadecimal; of all the above and every digest (`Chunks.fingerprint`)."""
+    """Hexadecimal; a digest of all fields above and of every chunk's digest
+    (`Chunks.fingerprint`)."""
 
     @classmethod
     def of(cls, chunks: Chunks) -> Header:
@@ -53,7 +54,7 @@ class Header:
 
     @classmethod
     def read(cls, fd: int) -> Header | None:
-        """The header of an open map; None if it is none of this version.  Raises OSError."""
+        """The header of an open map; None if it is not of this version.  Raises OSError."""
         try:
             found = cls(**json.loads(os.pread(fd, _HEADER_SIZE, 0).rstrip(b"\0")))
         except (ValueError, TypeError):
@@ -62,7 +63,7 @@ class Header:
 
     @property
     def count(self) -> int:
-        """How many chunks there are."""
+        """The number of chunks."""
         return -(-self.size // self.chunk_size)
 
     def encode(self) -> bytes:
@@ -71,15 +72,15 @@ class Header:
 
 
 def make(fd: int, header: Header) -> None:
-    """Make an empty file a durable map without a claim.  Raises OSError."""
-    # Written out, so that no claim ever lacks the room.
+    """Make an empty file a durable map without claims.  Raises OSError."""
+    # All room is allocated now, so that no claim can fail for lack of room.
     os.pwrite(fd, header.encode(), 0)
     os.posix_fallocate(fd, _HEADER_SIZE, max(1, header.count) * _SLOT.size)
     os.fsync(fd)
 
 
 def count_claims(fd: int, header: Header) -> int:
-    """How many chunks an open map claims.  Raises OSError."""
+    """The number of chunks that an open map claims.  Raises OSError."""
     slots = Slots(fd, header)
     try:
         return sum(slots.stamp(index) is not None for index in range(header.count))
@@ -88,7 +89,7 @@ def count_claims(fd: int, header: Header) -> int:
 
 
 def place_of(index: int) -> tuple[int, int]:
-    """Offset and size of a slot in the file: the range that its chunk's lock locks."""
+    """Offset and size of a slot in the file; the lock of its chunk is a lock on this range."""
     return _HEADER_SIZE + index * _SLOT.size, _SLOT.size
 
 
@@ -96,7 +97,7 @@ class Slots:
     """The slots of one open map."""
 
     def __init__(self, fd: int, header: Header) -> None:
-        """Use the map open at `fd`, which stays the caller's.  Raises OSError, ValueError."""
+        """Use the map open at `fd`, which the caller closes.  Raises OSError, ValueError."""
         self._fd = fd
         self._key = bytes.fromhex(header.fingerprint)
         size = _HEADER_SIZE + max(1, header.count) * _SLOT.size
@@ -104,7 +105,7 @@ class Slots:
         self._proved: dict[int, bytes] = {}
 
     def stamp(self, index: int) -> bytes | None:
-        """What the slot says if it claims its chunk: the same as long as it is the same data."""
+        """The slot's bytes if it claims its chunk; they stay the same while the data does."""
         offset, size = place_of(index)
         found = self._map[offset : offset + size]
         if self._proved.get(index) == found:
@@ -116,26 +117,26 @@ class Slots:
         return found
 
     def claim(self, indices: Iterable[int]) -> None:
-        """Claim chunks whose data is durable; durable at return.  Raises OSError."""
+        """Claim chunks whose data is durable; the claims are durable at return.  Raises OSError."""
         for index in indices:
             generation = self._generation(index) + 1
             self._write(index, self._token(index, generation), generation)
         os.fdatasync(self._fd)
 
     def clear(self, indices: Iterable[int]) -> None:
-        """Take claims back before the data goes; durable at return.  Raises OSError."""
+        """Take claims back before the data is dropped; durable at return.  Raises OSError."""
         for index in indices:
             self._write(index, _NO_TOKEN, self._generation(index))
             self._proved.pop(index, None)
         os.fdatasync(self._fd)
 
     def close(self) -> None:
-        """Let go of the shared memory."""
+        """Unmap the shared memory."""
         self._map.close()
 
     def _generation(self, index: int) -> int:
         generation: int = _SLOT.unpack_from(self._map, place_of(index)[0])[1]
-        return generation % (1 << 63)  # A torn slot may hold any number.
+        return generation % (1 << 63)  # A torn slot may have any number.
 
     def _write(self, index: int, token: bytes, generation: int) -> None:
         os.pwrite(self._fd, _SLOT.pack(token, generation), place_of(index)[0])

@@ -1,8 +1,8 @@
-"""What one reader will want next.
+"""Which chunks one reader will probably need next.
 
-The window is in proportion to what has been read in one go, so that a reader that stops has not
-had much fetched in vain; it closes when the reader jumps.  Threading: any; the kernel's own
-read-ahead sends several reads at once, in any order.
+The window grows with the bytes that were read in order, so that little is fetched in vain for a
+reader that stops.  It closes when the reader jumps.  Threading: any; the kernel's own read-ahead
+sends several reads at once, in any order.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ MAX_RUNS = 8
 """Requests in flight for one reader."""
 
 _SLACK = 8 << 20
-"""Bytes by which reads of one stream may come out of order: the kernel has up to twice its
+"""Bytes by which reads of one stream may be out of order: the kernel has up to twice its
 read-ahead of 4 MiB in flight, and threads answer in any order."""
 _STREAM = 2 << 20
-"""Bytes read in one go that make a stream."""
+"""Bytes that have to be read in order to make a stream."""
 _AHEAD = 1.0
-"""Bytes to fetch ahead for each byte read in one go.  Twice as many are worth 5 % of 512 MiB
-from a server far away, and of a reader that stops as much again fetched in vain."""
+"""Bytes to fetch ahead for each byte read in order.  Twice as many make 512 MiB from a distant
+server 5 % faster, and double what is fetched in vain for a reader that stops."""
 
 
 class Pattern(Enum):
-    """How somebody reads."""
+    """How a reader reads."""
 
     RANDOM = auto()
     SEQUENTIAL = auto()
@@ -42,13 +42,13 @@ class Window:
         self._lock = threading.Lock()
         self._next = 0
         self._length = 0
-        """Bytes read in one go, up to `_next`."""
+        """Bytes read in order, up to `_next`."""
         self._issued = 0
-        """Chunks below this have been asked for."""
+        """Chunks below this number have been requested."""
 
     @property
     def pattern(self) -> Pattern:
-        """How the reader has been reading lately."""
+        """How the reader has read lately."""
         return Pattern.SEQUENTIAL if self._length >= _STREAM else Pattern.RANDOM
 
     def note(self, offset: int, end: int, limit: int) -> list[range]:
@@ -70,7 +70,7 @@ class Window:
         size = min(limit, 1 + int(self._length * _AHEAD) // self._chunks.digests.chunk_size)
         first = max(self._issued, here)
         end = min(here + 1 + size, self._chunks.count)
-        # Whole runs, unless the reader is about to wait for what there is.
+        # Only whole runs, unless the reader would soon wait for the chunks.
         if end - first < RUN and first > here + 1 and end < self._chunks.count:
             return []
         self._issued = max(self._issued, end)

@@ -1,4 +1,4 @@
-"""Whether a disk has been made and not filled yet, as by `qemu-img create`."""
+"""Whether a disk was made, as by `qemu-img create`, and not filled yet."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from catalog.formats import qcow2
 from catalog.formats.content import Content, LocalFile
 
 _MOST = 1024 * 1024
-"""Bytes of zeros that may have been written to a raw disk; all else of it is a hole."""
+"""Bytes of a raw disk that may be written zeros; the rest has to be a hole."""
 
 
 def is_blank(fd: int, disk_format: str) -> bool:
-    """Whether a disk in a local file holds no data of a guest; False where that is not known."""
+    """Whether a disk in a local file has no data of a guest; False if that is not known."""
     match disk_format:
         case "raw":
             return _is_hole(fd)
@@ -33,7 +33,7 @@ def _is_hole(fd: int) -> bool:
         try:
             at = os.lseek(fd, at, os.SEEK_DATA)
         except OSError as error:
-            # Behind the last data.
+            # ENXIO: there is no data behind this offset.
             return error.errno == errno.ENXIO
         data = os.pread(fd, _MOST, at)
         seen += len(data)

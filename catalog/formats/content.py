@@ -1,7 +1,7 @@
-"""Bytes of an image while it is judged: every read is held to what the file has.
+"""The bytes of an image while it is judged: every read is checked against the file's size.
 
-A local file is read wherever a table points.  What lies elsewhere (a URL, an object of a
-store) is read by ranges, and of its many tables only some are.
+In a local file all tables are read.  An image that lies elsewhere (a URL, an object of a store) is
+read by ranges, and only some of its many tables are.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any, Protocol
 from catalog.errors import InvalidImage
 
 HEAD = 64 * 1024
-"""Bytes at the beginning that are read at once: all headers of most formats lie there."""
+"""Bytes of the beginning that are read at once; most formats have all headers there."""
 
 
 class Source(Protocol):
-    """Where bytes come from; a store's DataReader is one."""
+    """A source of bytes, such as a store's DataReader."""
 
     size: int
-    """Bytes of the whole."""
+    """Bytes of the whole source."""
 
     def read_at(self, offset: int, size: int) -> bytes | memoryview:
         """The bytes `[offset, offset + size)`, cut at the end."""
@@ -37,7 +37,7 @@ class LocalFile:
         self._fd = fd
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Read until there is all, or the end."""
+        """The bytes `[offset, offset + size)`, cut at the end."""
         parts = []
         while size and (part := os.pread(self._fd, size, offset)):
             parts.append(part)
@@ -59,11 +59,11 @@ class Content:
     """A Source whose reads are checked."""
 
     def __init__(self, source: Source, table_reads: int | None = None) -> None:
-        """`table_reads` is how many second-level tables may be read; None sets no limit."""
+        """`table_reads` is the number of second-level tables that may be read; None for all."""
         self.size = source.size
         self.table_reads = table_reads
         self.stands_alone = False
-        """Whether it is known that qemu opens no other file for it."""
+        """Whether it is known that qemu opens no other file for this content."""
         self._source = source
         self._head = bytes(source.read_at(0, min(HEAD, source.size)))
 
@@ -77,7 +77,7 @@ class Content:
         return bytes(self._source.read_at(offset, length))
 
     def exactly(self, offset: int, length: int, what: str) -> bytes:
-        """All of `[offset, offset + length)`.  Raises InvalidImage if the file ends before."""
+        """The bytes `[offset, offset + length)`.  Raises InvalidImage if the file ends before."""
         self.check_inside(offset, length, what)
         data = self.at(offset, length)
         if len(data) != length:
@@ -95,7 +95,7 @@ class Content:
 
 
 class Section:
-    """A part of a Source as a Source of its own: a file in an archive."""
+    """A part of a Source, such as a file in an archive, as a Source of its own."""
 
     def __init__(self, source: Source, offset: int, size: int) -> None:
         self.size = size
@@ -103,13 +103,13 @@ class Section:
         self._offset = offset
 
     def read_at(self, offset: int, size: int) -> bytes | memoryview:
-        """As the whole's, cut at the end of the part."""
+        """The bytes `[offset, offset + size)` of the part, cut at its end."""
         size = max(0, min(size, self.size - offset))
         return self._source.read_at(self._offset + offset, size)
 
 
 def cut_off(what: str, end: int, size: int) -> InvalidImage:
-    """What is to be said of a file that ends before something it names."""
+    """The error for a file that ends before something that its headers or tables name."""
     return InvalidImage(
         "",
         f"{what} ends at byte {end}, but the file has {size} bytes: it was cut off;"

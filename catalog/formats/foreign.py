@@ -1,6 +1,6 @@
 """Content that is no disk at all: pages, text, archives, compressed images.
 
-A signature counts only where it is long enough that no disk begins so by chance.
+A signature is only used if it is so long that no disk begins with it by chance.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _UNPACK = "unpack it, or use 'imagefs add', which does so by itself"
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """What it is instead of a disk, and what to do."""
+    """Something other than a disk, and what a user can do with it."""
 
     what: str
     advice: str
     container: str | None = None
-    """The container_format that it is right for."""
+    """The container_format for which it is right."""
 
 
 _NO_DISK = "it is no disk"
@@ -87,13 +87,13 @@ _TEXT_BEGINNINGS = (
 _JSON = Foreign("JSON, perhaps a server's error message", "look at it")
 _TEXT = Foreign("text", "look at it")
 _SECTOR = 512
-"""Bytes of text below which nobody minds: no disk is so small."""
+"""Bytes.  Shorter text is not recognised: no disk is so small, and nobody would take it for one."""
 _LOOKED_AT = 4096
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\x1b")) + b"\x7f"
 
 
 def recognise(content: Content) -> Foreign | None:
-    """What it is, if it is known and no disk."""
+    """What the content is, if it is known and is no disk; else None."""
     head = content.at(0, _LOOKED_AT)
     for pattern, foreign in _SIGNATURES:
         if pattern.match(head):
@@ -106,7 +106,7 @@ def recognise(content: Content) -> Foreign | None:
 
 
 def is_tar(head: bytes) -> bool:
-    """Whether it is the header of a tar archive, by its checksum (POSIX pax, "ustar")."""
+    """Whether `head` is the header of a tar archive, by its checksum (POSIX pax, "ustar")."""
     block = head[:512]
     if len(block) < 512 or not block[0]:
         return False

@@ -1,4 +1,4 @@
-"""The verdict on an image's content: what it is recorded as, or why it is refused."""
+"""The verdict on an image's content: its format, or the reason why it is refused."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _EXAMINE: dict[str, Callable[[Content], int]] = {
     "luks": luks.examine,
     "parallels": parallels.examine,
 }
-"""Of what qemu probes; what is probed and not here is refused."""
+"""Formats that qemu probes and that are accepted; all others that it probes are refused."""
 
 _RAW = frozenset(("raw", "ami", "ari", "aki"))
-"""What content of no format may be declared: to a hypervisor all of them are raw."""
+"""Formats that raw content may be declared as; to a hypervisor all of them are raw."""
 
 _MAY_REFER = frozenset(("qcow2", "qed", "vmdk", "vmdk descriptor"))
-"""Formats for which qemu opens the other files that are named inside."""
+"""Formats in which qemu opens other files that are named inside."""
 
 _KNOWN_TO_OTHERS = {"parallels": "ploop"}
 _CONVERT = "convert it: qemu-img convert -O qcow2"
@@ -47,7 +47,7 @@ _OR_RAW = "if it is a disk all the same, set disk_format=raw beforehand"
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What the uploader stated beforehand."""
+    """The formats that the uploader stated beforehand."""
 
     disk_format: str | None = None
     container_format: str = "bare"
@@ -55,24 +55,24 @@ class Declared:
 
 @dataclass(frozen=True, slots=True)
 class Detected:
-    """What the content is."""
+    """The format of the content."""
 
     disk_format: str
     virtual_size: int
-    """Bytes the guest sees."""
+    """Bytes that the guest sees."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why content may be no image."""
+    """Why content is refused."""
 
     reason: str
     stands_alone: bool
-    """Whether it is known that qemu opens no other file for it."""
+    """Whether it is known that qemu opens no other file for this content."""
 
 
 def inspect_file(path: Path, declared: Declared | None = None) -> Detected:
-    """As `inspect`, of a file of this host.  Raises OSError too."""
+    """As `inspect`, for a file of this host.  Raises OSError, too."""
     with opened(path) as source:
         return inspect(source, declared)
 
@@ -80,18 +80,21 @@ def inspect_file(path: Path, declared: Declared | None = None) -> Detected:
 def inspect(
     source: Source, declared: Declared | None = None, table_reads: int | None = None
 ) -> Detected:
-    """Tell the format of some content, and let it pass or raise InvalidImage.
+    """Return the format of content that may be an image; raise InvalidImage for any other.
 
-    What qemu would take for a format is that format, whole, undamaged and on its own, or
-    refused, whatever was declared.  Beyond that a declaration is believed.  With
-    `table_reads` only so many of a disk's tables are read, the last ones first.  Raises
-    what the source raises.
+    Content that qemu would take for a format has to be of that format, whole, undamaged and
+    without need of another file, whatever was declared.  For all other content a declaration is
+    believed.  With `table_reads` only that many of a disk's tables are read, the last ones
+    first.  Raises what the source raises.
     """
     return _inspect(Content(source, table_reads), declared or Declared())
 
 
 def judge(source: Source, declared: Declared, table_reads: int | None = None) -> Detected | Refused:
-    """As `inspect`, of content that has been let in already: what is refused is told apart."""
+    """As `inspect`, for content that is in the catalog already.
+
+    If it is refused, the result says so, and whether the content needs no other file.
+    """
     content = Content(source, table_reads)
     try:
         return _inspect(content, declared)
@@ -104,7 +107,7 @@ def _inspect(content: Content, declared: Declared) -> Detected:
         return _judge(content, declared)
     except (CatalogError, OSError):
         raise
-    except Exception as error:  # a mistake of ours must not let an image pass, nor cost an answer
+    except Exception as error:  # a mistake of the gate itself must not let an image pass
         raise InvalidImage("", f"its format cannot be judged ({type(error).__name__})") from error
 
 
@@ -122,7 +125,7 @@ def _only(content: Content) -> str | None:
     found = probe(content)
     content.stands_alone = _MAY_REFER.isdisjoint(found)
     if content.size >= 8 and found == ["luks"] and luks.version(content) != 1:
-        return None  # to qemu it is raw
+        return None  # qemu takes other versions for raw
     if found and is_optical(content):
         found.append("iso")
     if found and has_boot_signature(content):
@@ -150,7 +153,7 @@ def _probed(content: Content, found: str, declared: Declared) -> Detected:
 
 
 def _unprobed(content: Content, declared: str | None) -> Detected:
-    """What qemu takes for raw, whether it is or not."""
+    """Judge content that qemu would take for raw, whether it is raw or not."""
     _check_second_opinion(content, {"gpt", "iso", "luks"})
     if declared in _RAW:
         return Detected(declared, content.size)
@@ -171,7 +174,7 @@ def _unprobed(content: Content, declared: str | None) -> Detected:
 
 
 def _contained(content: Content, declared: Declared) -> Detected:
-    """What is packed on purpose, as Glance has it: its disk_format is what is inside."""
+    """Judge content that is packed on purpose; as in Glance its disk_format is that of the disk."""
     what = foreign.recognise(content)
     if what is None or what.container != declared.container_format:
         raise InvalidImage(

@@ -23,12 +23,12 @@ _MODE = re.compile(rf"(ecb|cbc|ctr|xts)-(?:plain|plain64|essiv:(?:{_HASH}))(?::(
 
 
 def version(content: Content) -> int:
-    """Of the header that there is."""
+    """The version in the header."""
     return int.from_bytes(content.exactly(6, 2, "the header"), "big")
 
 
 def examine(content: Content) -> int:
-    """The virtual size in bytes: all behind the header.  Raises InvalidImage."""
+    """The virtual size in bytes: everything behind the header.  Raises InvalidImage."""
     if version(content) != 1 or content.at(0, 4) != b"LUKS":
         raise InvalidImage(
             "",
@@ -58,7 +58,7 @@ def _check_cipher(cipher: str, mode: str, hash_name: str, key_bytes: int) -> Non
     found = _MODE.fullmatch(mode)
     if found is None or cipher not in _KEY_BYTES or not re.fullmatch(_HASH, hash_name):
         raise InvalidImage("", f"qemu does not know its encryption, {cipher} {mode} {hash_name}")
-    # XTS takes two keys.
+    # XTS uses two keys.
     keys = 2 if found[1] == "xts" else 1
     if key_bytes not in [keys * each for each in _KEY_BYTES[cipher]]:
         raise InvalidImage("", f"a key of {key_bytes} bytes is not possible")

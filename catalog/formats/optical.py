@@ -6,11 +6,11 @@ from catalog.formats.content import Content, cut_off
 
 _SECTOR = 2048
 _PADDING = 150 * _SECTOR
-"""Bytes that mastering programs add at the end, and that carry nothing."""
+"""Bytes of padding that mastering programs add at the end; they contain no data."""
 
 
 def examine(content: Content) -> int:
-    """The size, which is the file's.  Raises InvalidImage if the volume is longer."""
+    """The virtual size: the file's.  Raises InvalidImage if the volume is longer than the file."""
     volume = content.at(16 * _SECTOR, _SECTOR)
     if volume[:6] == b"\1CD001":
         blocks = int.from_bytes(volume[80:84], "little")

@@ -10,7 +10,7 @@ _IN_USE = 0x746F6E59
 
 
 def examine(content: Content) -> int:
-    """The virtual size in bytes.  Raises InvalidImage for what is not whole."""
+    """The virtual size in bytes.  Raises InvalidImage if the image is not whole."""
     magic, version, _, _, tracks, count, sectors, in_use, _ = content.unpack(
         "<16sIIIIIQII", 0, "the header"
     )

@@ -1,8 +1,8 @@
-"""What qemu would take content for when nobody tells it the format.
+"""Which format qemu would take content for if it is not told one.
 
-After the `bdrv_probe` functions of qemu 7.2 to 9: they see the first 512 bytes, of a shorter
-file as if zeros followed.  Here a magic number is enough, so that what a later qemu might
-probe is not taken for a raw disk either.
+It follows the `bdrv_probe` functions of qemu 7.2 to 9.  These see the first 512 bytes; a shorter
+file looks to them as if zeros followed.  Here a magic number alone is enough.  So content that only
+a later qemu would take for a format is not taken for a raw disk either.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _MAGICS = (
     (64, b"\x7f\x10\xda\xbe", "vdi"),
 )
 
-# qemu wants the line within 512 bytes, behind nothing but comments and blank lines.
+# qemu looks for this line in the first 512 bytes, behind comments and blank lines only.
 _DESCRIPTOR = re.compile(rb"(?:[ \t]*(?:#[^\n]*)?\r?\n)*[ \t]*version[ \t]*=[ \t]*[0-9]", re.I)
 _TYPE = re.compile(rb"createtype[ \t]*=", re.I)
 _DESCRIPTOR_SIZE = 4096
 
 
 def probe(content: Content) -> list[str]:
-    """The formats that the beginning is of, each once; empty if it is of none."""
+    """The formats that the beginning matches, each once; empty if it matches none."""
     head = content.at(0, _DESCRIPTOR_SIZE)
     found = dict.fromkeys(name for offset, magic, name in _MAGICS if head.startswith(magic, offset))
     if is_vmdk_text(head):
@@ -44,7 +44,7 @@ def probe(content: Content) -> list[str]:
 
 
 def is_vmdk_text(head: bytes) -> bool:
-    """Whether it is a VMDK's descriptor, which names the files that have the data."""
+    """Whether `head` is a VMDK's descriptor, which names the files that have the data."""
     if _DESCRIPTOR.match(head) or head.startswith(b"# Disk DescriptorFile"):
         return True
     text = head.partition(b"\0")[0]
@@ -52,12 +52,12 @@ def is_vmdk_text(head: bytes) -> bool:
 
 
 def has_boot_signature(content: Content) -> bool:
-    """Whether the first sector is a boot sector: that of a partition table or a file system."""
+    """Whether the first sector is a boot sector, as of a partition table or a file system."""
     return content.at(510, 2) == b"\x55\xaa"
 
 
 def is_optical(content: Content) -> bool:
-    """Whether there is an ISO 9660 or UDF volume (ECMA-119, ECMA-167: from sector 16 on)."""
+    """Whether there is an ISO 9660 or UDF volume, from sector 16 on (ECMA-119, ECMA-167)."""
     for sector in range(16, 32):
         kind = content.at(sector * 2048 + 1, 5)
         if kind in (b"CD001", b"NSR02", b"NSR03"):

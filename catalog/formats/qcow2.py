@@ -12,7 +12,7 @@ from catalog.formats.content import Content, cut_off
 
 _CORRUPT, _DATA_FILE, _COMPRESSION, _EXTENDED_L2 = 1 << 1, 1 << 2, 1 << 3, 1 << 4
 _KNOWN = 0b11111
-"""Incompatible features up to extended_l2; bit 0 (dirty) only says that refcounts are stale."""
+"""Incompatible features up to extended_l2.  Bit 0 (dirty) only means that refcounts are stale."""
 _OFFSET = 0x00FF_FFFF_FFFF_FE00
 _COMPRESSED = 1 << 62
 _PLACE = _OFFSET | _COMPRESSED
@@ -54,12 +54,15 @@ class _Header:
 
     @property
     def entries(self) -> int:
-        """Of one L2 table."""
+        """Entries of one L2 table."""
         return self.cluster // self.entry_size
 
 
 def examine(content: Content) -> int:
-    """The virtual size in bytes.  Raises InvalidImage for what is not whole and on its own."""
+    """The virtual size in bytes.
+
+    Raises InvalidImage if the image is not whole, or needs another file.
+    """
     content.stands_alone = _stands_alone(content)
     header = _read_header(content)
     _check_features(header)
@@ -73,7 +76,10 @@ def examine(content: Content) -> int:
 
 
 def _stands_alone(content: Content) -> bool:
-    """Whether its header tells of no other file.  Where it is cut off, qemu reads zeros."""
+    """Whether its header names no other file.
+
+    If the file ends inside the header, qemu reads zeros behind the end, and so does this.
+    """
     head = content.at(0, 96).ljust(96, b"\0")
     version, backing = struct.unpack_from(">IQ", head, 4)
     incompatible, _, autoclear = struct.unpack_from(">QQQ", head, 72)
@@ -83,7 +89,7 @@ def _stands_alone(content: Content) -> bool:
 
 
 def is_blank(content: Content) -> bool:
-    """Whether no cluster holds data of a guest.  Raises InvalidImage."""
+    """Whether no cluster has data of a guest.  Raises InvalidImage."""
     header = _read_header(content)
     if header.snapshots or header.l1_size > _MAX_L1:
         return False
@@ -155,7 +161,7 @@ def _check_layout(header: _Header) -> None:
 
 
 def _check_extensions(content: Content, header: _Header) -> None:
-    """Header extensions: none names a file, and what they point at lies in the file."""
+    """Check that no header extension names a file, and that all they point at is in this file."""
     offset = header.length
     is_missing = header.crypt_method == 2
     while offset + 8 <= header.cluster:
@@ -180,7 +186,7 @@ def _check_extensions(content: Content, header: _Header) -> None:
 
 def _check_bitmaps(content: Content, header: _Header, offset: int, length: int) -> None:
     if not header.autoclear & 1:
-        return  # whoever wrote last knew no bitmaps: nobody reads them
+        return  # the last program that wrote did not know bitmaps, so that nobody reads them
     if length != 24:
         raise InvalidImage("", "its list of bitmaps is damaged")
     count, _, size, at = content.unpack(">IIQQ", offset, "the header")
@@ -195,7 +201,7 @@ def _check_bitmaps(content: Content, header: _Header, offset: int, length: int) 
         at += (24 + extra + name + 7) // 8 * 8
         if at > end or kind != 1 or bits > 63 or table % header.cluster or name > 1023:
             raise InvalidImage("", "its list of bitmaps is damaged")
-        # Each of its clusters has a bit for each `1 << bits` bytes of the disk.
+        # A cluster of the bitmap has a bit for every `1 << bits` bytes of the disk.
         marked = header.cluster * 8 << bits
         if clusters != -(-(header.size // 512 * 512) // marked):
             raise InvalidImage("", "a bitmap is not of the disk's size")
@@ -240,7 +246,7 @@ def _check_snapshots(content: Content, header: _Header, budget: tables.Budget) -
 def _check_map(
     content: Content, header: _Header, offset: int, count: int, budget: tables.Budget
 ) -> None:
-    """Each L2 table that an L1 table names, and each cluster that those name, is in the file."""
+    """Check that the file has all L2 tables of an L1 table, and all clusters of these."""
     for at, index in tables.last_first(_tables(content, header, offset, count, budget), content):
         _check_table(content, header, at, index, budget)
 
@@ -248,7 +254,7 @@ def _check_map(
 def _tables(
     content: Content, header: _Header, offset: int, count: int, budget: tables.Budget
 ) -> Iterator[tuple[int, int]]:
-    """Where each L2 table is that has not been seen yet, and its place in the L1 table."""
+    """The offset of each L2 table that was not seen before, and its place in the L1 table."""
     for first, numbers in tables.blocks(content, offset, count, 8, "big", "the L1 table", budget):
         for index, number in enumerate(numbers, first):
             at = number & _OFFSET
@@ -269,7 +275,7 @@ def _check_table(
     for first, numbers in tables.blocks(content, at, count, 8, "big", "an L2 table", budget):
         entries = numbers[::step] if step > 1 else numbers
         if max(map(_PLACE.__and__, entries)) + header.cluster <= content.size:
-            continue  # nothing is compressed, and nothing behind the end
+            continue  # no cluster is compressed, and none lies behind the end
         guest = (index * header.entries + first // step) * header.cluster
         for number, entry in enumerate(entries):
             _check_entry(content, header, entry, guest + number * header.cluster)
@@ -280,10 +286,11 @@ def _check_entry(content: Content, header: _Header, entry: int, guest: int) -> N
         shift = 62 - (header.cluster_bits - 8)
         offset = entry & ((1 << shift) - 1)
         sectors = (entry & (_COMPRESSED - 1)) >> shift
-        # The last sector may end with the data: 511 bytes of it need not be there.
+        # The file may end with the compressed data: up to 511 bytes of its last sector are missing
+        # then.
         end = (offset & ~511) + sectors * 512 + 1
     elif offset := entry & _OFFSET:
-        # Of the guest's last cluster the file needs to have no more than the guest sees.
+        # Of the guest's last cluster the file needs only the part that the guest sees.
         end = offset + min(header.cluster, max(header.size - guest, 1))
     else:
         return

@@ -1,8 +1,8 @@
-"""What the inspectors of Glance and Nova (oslo.utils) take content for.
+"""Which formats the inspectors of Glance and Nova (oslo.utils) take content for.
 
-They decide about the image again wherever it is used, so what they would take for another
-format is refused here as well.  What they raise, and what they do not finish, is no opinion:
-see ADR 0021 for where they are wrong.
+They will judge the image again wherever it is used.  So content that they would take for another
+format is refused here, too.  If they raise an error or do not come to a result, that does not
+count: docs/adr/0021-our-own-format-gate.md has their mistakes.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from catalog.formats.content import Content
 _BLOCK = 64 * 1024
 _LOOKED_AT = 1024 * 1024
 
-# The inspectors log what they meet in the contents of strangers.
+# The inspectors log what they find in untrusted content.
 logging.getLogger(format_inspector.__name__).setLevel(logging.CRITICAL)
 
 
 def formats_of(content: Content) -> set[str]:
-    """Their names of the formats that the beginning matches; `raw` is none of them."""
+    """Their names of the formats that the beginning matches, without `raw`."""
     found = set()
     for name, kind in format_inspector.ALL_FORMATS.items():
         if name != "raw" and _matches(kind, content):

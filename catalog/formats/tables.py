@@ -1,6 +1,6 @@
-"""Going through the tables of a container in blocks, within a stated limit.
+"""Reads the tables of a container in blocks, within fixed limits.
 
-A table is never loaded whole, and zeros in it cost next to nothing.
+A table is never loaded as a whole, and zeros in it cost next to nothing.
 """
 
 from __future__ import annotations
@@ -14,36 +14,37 @@ from catalog.errors import InvalidImage
 from catalog.formats.content import Content
 
 BLOCK = 1 << 18
-"""Bytes of a table that are in memory at once; more would hold other threads up for long."""
+"""Bytes of a table that are in memory at once.  With larger blocks other threads would wait long
+for the interpreter."""
 
 MAX_ENTRIES = 1 << 28
-"""Entries of an image's tables that are looked at: 16 TiB in clusters of 64 KiB."""
+"""Entries of an image's tables that may be read: enough for 16 TiB in clusters of 64 KiB."""
 
 _CODES = {4: "I", 8: "Q"}
 _ZEROS = bytes(BLOCK)
 
 
 MAX_TABLES = 1 << 19
-"""Tables that an image's first table names: each of them is remembered."""
+"""Tables that an image's first table may name; each of them is remembered."""
 
 
 class Budget:
-    """What may still be looked at, and which tables have been."""
+    """How many entries may still be read, and which tables were read."""
 
     def __init__(self) -> None:
         self._left = MAX_ENTRIES
         self._seen: set[int] = set()
 
     def spend(self, entries: int) -> None:
-        """Raises InvalidImage when it comes to more than an image of any use has."""
+        """Count entries.  Raises InvalidImage if there are more than a useful image has."""
         self._left -= entries
         if self._left < 0:
             raise _too_many(f"more than {MAX_ENTRIES} entries")
 
     def is_new(self, offset: int) -> bool:
-        """Whether the table at an offset has not been seen yet; remembers it.
+        """Whether the table at an offset was not seen before; remembers it.
 
-        Without it a small file whose tables name one table often would take hours.
+        Without this check a small file that names the same table many times would take hours.
         """
         before = len(self._seen)
         self._seen.add(offset)
@@ -67,10 +68,10 @@ def blocks(
     what: str,
     budget: Budget,
 ) -> Iterator[tuple[int, array[int]]]:
-    """The `count` numbers of `width` bytes at `offset`, as (index of the first, numbers).
+    """The `count` numbers of `width` bytes at `offset`, in blocks (index of the first, numbers).
 
-    `order` is "big" or "little".  Blocks of nothing but zeros are left out.  Raises
-    InvalidImage where the table does not lie in the file.
+    `order` is "big" or "little".  Blocks that are all zeros are left out.  Raises InvalidImage
+    if the table does not lie in the file.
     """
     content.check_inside(offset, count * width, what)
     budget.spend(count)
@@ -87,10 +88,10 @@ def blocks(
 
 
 def last_first(found: Iterable[tuple[int, int]], content: Content) -> Iterator[tuple[int, int]]:
-    """Tables as (offset, place) to look into.
+    """The tables (offset, place) that are to be read.
 
-    If only some may be read, those are the last of the file: they tell best whether it was
-    cut.  All of `found` is gone through in any case.
+    If only some may be read, these are the last ones of the file, which show best whether it was
+    cut off.  `found` is consumed in any case.
     """
     if content.table_reads is None:
         yield from found

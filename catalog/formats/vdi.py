@@ -1,4 +1,4 @@
-"""VDI of VirtualBox (after qemu's block/vdi.c): numbers are little-endian."""
+"""VDI of VirtualBox (source: qemu's block/vdi.c): numbers are little-endian."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ _BLOCK = 1 << 20
 _VERSION = 0x00010001
 _NORMAL, _FIXED = 1, 2
 _SPECIAL = 0xFFFFFFFE
-"""From here on an entry says that there is no block, or one of zeros."""
+"""Entries from this number on mean that there is no block, or a block of zeros."""
 _MAX_BLOCKS = 0x3FFFFFFF
 
 
 def examine(content: Content) -> int:
-    """The virtual size in bytes.  Raises InvalidImage for what is not whole and on its own."""
+    """The virtual size in bytes.
+
+    Raises InvalidImage if the image is not whole, or needs another file.
+    """
     header = content.exactly(0, 512, "the header")
     version, _, kind = content.unpack("<III", 68, "the header")
     table, data = content.unpack("<II", 340, "the header")
@@ -40,7 +43,7 @@ def examine(content: Content) -> int:
     for first, numbers in tables.blocks(content, table, count, 4, "little", what, budget):
         last = max((each for each in numbers if each < _SPECIAL), default=None)
         if last is not None:
-            # Of the guest's last block the file needs to have no more than the guest sees.
+            # Of the guest's last block the file needs only the part that the guest sees.
             guest = (first + numbers.index(last)) * _BLOCK
             end = data + last * _BLOCK + min(_BLOCK, max(size - guest, 1))
             if end > content.size:

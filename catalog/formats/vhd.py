@@ -1,7 +1,7 @@
 """VHD, which qemu calls vpc (Microsoft's "Virtual Hard Disk Image Format Specification").
 
-Numbers are big-endian.  A dynamic disk has a copy of its footer at its beginning; a fixed
-disk is the guest's bytes with a footer behind them.
+Numbers are big-endian.  A dynamic disk has a copy of its footer at its beginning.  A fixed disk has
+the guest's bytes first, and its footer behind them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _UNUSED = 0xFFFFFFFF
 _MAX_SIZE = 0xFF000000 * 512
 _LARGEST_GEOMETRY = 65535 * 16 * 255
 _SIZE_IS_TOLD = (b"win ", b"qem2", b"d2v ", b"tap\0", b"CXS\0")
-"""Programs whose disks are as large as the footer says; of others the geometry tells (qemu)."""
+"""Programs whose disks have the size in the footer; for others the geometry counts (as in qemu)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class _Footer:
 
 
 def examine(content: Content) -> int:
-    """The virtual size in bytes of a dynamic disk.  Raises InvalidImage for what is not whole."""
+    """The virtual size in bytes of a dynamic disk.  Raises InvalidImage if it is not whole."""
     footer = _read_footer(content, 0, "the copy of its footer")
     if footer.kind == _DIFFERENCING:
         raise InvalidImage(
@@ -52,13 +52,16 @@ def examine(content: Content) -> int:
 
 
 def has_footer(content: Content) -> bool:
-    """Whether there is a VHD's footer at the end, whole or damaged."""
+    """Whether a VHD's footer is at the end, whole or damaged."""
     at_sector = content.size % FOOTER == 0  # qemu looks for it nowhere else
     return at_sector and content.size > FOOTER and content.at(content.size - FOOTER, 8) == _COOKIE
 
 
 def examine_fixed(content: Content) -> int:
-    """The virtual size in bytes of a fixed disk, which `has_footer`.  Raises InvalidImage."""
+    """The virtual size in bytes of a fixed disk, for which `has_footer` is True.
+
+    Raises InvalidImage.
+    """
     footer = _read_footer(content, content.size - FOOTER, "its footer")
     if footer.kind != _FIXED:
         raise InvalidImage("", "its beginning is missing: only a fixed VHD has none")
@@ -93,7 +96,7 @@ def _check_blocks(content: Content, footer: _Footer) -> None:
     size = int.from_bytes(header[32:36], "big")
     if size < 512 or size & (size - 1) or count * size < footer.size or count > 2**29 - 1:
         raise InvalidImage("", "the size of its blocks or of their table is not possible")
-    # Before each block is a map of its sectors, one bit each, in whole sectors.
+    # In front of each block is a bitmap with one bit for each of its sectors, in whole sectors.
     whole = -(-size // 4096 // 512) * 512 + size
     budget = tables.Budget()
     for _, numbers in tables.blocks(content, table, count, 4, "big", "its table", budget):

@@ -36,12 +36,15 @@ class _Region:
     length: int
 
     def overlaps(self, start: int, length: int) -> bool:
-        """Whether some byte is in both."""
+        """Whether both have a byte in common."""
         return start < self.start + self.length and self.start < start + length
 
 
 def examine(content: Content) -> int:
-    """The virtual size in bytes.  Raises InvalidImage for what is not whole and on its own."""
+    """The virtual size in bytes.
+
+    Raises InvalidImage if the image is not whole, or needs another file.
+    """
     log = _read_headers(content)
     bat, metadata = _read_regions(content, log)
     items = _read_metadata(content, metadata)
@@ -61,7 +64,7 @@ def examine(content: Content) -> int:
 
 
 def _read_headers(content: Content) -> _Region:
-    """Where the log of the header in force is."""
+    """The place of the log, by the current header."""
     headers = []
     for offset in _HEADERS:
         data = content.exactly(offset, 4096, "the header")
@@ -111,7 +114,7 @@ def _read_regions(content: Content, log: _Region) -> tuple[_Region, _Region]:
 
 
 def _read_metadata(content: Content, region: _Region) -> dict[bytes, int]:
-    """Where each item is, from the region's start."""
+    """The offset of each item from the region's start."""
     what = "the metadata"
     signature, _, count = content.unpack("<8sHH", region.start, what)
     if signature != b"metadata" or count > 2047:
@@ -143,7 +146,7 @@ def _check_blocks(
 ) -> None:
     ratio = _CHUNK * sector // block
     blocks = -(-size // block)
-    # Behind each `ratio` entries is one for their bitmap, which only a child has.
+    # Behind every `ratio` entries is one for their bitmap, which only disks with a parent use.
     count = blocks + max(blocks - 1, 0) // ratio
     if count * 8 > bat.length:
         raise InvalidImage("", "its table of blocks is too small for the disk")

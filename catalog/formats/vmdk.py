@@ -1,9 +1,11 @@
 """VMDK in one file: monolithicSparse and streamOptimized (VMware's "Virtual Disk Format 5.0").
 
-Numbers are little-endian; places are in sectors of 512 bytes.  The text inside, the descriptor,
-may name no file but the image itself.  Who reads it differs: qemu looks for words anywhere and in
-exact case, up to the first NUL; VMware reads lines, in any case.  So a line must be harmless to
-all of them.  Names are in the encoding of whoever wrote them and are not decoded.
+Numbers are little-endian; positions are in sectors of 512 bytes.
+
+The descriptor, a text inside the image, must not name any file but the image itself.  Programs
+read it in different ways.  qemu looks for words anywhere, in exact case, up to the first NUL;
+VMware reads lines, in any case.  Here every line must be harmless to all of them.  Names are not
+decoded, as their encoding is not known.
 """
 
 from __future__ import annotations
@@ -47,22 +49,25 @@ class _Header:
 
     @property
     def reach(self) -> int:
-        """Sectors of the guest's under one grain table."""
+        """Sectors of the guest that one grain table covers."""
         return self.entries * self.grain
 
     @property
     def tables(self) -> int:
-        """Grain tables."""
+        """The number of grain tables."""
         return -(-self.capacity // self.reach)
 
 
 def refuse_descriptor(_content: Content) -> int:
-    """A descriptor of its own has its data in other files."""
+    """Raise InvalidImage: a descriptor that is a file by itself has its data in other files."""
     raise InvalidImage("", f"it only names the files that have the data; {_SPLIT}")
 
 
 def examine(content: Content) -> int:
-    """The virtual size in bytes.  Raises InvalidImage for what is not whole and on its own."""
+    """The virtual size in bytes.
+
+    Raises InvalidImage if the image is not whole, or needs another file.
+    """
     if content.at(0, 4) != b"KDMV":
         raise InvalidImage("", f"it is a part of an ESX disk; {_SPLIT}")
     header = _read_header(content, 0)
@@ -87,7 +92,7 @@ def _read_header(content: Content, offset: int) -> _Header:
 
 
 def _read_footer(content: Content, header: _Header) -> _Header:
-    """A stream's header is repeated at its end, where the place of its directory is known."""
+    """The header at the end of a stream: only there the place of the directory is known."""
     start = content.size - 3 * _SECTOR
     if content.size % _SECTOR or start < _SECTOR:
         raise InvalidImage("", "it was cut off: a stream ends with a footer, and this has none")
@@ -104,19 +109,19 @@ def _read_footer(content: Content, header: _Header) -> _Header:
 
 
 def _told(header: _Header) -> tuple[int, ...]:
-    """What a header and its footer must agree in."""
+    """The fields that must be the same in a header and its footer."""
     described = header.descriptor, header.descriptor_size
     return header.version, header.capacity, header.grain, *described
 
 
 def _check_descriptor(content: Content, header: _Header) -> None:
     if header.capacity == 0:
-        # qemu then reads the descriptor as if it was a file of its own, flat extents included.
+        # qemu then reads the descriptor like one in a file by itself, and opens flat extents.
         raise InvalidImage("", f"its header says that the data is in other files; {_SPLIT}")
     if header.descriptor == 0:
         raise InvalidImage("", f"it is one part of a disk that was split into files; {_SPLIT}")
     if header.descriptor != 1 or not 0 < header.descriptor_size <= 2048:
-        # Where qemu looks for a parent, whatever the header says.
+        # qemu looks for a parent at this place, whatever the header says.
         raise InvalidImage("", "its descriptor does not lie behind its header")
     length = header.descriptor_size * _SECTOR
     text = content.exactly(_SECTOR, length, "the descriptor")
@@ -166,7 +171,7 @@ def _check_table(
         elif header.compression:
             end = start + 1
         else:
-            # Of the guest's last grain the file needs to have no more than the guest sees.
+            # Of the guest's last grain the file needs only the part that the guest sees.
             left = header.capacity - index * header.reach - place * header.grain
             end = start + min(header.grain, max(left, 1)) * _SECTOR
         if end > content.size:
@@ -174,7 +179,10 @@ def _check_table(
 
 
 def _check_text(text: bytes, probed: bytes) -> None:
-    """`text` is the descriptor, `probed` where qemu looks for a parent.  Raises InvalidImage."""
+    """Check a descriptor; `probed` are the bytes in which qemu looks for a parent.
+
+    Raises InvalidImage.
+    """
     for words in (text.lower(), probed.lower()):
         if b"parentfilenamehint" in words:
             raise InvalidImage("", f"it has a parent, which is another file; {_CONVERT}")
@@ -198,7 +206,7 @@ def _check_text(text: bytes, probed: bytes) -> None:
 
 
 def _check_ids(text: bytes) -> None:
-    """qemu wants both, in this case, before the first NUL."""
+    """Check that both ids are there: qemu looks for them in exact case, before the first NUL."""
     for word in (b"CID", b"parentCID"):
         _, _, rest = text.partition(word)
         if not _NUMBER.match(rest):
@@ -210,7 +218,7 @@ def _check_extent(line: bytes) -> None:
     if match is None:
         raise InvalidImage("", f"its descriptor has a damaged line: {_shown(line)}")
     if match[1].lower() != b"sparse" or match[2] not in (b"", b"0"):
-        # Any other kind is the data of a file of that name.
+        # In every other kind of extent the data is in a file of that name.
         raise InvalidImage("", f"its data is in another file: {_shown(line)}; {_CONVERT}")
 
 
@@ -227,6 +235,6 @@ def _check_setting(key: bytes, value: bytes) -> None:
 
 
 def _shown(line: bytes) -> str:
-    """A line of a stranger's, as text that is safe to print."""
+    """An untrusted line as text that is safe to print."""
     text = line[:80].decode("utf-8", "backslashreplace")
     return "".join(each if each.isprintable() else "?" for each in text)
