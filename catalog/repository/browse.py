@@ -1,6 +1,6 @@
-"""One screen of a folder, its digests, and what a store holds in all.
+"""One screen of a folder, its digests, and the totals of stores.
 
-A folder may hold 100,000 images: the database sorts, and only one page leaves it.
+A folder may have 100,000 images: the database sorts them, and only one page leaves it.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ class BrowseRows(Rows):
         offset: int = 0,
         limit: int = 100,
     ) -> FolderPage:
-        """Entries [offset, offset + limit) of a folder in the order of `sort`.
+        """The entries `[offset, offset + limit)` of a folder in the order of `sort`.
 
-        Only those that are listed to the principal.  `filter_text` is part of the name, in any
-        case; `status` is the image's.
+        Only entries that are listed to the principal count.  `filter_text` is a part of the
+        name, in any case; `status` is the image's.
         """
         wanted = _conditions(folder, filter_text, status)
         if not principal.is_admin:
             wanted.append(listed_to(principal))
-        # An index alone tells name and number: images are joined only when they matter.
+        # Names and numbers are in an index.  Images are joined only when they matter.
         of_image = status is not None or not principal.is_admin
-        # Rows are fetched only for the page: what is sorted is as narrow as it can be.
+        # Only numbers are sorted; whole rows are fetched for the page alone.
         statement = _from(select(locations.c.number), with_image=of_image or sort in _OF_IMAGE)
         if sort is Sort.OS:
             statement = _with_property(statement, _DISTRO, _OS[0])
@@ -66,7 +66,7 @@ class BrowseRows(Rows):
         return FolderPage(tuple(_listed(entry, os) for entry in entries), total)
 
     def _entries(self, numbers: list[int]) -> list[Entry]:
-        """The entries of those location numbers, in the same order."""
+        """The entries with these location numbers, in the same order."""
         rows = self.connection.execute(
             select(images, locations)
             .join(locations, locations.c.image == images.c.number)
@@ -88,9 +88,9 @@ class BrowseRows(Rows):
     def folder_digests(
         self, folder: int, principal: Principal, algo: str, *, after: int = 0, limit: int = 1000
     ) -> list[tuple[int, str, str]]:
-        """Cookie, digest and name of the active images in a folder that have that digest.
+        """Cookie, digest and name of the active images in a folder that have a digest by `algo`.
 
-        Only those that the principal may see, up to `limit` behind the cookie `after`.
+        Only images that the principal may see, up to `limit` behind the cookie `after`.
         """
         rows = self.connection.execute(
             select(locations.c.number, images.c.os_hash_value, locations.c.name)
@@ -112,9 +112,10 @@ class BrowseRows(Rows):
         return found
 
     def store_totals(self, principal: Principal) -> Mapping[str, StoreTotals]:
-        """What each store holds, by its name; a store without entries is not there.
+        """The totals of each store, by its name; a store without entries is missing.
 
-        Only what is listed to the principal counts: totals would tell of the rest.
+        Only images that are listed to the principal count: otherwise the totals would show that
+        there are others.
         """
         trashed = folders.c.kind == FolderKind.TRASH
         rows = self.connection.execute(
@@ -158,7 +159,7 @@ def _from(statement: Select[Any], *, with_image: bool) -> Select[Any]:
 def _keys(sort: Sort) -> tuple[ColumnElement[Any], ...]:
     match sort:
         case Sort.NAME:
-            # Unique in its folder, and an index: nothing is sorted.
+            # Names are unique in a folder and have an index: nothing has to be sorted.
             return (locations.c.name,)
         case Sort.OS:
             return (_DISTRO.c.value, _VERSION.c.value, locations.c.name)

@@ -1,4 +1,4 @@
-"""Copies that are damaged, those still to be made, and what is told of those being made.
+"""Copies that are damaged, copies still to be made, and the message while one is being made.
 
 Functions over a repository, as `copies.damaged(repository, number)`.
 """

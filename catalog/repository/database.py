@@ -1,6 +1,6 @@
-"""The database: transactions, and the repository that each of them works with.
+"""The database: transactions, and the repository of each.
 
-Threading: any thread; a transaction and its repository belong to one.
+Threading: any thread; a transaction and its repository belong to one thread.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from catalog.repository.tree import TreeRows
 class Repository(
     ImageRows, TreeRows, BrowseRows, JournalRows, PeopleRows, LockRows, ReplacementRows
 ):
-    """All tables, over one connection with a transaction open."""
+    """All tables, over one connection with an open transaction."""
 
     def __init__(
         self,
@@ -36,12 +36,12 @@ class Repository(
         *,
         keeps_locks: bool = True,
     ) -> None:
-        """As `Rows`; without `keeps_locks` a lock goes with what it is on."""
+        """As `Rows`; without `keeps_locks` a lock ends when its entry or folder loses the name."""
         super().__init__(connection, origin, stores)
         self._keeps_locks = keeps_locks
 
     def left(self, folder: int, name: str) -> None:
-        """End the locks on what has gone from a name, and below it."""
+        """End the locks on a name that an entry or folder has lost, and below it."""
         if not self._keeps_locks and self.has_locks():
             above = self.folders_above(self.folder(folder))
             self.drop_locks("/".join(("", *(each.name for each in reversed(above)), name)))
@@ -57,12 +57,12 @@ class Database:
 
     @classmethod
     def open(cls, url: str, *, create: bool = False) -> Database:
-        """Open what is at `url`.  Raises as `open_engine`."""
+        """Open the database at `url`.  Raises as `open_engine`."""
         return cls(open_engine(url, create=create))
 
     @contextmanager
     def read(self, stores: Container[str] | None = None) -> Iterator[Repository]:
-        """A transaction that only reads: one consistent view, and it waits for nobody."""
+        """A transaction that only reads: it has one consistent view, and waits for nobody."""
         with catalog_errors(self.engine), self.engine.connect() as connection:
             yield Repository(connection, "", stores)
 
@@ -70,12 +70,11 @@ class Database:
     def write(
         self, stores: Container[str] | None = None, *, keeps_locks: bool = True
     ) -> Iterator[Repository]:
-        """A transaction that writes: committed at the end, rolled back by an exception.
-
-        The turn comes first: a writer that has begun holds SQLite's lock while it waits.
-        """
+        """A transaction that writes: committed at the end, rolled back by an exception."""
         with (
             catalog_errors(self.engine),
+            # The turn comes first, and the connection behind it: a thread that waits for its turn
+            # holds no connection and no lock of SQLite, so that readers and the writer go on.
             turn_to_write(self.engine),
             self.engine.connect().execution_options(**WRITE) as connection,
             connection.begin(),
@@ -84,15 +83,15 @@ class Database:
             yield Repository(connection, origin, stores, keeps_locks=keeps_locks)
 
     def checkpoint(self) -> None:
-        """Bring the database's main file up to date, for those who copy it as it is."""
+        """Bring the database's main file up to date, for tools that copy only that file."""
         checkpoint(self.engine)
 
     def damages(self) -> list[str]:
-        """What is wrong in the database as a whole; empty if nothing is known to be."""
+        """What is wrong in the database as a whole; empty if nothing is known to be wrong."""
         return damages(self.engine)
 
     def has_schema(self) -> bool:
-        """Whether there are tables of ours."""
+        """Whether the database has our tables."""
         return schema_version(self.engine) is not None
 
     def check_schema(self) -> None:

@@ -1,4 +1,4 @@
-"""Opening a database, and its errors as ours.
+"""Opens a database, and turns its errors into errors of the catalog.
 
 Threading: any thread; an engine has a pool of connections.
 """
@@ -29,8 +29,8 @@ from catalog.repository.reserve import Reserve
 def open_engine(url: str, *, create: bool = False) -> Engine:
     """Return an engine for the database at `url`.
 
-    Raises InvalidSettings for a bad url and NoCatalog for a SQLite file that is not
-    there, unless `create`.
+    Raises InvalidSettings for a bad url and, unless `create`, NoCatalog for a SQLite file that
+    does not exist.
     """
     try:
         parsed = make_url(url)
@@ -60,14 +60,14 @@ def open_engine(url: str, *, create: bool = False) -> Engine:
 
 
 def kind_and_file(url: str) -> tuple[str, Path]:
-    """Which kind of database a url names (`sqlite`, `postgresql`, …), and SQLite's file."""
+    """The kind of database in a url (`sqlite`, `postgresql`, …), and SQLite's file."""
     parsed = make_url(url)
     return parsed.get_backend_name(), Path(parsed.database or "")
 
 
 @contextmanager
 def catalog_errors(engine: Engine) -> Iterator[None]:
-    """Turn the database's own exceptions into ours.
+    """Turn exceptions of the database into errors of the catalog.
 
     Raises CatalogLocked, CatalogDamaged, CatalogUnavailable.
     """
@@ -76,14 +76,14 @@ def catalog_errors(engine: Engine) -> Iterator[None]:
     except DBAPIError as error:
         raise _ours(engine, error.orig or error) from error
     except sqlite3.Error as error:
-        # What `sqlite.prepare` meets in a new connection.
+        # From `sqlite.prepare`, which SQLAlchemy does not wrap.
         raise _ours(engine, error) from error
     except UnicodeDecodeError as error:
-        # Of text in the file, which SQLite repeats in what it says.
+        # Damaged text in the file, which SQLite quotes in its error.
         where = engine.url.render_as_string(hide_password=True)
         raise CatalogDamaged(where, "it holds text that is none") from error
     except AssertionError as error:
-        # What every transaction leaves true is not: rows are missing.
+        # A condition that every transaction leaves true is false: rows are missing.
         where = engine.url.render_as_string(hide_password=True)
         raise CatalogDamaged(where, "its rows contradict each other") from error
 
@@ -102,16 +102,16 @@ def _ours(engine: Engine, error: BaseException) -> CatalogUnavailable:
 
 
 def reserve_of(engine: Engine) -> Reserve:
-    """What is kept for deleting on a full disk."""
+    """The room that is kept for deletions on a full disk."""
     is_file = engine.dialect.name == "sqlite" and engine.url.database
     return Reserve(Path(str(engine.url.database)) if is_file else None)
 
 
 def damages(engine: Engine) -> list[str]:
-    """What is wrong in the database as a whole, a line each; empty if nothing is known to be.
+    """What is wrong in the database as a whole, one line each; empty if nothing is known.
 
-    SQLite reads all of its file for it.  A server checks its own.  Raises CatalogUnavailable
-    when it took longer than `CHECK_TIME`.
+    SQLite reads its whole file for this.  A database server checks its data itself.  Raises
+    CatalogUnavailable if it takes longer than `CHECK_TIME`.
     """
     if engine.dialect.name != "sqlite":
         return []
@@ -123,10 +123,10 @@ def damages(engine: Engine) -> list[str]:
 
 
 def checkpoint(engine: Engine) -> None:
-    """Bring SQLite's main file up to date, as far as that makes nobody wait.
+    """Bring SQLite's main file up to date, as far as that is possible without making others wait.
 
-    What was written lies in the journal beside it until then, for hours on a quiet host: a
-    plain copy of the main file would lack it.
+    Until then new data is in the journal beside it, on a quiet host for hours, and a copy of only
+    the main file would lack it.
     """
     if engine.dialect.name != "sqlite":
         return

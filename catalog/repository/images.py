@@ -38,7 +38,7 @@ _BY_NUMBER = _IMAGE.where(images.c.number == bindparam("number"))
 
 
 def make_image(row: Any) -> Image:
-    """An Image of a row that begins with the columns of `images`, in their order."""
+    """An Image from a row that begins with the columns of `images`, in their order."""
     fields = list(row[: len(images.c)])
     _check_image(fields)
     fields[3] = Status(fields[3])
@@ -49,24 +49,24 @@ def make_image(row: Any) -> Image:
 
 
 class ImageRows(Rows):
-    """Statements on `images` and the tables that hang on one image."""
+    """Statements on `images` and on the tables that belong to one image."""
 
     connection: Connection
 
     def image(self, number: int) -> Image:
-        """The image of that number.  Raises NotFound."""
+        """The image with that number.  Raises NotFound."""
         row = self.connection.execute(_BY_NUMBER, {"number": number}).one_or_none()
         if row is None:
             raise NotFound(f"image {number}")
         return make_image(row)
 
     def has_image(self, number: int) -> bool:
-        """Whether there is still anything known of the image of that number."""
+        """Whether there is still a row of the image with that number."""
         row = self.connection.execute(_BY_NUMBER, {"number": number}).one_or_none()
         return row is not None
 
     def image_by_id(self, image_id: str) -> Image:
-        """The image of that id.  Raises NotFound."""
+        """The image with that id.  Raises NotFound."""
         row = self.connection.execute(_IMAGE.where(images.c.id == image_id)).one_or_none()
         if row is None:
             raise NotFound(image_id)
@@ -88,7 +88,7 @@ class ImageRows(Rows):
         return found
 
     def count_images(self, wanted: ImageFilter) -> int:
-        """How many images the filter lets through."""
+        """The number of images that the filter lets through."""
         statement = _filtered(select(func.count()).select_from(images), wanted)
         return int(self.connection.execute(statement).scalar_one())
 
@@ -113,15 +113,17 @@ class ImageRows(Rows):
         only_from: Iterable[Status] | None = None,
         **columns: Any,
     ) -> None:
-        """Compare-and-set the status, with other columns in the same step.
+        """Compare-and-set the status, with other columns in the same statement.
 
-        `only_from` narrows the table's own sources.  Raises NotFound, and
-        InvalidTransition when the image is in no status that may become `wanted`.
+        `only_from` narrows the sources of the status machine.  Raises NotFound;
+        InvalidTransition when the image's status may not become `wanted`.
         """
         sources = sources_of(wanted)
         if only_from is not None:
             sources &= frozenset(only_from)
         columns.setdefault("updated_at", now())
+        # The condition is part of the UPDATE: of two that race for a change, the second one
+        # changes no row and gets InvalidTransition.
         result = self.connection.execute(
             update(images)
             .where(images.c.number == number, images.c.status.in_(sorted(sources)))
@@ -133,11 +135,17 @@ class ImageRows(Rows):
         self.tell(ChangeKind.IMAGE, image=number)
 
     def accept(self, number: int, gate: int) -> None:
-        """Note which format gate has accepted the data; to its users the image is as before."""
+        """Note which format gate has accepted the data.
+
+        For users the image is unchanged, so the change feed is not told.
+        """
         self.connection.execute(update(images).where(images.c.number == number).values(gate=gate))
 
     def forget_deleted(self, before: datetime) -> None:
-        """Drop the rows of images deleted before that time and all that hangs on them."""
+        """Drop the rows of images that were deleted before that time, and all that belongs to them.
+
+        An image that still has a location stays: its data is not removed yet.
+        """
         self.connection.execute(
             delete(images).where(
                 images.c.status == Status.DELETED,
@@ -197,10 +205,10 @@ class ImageRows(Rows):
         return found
 
     def details_of(self, numbers: Collection[int]) -> dict[int, Details]:
-        """All there is to tell of several images, in four statements."""
+        """The details of several images, by four statements."""
         custom = self.properties_of(numbers)
         found_tags = self._gather(tags.c.image, tags.c.tag, numbers)
-        # As `Location.is_told` has it.
+        # The same condition as `Location.is_told`.
         is_told = or_(locations.c.folder.is_not(None), locations.c.state == LocationState.ACTIVE)
         stores = self._gather(locations.c.image, locations.c.store, numbers, is_told)
         return {
@@ -232,7 +240,7 @@ class ImageRows(Rows):
     # -- digests -------------------------------------------------------------------
 
     def chunk_digests(self, number: int) -> ChunkDigests | None:
-        """The digest of every chunk; None for an image that has none recorded."""
+        """The digests of all chunks; None if none are recorded."""
         row = self.connection.execute(
             select(chunk_digests).where(chunk_digests.c.image == number)
         ).one_or_none()
@@ -244,7 +252,7 @@ class ImageRows(Rows):
         return ChunkDigests(algo, chunk_size, parts)
 
     def set_chunk_digests(self, number: int, chunks: ChunkDigests) -> None:
-        """Record the digest of every chunk, instead of any older ones."""
+        """Record the digests of all chunks; they replace older ones."""
         self.connection.execute(delete(chunk_digests).where(chunk_digests.c.image == number))
         self.connection.execute(
             chunk_digests.insert().values(

@@ -1,4 +1,4 @@
-"""What goes on right now: uploads, leases, and the change feed."""
+"""Uploads in progress, leases of open images, and the change feed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _make_uses(row: Any) -> list[Use]:
 
 _MAX_VALUES = 500
 _MAX_USERS = 100
-"""Users of one image that one process tells of."""
+"""Users of one image that one process publishes."""
 
 
 class JournalRows(Rows):
@@ -64,7 +64,7 @@ class JournalRows(Rows):
     # -- uploads -----------------------------------------------------------------------
 
     def add_upload(self, record: UploadRecord) -> None:
-        """Note an upload; it replaces an older note on the same image."""
+        """Add the row of an upload; it replaces an older row of the same image."""
         self.drop_upload(record.image)
         self.connection.execute(
             uploads.insert().values(
@@ -90,7 +90,7 @@ class JournalRows(Rows):
         return [_make_upload(row) for row in self.connection.execute(select(uploads))]
 
     def beat_uploads(self, process: Process, at: datetime) -> None:
-        """Tell that the process still works on its uploads."""
+        """Note that the process still works on its uploads."""
         self.connection.execute(
             update(uploads).where(_of_process(uploads, process)).values(heartbeat_at=at)
         )
@@ -108,7 +108,10 @@ class JournalRows(Rows):
         at: datetime,
         users: Mapping[int, Sequence[Use]] = MappingProxyType({}),
     ) -> None:
-        """Publish the images a process holds open, and for whom, instead of what it held before."""
+        """Publish the images that a process holds open now, and for whom.
+
+        The leases that it published before are replaced.
+        """
         self.connection.execute(delete(leases).where(_of_process(leases, process)))
         rows = [
             {
@@ -126,12 +129,12 @@ class JournalRows(Rows):
             self.connection.execute(leases.insert(), rows)
 
     def leases(self, image: int) -> list[tuple[Process, datetime]]:
-        """Who holds the image open, each with the time it last said so."""
+        """The processes that hold the image open, each with the time of its last heartbeat."""
         rows = self.connection.execute(select(leases).where(leases.c.image == image))
         return [(Process(*row[1:5]), row[5]) for row in rows]
 
     def uses(self, image: int) -> list[Use]:
-        """Every program that has the image open, as far as those who serve it said."""
+        """Every program that has the image open, as published by mounts and servers."""
         rows = self.connection.execute(select(leases).where(leases.c.image == image))
         return [use for row in rows for use in _make_uses(row)]
 
@@ -143,10 +146,10 @@ class JournalRows(Rows):
     def set_used(self, numbers: Collection[int], at: datetime) -> None:
         """Note that these images were in use."""
         every = sorted(numbers)
-        # A statement takes a limited number of values, and a mount may have read all images.
+        # The number of values in a statement is limited, and a mount may have read all images.
         for first in range(0, len(every), _MAX_VALUES):
             some = every[first : first + _MAX_VALUES]
-            # Some may be gone since: their rows would refer to nothing.
+            # Some images may be gone: a row for them would violate the foreign key.
             found = select(images.c.number).where(images.c.number.in_(some))
             rows = [{"image": n, "at": at} for n in self.connection.execute(found).scalars()]
             self.connection.execute(delete(last_uses).where(last_uses.c.image.in_(some)))
@@ -158,7 +161,7 @@ class JournalRows(Rows):
         self.connection.execute(delete(leases).where(_of_process(leases, process)))
 
     def lease_holders(self) -> list[tuple[Process, datetime]]:
-        """Every process that holds any lease, with its newest heartbeat."""
+        """Every process that has a lease, with its newest heartbeat."""
         key = (leases.c.host, leases.c.boot, leases.c.pid, leases.c.started)
         rows = self.connection.execute(select(*key, func.max(leases.c.heartbeat_at)).group_by(*key))
         return [(Process(*row[:4]), row[4]) for row in rows]
@@ -170,10 +173,10 @@ class JournalRows(Rows):
         return self.connection.execute(select(func.max(changes.c.number))).scalar() or 0
 
     def version(self) -> Version:
-        """How many changes are kept, and the newest: no two states have the same.
+        """The number of kept changes and the number of the newest; two states never have the same.
 
-        The newest alone would not do, as of two transactions the later number may be
-        committed first.
+        The newest number alone is not enough: of two transactions, the one with the greater
+        number may be committed first.
         """
         newest = func.max(changes.c.number)
         count, number = self.connection.execute(select(func.count(), newest)).one()
@@ -189,6 +192,6 @@ class JournalRows(Rows):
         return found
 
     def trim_changes(self, before: datetime) -> int:
-        """Drop changes older than `before`, but for the newest; return how many."""
+        """Drop changes older than `before`, except the newest one; return their number."""
         old = and_(changes.c.at < before, changes.c.number < self.last_change())
         return self.connection.execute(delete(changes).where(old)).rowcount

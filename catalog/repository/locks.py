@@ -1,4 +1,4 @@
-"""Locks; one that has expired is as good as gone."""
+"""Locks; those that have expired are never returned."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ class LockRows(Rows):
     """Statements on `locks`."""
 
     def lock(self, token: str) -> Lock | None:
-        """The lock of that token, or None."""
+        """The lock with that token, or None."""
         found = self._locks(locks.c.token == token)
         return found[0] if found else None
 
     def has_locks(self) -> bool:
-        """Whether there is any lock, be it an expired one."""
+        """Whether there is any lock, even an expired one."""
         return self.connection.execute(select(locks.c.token).limit(1)).first() is not None
 
     def locks_over(self, path: str) -> list[Lock]:
-        """The locks that cover what is at `path`, those at the path itself last."""
+        """The locks that cover `path`; those on the path itself come last."""
         found = self._locks(locks.c.path.in_(_with_all_above(alike(path))))
         return [lock for lock in found if lock.covers(path)]
 
     def locks_below(self, path: str) -> list[Lock]:
-        """The locks on anything inside the folder at `path`."""
+        """The locks on paths below the folder at `path`."""
         return self._locks(_is_below(path))
 
     def locks_at(self, path: str) -> list[Lock]:
@@ -47,7 +47,7 @@ class LockRows(Rows):
         return self._locks(locks.c.path == alike(path))
 
     def count_locks(self, principal: str) -> int:
-        """How many locks the principal holds."""
+        """The number of locks that the principal holds."""
         statement = select(func.count()).where(
             locks.c.principal == principal, locks.c.expires_at > now()
         )
@@ -58,7 +58,7 @@ class LockRows(Rows):
         self.connection.execute(
             locks.insert().values(
                 token=lock.token,
-                # A lock on a name holds for each that looks the same: it is the same entry.
+                # A lock on a name is also one on all names that look the same: they are one entry.
                 path=alike(lock.path),
                 scope=lock.scope,
                 deep=lock.deep,
@@ -71,7 +71,7 @@ class LockRows(Rows):
         )
 
     def renew_lock(self, token: str, timeout: int, expires_at: datetime) -> None:
-        """Let a lock live longer."""
+        """Extend the life of a lock."""
         self.connection.execute(
             update(locks)
             .where(locks.c.token == token)
@@ -83,7 +83,7 @@ class LockRows(Rows):
         self.connection.execute(delete(locks).where(locks.c.token == token))
 
     def drop_locks(self, path: str) -> None:
-        """Remove the locks on `path` and on anything below."""
+        """Remove the locks on `path` and on paths below it."""
         inside = or_(locks.c.path == alike(path), _is_below(path))
         self.connection.execute(delete(locks).where(inside))
 
@@ -107,7 +107,7 @@ def _with_all_above(path: str) -> list[str]:
 
 
 def _is_below(path: str) -> ColumnElement[bool]:
-    # Not LIKE, which folds case in SQLite; nor a range, whose order is the database's own.
+    # Not LIKE, which ignores case in SQLite, and not a range, as each database has its own order.
     path = alike(path)
     prefix = path.rstrip("/") + "/"
     return (func.substr(locks.c.path, 1, len(prefix)) == prefix) & (locks.c.path != path)

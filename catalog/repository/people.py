@@ -24,9 +24,9 @@ def _make_user(row: Any) -> User:
 
 
 def visible_to(principal: Principal) -> ColumnElement[bool]:
-    """`access.may_see` on rows of `images`, for statements that count or sort them.
+    """`access.may_see` as a condition on rows of `images`, to count or sort them.
 
-    A test holds it to that function.
+    A test compares it with that function.
     """
     if principal.is_admin:
         return true()
@@ -40,7 +40,7 @@ def visible_to(principal: Principal) -> ColumnElement[bool]:
 
 
 def listed_to(principal: Principal) -> ColumnElement[bool]:
-    """`access.may_list`, likewise."""
+    """`access.may_list` as a condition on rows of `images`."""
     if principal.is_admin:
         return true()
     listed = images.c.status != Status.PENDING_DELETE
@@ -55,7 +55,7 @@ class PeopleRows(Rows):
     # -- users ---------------------------------------------------------------------------
 
     def user(self, name: str) -> User | None:
-        """The user of that name, or None."""
+        """The user with that name, or None."""
         row = self.connection.execute(select(users).where(users.c.name == name)).one_or_none()
         return None if row is None else _make_user(row)
 
@@ -81,7 +81,7 @@ class PeopleRows(Rows):
             raise AlreadyExists(name, "there is a user of this name already") from error
 
     def set_password_hash(self, name: str, password_hash: str) -> None:
-        """Give a user another password.  Raises NotFound."""
+        """Set a user's password.  Raises NotFound."""
         result = self.connection.execute(
             update(users)
             .where(users.c.name == name)
@@ -98,11 +98,11 @@ class PeopleRows(Rows):
     # -- members -------------------------------------------------------------------------
 
     def members_of(self, image: Image) -> frozenset[str]:
-        """Who reads a shared image besides its owner; of any other nobody, unasked."""
+        """The members of a shared image; an image that is not shared has none, without a query."""
         return self.members_of_all([image]).get(image.number, frozenset())
 
     def members_of_all(self, wanted: Iterable[Image | Listed]) -> Mapping[int, frozenset[str]]:
-        """The members of each shared image among `wanted`, by its number; one query."""
+        """The members of each shared image in `wanted`, by its number; one query."""
         shared = [image.number for image in wanted if image.visibility is Visibility.SHARED]
         if not shared:
             return {}

@@ -1,4 +1,4 @@
-"""Which image takes the place of which, and which one is spared because that failed."""
+"""Which image replaces which, and which one is spared because a replacement of it failed."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class ReplacementRows(Rows):
     """Statements on `replacements` and `spared`."""
 
     def set_replaced(self, image: int, replaced: int) -> None:
-        """Note that `image` takes the place of `replaced`, or is to."""
+        """Note that `image` replaces `replaced`, now or when it is finished."""
         self.connection.execute(delete(replacements).where(replacements.c.image == image))
         self.connection.execute(replacements.insert().values(image=image, replaced=replaced))
 
     def replaced(self, image: int) -> int | None:
-        """The image whose place `image` takes, or is to take; None for none."""
+        """The image that `image` replaces or will replace; None if there is none."""
         statement = select(replacements.c.replaced).where(replacements.c.image == image)
         return self.connection.execute(statement).scalar_one_or_none()
 
     def follow(self, old: int, new: int) -> None:
-        """Have what is unfinished and was to replace `old` replace `new`."""
+        """Let unfinished images that would replace `old` replace `new` instead."""
         unfinished = select(images.c.number).where(images.c.status.in_(_UNFINISHED))
         self.connection.execute(
             update(replacements)
@@ -43,7 +43,7 @@ class ReplacementRows(Rows):
         )
 
     def is_being_replaced(self, image: int, since: datetime) -> bool:
-        """Whether an upload that is to take its place has shown life since that time."""
+        """Whether an upload that will replace the image was active after that time."""
         statement = (
             select(replacements.c.image)
             .join(images, images.c.number == replacements.c.image)
@@ -57,7 +57,7 @@ class ReplacementRows(Rows):
         return self.connection.execute(statement.limit(1)).first() is not None
 
     def is_needed(self, image: int) -> bool:
-        """Whether something unfinished is to take its place, or has, and may still fail."""
+        """Whether an unfinished image replaces this one: if that fails, this one comes back."""
         statement = (
             select(replacements.c.image)
             .join(images, images.c.number == replacements.c.image)
@@ -66,7 +66,7 @@ class ReplacementRows(Rows):
         return self.connection.execute(statement.limit(1)).first() is not None
 
     def never_written(self, since: datetime) -> list[int]:
-        """Queued images, as old as that, that are to take the place of what was deleted."""
+        """Images that are queued since before that time, and would replace a deleted image."""
         old = images.alias("old")
         statement = (
             select(images.c.number)
@@ -81,9 +81,9 @@ class ReplacementRows(Rows):
         return list(self.connection.execute(statement).scalars())
 
     def lately_deleted(self, folder: int, name: str, since: datetime) -> list[Entry]:
-        """What was deleted from a name since that time, newest first; not what gave way there.
+        """The entries that were deleted from a name after that time, newest first.
 
-        An image gave way when another one with data has taken its place.
+        Without images that were replaced: those for which another image with data has come.
         """
         newer = images.alias("newer")
         gave_way = (
@@ -118,15 +118,16 @@ class ReplacementRows(Rows):
         self.connection.execute(spared.insert().values(row))
 
     def spared(self, image: int) -> tuple[datetime, str] | None:
-        """When a replacement of the image failed last, and why; None if none did."""
+        """When the last replacement of the image failed, and why; None if none failed."""
         statement = select(spared.c.failed_at, spared.c.reason).where(spared.c.image == image)
         row = self.connection.execute(statement).one_or_none()
         return None if row is None else (row.failed_at, row.reason)
 
     def tell_everybody(self, folder: int, name: str) -> None:
-        """Have the process that changes a name hear of it as well.
+        """Append a change of a name that also the process which makes it has to follow.
 
-        Its own kernel knows what it asked for itself, and not what an upload's end did.
+        A mount skips its own changes, as its kernel has asked for them.  But the kernel did not
+        ask for what happens at the end of an upload.
         """
         origin, self.origin = self.origin, ""
         self.tell(ChangeKind.ENTRY, folder=folder, name=name)

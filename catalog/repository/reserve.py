@@ -1,9 +1,9 @@
 """Room that is kept beside a SQLite database, so that deleting is possible on a full disk.
 
-Every change needs room in the database's journal first, also one that will free gigabytes.  Who
-deletes, and meets a full disk, gets a piece of the reserve; it is made whole again when there
-is room.  Threading: any; several processes at once at worst give back more pieces than one
-needed.
+Every change first needs room in the database's journal, even a deletion that will free gigabytes.
+A deletion that meets a full disk gets a piece of the reserve.  The reserve is filled up again when
+there is room.  Threading: any; if several processes delete at the same time, more pieces may be
+released than are needed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 from catalog.errors import CatalogFull
 
 RESERVE = 1 << 20
-"""Bytes; one deletion writes some 100 KiB of journal."""
+"""Bytes; one deletion writes about 100 KiB of journal."""
 _PIECE = RESERVE // 4
 _SPARE = 16 * RESERVE
 """Bytes that have to be free for the reserve to be made."""
@@ -28,12 +28,12 @@ class Reserve:
     """The file beside one database."""
 
     def __init__(self, database: Path | None) -> None:
-        """None for a database on a server, which has its own ways."""
+        """None for a database on a server, which needs no reserve here."""
         self._database = database
         self._path = None if database is None else Path(f"{database}-reserve")
 
     def keep(self) -> None:
-        """Make the reserve whole, if there is room for it and the folder is ours to write to."""
+        """Fill the reserve up, if there is room for it and we may write to the folder."""
         if self._path is None or self._database is None:
             return
         with suppress(OSError):
@@ -49,7 +49,7 @@ class Reserve:
                 os.close(fd)
 
     def release(self) -> bool:
-        """Give a piece of it back to the disk; False if nothing is left."""
+        """Release a piece of the reserve to the disk; False if nothing is left."""
         if self._path is None:
             return False
         try:
@@ -70,16 +70,16 @@ class Reserve:
 
 
 def room(folder: Path) -> int:
-    """Bytes that are free in a folder to everybody.  Raises OSError.
+    """Bytes that are free in a folder for everybody.  Raises OSError.
 
-    What is free to root alone tells nothing: ext4 counts there what it keeps for itself.
+    The bytes that are free for root only are no measure: ext4 counts its own reserve there.
     """
     found = os.statvfs(folder)
     return found.f_bavail * found.f_frsize
 
 
 class HasReserve(Protocol):
-    """What has a reserve: a catalog."""
+    """An object with a reserve: a catalog."""
 
     @property
     def reserve(self) -> Reserve: ...
@@ -93,9 +93,10 @@ _Result = TypeVar("_Result")
 def on_a_full_disk(
     function: Callable[Concatenate[_Holder, _Rest], _Result],
 ) -> Callable[Concatenate[_Holder, _Rest], _Result]:
-    """Let a function that deletes, in one transaction, use the reserve of its first argument.
+    """Let a function that deletes use the reserve of its first argument.
 
-    It is called again as long as the disk is full and the reserve is not used up.
+    The function must be one transaction: it is called again while the disk is full and the
+    reserve is not used up.
     """
 
     @wraps(function)

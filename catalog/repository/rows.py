@@ -1,7 +1,7 @@
-"""What all parts of the repository share: the connection, the change feed's pen, and doubt.
+"""The part that all modules of the repository share: connection, change feed, checks of rows.
 
-A database that was damaged holds rows that imagefs has never written.  They become one kind
-of error here, where rows become objects.
+A damaged database contains rows that imagefs has never written.  Here, where rows become objects,
+they become one kind of error.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 class Rows:
-    """Statements over one connection with a transaction open."""
+    """Statements over one connection with an open transaction."""
 
     def __init_subclass__(cls) -> None:
-        """Have every statement tell what it cannot make sense of as CatalogDamaged."""
+        """Let every public method raise CatalogDamaged for rows that make no sense."""
         super().__init_subclass__()
         for name, method in list(vars(cls).items()):
             if isinstance(method, FunctionType) and not name.startswith("_"):
@@ -35,16 +35,17 @@ class Rows:
     def __init__(
         self, connection: Connection, origin: str, stores: Container[str] | None = None
     ) -> None:
-        """`origin` names this process in the change feed; `stores` are those in the tree, or all.
+        """`origin` names this process in the change feed; `stores` are those in the tree.
 
-        What is in any other has rows and no name: nobody would find it.
+        Without `stores` all of them are in the tree.  Entries in other stores have rows, but no
+        name that anybody could find.
         """
         self.connection = connection
         self.origin = origin
         self.stores = stores
 
     def left(self, folder: int, name: str) -> None:
-        """Called in the transaction in which what had a name goes from it."""
+        """Called when an entry or folder loses its name, in the same transaction."""
 
     def tell(
         self,
@@ -68,7 +69,7 @@ def _telling_damage(method: _Method) -> _Method:
         try:
             return method(self, *arguments, **named)
         except (UnicodeEncodeError, OverflowError):
-            raise  # of what was asked for, not of a row
+            raise  # from the caller's values, not from a row
         except (ValueError, TypeError, LookupError, AttributeError, InvalidRequestError) as error:
             where = self.connection.engine.url.render_as_string(hide_password=True)
             raise CatalogDamaged(where, f"a row makes no sense: {error}") from error
@@ -77,20 +78,23 @@ def _telling_damage(method: _Method) -> _Method:
 
 
 def going_on(after: int, last: int) -> None:
-    """Raise ValueError unless a page brings its reader on: a damaged index goes in circles."""
+    """Raise ValueError unless a page ends behind `after`.
+
+    With a damaged index whoever reads page by page would go in circles.
+    """
     if last <= after:
         raise ValueError(f"row {last} comes behind row {after}")
 
 
 class RowCheck:
-    """Whether the values of a row are of their columns' types: SQLite itself takes any."""
+    """Checks that the values of a row have their columns' types: SQLite itself accepts any."""
 
     def __init__(self, *columns: Column[Any]) -> None:
         self._columns = columns
         self._good: set[tuple[type, ...]] = set()
 
     def __call__(self, row: Sequence[Any]) -> None:
-        """Raise ValueError if one is not.  Rows are alike: only a new kind takes time."""
+        """Raise ValueError if one has not.  Only the first row with the same types takes time."""
         kinds = tuple(map(type, row))
         if kinds in self._good:
             return

@@ -1,4 +1,4 @@
-"""The schema's version: looking at it, making it, bringing it up to date."""
+"""The schema's version, and its migration to the newest."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from catalog.repository.engine import catalog_errors, reserve_of
 from catalog.repository.sqlite import WRITE, turn_to_write
 
 SCHEMA = "0008"
-"""The newest migration this program knows; a test holds it to `migrations/`."""
+"""The newest migration that this program knows; a test compares it with `migrations/`."""
 
 
 def schema_version(engine: Engine) -> str | None:
-    """The migration the database is at; None for an empty database."""
+    """The version of the database's schema; None for an empty database."""
     with catalog_errors(engine), engine.connect() as connection:
         return _version(connection)
 
@@ -34,7 +34,7 @@ def _version(connection: Connection) -> str | None:
 
 
 def check_schema(engine: Engine) -> None:
-    """Bring an older schema up to date; refuse one that is newer or not there.
+    """Migrate an older schema; refuse a newer or a missing one.
 
     Raises NoCatalog, SchemaTooNew.
     """
@@ -46,13 +46,13 @@ def check_schema(engine: Engine) -> None:
 
 
 def make_schema(engine: Engine) -> None:
-    """Make the schema, or bring it up to date.  Raises SchemaTooNew."""
+    """Make the schema, or migrate an older one.  Raises SchemaTooNew."""
     if schema_version(engine) != SCHEMA:
         migrate(engine)
 
 
 def _first_look(engine: Engine) -> str | None:
-    """As `schema_version`; SQLite needs some room even to begin, and on a full disk gets it."""
+    """As `schema_version`, with the reserve: SQLite needs some room even to begin."""
     reserve = reserve_of(engine)
     while True:
         try:
@@ -63,7 +63,7 @@ def _first_look(engine: Engine) -> str | None:
 
 
 def _check_not_newer(engine: Engine, version: str | None) -> None:
-    """Raise SchemaTooNew for what a newer program has made."""
+    """Raise SchemaTooNew if a newer program has made the schema."""
     if version is not None and version > SCHEMA:
         where = engine.url.render_as_string(hide_password=True)
         raise SchemaTooNew(where, f"schema {version} is newer than {SCHEMA}: upgrade imagefs")
@@ -85,8 +85,8 @@ def migrate(engine: Engine) -> None:
             catalog_errors(engine),
             turn_to_write(engine),
             engine.connect().execution_options(**WRITE) as connection,
-            # Begun here, because Alembic would commit each step: a catalog that one step fails on
-            # would be of no version that anybody has.
+            # Begun here, because Alembic would commit each step.  If one step failed then, the
+            # catalog would have a version that no program knows.
             connection.begin(),
         ):
             _check_not_newer(engine, _version(connection))

@@ -1,8 +1,8 @@
-"""What is SQLite's own: how a connection begins, how writers wait, what its errors mean.
+"""Special to SQLite: how a connection begins, how writers wait, what its errors mean.
 
-SQLite runs in WAL mode with foreign keys, and a writer begins with BEGIN IMMEDIATE and waits its
-turn, so that no process ever sees "database is locked"; `synchronous=FULL`, because an image that
-has been reported active must survive a power failure.
+SQLite runs in WAL mode with foreign keys.  A writer waits for its turn and begins with BEGIN
+IMMEDIATE, so that no process ever sees "database is locked".  `synchronous=FULL`, because an image
+that was reported active must survive a power failure.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from catalog.errors import (
 from catalog.repository.reserve import room
 
 BUSY_TIMEOUT = 120
-"""Seconds a SQLite writer waits for the others before it gives up."""
+"""Seconds that a writer waits for other writers before it gives up."""
 
 
 _AWAITED = threading.BoundedSemaphore(128)
-"""Turns that are waited for at one time, given up ones included: each has a thread."""
+"""Turns that are waited for at the same time, including those given up: each has a thread."""
 
 
 CHECK_TIME = 120
@@ -39,11 +39,11 @@ CHECK_TIME = 120
 
 
 _DAMAGE = ("no such table", "no such column", "Could not decode", "malformed")
-"""What SQLite says of a table that is not there any more, and of text that is none."""
+"""SQLite's errors begin so when a table is missing, or when text is no text."""
 
 
 _BESIDE = 1 << 16
-"""Bytes: SQLite's shared memory and the head of its journal take less."""
+"""Bytes.  SQLite's shared memory and the head of its journal need less."""
 
 
 WRITE = {"imagefs_write": True}
@@ -51,7 +51,10 @@ WRITE = {"imagefs_write": True}
 
 
 def check_no_journal(path: Path) -> None:
-    """Make no database beside the journal of one that was lost: SQLite would empty that."""
+    """Raise CatalogUnavailable if the file is gone and its journal is not.
+
+    SQLite would empty the journal when it makes a new file, and the last changes would be lost.
+    """
     journal = Path(f"{path}-wal")
     if not path.exists() and journal.exists() and journal.stat().st_size:
         reason = f"is gone, and {journal} is still there: restore a backup, or move that away"
@@ -59,8 +62,8 @@ def check_no_journal(path: Path) -> None:
 
 
 def prepare(connection: sqlite3.Connection, _record: Any) -> None:
-    """Set a new connection up."""
-    # None: sqlite3 must not begin transactions by itself; begin does.
+    """Set up a new connection."""
+    # None: the module sqlite3 must not begin transactions by itself; `begin` does that.
     connection.isolation_level = None
     for pragma in (
         "journal_mode=WAL",
@@ -72,31 +75,33 @@ def prepare(connection: sqlite3.Connection, _record: Any) -> None:
 
 
 def begin(connection: Connection) -> None:
-    """Begin a transaction: at once for writing if the connection was told so (`WRITE`)."""
+    """Begin a transaction; if the connection has the option `WRITE`, with SQLite's write lock."""
     if connection.get_execution_options().get("imagefs_write"):
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
-        # SQLite does nothing yet, so nothing can fail: the quick way, at every lookup.
+        # SQLite does nothing yet, so nothing can fail.  This runs at every lookup, so it goes past
+        # SQLAlchemy's slower way.
         connection.connection.cursor().execute("BEGIN")
 
 
 @contextmanager
 def turn_to_write(engine: Engine) -> Iterator[None]:
-    """Wait for this process' turn among SQLite's writers, and hold it.
+    """Wait for a turn among SQLite's writers, and keep it inside the block.
 
-    SQLite's own waiting is a lottery: under load it let one of 16 processes wait 17 s.
-    The kernel's queue on a file beside the database is fair (worst 0.3 s).  Raises
-    CatalogLocked when the turn does not come: a process that is stopped keeps its own.
+    SQLite's own way to wait is not fair: under load one of 16 processes waited 17 s.  The
+    kernel's queue on a file beside the database is (at most 0.3 s in the same test).  Raises
+    CatalogLocked if the turn does not come in time: a stopped process keeps its turn.
     """
     if engine.dialect.name != "sqlite":
         yield
         return
     path = f"{engine.url.database}-queue"
     try:
-        # A descriptor of its own for each turn: threads of one process queue as well.
+        # A new descriptor for each turn: flock(2) is per open file, so that the threads of one
+        # process wait for each other, too.
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
         if os.geteuid() == 0 and os.path.exists(str(engine.url.database)):
-            # As SQLite does with the files it puts beside the database.
+            # SQLite does the same with the files that it makes beside the database.
             owner = os.stat(str(engine.url.database))
             os.fchown(fd, owner.st_uid, owner.st_gid)
     except PermissionError as error:
@@ -120,10 +125,14 @@ def _take(fd: int) -> bool:
 
 
 def _await(fd: int) -> bool:
-    """Whether the turn comes in time; flock(2) itself waits without a limit."""
+    """Wait for the turn in a thread; return whether it came in time.
+
+    flock(2) has no time limit.
+    """
     if not _AWAITED.acquire(timeout=BUSY_TIMEOUT):
         return False
-    # The lock is of both descriptors: it goes when the last of them is closed.
+    # Both descriptors share the lock, and it ends when the last of them is closed.  So a turn that
+    # comes too late ends at once, as the caller has closed its own descriptor by then.
     waiting, come = os.dup(fd), threading.Event()
 
     def wait() -> None:
@@ -139,7 +148,7 @@ def _await(fd: int) -> bool:
 
 
 def is_full(engine: Engine, error: BaseException) -> bool:
-    """Whether there was no room for the database, or for what SQLite puts beside it."""
+    """Whether there was no room for the database, or for the files beside it."""
     if not isinstance(error, sqlite3.Error):
         return False
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
@@ -150,7 +159,7 @@ def is_full(engine: Engine, error: BaseException) -> bool:
 
 
 def is_forbidden(engine: Engine, error: BaseException) -> bool:
-    """Whether SQLite could not open or write what it has to: journal and locks as well."""
+    """Whether we may not open or write the database, or the files beside it."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
         return False
@@ -167,7 +176,7 @@ def is_forbidden(engine: Engine, error: BaseException) -> bool:
 
 
 def is_damage(error: BaseException) -> bool:
-    """Whether SQLite says that the file is not what it was; a schema's row may be lost as well."""
+    """Whether SQLite reports that the file is damaged; also if a table of the schema is lost."""
     if not isinstance(error, sqlite3.Error):
         return False
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
@@ -176,10 +185,10 @@ def is_damage(error: BaseException) -> bool:
 
 
 def damages_of(raw: Any) -> list[str]:
-    """As `damages`, of an open connection of the module sqlite3.  Raises its errors."""
+    """As `engine.damages`, for an open connection of the module sqlite3.  Raises its errors."""
     give_up_at = time.monotonic() + CHECK_TIME
     raw.set_progress_handler(lambda: time.monotonic() > give_up_at, 100_000)
-    # What it finds in the file is no text, and it quotes that.
+    # SQLite quotes damaged text of the file, which cannot be decoded strictly.
     usual, raw.text_factory = raw.text_factory, lambda data: data.decode(errors="replace")
     try:
         found = [str(row[0]) for row in raw.execute("PRAGMA integrity_check(5)")]
@@ -203,4 +212,4 @@ WITH RECURSIVE reached(number) AS (
 )
 SELECT (SELECT count(*) FROM folders) - (SELECT count(*) FROM reached)
 """
-"""A parent that was changed to one of a folder's own makes a ring, which no path leads to."""
+"""Counts folders that no path leads to: a damaged `parent` can make a ring of folders."""

@@ -26,7 +26,7 @@ _ENTRY = select(images, locations).join(locations, locations.c.image == images.c
 _LOCATION = select(locations)
 _FOLDER = select(folders)
 
-# Made once: SQLAlchemy takes longer to build these than SQLite to answer them.
+# Built once: SQLAlchemy needs longer to build these than SQLite to answer them.
 _ENTRY_AT = _ENTRY.where(
     locations.c.folder == bindparam("folder"), locations.c.name == bindparam("name")
 )
@@ -70,7 +70,7 @@ _FOLDER_BY_NUMBER = _FOLDER.where(folders.c.number == bindparam("number"))
 _FOLDER_AT = _FOLDER.where(
     folders.c.parent == bindparam("parent"), folders.c.name == bindparam("name")
 )
-# Two that look the same may be there since before that was refused: the older one is found.
+# An older version allowed two names that look the same: then the older entry is found.
 _ENTRY_ALIKE = (
     _ENTRY.where(locations.c.folder == bindparam("folder"), locations.c.alike == bindparam("name"))
     .order_by(locations.c.number)
@@ -96,11 +96,11 @@ def _make_location(row: Any) -> Location:
 
 
 def make_entry(row: Any) -> Entry:
-    """An Entry of a row of the columns of `images` and then of `locations`."""
+    """An Entry from a row with the columns of `images`, followed by those of `locations`."""
     return Entry(_make_location(row[_IMAGE_WIDTH:]), make_image(row))
 
 
-# A table is a tenth of the cost of an Enum's call.
+# A look into a table costs a tenth of the call of an Enum.
 _STATUSES = {str(status): status for status in Status}
 _VISIBILITIES = {str(visibility): visibility for visibility in Visibility}
 
@@ -118,7 +118,7 @@ def _make_listed(row: Any) -> Listed:
 
 
 def _alike(name: str) -> str | None:
-    """What the column `alike` has for a name."""
+    """The value of the column `alike` for a name."""
     form = names.alike(name)
     return None if form == name else form
 
@@ -137,14 +137,14 @@ class TreeRows(Rows):
     # -- folders ---------------------------------------------------------------------
 
     def folder(self, number: int) -> Folder:
-        """The folder of that number.  Raises NotFound."""
+        """The folder with that number.  Raises NotFound."""
         row = self.connection.execute(_FOLDER_BY_NUMBER, {"number": number}).one_or_none()
         if row is None:
             raise NotFound(f"folder {number}")
         return _make_folder(row)
 
     def folders_above(self, folder: Folder) -> list[Folder]:
-        """The folder and all above it, without the root."""
+        """The folder and all folders above it, without the root."""
         found: list[Folder] = []
         while folder.kind is not FolderKind.ROOT:
             if folder in found:
@@ -154,9 +154,9 @@ class TreeRows(Rows):
         return found
 
     def lock_folder(self, number: int) -> Folder:
-        """The folder, locked until the transaction ends: no one else adds to it.
+        """The folder, locked until the transaction ends: nobody else can add to it.
 
-        SQLite's writer holds the whole database anyway; there it locks nothing more.
+        With SQLite a writer holds the whole database anyway, and this locks nothing more.
         """
         statement = _FOLDER.where(folders.c.number == number).with_for_update()
         row = self.connection.execute(statement).one_or_none()
@@ -189,12 +189,12 @@ class TreeRows(Rows):
         return self.folder(ROOT)
 
     def folder_at(self, parent: int, name: str) -> Folder | None:
-        """The folder of that name, or of one that looks the same; or None."""
+        """The folder with that name or one that looks the same; None if there is none."""
         row = self._at({"parent": parent}, name, _FOLDER_AT, _FOLDER_ALIKE)
         return None if row is None else _make_folder(row)
 
     def _at(self, folder: dict[str, int], name: str, exact: Select[Any], alike: Select[Any]) -> Any:
-        """The row of a name, else of its form, else of one that has the same form."""
+        """The row with this name, else with its normal form, else with a name of the same form."""
         form = names.alike(name)
         asked = [(exact, name), (alike, form)]
         if form != name:
@@ -246,7 +246,7 @@ class TreeRows(Rows):
         return self.folder(int(key[0]))
 
     def move_folder(self, folder: Folder, parent: int, name: str, temporary: bool) -> None:
-        """Give a folder another place in its store.  Raises AlreadyExists."""
+        """Move a folder to another place in its store.  Raises AlreadyExists."""
         try:
             self.connection.execute(
                 update(folders)
@@ -270,7 +270,7 @@ class TreeRows(Rows):
         self._leave(folder.parent, folder.name)
 
     def is_empty(self, folder: int) -> bool:
-        """Whether the folder holds neither folders nor entries."""
+        """Whether the folder contains neither folders nor entries."""
         return not self.folders_in(folder, limit=1) and not self.entries_in(folder, limit=1)
 
     def _leave(self, folder: int, name: str) -> None:
@@ -286,7 +286,7 @@ class TreeRows(Rows):
     # -- entries -----------------------------------------------------------------------
 
     def entry_at(self, folder: int, name: str) -> Entry | None:
-        """The entry of that name, or of one that looks the same; or None."""
+        """The entry with that name or one that looks the same; None if there is none."""
         row = self._at({"folder": folder}, name, _ENTRY_AT, _ENTRY_ALIKE)
         return None if row is None else make_entry(row)
 
@@ -299,7 +299,7 @@ class TreeRows(Rows):
         return found
 
     def listed_in(self, folder: int, *, after: int = 0, limit: int = 1000) -> list[Listed]:
-        """As `entries_in`, with only what a listing shows."""
+        """As `entries_in`, with only the columns that a listing shows."""
         values = {"folder": folder, "after": after, "limit": limit}
         found = [_make_listed(row) for row in self.connection.execute(_LISTED_IN, values)]
         if found:
@@ -307,7 +307,7 @@ class TreeRows(Rows):
         return found
 
     def link_counts(self, numbers: Collection[int]) -> dict[int, int]:
-        """How many entries those images have that have several."""
+        """The number of entries of each of these images that has more than one."""
         counted = func.count().label("links")
         statement = (
             select(locations.c.image, counted)
@@ -318,16 +318,17 @@ class TreeRows(Rows):
         return {row.image: row.links for row in self.connection.execute(statement)}
 
     def entries_of(self, image: int) -> list[Entry]:
-        """The image's entries, oldest first; without locations that are no entry any more.
+        """The image's entries, oldest first.
 
-        Nor are those that are in a store which is not in the tree.
+        Without locations that have no name, and without entries in stores that are not in the
+        tree.
         """
         rows = self.connection.execute(_ENTRIES_OF, {"image": image})
         entries = [make_entry(row) for row in rows]
         return [each for each in entries if self.stores is None or each.store in self.stores]
 
     def hide_location(self, location: Location) -> None:
-        """Take a location's name, not its data: it comes and goes with its image from now on."""
+        """Remove a location's name and keep its data: from now on it goes with its image."""
         self.connection.execute(
             update(locations)
             .where(locations.c.number == location.number)
@@ -360,15 +361,15 @@ class TreeRows(Rows):
         return [_make_location(row) for row in rows]
 
     def lock_locations(self, image: int) -> list[Location]:
-        """As `locations_of`, as they are now, locked until the transaction ends.
+        """As `locations_of`, but current, and locked until the transaction ends.
 
-        Who is about to take one away must know that the others stay.
+        Whoever removes one of them must be sure that the others stay.
         """
         rows = self.connection.execute(_LOCATIONS_OF.with_for_update(), {"image": image})
         return [_make_location(row) for row in rows]
 
     def stores_of(self, image: int) -> tuple[str, ...]:
-        """The stores that have a copy of the image, sorted; not those that are getting one."""
+        """The stores with a complete copy of the image, or with an entry of it, sorted."""
         return tuple(sorted(each.store for each in self.locations_of(image) if each.is_told))
 
     def locations_in_state(self, state: LocationState) -> list[Location]:
@@ -391,7 +392,7 @@ class TreeRows(Rows):
         return found
 
     def count_locations(self, store: str) -> int:
-        """How many locations a store has."""
+        """The number of a store's locations."""
         statement = select(func.count()).where(locations.c.store == store)
         return self.connection.execute(statement).scalar_one()
 
@@ -431,13 +432,13 @@ class TreeRows(Rows):
         return Location(int(key[0]), image, store, url, state, folder, name, None)
 
     def set_location(self, number: int, state: LocationState, url: str | None) -> None:
-        """Record what a location's data is now, and where."""
+        """Record the state of a location's data, and its url."""
         self.connection.execute(
             update(locations).where(locations.c.number == number).values(state=state, url=url)
         )
 
     def detach_location(self, location: Location) -> None:
-        """Take a location out of the tree: its data goes next, then its row."""
+        """Take a location out of the tree.  Its data is removed next, and then its row."""
         self.connection.execute(
             update(locations)
             .where(locations.c.number == location.number)
@@ -449,7 +450,7 @@ class TreeRows(Rows):
             self.tell(ChangeKind.IMAGE, image=location.image)  # its `stores` have changed
 
     def drop_location(self, location: Location) -> None:
-        """Remove a location's row, and its entry if it still is one."""
+        """Remove a location's row, and with it its entry if it still has a name."""
         self.connection.execute(delete(locations).where(locations.c.number == location.number))
         if location.folder is not None and location.name is not None:
             self._leave(location.folder, location.name)
