@@ -67,7 +67,7 @@ def _open_copy(
     profile: str,
 ) -> DataReader:
     """Open the best copy that answers.  Raises StoreUnavailable."""
-    copies = sorted(found, key=lambda copy: (copy.is_damaged, -copy.weight))
+    copies = sorted(found, key=lambda copy: (copy.is_damaged, -copy.store.weight))
     failure: Exception = NotFound(image.name, "no configured store has all of it")
     for copy in copies:
         if chunks is not None and (

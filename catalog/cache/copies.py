@@ -23,10 +23,7 @@ from catalog.errors import (
     NotFound,
     StoreUnavailable,
 )
-from catalog.stores.base import Capability, Data, DataReader, Store
-from catalog.stores.policy.breaker import BreakerStore, Circuit
-from catalog.stores.policy.remote import RemoteStore
-from catalog.stores.policy.settings import LOCAL_WEIGHT
+from catalog.stores.base import Data, DataReader, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +36,9 @@ class Copy:
     """Whether it is known to have wrong chunks."""
 
     @property
-    def weight(self) -> int:
-        return weight_of(self.store)
-
-    @property
     def is_down(self) -> bool:
-        """Whether its store is known to be down."""
-        store = self.store
-        return isinstance(store, BreakerStore) and store.circuit(self.url) is Circuit.OPEN
+        """Whether its store is known not to answer now."""
+        return self.store.is_down(self.url)
 
 
 _REST = 30.0
@@ -59,13 +51,6 @@ Locate = Callable[[], Sequence[Copy]]
 
 Report = Callable[[Copy, int], None]
 """Called once for each wrong chunk of a copy, with the chunk's offset."""
-
-
-def weight_of(store: Store) -> int:
-    """The store's weight: stores with the greatest weight are read first."""
-    if isinstance(store, RemoteStore):
-        return store.weight
-    return LOCAL_WEIGHT if Capability.STAGING in store.capabilities else 0
 
 
 class Copies:
@@ -141,7 +126,7 @@ class Copies:
     def _ordered(self) -> list[_Source]:
         with self._lock:
             sources = list(self._sources.values())
-        return sorted(sources, key=lambda s: (s.rests, s.is_bad, -s.copy.weight))
+        return sorted(sources, key=lambda s: (s.rests, s.is_bad, -s.copy.store.weight))
 
     def _first(self, ask: Callable[[_Source], Answer]) -> tuple[_Source, Answer]:
         """Ask the copies in turn; return the first that answers, and its answer."""

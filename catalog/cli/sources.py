@@ -123,7 +123,8 @@ def _without_holes(blocks: Iterator[tuple[int, bytes]]) -> Iterator[bytes]:
 @contextmanager
 def _web_store(catalog: Catalog) -> Iterator[Store]:
     """The configured web store, whose address filter holds here too; else a default one."""
-    from catalog.stores.http import HttpStore, HttpStoreSettings
+    from catalog.stores.http.settings import HttpStoreSettings
+    from catalog.stores.http.store import HttpStore
 
     for store in catalog.stores.values():
         if Capability.EXTERNAL in store.capabilities:

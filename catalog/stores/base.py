@@ -146,6 +146,11 @@ class Store(Protocol):
     name: str
     """The store's name in the configuration: its folder in the tree."""
     capabilities: Capability
+    weight: int
+    """Among the copies of an image, the one in the store with the greatest weight is read first."""
+
+    def is_down(self, url: str) -> bool:
+        """Whether whatever serves this url is known not to answer now.  Asks nobody."""
 
     def initialize(self) -> None:
         """Make the folder or container for the store's data (`imagefs init`), if we may make it.
@@ -269,6 +274,16 @@ class Advising(Protocol):
 
     def advice(self) -> Iterator[str]:
         """One line for each setting.  Raises StoreUnavailable."""
+
+
+class WithoutPolicy:
+    """A mixin for drivers: what the policy around them knows, they do not (`policy.remote`)."""
+
+    weight = 0
+
+    def is_down(self, _url: str) -> bool:
+        """False: a driver remembers no failure."""
+        return False
 
 
 class NothingToMake:

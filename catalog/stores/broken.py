@@ -13,7 +13,15 @@ from typing import NoReturn
 from pydantic import BaseModel, ConfigDict
 
 from catalog.errors import StoreRefused
-from catalog.stores.base import Capability, DataReader, DataWriter, LeavesNothing, Stat, Usage
+from catalog.stores.base import (
+    Capability,
+    DataReader,
+    DataWriter,
+    LeavesNothing,
+    Stat,
+    Usage,
+    WithoutPolicy,
+)
 
 
 class BrokenStoreSettings(BaseModel):
@@ -25,7 +33,7 @@ class BrokenStoreSettings(BaseModel):
     """The mistake: its key and what is allowed.  Never a value, which may be a secret."""
 
 
-class BrokenStore(LeavesNothing):
+class BrokenStore(WithoutPolicy, LeavesNothing):
     """Refuses everything with the mistake as the reason."""
 
     capabilities = Capability.WRITE

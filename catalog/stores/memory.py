@@ -22,6 +22,7 @@ from catalog.stores.base import (
     SendsNothingEarly,
     Stat,
     Usage,
+    WithoutPolicy,
 )
 
 
@@ -35,7 +36,7 @@ class MemoryStoreSettings(BaseModel):
     """Bytes the store takes before it is full; None for no limit."""
 
 
-class MemoryStore(NothingToMake, LeavesNothing):
+class MemoryStore(WithoutPolicy, NothingToMake, LeavesNothing):
     """Objects in a dictionary, gone with the process."""
 
     capabilities = Capability.WRITE | Capability.COPY | Capability.LISTING

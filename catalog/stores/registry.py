@@ -1,6 +1,6 @@
 """Which store types exist: the `type` of a `[stores.NAME]` section to its driver.
 
-A new driver is one file in this package and one line in `DRIVERS`.
+A new driver is one package beside this file and one line in `DRIVERS`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from catalog.stores.base import Store
 from catalog.stores.broken import BrokenStore, BrokenStoreSettings
 from catalog.stores.cinder.settings import CinderStoreSettings
 from catalog.stores.cinder.store import CinderStore
-from catalog.stores.filesystem import FilesystemStoreSettings
-from catalog.stores.http import HttpStore, HttpStoreSettings
+from catalog.stores.folder.shared import open_folder
+from catalog.stores.folder.store import FilesystemStoreSettings
+from catalog.stores.http.settings import HttpStoreSettings
+from catalog.stores.http.store import HttpStore
 from catalog.stores.memory import MemoryStore, MemoryStoreSettings
-from catalog.stores.patient import open_folder
 from catalog.stores.policy.remote import RemoteStore
-from catalog.stores.policy.settings import RemoteStoreSettings
+from catalog.stores.policy.settings import PolicySettings, RemoteStoreSettings
 from catalog.stores.rbd.connection import RbdStoreSettings
 from catalog.stores.rbd.store import RbdStore
 from catalog.stores.s3.settings import S3StoreSettings
@@ -48,17 +49,22 @@ DRIVERS: Mapping[str, tuple[type[BaseModel], Driver]] = {
 """type -> (its settings model, its constructor)."""
 
 
-def open_store(name: str, settings: BaseModel) -> Store:
+def open_store(name: str, settings: Any) -> Store:
     """Make the store that a settings section describes.  Opens nothing yet.
 
-    A remote store gets its policy (`[stores.NAME.policy]`); a folder of this host has none.
+    A remote store, and a folder on a server, get their policy (`[stores.NAME.policy]`).
     """
     if isinstance(settings, BrokenStoreSettings):
         return BrokenStore(name, settings)
-    for model, driver in DRIVERS.values():
-        if type(settings) is model:
-            store = driver(name, settings)
-            if isinstance(settings, RemoteStoreSettings):
-                return RemoteStore(store, settings.policy)
-            return store
-    raise TypeError(f"no driver takes {type(settings).__name__}")
+    _model, driver = DRIVERS[settings.type]
+    store, policy = driver(name, settings), _policy_of(settings)
+    return store if policy is None else RemoteStore(store, policy)
+
+
+def _policy_of(settings: Any) -> PolicySettings | None:
+    match settings:
+        case RemoteStoreSettings():
+            return settings.policy
+        case FilesystemStoreSettings():
+            return settings.policy_of_server
+    return None

@@ -12,7 +12,7 @@ from catalog.model.access import ADMIN, Principal, Role
 from catalog.model.image import Image
 from catalog.model.tree import Entry, Folder
 from catalog.settings import CatalogSettings, Settings
-from catalog.stores.filesystem import FilesystemStoreSettings
+from catalog.stores.folder.store import FilesystemStoreSettings
 from catalog.stores.memory import MemoryStoreSettings
 from catalog.upload import Upload
 from catalog.vfs import Vfs

@@ -42,7 +42,7 @@ PREAMBLE = """
 import os, signal, sys
 from pathlib import Path
 from catalog.bootstrap import open_catalog
-from catalog.stores.filesystem import FilesystemWriter
+from catalog.stores.folder.writer import FilesystemWriter
 from catalog.vfs import Vfs
 from tests.catalog.actions import *
 

@@ -20,7 +20,7 @@ from catalog.model.access import ADMIN
 from catalog.model.image import CHUNK_SIZE, Image
 from catalog.model.tree import LocationState
 from catalog.settings import load
-from catalog.stores.filesystem import FilesystemWriter
+from catalog.stores.folder.writer import FilesystemWriter
 from catalog.stores.s3.multipart import Multipart
 from catalog.stores.swift.client import SwiftClient
 from catalog.stores.swift.store import SwiftStoreSettings

@@ -10,7 +10,7 @@ import pytest
 from catalog import settings as settings_module
 from catalog.errors import InvalidSettings
 from catalog.settings import DEFAULTS, Settings, describe, load, state_folder
-from catalog.stores.filesystem import FilesystemStoreSettings
+from catalog.stores.folder.store import FilesystemStoreSettings
 from imagefs.settings import MountSettings
 
 VALID = '[stores.file]\ntype = "filesystem"\npath = "/srv/images"\n'

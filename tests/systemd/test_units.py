@@ -13,8 +13,8 @@ import pytest
 from pydantic import BaseModel
 
 from catalog.settings import CacheSettings, CatalogSettings, load
-from catalog.stores.filesystem import FilesystemStoreSettings
-from catalog.stores.http import HttpStoreSettings
+from catalog.stores.folder.store import FilesystemStoreSettings
+from catalog.stores.http.settings import HttpStoreSettings
 from imagefs.settings import MountSettings
 
 FOLDER = Path(__file__).parents[2] / "systemd"

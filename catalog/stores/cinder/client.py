@@ -25,8 +25,9 @@ from catalog.errors import (
     StoreUnavailable,
 )
 from catalog.stores.cinder.settings import CinderStoreSettings
-from catalog.stores.network import http_errors
-from catalog.stores.openstack.answers import BUSY, retry_after
+from catalog.stores.http_client.answers import retry_after
+from catalog.stores.http_client.errors import http_errors
+from catalog.stores.openstack.answers import BUSY
 from catalog.stores.openstack.keystone import KeystoneAuth, Session, make_pool
 
 _CONNECTIONS = 32
@@ -120,7 +121,7 @@ def _failure(response: BaseHTTPResponse, subject: str) -> CatalogError:
             return StoreRefused(subject, f"Cinder forbids it to this user: {text}")
     reason = f"Cinder answered {response.status} {response.reason}: {text}"
     if response.status in BUSY or response.status == 413:
-        return StoreBusy(subject, reason, retry_after(response))
+        return StoreBusy(subject, reason, retry_after(response.headers))
     return StoreUnavailable(subject, reason)
 
 

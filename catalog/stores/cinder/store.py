@@ -21,7 +21,7 @@ from catalog.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from catalog.stores.base import Capability, NothingToMake, Stat, Usage
+from catalog.stores.base import Capability, NothingToMake, Stat, Usage, WithoutPolicy
 from catalog.stores.cinder.client import CinderClient
 from catalog.stores.cinder.location import CinderLocation, id_of
 from catalog.stores.cinder.objects import Objects
@@ -37,7 +37,7 @@ _OPENINGS = 3
 """Attempts to open an object that is being replaced at the same time."""
 
 
-class CinderStore(NothingToMake):
+class CinderStore(WithoutPolicy, NothingToMake):
     """The volumes of one project that are marked as volumes of this store."""
 
     capabilities = Capability.WRITE | Capability.COPY | Capability.LISTING

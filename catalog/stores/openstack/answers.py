@@ -14,12 +14,6 @@ BUSY = frozenset({429, 498, 503})
 """Statuses with which a server asks to be left alone for a while."""
 
 
-def retry_after(response: BaseHTTPResponse) -> float | None:
-    """The seconds in Retry-After; None if it is missing or no number."""
-    told = response.headers.get("Retry-After", "")
-    return float(told) if told.isdecimal() else None
-
-
 def discard(response: BaseHTTPResponse) -> None:
     """Return the connection to its pool, or close it if much of the body is not read yet."""
     rest = response.length_remaining

@@ -16,9 +16,10 @@ from typing import Any
 from urllib3 import BaseHTTPResponse, PoolManager, Timeout
 
 from catalog.errors import StoreBusy, StoreRefused, StoreUnavailable
-from catalog.stores.network import http_errors
+from catalog.stores.http_client.answers import retry_after
+from catalog.stores.http_client.errors import http_errors
 from catalog.stores.openstack.account import AccountSettings
-from catalog.stores.openstack.answers import BUSY, retry_after
+from catalog.stores.openstack.answers import BUSY
 
 LIFE_USED = 0.9
 """The part of a token's life after which it is renewed, so that it does not end in the middle of
@@ -160,7 +161,7 @@ class KeystoneAuth:
             return
         url = self._settings.auth_url
         if response.status in BUSY:
-            raise StoreBusy(self._store, f"{url} is busy", retry_after(response))
+            raise StoreBusy(self._store, f"{url} is busy", retry_after(response.headers))
         if response.status in (401, 403):
             raise StoreRefused(self._store, f"{url} refuses the user or the key")
         raise StoreUnavailable(self._store, f"{url} answered {response.status} {response.reason}")

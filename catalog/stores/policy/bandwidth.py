@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from catalog.stores.base import Check, DataWriter, Store
-from catalog.stores.marked_folder import os_errors
+from catalog.stores.os_errors import os_errors
 from catalog.stores.policy.guard import GuardedStore, Operation, Request, Result
 
 _BLOCK = 1 << 20

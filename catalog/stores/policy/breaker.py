@@ -170,6 +170,10 @@ class BreakerStore(GuardedStore):
         super().__init__(store, breaker)
         self._breaker = breaker
 
+    def is_down(self, url: str) -> bool:
+        """Whether the server that has `url` is left alone now."""
+        return self._breaker.circuit(url) is Circuit.OPEN
+
     def circuit(self, url: str) -> Circuit:
         """Whether the server that has `url` is asked now."""
         return self._breaker.circuit(url)

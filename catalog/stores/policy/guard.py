@@ -27,7 +27,7 @@ from catalog.stores.base import (
     Streaming,
     Usage,
 )
-from catalog.stores.marked_folder import os_errors
+from catalog.stores.os_errors import os_errors
 
 Result = TypeVar("Result")
 
@@ -75,8 +75,12 @@ class GuardedStore:
     def __init__(self, store: Store, guard: Guard) -> None:
         self.name = store.name
         self.capabilities = store.capabilities
+        self.weight = store.weight
         self._store = store
         self._guard = guard
+
+    def is_down(self, url: str) -> bool:
+        return self._store.is_down(url)
 
     def initialize(self) -> None:
         self._store.initialize()

@@ -27,7 +27,6 @@ class RemoteStore(BreakerStore):
         self, driver: Store, settings: PolicySettings, timing: Timing | None = None
     ) -> None:
         timing = timing or Timing()
-        self.weight = settings.weight
         self._metrics = Metrics(timing.clock)
         store: Store = GuardedStore(driver, self._metrics)
         if settings.read_rate or settings.write_rate:
@@ -36,6 +35,7 @@ class RemoteStore(BreakerStore):
         store = GuardedStore(store, Limit(settings.requests))
         retried = RetryStore(store, Retry(settings.attempts, settings.deadline, timing))
         super().__init__(retried, Breaker(retried, settings.pause, timing.clock))
+        self.weight = settings.weight
 
     def metrics(self) -> Mapping[Operation, Count]:
         """The requests that the driver got so far; every attempt counts."""

@@ -26,7 +26,7 @@ from catalog.errors import (
     NotSupported,
     StoreRefused,
 )
-from catalog.stores.base import Capability, NothingToMake, Stat, Usage
+from catalog.stores.base import Capability, NothingToMake, Stat, Usage, WithoutPolicy
 from catalog.stores.rbd.bindings import ceph_errors, rbd
 from catalog.stores.rbd.connection import Cluster, Connection, RbdStoreSettings
 from catalog.stores.rbd.images import (
@@ -54,7 +54,7 @@ _KEY_MAX = 60
 """Characters.  With the parts that a name of our own adds, RBD's limit of 95."""
 
 
-class RbdStore(NothingToMake):
+class RbdStore(WithoutPolicy, NothingToMake):
     """One pool of a cluster."""
 
     capabilities = Capability.WRITE | Capability.COPY | Capability.LISTING | Capability.GROWING

@@ -18,7 +18,7 @@ from typing import Any
 
 from catalog.errors import CatalogError, InvalidImage, StoreUnavailable
 from catalog.stores.base import Check
-from catalog.stores.marked_folder import os_errors
+from catalog.stores.os_errors import os_errors
 from catalog.stores.rbd.bindings import ceph_error, ceph_errors
 from catalog.stores.rbd.connection import Connection
 from catalog.stores.rbd.images import (

@@ -22,7 +22,8 @@ from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Timeout
 
 from catalog.errors import StoreRefused, StoreUnavailable
 from catalog.stores.base import Stat
-from catalog.stores.network import http_errors
+from catalog.stores.http_client.answers import retry_after
+from catalog.stores.http_client.errors import http_errors
 from catalog.stores.policy.retry import Retry
 from catalog.stores.s3.account import Account
 from catalog.stores.s3.errors import refusal, wants_checksum
@@ -253,10 +254,5 @@ def _answer(request: _Request, response: BaseHTTPResponse) -> Answer:
     is_late = response.status == 200 and "<Error>" in text[:500]
     if is_late or response.status in _MAY_PASS:
         status = 500 if is_late else response.status
-        raise refusal(request.subject, status, text, _retry_after(response), request.method)
+        raise refusal(request.subject, status, text, retry_after(response.headers), request.method)
     return Answer(response.status, response.headers, text)
-
-
-def _retry_after(response: BaseHTTPResponse) -> float | None:
-    value = response.headers.get("Retry-After", "")
-    return float(value) if value.isdecimal() else None

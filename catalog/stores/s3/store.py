@@ -26,7 +26,7 @@ from catalog.errors import (
     NotSupported,
     StoreRefused,
 )
-from catalog.stores.base import Capability, Data, IsGood, NothingToMake, Stat, Usage
+from catalog.stores.base import Capability, Data, IsGood, NothingToMake, Stat, Usage, WithoutPolicy
 from catalog.stores.s3 import bucket
 from catalog.stores.s3.account import Account
 from catalog.stores.s3.location import S3Location
@@ -48,7 +48,7 @@ _COPIED_PIECE = 512 << 20
 _COPIES_AT_ONCE = 4
 
 
-class S3Store(NothingToMake):
+class S3Store(WithoutPolicy, NothingToMake):
     """Objects of one bucket."""
 
     capabilities = (

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from catalog.errors import CatalogError, NotFound, StoreUnavailable
 from catalog.stores.base import Check, Stat
-from catalog.stores.marked_folder import os_errors
+from catalog.stores.os_errors import os_errors
 from catalog.stores.s3.multipart import Multipart, PartsInFlight, Stored
 from catalog.stores.s3.objects import S3Objects
 from catalog.stores.s3.requests import BLOCK, Body

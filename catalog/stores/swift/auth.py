@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from urllib3 import PoolManager
 
 from catalog.errors import StoreUnavailable
-from catalog.stores.network import http_errors
+from catalog.stores.http_client.errors import http_errors
 from catalog.stores.openstack.account import AccountSettings
 from catalog.stores.openstack.keystone import LIFE_USED, KeystoneAuth, Session
 

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode
 from urllib3 import BaseHTTPResponse, HTTPHeaderDict
 
 from catalog.errors import CatalogError, NotFound, StoreRefused, StoreUnavailable
-from catalog.stores.network import http_errors
+from catalog.stores.http_client.errors import http_errors
 from catalog.stores.openstack.answers import discard
 from catalog.stores.openstack.keystone import Session, make_pool
 from catalog.stores.swift.auth import SwiftAuth, SwiftAuthSettings

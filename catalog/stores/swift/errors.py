@@ -14,8 +14,9 @@ from catalog.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from catalog.stores.network import http_errors
-from catalog.stores.openstack.answers import BUSY, TEXT_MAX, discard, retry_after
+from catalog.stores.http_client.answers import retry_after
+from catalog.stores.http_client.errors import http_errors
+from catalog.stores.openstack.answers import BUSY, TEXT_MAX, discard
 
 _REASONS = {
     401: "the server refuses a new token: is the user allowed to use this account?",
@@ -42,6 +43,6 @@ def failure(response: BaseHTTPResponse, subject: str) -> CatalogError:
     transaction = response.headers.get("X-Trans-Id", "no transaction")
     reason = _REASONS.get(status, f"the server answered {status} {response.reason}")
     if status in BUSY:
-        return StoreBusy(subject, f"{reason} ({transaction})", retry_after(response))
+        return StoreBusy(subject, f"{reason} ({transaction})", retry_after(response.headers))
     kind = StoreRefused if status in (401, 403) else StoreUnavailable
     return kind(subject, f"{reason} ({transaction})")

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from catalog.errors import IncompleteUpload
-from catalog.stores.network import http_errors
+from catalog.stores.http_client.errors import http_errors
 from catalog.stores.swift.client import Blocks, ObjectInfo
 
 _BLOCK = 1 << 20

@@ -11,7 +11,7 @@ import re
 from urllib3 import BaseHTTPResponse
 
 from catalog.errors import DataChanged, StoreUnavailable
-from catalog.stores.network import body
+from catalog.stores.http_client.errors import body
 from catalog.stores.swift.client import ObjectInfo, SwiftClient, unquoted
 from catalog.stores.swift.errors import failure
 

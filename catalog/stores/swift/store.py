@@ -25,7 +25,7 @@ from catalog.errors import (
     InvalidValue,
     StoreRefused,
 )
-from catalog.stores.base import Capability, IsGood, Stat, Usage
+from catalog.stores.base import Capability, IsGood, Stat, Usage, WithoutPolicy
 from catalog.stores.openstack.answers import discard
 from catalog.stores.policy.retry import Retry
 from catalog.stores.swift.auth import SwiftAuthSettings
@@ -55,7 +55,7 @@ class SwiftStoreSettings(SwiftAuthSettings):
     """Segments of one upload that are sent at the same time."""
 
 
-class SwiftStore:
+class SwiftStore(WithoutPolicy):
     """One container of an account, and the container of its segments."""
 
     capabilities = (

@@ -24,7 +24,7 @@ from typing import Any
 
 from catalog.errors import CatalogError, IncompleteUpload, NotFound, StoreUnavailable
 from catalog.stores.base import Check
-from catalog.stores.network import http_errors
+from catalog.stores.http_client.errors import http_errors
 from catalog.stores.policy.retry import Retry
 from catalog.stores.swift.client import UPLOAD, ObjectInfo, SwiftClient, unquoted
 from catalog.stores.swift.pieces import Piece, piece_of_file, piece_of_memory, piece_of_object

@@ -32,15 +32,9 @@ from catalog.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from catalog.stores.base import Capability, Stat, Usage
-from catalog.stores.http_answers import (
-    conditions,
-    etag_of,
-    is_empty,
-    part_of,
-    verify,
-)
-from catalog.stores.network import body, http_errors
+from catalog.stores.base import Capability, Stat, Usage, WithoutPolicy
+from catalog.stores.http_client.answers import conditions, etag_of, is_empty, part_of, verify
+from catalog.stores.http_client.errors import body, http_errors
 from catalog.stores.vmware.files import Account, VmwareFiles
 from catalog.stores.vmware.location import VmwareLocation
 from catalog.stores.vmware.settings import VmwareStoreSettings
@@ -51,7 +45,7 @@ _KEY_MAX = 200
 _LOOKS = 3
 
 
-class VmwareStore:
+class VmwareStore(WithoutPolicy):
     """A folder of one datastore."""
 
     capabilities = Capability.WRITE | Capability.COPY | Capability.LISTING

@@ -14,7 +14,7 @@ from urllib.parse import SplitResult
 
 from catalog.errors import CatalogError, StoreFull, StoreUnavailable
 from catalog.stores.base import SendsNothingEarly
-from catalog.stores.marked_folder import os_errors
+from catalog.stores.os_errors import os_errors
 from catalog.stores.vmware.files import VmwareFiles
 from catalog.stores.vmware.location import VmwareLocation
 

@@ -15,7 +15,8 @@ from catalog.cache.copies import Copy
 from catalog.cache.folder import CacheFolder
 from catalog.cache.reader import CachedReader
 from catalog.errors import StoreUnavailable
-from catalog.stores.http import HttpStore, HttpStoreSettings
+from catalog.stores.http.settings import HttpStoreSettings
+from catalog.stores.http.store import HttpStore
 from catalog.stores.policy.remote import RemoteStore
 from catalog.stores.policy.retry import Timing
 from catalog.stores.policy.settings import PolicySettings

@@ -25,6 +25,7 @@ from catalog.errors import (
     StoreUnavailable,
 )
 from catalog.stores.base import Capability, Check, DataWriter, Store
+from catalog.stores.policy.settings import LOCAL_WEIGHT
 
 DATA = random.Random(0).randbytes(300_007)
 """Not a multiple of any block."""
@@ -124,6 +125,12 @@ class ReadContract:
         assert reader.size == len(DATA)
         assert subject.store.stat(url).size == len(DATA)
         assert subject.store.stat(url) == subject.store.stat(url)
+
+    def test_what_answers_is_not_down(self, subject: Subject) -> None:
+        """A store that has just answered is not known to be down, and has a weight."""
+        url = subject.put("a", DATA)
+        assert not subject.store.is_down(url)
+        assert subject.store.weight in (0, LOCAL_WEIGHT)
 
     def test_empty_object(self, subject: Subject) -> None:
         """An object without bytes is an object."""

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import pytest
 
 from catalog.errors import Forbidden, StoreUnavailable
-from catalog.stores.address_filter import AddressFilter, AllowedHost, is_public
+from catalog.stores.http.address_filter import AddressFilter, AllowedHost, is_public
 
 
 @pytest.mark.parametrize(

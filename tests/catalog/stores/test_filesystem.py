@@ -16,8 +16,8 @@ import pytest
 from pydantic import ValidationError
 
 from catalog.errors import InvalidName, NotFound, ReadOnlyStore, StoreFull, StoreUnavailable
-from catalog.stores.filesystem import FilesystemStore, FilesystemStoreSettings
-from catalog.stores.marked_folder import MARKER
+from catalog.stores.folder.marker import MARKER
+from catalog.stores.folder.store import FilesystemStore, FilesystemStoreSettings
 from tests.catalog.stores.contract import DATA, Subject, WriteContract, put_by_writer, read_all
 
 MIB = 1 << 20
@@ -335,7 +335,7 @@ def test_quarantine_keeps_the_bytes(store: FilesystemStore) -> None:
 COMMIT_FOR_EVER = """
 import itertools, sys
 from pathlib import Path
-from catalog.stores.filesystem import FilesystemStore, FilesystemStoreSettings
+from catalog.stores.folder.store import FilesystemStore, FilesystemStoreSettings
 store = FilesystemStore("file", FilesystemStoreSettings(path=Path(sys.argv[1])))
 for number in itertools.count():
     writer = store.writer(str(number))

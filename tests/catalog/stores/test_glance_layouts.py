@@ -11,7 +11,7 @@ import pytest
 
 from catalog.errors import NotFound
 from catalog.stores.base import Store
-from catalog.stores.filesystem import FilesystemStore, FilesystemStoreSettings
+from catalog.stores.folder.store import FilesystemStore, FilesystemStoreSettings
 from catalog.stores.swift.store import SwiftStore, SwiftStoreSettings
 from tests.catalog.stores.contract import put_by_writer, read_all
 from tests.servers.glance import glance_add, glance_get

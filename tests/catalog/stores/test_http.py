@@ -21,7 +21,8 @@ from catalog.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from catalog.stores.http import HttpStore, HttpStoreSettings
+from catalog.stores.http.settings import HttpStoreSettings
+from catalog.stores.http.store import HttpStore
 from tests.catalog.stores.contract import DATA, ReadContract, Subject, read_all
 from tests.catalog.stores.servers import (
     Answer,

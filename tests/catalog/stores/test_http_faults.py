@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from catalog.errors import DataChanged, Forbidden, NotFound, StoreBusy, StoreUnavailable
-from catalog.stores.http import HttpStore, HttpStoreSettings
+from catalog.stores.http.settings import HttpStoreSettings
+from catalog.stores.http.store import HttpStore
 from catalog.stores.registry import open_store
 from tests.catalog.stores.contract import DATA, read_all
 from tests.servers.nginx import WebServer, nginx

@@ -11,7 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from catalog.errors import CatalogError, StoreRefused, StoreUnavailable
-from catalog.stores.http import HttpStore, HttpStoreSettings
+from catalog.stores.http.settings import HttpStoreSettings
+from catalog.stores.http.store import HttpStore
 from tests.catalog.stores.contract import DATA, read_all
 from tests.catalog.stores.servers import asked_range, respond, scripted
 from tests.servers.nginx import PASSWORD, TOKEN, USER, WebServer, nginx

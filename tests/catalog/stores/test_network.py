@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from catalog.errors import StoreRefused, StoreUnavailable
-from catalog.stores.network import http_errors, network_error
+from catalog.stores.http_client.errors import http_errors, network_error
 from tests.catalog.stores.s3_account import Account, opened
 
 

@@ -14,9 +14,10 @@ from pydantic import ValidationError
 
 from catalog.errors import StoreUnavailable
 from catalog.stores.base import Capability, Store
-from catalog.stores.filesystem import FilesystemStore, FilesystemStoreSettings
-from catalog.stores.patience import Patience
-from catalog.stores.patient import PatientStore, open_folder
+from catalog.stores.folder.shared import SharedStore
+from catalog.stores.folder.store import FilesystemStore, FilesystemStoreSettings
+from catalog.stores.folder.time_limits import TimeLimits
+from catalog.stores.registry import open_store
 from tests.catalog.stores.contract import DATA, Subject, WriteContract, put_by_writer, read_all
 from tests.servers.folder import SharedFolder, shared_folder
 
@@ -31,14 +32,14 @@ def shared(tmp_path: Path) -> Iterator[SharedFolder]:
         yield folder
 
 
-def folder_store(shared: SharedFolder, seconds: float = 0.2) -> PatientStore:
+def folder_store(shared: SharedFolder, seconds: float = 0.2) -> SharedStore:
     """A store of it, without policy."""
     driver = FilesystemStore("nfs", FilesystemStoreSettings(path=shared.path))
-    return PatientStore(driver, Patience("nfs", seconds, THREADS))
+    return SharedStore(driver, TimeLimits("nfs", seconds, THREADS))
 
 
 @pytest.fixture
-def store(shared: SharedFolder) -> Iterator[PatientStore]:
+def store(shared: SharedFolder) -> Iterator[SharedStore]:
     """A store of it that soon loses patience."""
     store = folder_store(shared)
     yield store
@@ -80,7 +81,7 @@ class TestContract(WriteContract):
     def subject(self, shared: SharedFolder) -> Iterator[Subject]:
         """An empty folder, with all its policy."""
         settings = FilesystemStoreSettings(path=shared.path, io_timeout=60)
-        store = open_folder("nfs", settings)
+        store = open_store("nfs", settings)
         store.initialize()
         yield Subject(store, put_by_writer(store), f"file://{shared.path}/missing")
         store.close()
@@ -102,7 +103,7 @@ USES: dict[str, Callable[[Store, str], object]] = {
 
 @pytest.mark.parametrize("use", USES)
 def test_nobody_waits_for_a_server_that_hangs(
-    store: PatientStore, shared: SharedFolder, use: str
+    store: SharedStore, shared: SharedFolder, use: str
 ) -> None:
     """Each use fails in bounded time, and leaves nothing open when the server is back."""
     url = put_behind(shared, "a")
@@ -115,7 +116,7 @@ def test_nobody_waits_for_a_server_that_hangs(
     store.check()
 
 
-def test_read_that_hangs(store: PatientStore, shared: SharedFolder) -> None:
+def test_read_that_hangs(store: SharedStore, shared: SharedFolder) -> None:
     """The reader goes on reading when the server is back; closed meanwhile, its file is closed."""
     reader, closed = (store.open(put_behind(shared, key)) for key in ("a", "b"))
     shared.hang()
@@ -134,7 +135,7 @@ def test_read_that_hangs(store: PatientStore, shared: SharedFolder) -> None:
 
 @pytest.mark.parametrize("step", ["write", "take", "commit"])
 def test_upload_that_hangs(
-    store: PatientStore, shared: SharedFolder, tmp_path: Path, step: str
+    store: SharedStore, shared: SharedFolder, tmp_path: Path, step: str
 ) -> None:
     """It fails and stays so; when the server is back nothing of it is left."""
     staged = tmp_path / "staged"
@@ -161,7 +162,7 @@ def test_upload_that_hangs(
     assert list((shared.behind / ".staging").iterdir()) == []
 
 
-def test_only_so_many_threads_hang(store: PatientStore, shared: SharedFolder) -> None:
+def test_only_so_many_threads_hang(store: SharedStore, shared: SharedFolder) -> None:
     """Past the limit a call fails at once; the server back, all is as before."""
     url = put_behind(shared, "a")
     shared.hang()
@@ -181,7 +182,7 @@ def test_server_that_hangs_costs_one_time_out(shared: SharedFolder) -> None:
     """With its policy, all further requests fail at once until the server is back."""
     url = put_behind(shared, "a")
     settings = {"path": str(shared.path), "io_timeout": 0.2, "policy": {"pause": 0.1}}
-    store = open_folder("nfs", FilesystemStoreSettings.model_validate(settings))
+    store = open_store("nfs", FilesystemStoreSettings.model_validate(settings))
     shared.hang()
     for _ in range(100):
         with pytest.raises(StoreUnavailable):
@@ -199,7 +200,7 @@ def test_server_that_hangs_costs_one_time_out(shared: SharedFolder) -> None:
     store.close()
 
 
-def test_nothing_is_read_past_the_time_out(store: PatientStore, shared: SharedFolder) -> None:
+def test_nothing_is_read_past_the_time_out(store: SharedStore, shared: SharedFolder) -> None:
     """There is neither a descriptor to read from directly, nor a folder to stage in."""
     reader = store.open(put_behind(shared, "a"))
     assert reader.fileno() is None
@@ -209,7 +210,7 @@ def test_nothing_is_read_past_the_time_out(store: PatientStore, shared: SharedFo
 
 def test_local_folder_is_as_it_was(tmp_path: Path) -> None:
     """Without `io_timeout` the store is the plain one."""
-    store = open_folder("file", FilesystemStoreSettings(path=tmp_path))
+    store = open_store("file", FilesystemStoreSettings(path=tmp_path))
     assert type(store) is FilesystemStore
 
 
@@ -222,7 +223,7 @@ def test_bad_setting(tmp_path: Path, bad: dict[str, object]) -> None:
 
 def test_failure_is_raised_where_it_is_waited_for() -> None:
     """What a call raises is its caller's, of whatever kind."""
-    patience = Patience("nfs", 60, 1)
+    patience = TimeLimits("nfs", 60, 1)
     for error in (ValueError("a"), KeyboardInterrupt()):
 
         def fail(error: BaseException = error) -> None:
@@ -235,7 +236,7 @@ def test_failure_is_raised_where_it_is_waited_for() -> None:
 
 def test_late_result_is_told_to_whom_it_concerns() -> None:
     """Also when it is a failure, and whatever `late` makes of it."""
-    patience = Patience("nfs", 0.01, 2)
+    patience = TimeLimits("nfs", 0.01, 2)
     go = threading.Event()
     told: list[object] = []
 
@@ -249,7 +250,7 @@ def test_late_result_is_told_to_whom_it_concerns() -> None:
 
     for work in (lambda: 5 if go.wait() else 0, fail):
         with pytest.raises(StoreUnavailable):
-            patience.run(work, left=lambda: told.append("left"), late=late)
+            patience.run(work, on_abandon=lambda: told.append("left"), on_late_result=late)
     assert told == ["left", "left"]
     go.set()
     eventually(lambda: len(told) == 4)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from catalog.errors import DataChanged, StoreUnavailable
-from catalog.stores.filesystem import FilesystemStore, FilesystemStoreSettings
+from catalog.stores.folder.store import FilesystemStore, FilesystemStoreSettings
 from tests.catalog.stores.contract import DATA
 from tests.servers.forgetful import forget, forgetful_folder
 

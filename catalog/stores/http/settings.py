@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from catalog.errors import StoreRefused
-from catalog.stores.address_filter import AllowedHost
+from catalog.stores.http.address_filter import AllowedHost
 from catalog.stores.policy.settings import RemoteStoreSettings
 from catalog.stores.secret import SecretReference
 

@@ -4,7 +4,7 @@ This goes around a filesystem store that has `io_timeout`.  Threading: as any st
 
 A system call on a file whose server is gone waits in the kernel.  On a hard mount it waits for
 ever, and only a signal that ends the whole process interrupts it.  So each call is made with
-`Patience`: after the time-out the caller gets StoreUnavailable, and the thread ends when the
+`TimeLimits`: after the time-out the caller gets StoreUnavailable, and the thread ends when the
 server is back.  The number of such threads is limited.  For the same reason readers show no
 descriptor, because others would read from it without a limit, and uploads are not staged in the
 folder.
@@ -31,84 +31,78 @@ from catalog.stores.base import (
     Stat,
     Store,
     Usage,
+    WithoutPolicy,
 )
-from catalog.stores.file_reader import FilesystemReader
-from catalog.stores.filesystem import (
-    FilesystemStore,
-    FilesystemStoreSettings,
-    FilesystemWriter,
-)
-from catalog.stores.marked_folder import os_errors
-from catalog.stores.patience import Patience, Result
-from catalog.stores.policy.remote import RemoteStore
-from catalog.stores.policy.settings import PolicySettings
+from catalog.stores.folder.reader import FilesystemReader
+from catalog.stores.folder.store import FilesystemStore, FilesystemStoreSettings
+from catalog.stores.folder.time_limits import Result, TimeLimits
+from catalog.stores.folder.writer import FilesystemWriter
+from catalog.stores.os_errors import os_errors
 
 _KEYS = 1000
 """Keys that are listed by one call."""
 
 
 def open_folder(name: str, settings: FilesystemStoreSettings) -> Store:
-    """The store of a folder: a local one as it is, one on a server with time limits and policy."""
+    """The store of a folder: a local one as it is, one on a server with time limits."""
     store = FilesystemStore(name, settings)
     if settings.io_timeout is None:
         return store
-    # One attempt only: the NFS client has repeated its requests itself until the time-out.
-    policy = (settings.policy or PolicySettings()).model_copy(update={"attempts": 1})
-    return RemoteStore(PatientStore(store, Patience(name, settings.io_timeout)), policy)
+    return SharedStore(store, TimeLimits(name, settings.io_timeout))
 
 
-class PatientStore(LeavesNothing):
+class SharedStore(WithoutPolicy, LeavesNothing):
     """A folder of a server."""
 
     capabilities = FilesystemStore.capabilities & ~Capability.STAGING
 
-    def __init__(self, store: FilesystemStore, patience: Patience) -> None:
+    def __init__(self, store: FilesystemStore, limits: TimeLimits) -> None:
         self.name = store.name
         self._store = store
-        self._patience = patience
+        self._limits = limits
 
     def initialize(self) -> None:
         """Make the folder, and mark it."""
-        self._patience.run(self._store.initialize)
+        self._limits.run(self._store.initialize)
 
     def check(self) -> None:
-        self._patience.run(self._store.check)
+        self._limits.run(self._store.check)
 
-    def open(self, url: str) -> PatientReader:
-        reader = self._patience.run(lambda: self._store.open(url), late=_close)
-        return PatientReader(reader, self._patience)
+    def open(self, url: str) -> SharedReader:
+        reader = self._limits.run(lambda: self._store.open(url), on_late_result=_close)
+        return SharedReader(reader, self._limits)
 
     def stat(self, url: str) -> Stat:
-        return self._patience.run(lambda: self._store.stat(url))
+        return self._limits.run(lambda: self._store.stat(url))
 
-    def writer(self, key: str, size: int | None = None) -> PatientWriter:
-        writer = self._patience.run(lambda: self._store.writer(key, size), late=_cancel)
-        return PatientWriter(writer, self._patience, key)
+    def writer(self, key: str, size: int | None = None) -> SharedWriter:
+        writer = self._limits.run(lambda: self._store.writer(key, size), on_late_result=_cancel)
+        return SharedWriter(writer, self._limits, key)
 
-    def resume(self, key: str, size: int, step: int, is_good: IsGood) -> tuple[PatientWriter, int]:
-        writer, have = self._patience.run(
+    def resume(self, key: str, size: int, step: int, is_good: IsGood) -> tuple[SharedWriter, int]:
+        writer, have = self._limits.run(
             lambda: self._store.resume(key, size, step, is_good),
             size,
-            late=lambda made: _cancel(made[0] if made else None),
+            on_late_result=lambda made: _cancel(made[0] if made else None),
         )
-        return PatientWriter(writer, self._patience, key), have
+        return SharedWriter(writer, self._limits, key), have
 
     def delete(self, url: str) -> None:
-        self._patience.run(lambda: self._store.delete(url))
+        self._limits.run(lambda: self._store.delete(url))
 
     def copy(self, url: str, key: str) -> str:
         size = self.stat(url).size
-        return self._patience.run(lambda: self._store.copy(url, key), size)
+        return self._limits.run(lambda: self._store.copy(url, key), size)
 
     def usage(self) -> Usage:
-        return self._patience.run(self._store.usage)
+        return self._limits.run(self._store.usage)
 
     def url_of(self, key: str) -> str:
         return self._store.url_of(key)
 
     def keys(self) -> Iterator[str]:
         keys = self._store.keys()
-        while some := self._patience.run(lambda: list(islice(keys, _KEYS))):
+        while some := self._limits.run(lambda: list(islice(keys, _KEYS))):
             yield from some
 
     def staging_folder(self) -> Path | None:
@@ -116,19 +110,19 @@ class PatientStore(LeavesNothing):
         return None
 
     def quarantine(self, key: str) -> str:
-        return self._patience.run(lambda: self._store.quarantine(key))
+        return self._limits.run(lambda: self._store.quarantine(key))
 
     def close(self) -> None:
-        self._patience.close()
+        self._limits.close()
 
 
-class PatientReader:
+class SharedReader:
     """An open file of such a folder."""
 
-    def __init__(self, reader: FilesystemReader, patience: Patience) -> None:
+    def __init__(self, reader: FilesystemReader, limits: TimeLimits) -> None:
         self.size = reader.size
         self._reader = reader
-        self._patience = patience
+        self._limits = limits
         self._lock = threading.Lock()
         self._hanging = 0
         """Abandoned reads that have not ended yet."""
@@ -136,8 +130,11 @@ class PatientReader:
 
     def read_at(self, offset: int, size: int) -> bytes:
         wanted = max(0, min(size, self.size - offset))
-        return self._patience.run(
-            lambda: self._reader.read_at(offset, size), wanted, self._left, self._late
+        return self._limits.run(
+            lambda: self._reader.read_at(offset, size),
+            wanted,
+            self._on_abandon,
+            self._on_late_result,
         )
 
     def fileno(self) -> int | None:
@@ -154,13 +151,13 @@ class PatientReader:
             self._is_closed = True
             is_idle = not self._hanging
         if is_idle:
-            self._patience.later(self._reader.close)
+            self._limits.later(self._reader.close)
 
-    def _left(self) -> None:
+    def _on_abandon(self) -> None:
         with self._lock:
             self._hanging += 1
 
-    def _late(self, _data: bytes | None) -> None:
+    def _on_late_result(self, _data: bytes | None) -> None:
         with self._lock:
             self._hanging -= 1
             is_last = self._is_closed and not self._hanging
@@ -168,13 +165,13 @@ class PatientReader:
             self._reader.close()
 
 
-class PatientWriter(SendsNothingEarly):
+class SharedWriter(SendsNothingEarly):
     """An object being stored in such a folder.  After one call hung, every later one fails."""
 
-    def __init__(self, writer: FilesystemWriter, patience: Patience, key: str) -> None:
+    def __init__(self, writer: FilesystemWriter, limits: TimeLimits, key: str) -> None:
         self._writer = writer
         self._key = key
-        self._patience = patience
+        self._limits = limits
         self._size = 0
         """Bytes that may still have to be flushed."""
         self._hangs = False
@@ -201,14 +198,14 @@ class PatientWriter(SendsNothingEarly):
         """Drop what was written; if a call hangs, its thread does so when the call ends."""
         if not self._hangs:
             with suppress(StoreUnavailable):
-                self._patience.run(self._writer.cancel, left=self._left)
+                self._limits.run(self._writer.cancel, on_abandon=self._on_abandon)
 
     def _run(self, work: Callable[[], Result], size: int) -> Result:
         if self._hangs:
             raise StoreUnavailable(self._key, "its upload hangs in the store's folder")
-        return self._patience.run(work, size, self._left, lambda _result: self._writer.cancel())
+        return self._limits.run(work, size, self._on_abandon, lambda _result: self._writer.cancel())
 
-    def _left(self) -> None:
+    def _on_abandon(self) -> None:
         self._hangs = True
 
 

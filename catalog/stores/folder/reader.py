@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable
 
 from catalog.errors import DataChanged, NotFound, StoreUnavailable
-from catalog.stores.marked_folder import os_errors
+from catalog.stores.os_errors import os_errors
 
 
 def etag_of(found: os.stat_result) -> str:

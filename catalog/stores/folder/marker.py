@@ -10,7 +10,6 @@ nothing is reported missing there, even if the disk goes away between two calls.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import secrets
@@ -20,42 +19,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from catalog.errors import (
-    CatalogError,
-    ImageTooLarge,
-    ReadOnlyStore,
-    StoreFull,
-    StoreRefused,
     StoreUnavailable,
 )
+from catalog.stores.os_errors import os_errors
 
 MARKER = ".imagefs-store"
 
 _IGNORED_WHEN_EMPTY = {"lost+found"}
 """What the root of a new file system contains."""
-
-_CLASSES: dict[int, type[CatalogError]] = {
-    errno.ENOSPC: StoreFull,
-    errno.EDQUOT: StoreFull,
-    errno.EFBIG: ImageTooLarge,
-    errno.EROFS: ReadOnlyStore,
-    errno.EPERM: StoreRefused,
-    errno.EACCES: StoreRefused,
-}
-
-
-@contextmanager
-def os_errors(subject: str, missing: type[CatalogError] = StoreUnavailable) -> Iterator[None]:
-    """Turn OSError into the catalog's errors; a missing file becomes `missing`.
-
-    Every errno without a class of its own (EIO, ESTALE, ENODEV, …) becomes StoreUnavailable.
-    """
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise missing(subject) from error
-    except OSError as error:
-        found = _CLASSES.get(error.errno or 0, StoreUnavailable)
-        raise found(subject, error.strerror or str(error)) from error
 
 
 class MarkedFolder:

@@ -23,7 +23,7 @@ to the time-out."""
 Result = TypeVar("Result")
 
 
-class Patience:
+class TimeLimits:
     """Makes each call in a thread of its own, and abandons it when it takes too long.
 
     No way exists to interrupt such a call: the thread stays in the kernel until the server is
@@ -44,24 +44,24 @@ class Patience:
         self,
         work: Callable[[], Result],
         size: int = 0,
-        left: Callable[[], object] = lambda: None,
-        late: Callable[[Result | None], object] = lambda _result: None,
+        on_abandon: Callable[[], object] = lambda: None,
+        on_late_result: Callable[[Result | None], object] = lambda _result: None,
     ) -> Result:
         """Do `work`, with additional time to move `size` bytes, and return its result.
 
-        Raises what `work` raises.  If it takes too long, calls `left` and raises
-        StoreUnavailable; when the abandoned call ends, its own thread calls `late` with the
-        result, or with None if it failed.
+        Raises what `work` raises.  If it takes too long, calls `on_abandon` and raises
+        StoreUnavailable; when the abandoned call ends, its own thread calls `on_late_result`
+        with the result, or with None if it failed.
         """
         if self._hanging >= self._threads or not self._places.acquire(timeout=self._seconds):
             raise StoreUnavailable(self._name, f"{self._hanging} calls hang in its folder")
 
         def leave() -> None:
-            left()
+            on_abandon()
             with self._lock:
                 self._hanging += 1
 
-        call = _Call(work, leave, late, self._ended)
+        call = _Call(work, leave, on_late_result, self._ended)
         threading.Thread(target=call.run, name=f"{self._name}-io", daemon=True).start()
         seconds = self._seconds + size / _SLOWEST
         if call.done.wait(seconds) or not call.give_up():
@@ -97,13 +97,13 @@ class _Call(Generic[Result]):
     def __init__(
         self,
         work: Callable[[], Result],
-        left: Callable[[], object],
-        late: Callable[[Result | None], object],
+        on_abandon: Callable[[], object],
+        on_late_result: Callable[[Result | None], object],
         ended: Callable[[bool], None],
     ) -> None:
         self._work = work
-        self._left = left
-        self._late = late
+        self._on_abandon = on_abandon
+        self._on_late_result = on_late_result
         self._ended = ended
         self._lock = threading.Lock()
         self._given_up = False
@@ -122,7 +122,7 @@ class _Call(Generic[Result]):
         if self._given_up:
             # No caller waits any more, so that an error could reach nobody.
             with suppress(OSError, CatalogError):
-                self._late(self._results[0] if self._results else None)
+                self._on_late_result(self._results[0] if self._results else None)
         self._ended(self._given_up)
 
     def give_up(self) -> bool:
@@ -131,7 +131,7 @@ class _Call(Generic[Result]):
             if self.done.is_set():
                 return False
             self._given_up = True
-            self._left()
+            self._on_abandon()
             return True
 
     def result(self) -> Result:

@@ -7,6 +7,7 @@ Safe from any thread: a response is its caller's own.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from requests import Response
 
@@ -20,6 +21,12 @@ _CONTENT_RANGE = re.compile(rf"bytes (?:({_SIZE})-({_SIZE})|\*)/({_SIZE})")
 _STRONG_ETAG = re.compile(r'"[^"]*"')
 
 _IGNORES_RANGE = "the server ignores Range: it sent the whole object"
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """The seconds in Retry-After; None if it is missing or no number (RFC 9110 §10.2.3)."""
+    told = headers.get("Retry-After", "")
+    return float(told) if told.isdecimal() else None
 
 
 def shown(url: str) -> str:
@@ -133,7 +140,6 @@ def _failure(url: str, response: Response) -> NotFound | StoreUnavailable:
         return StoreRefused(subject, _IGNORES_RANGE)
     reason = f"the server answered {status} {response.reason}"
     if status in (429, 503):
-        told = response.headers.get("Retry-After", "")
-        return StoreBusy(subject, reason, float(told) if told.isdecimal() else None)
+        return StoreBusy(subject, reason, retry_after(response.headers))
     kind = StoreRefused if status in (401, 403) else StoreUnavailable
     return kind(subject, reason)

@@ -35,7 +35,7 @@ from urllib3.exceptions import NewConnectionError
 from urllib3.util.connection import create_connection
 
 from catalog.errors import Forbidden, StoreRefused, StoreUnavailable
-from catalog.stores.network import is_lasting
+from catalog.stores.http_client.errors import is_lasting
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network

@@ -17,10 +17,19 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import parse_url
 
 from catalog.errors import CatalogError, InvalidValue, NotSupported, ReadOnlyStore, StoreRefused
-from catalog.stores.address_filter import AddressFilter, FilteredAdapter, Lookup, look_up
-from catalog.stores.base import Capability, DataWriter, LeavesNothing, NothingToMake, Stat, Usage
+from catalog.stores.base import (
+    Capability,
+    DataWriter,
+    LeavesNothing,
+    NothingToMake,
+    Stat,
+    Usage,
+    WithoutPolicy,
+)
 from catalog.stores.glance_locations import DROPPED
-from catalog.stores.http_answers import (
+from catalog.stores.http.address_filter import AddressFilter, FilteredAdapter, Lookup, look_up
+from catalog.stores.http.settings import HttpStoreSettings
+from catalog.stores.http_client.answers import (
     conditions,
     etag_of,
     is_empty,
@@ -30,8 +39,7 @@ from catalog.stores.http_answers import (
     size_of,
     verify,
 )
-from catalog.stores.http_settings import HttpStoreSettings
-from catalog.stores.network import blocks, body, http_errors
+from catalog.stores.http_client.errors import blocks, body, http_errors
 
 __all__ = ["HttpReader", "HttpStore", "HttpStoreSettings"]
 
@@ -40,7 +48,7 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 _EXPIRED = {401, 403, 404, 410}
 
 
-class HttpStore(NothingToMake, LeavesNothing):
+class HttpStore(WithoutPolicy, NothingToMake, LeavesNothing):
     """Objects on other people's servers.  The catalog has their URLs, the servers the data."""
 
     capabilities = Capability.EXTERNAL

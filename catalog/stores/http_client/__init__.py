@@ -1,0 +1,6 @@
+"""What every driver that speaks HTTP shares.
+
+errors      failures on the way to a server, as errors of the catalog
+answers     what an answer to a ranged GET contains, and how long a busy server wants to be left
+
+"""
