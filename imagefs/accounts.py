@@ -1,8 +1,8 @@
-"""Names and numbers of this host's users, as requests need them.
+"""Names and numbers of this host's users, for requests.
 
-The user database (NSS) may be on a server, and a dead one keeps whoever asks waiting for minutes.
-So it is asked by threads of its own (`looks`), answers are remembered, and while it is silent what
-was remembered goes on to count.  Threading: any thread.
+The user database (NSS) may be on a server, and if that does not answer a query takes minutes.  So
+threads of its own query it (`looks`), and answers are remembered.  While the database does not
+answer, older answers are used.  Threading: any thread.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from imagefs.looks import UNKNOWN, Looks
 Answer = TypeVar("Answer", str, tuple[int, int])
 
 _DEADLINE = 1.0
-"""Seconds the user database has to answer."""
+"""Seconds in which the user database has to answer."""
 _FRESH = 60.0
-"""Seconds until an answer is asked for anew."""
+"""Seconds for which an answer is used without a new query."""
 _SILENT = 10.0
-"""Seconds in which a database that did not answer is not asked again."""
+"""Seconds for which a database that did not answer is not queried again."""
 _MOST = 10_000
 """Answers that are remembered."""
 
 
 class Accounts:
-    """What the user database has answered."""
+    """Answers of the user database."""
 
     def __init__(self, deadline: float = _DEADLINE, fresh: float = _FRESH) -> None:
         self._looks = Looks()
@@ -40,9 +40,10 @@ class Accounts:
         self._ask_after = 0.0
 
     def name(self, uid: int) -> str:
-        """A user's name; the number of one who has none.
+        """A user's name; for a user without a name, the number.
 
-        Raises CatalogUnavailable when it cannot be told: an image must not get another owner.
+        Raises CatalogUnavailable if the database does not answer: with a wrong name an image
+        would get a wrong owner.
         """
         found = self._answer(uid, lambda: name_of_uid(uid))
         if found is None:
@@ -50,7 +51,7 @@ class Accounts:
         return found
 
     def ids(self, owner: str) -> tuple[int, int]:
-        """The host's ids of an owner; an owner the host does not know is its administrator's."""
+        """The host's ids of an owner; those of the mount's user for an owner it does not know."""
         return self._answer(owner, lambda: _ids(owner)) or _ids_of_unknown(owner)
 
     def _answer(self, key: int | str, ask: Callable[[], Answer]) -> Answer | None:
@@ -63,7 +64,7 @@ class Accounts:
             answer = ask()
             if len(self._answers) >= _MOST:
                 self._answers.clear()
-            # Here, as it may come when nobody waits for it any more.
+            # Remembered here and not by the caller, which may have given up by now.
             self._answers[key] = answer, time.monotonic() + self._fresh
             return answer
 
@@ -87,4 +88,4 @@ def _ids_of_unknown(owner: str) -> tuple[int, int]:
 
 
 ACCOUNTS = Accounts()
-"""Those of this process, as the database is the host's."""
+"""One for the whole process, as a host has one user database."""

@@ -19,9 +19,10 @@ from imagefs import inodes
 from imagefs.accounts import ACCOUNTS
 
 STABLE = 300.0
-"""Seconds the kernel may keep what only the catalog changes; `feed` takes it back earlier."""
+"""Seconds for which the kernel may keep names and attributes that only the catalog changes.  When
+they change, `feed` invalidates them earlier."""
 BLOCK = 1024 * 1024
-"""st_blksize: the buffer cp(1) and others use, as large as one FUSE request."""
+"""st_blksize: the size of the buffer of cp(1) and others.  It is that of one FUSE request."""
 
 IMAGE_PREFIX = "user.image."
 PROPERTY_PREFIX = "user.property."
@@ -42,7 +43,7 @@ _MODES_IN_TRASH = {
     Status.DEACTIVATED: 0o400,
     Status.KILLED: 0o000,
 }
-"""By the status before: who could read the image reads it until it is deleted for good."""
+"""By the status before the deletion: who could read the image can read it until it is purged."""
 _NANOSECONDS = 10**9
 
 
@@ -69,7 +70,7 @@ def of_image(
     attributes.st_ctime_ns = int(image.updated_at.timestamp() * _NANOSECONDS)
     attributes.attr_timeout = STABLE if status in _STABLE else 0
     if status is Status.PENDING_DELETE:
-        # Its name in the trash goes to the next one so called that is deleted.
+        # The next deleted image of this name takes over the name in the trash.
         attributes.entry_timeout = 0
     return attributes
 
@@ -87,9 +88,9 @@ _FOLDER_MODES = {
 def of_folder(folder: Folder) -> pyfuse3.EntryAttributes:
     """The attributes of a folder.
 
-    Anyone may add to a store's folders and only owners take away, as in /tmp: who may
-    do what is the catalog's to say.  The root and the trash change only by the
-    administrator, who alone lists the trash; by its name an image in it opens to others too.
+    In the folders of a store anybody may add, and only owners may remove, as in /tmp; the
+    catalog decides the rest.  Only the administrator changes the root and the trash, and lists
+    the trash.  Others can open an image in the trash by its name.
     """
     attributes = _attributes(inodes.of_folder(folder.number), folder.owner)
     mode = _FOLDER_MODES.get(folder.kind, 0o755)
@@ -109,7 +110,10 @@ def of_link(link: Link) -> pyfuse3.EntryAttributes:
 
 
 def of_fresh(image: Image, target: bytes) -> pyfuse3.EntryAttributes:
-    """What symlink(2) must be answered: a link, that the next lookup finds to be a file."""
+    """The answer to symlink(2): the kernel demands a link.
+
+    The time-outs of 0 make it look the name up again, and then it finds a file.
+    """
     attributes = _link(inodes.of_fresh(image.number), len(target))
     attributes.entry_timeout = attributes.attr_timeout = 0
     return attributes
@@ -146,11 +150,11 @@ def extended(details: Details) -> dict[str, str]:
 
 
 def listed(details: Details) -> list[str]:
-    """The names that listxattr(2) tells: of what goes along when an image is copied.
+    """The names for listxattr(2): those that a copy of the image shall have, too.
 
-    A field is there by its name in any case.  Were all of them listed, `rsync -X` would carry
-    an image's id and its dates to another one, which refuses them, and remove from this one
-    what its source lacks.  Ceph and CIFS keep theirs to themselves for the same reason.
+    Every field can be read by its name, listed or not.  If all fields were listed, `rsync -X`
+    would copy an image's id and dates to another image, which refuses them, and would remove
+    the fields that its source does not have.  Ceph and CIFS hide theirs for the same reason.
     """
     return [
         name

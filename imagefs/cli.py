@@ -19,15 +19,15 @@ from catalog.settings import DEFAULTS, folders_of, state_folder
 from imagefs import mountpoint
 from imagefs.settings import MountSettings
 
-# What the kernel and libfuse take; anything else is a mistake worth a clear line.
+# Options of the kernel and libfuse; any other is refused with a clear message.
 _OPTIONS = frozenset(
     "ro rw nosuid suid nodev dev noexec exec noatime atime sync dirsync "
     "allow_other allow_root debug".split()
 )
 _STARTING = 90.0
-"""Seconds a mount in the background has to answer: as many as systemd gives one."""
+"""Seconds in which a mount in the background has to answer: as many as systemd allows."""
 _ENDING = 5.0
-"""Seconds it then has to end by itself."""
+"""Seconds in which it then has to end by itself."""
 _FUSE_CONF = Path("/etc/fuse.conf")
 
 
@@ -51,7 +51,7 @@ def mount(
     place = mountpoint_.absolute()
     mountpoint.check_outside(place, folders_of(session.settings))
     if ready_fd is None and not foreground:
-        # Checked here as well: the error is the same, and one process fewer fails.
+        # Checked here, too: the error is the same, and no process is started in vain.
         session.settings.section("mount")
         mountpoint.prepare(place)
         return _in_background(session, place, options)
@@ -115,7 +115,7 @@ def _serve(
 
 
 def _detach() -> None:
-    """Leave the terminal: nothing to read, nothing to say."""
+    """Leave the terminal: standard input, output and error become /dev/null."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
@@ -137,7 +137,8 @@ def _in_background(session: Session, place: Path, options: tuple[str, ...]) -> i
         [*command, "--ready-fd", str(write_end), "--", str(place)],
         pass_fds=[write_end],
         stdin=subprocess.DEVNULL,
-        # It stays for long, and must hold no other mount, which the caller may be in.
+        # The mount runs for long.  It must not keep another mount busy, in which the caller's
+        # working folder may be.
         cwd="/",
         env=os.environ | ({"IMAGEFS_STATE": os.path.abspath(state)} if state else {}),
         start_new_session=True,
@@ -149,9 +150,9 @@ def _in_background(session: Session, place: Path, options: tuple[str, ...]) -> i
             raise StoreUnavailable(str(place), f"not mounted after {_STARTING:.0f} s, and given up")
         answered = pipe.read(1) == b"1"
     if not answered:
-        # It has said why on our stderr.
+        # It has written the reason to our standard error.
         return process.wait()
-    process.returncode = 0  # it lives on: not ours to wait for
+    process.returncode = 0  # the mount goes on, and nobody waits for it
     mountpoint.check_answers(place)
     return 0
 
@@ -180,4 +181,4 @@ def umount(mountpoint_: Path, lazy: bool, force: bool) -> None:
 
 
 commands = (mount, umount)
-"""What this package adds to the `imagefs` command."""
+"""The commands that this package adds to `imagefs`."""

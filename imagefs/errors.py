@@ -1,6 +1,6 @@
-"""What an errno means here: one table from the catalog's errors, for every handler.
+"""The errno of each error of the catalog: one table for every handler.
 
-A test walks the whole tree of `catalog.errors` and demands an entry for each class.
+A test goes through all classes of `catalog.errors` and demands an entry for each.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ ERRNO: Mapping[type[CatalogError], int] = {
     errors.StoreRefused: errno.EIO,
     errors.StoreLacks: errno.EIO,
     errors.DataChanged: errno.EIO,
-    # What link(2) and symlink(2) answer where there are no such links.
+    # The errno of link(2) and symlink(2) on file systems without links.
     errors.NotSupported: errno.EPERM,
     errors.CatalogUnavailable: errno.EIO,
     errors.CatalogDamaged: errno.EIO,
@@ -58,7 +58,7 @@ ERRNO: Mapping[type[CatalogError], int] = {
 
 
 def to_errno(error: CatalogError) -> int:
-    """The errno of a catalog error: its own entry, or its nearest ancestor's."""
+    """The errno of a catalog error: that of its class, or of its nearest ancestor."""
     for kind in type(error).__mro__:
         if kind in ERRNO:
             return ERRNO[kind]

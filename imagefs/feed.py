@@ -1,9 +1,8 @@
-"""The change feed of the catalog, told to the kernel.
+"""Invalidates what the kernel has cached, by the change feed of the catalog.
 
-The reasons are in docs/adr/0005-stable-inodes-and-a-change-feed.md.
-
-Scope: what other processes and hosts change is seen here within a second, although the kernel
-may cache names and attributes for minutes.
+Changes of other processes and hosts are seen here within a second, although the kernel may cache
+names and attributes for minutes.  The reasons are in
+docs/adr/0005-stable-inodes-and-a-change-feed.md.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ Arguments = TypeVarTuple("Arguments")
 log = logging.getLogger(__name__)
 
 INTERVAL = 0.25
-"""Seconds between two looks at the feed: one indexed query each."""
+"""Seconds between two looks at the feed; each is one indexed query."""
 _PAGE = 500
 
 
 class Feed:
-    """Follows the change feed from the moment it is made."""
+    """Follows the change feed, beginning when the object is made."""
 
     def __init__(self, vfs: Vfs, known: Inodes, threads: Threads) -> None:
         self._vfs = vfs
@@ -45,7 +44,7 @@ class Feed:
             self._seen = repository.last_change()
 
     async def run(self) -> None:
-        """Follow for ever; a database that does not answer is asked again."""
+        """Follow the feed for ever; when the database does not answer, try again."""
         failed = False
         while True:
             await trio.sleep(INTERVAL)
@@ -75,12 +74,14 @@ class Feed:
         if change.kind is ChangeKind.IMAGE and change.image is not None:
             inode = inodes.of_image(change.image)
             if inode in self._known:
-                # What this mount wrote, it wrote through the kernel's own pages.
+                # After a change of this mount only attributes are invalidated: the data was written
+                # through the kernel's own pages, which are right.
                 await self._notify(pyfuse3.invalidate_inode, inode, own)
         elif (
             change.folder is not None
             and change.name is not None
-            # The kernel may know its own change by another form of the name.
+            # The kernel knows this mount's own changes already, unless it has cached another form
+            # of the name (Unicode).  Names in ASCII have only one.
             and not (own and change.name.isascii())
         ):
             inode = inodes.of_folder(change.folder)
@@ -92,6 +93,6 @@ class Feed:
         try:
             await self._threads.notices(work, *arguments)
         except OSError as error:
-            # The kernel has forgotten it in the meantime: just what was wanted.
+            # ENOENT: the kernel does not know it any more, which is what was wanted.
             if error.errno != errno.ENOENT:
                 raise

@@ -1,4 +1,4 @@
-"""One open file: who opened it, for what, and what became of what was written to it."""
+"""One open file: who opened it, for what, and whether its written bytes were lost."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ class Handle:
     trail: Trail
     principal: Principal
     flags: int
-    """Of open(2)."""
+    """The flags of open(2)."""
     stores: str
-    """Where its data is, or will be: who waits for these waits for no other (`threads`)."""
+    """The stores that have its data, or will have it: `threads` has a limit for each."""
     thread: int = 0
-    """Which opened it, as the kernel counts threads."""
+    """The kernel's number of the thread that opened it."""
     lost: Exception | None = None
-    """Why bytes that were written to it are in no upload."""
+    """Why written bytes are missing in the upload; None if none are missing."""
     late: bool = False
-    """Whether something was written to it after the commit: somebody has it who is not seen."""
+    """Whether it was written to after the commit: then a process has the file that is not seen,
+    and only RELEASE may commit."""
     preallocation: Preallocation = field(default_factory=Preallocation)
     reader: DataReader | None = None
     fd: int | None = None
-    """Of `reader`, where the data is a local file."""
+    """The descriptor of `reader`, if the data is a local file."""
 
     @property
     def opener(self) -> Writer:
@@ -46,6 +47,6 @@ class Handle:
 
     @property
     def writer(self) -> object:
-        """Whose turn it is to write: one for all the files a process has open."""
+        """The owner of the turn to write: the same for all files that a process has open."""
         opener = self.opener
         return (opener.pid, opener.started) if opener.pid else self

@@ -2,7 +2,7 @@
 
 What users are promised is in docs/semantics.md#writing-a-file-uploads-an-image.
 
-Scope: when an upload begins, who may write, which close(2) commits it.  The data itself is in
+Scope: when an upload begins, who may write, and which close(2) commits it.  The data itself is in
 `catalog.upload` and the stores.  Threading: any thread but trio's, as everything here may wait.
 """
 
@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 _CLOSING = 0.5
-"""Seconds in which a file that its reader has closed is dropped."""
+"""Seconds to wait for the RELEASE of files that their readers have just closed."""
 _UNSEEN = (
     "cannot be written by a program that the mount does not see, for it could not tell whether "
     "that was killed: run the mount in the program's pid namespace or above, as a user who may "
@@ -61,7 +61,7 @@ class Handles:
 
     def __init__(self, vfs: Vfs) -> None:
         self.draining = False
-        """Set when the mount is being stopped: nothing new is written."""
+        """Set when the mount is being stopped: then no new upload begins."""
         self.device: str | None = None
         """`major:minor` of the mount, once it answers."""
         self._vfs = vfs
@@ -95,15 +95,15 @@ class Handles:
     def open_created(
         self, image: Image, flags: int, principal: Principal, trail: Trail, thread: int
     ) -> int:
-        """Open an image that has just been made, by the process of `trail`.  Raises Conflict."""
+        """Open an image that the process of `trail` has just made.  Raises Conflict."""
         stores = self.stores(image.number)
         return self._add(image, Handle(image.number, trail, principal, flags, stores, thread))
 
     def trail_of_writer(self, thread: int, name: str) -> Trail:
         """Begin the trail of a file that a thread opens to write.
 
-        Raises Forbidden for one that cannot be seen: killed, it would leave half an image
-        that is taken for a whole one.
+        Raises Forbidden if the process cannot be seen: if it was killed, nobody could tell, and
+        half an image would be published.
         """
         trail = self._holders.trail(thread)
         if trail is UNKNOWN:
@@ -131,8 +131,9 @@ class Handles:
     def open(
         self, number: int, flags: int, principal: Principal, thread: int, stores: str
     ) -> tuple[int, bool]:
-        """Open an image, which is in `stores`; return the handle's number and whether pages
-        may stay cached.
+        """Open an image, which is in `stores`.
+
+        Returns the handle's number, and whether the kernel may keep the pages it has cached.
 
         Raises Immutable, Conflict, Forbidden, Deactivated, ImageKilled, StoreUnavailable.
         """
@@ -154,8 +155,8 @@ class Handles:
         except BaseException:
             self._drop(fh)
             raise
-        # Without digests it may be another since: the kernel's pages of then and bytes of now
-        # would be mixed.
+        # An image without digests (a link to a URL) may have changed since: then old pages of the
+        # kernel and new bytes would be mixed.
         return fh, not handle.writable and image.verified is True
 
     def _begin(self, image: Image, handle: Handle, flags: int) -> None:
@@ -163,7 +164,8 @@ class Handles:
             self._truncate(image, handle, 0)
             handle.late = False
         elif handle.writable and image.status is Status.ACTIVE:
-            # Now, not at the first write: killed before it, nothing may stay published.
+            # Back to saving now and not at the first write: if the writer is killed in between,
+            # the incomplete image must not stay published.
             self._upload(handle)
             handle.late = False
         elif not handle.writable and image.status not in (Status.QUEUED, Status.SAVING):
@@ -183,7 +185,8 @@ class Handles:
             case Status.KILLED if flags & os.O_TRUNC:
                 entry = self._vfs.entries_of(image.number)[0]
                 self._vfs.catalog.renew(Place(entry.folder, entry.name), handle.principal)
-                # The name has a new image now: the kernel looks it up and opens that.
+                # The name now has a new image.  At ESTALE the kernel looks the name up again and
+                # opens that image (docs/facts.md#fuse).
                 raise pyfuse3.FUSEError(errno.ESTALE)
             case Status.KILLED:
                 raise ImageKilled(image.name, image.message)
@@ -191,19 +194,20 @@ class Handles:
                 raise Immutable(image.name, f"is {image.status}: its data never changes")
 
     def _may_be_reopened(self, image: Image) -> bool:
-        """Whether it matters which process opens the image: data that stays has no writer."""
+        """Whether the image may still be written to, so that its opener has to be known."""
         number = image.number
         if image.status in (Status.QUEUED, Status.SAVING):
             return True
         return number in self._committers or number in self._volumes
 
     def _may_reopen(self, handle: Handle) -> bool:
-        """Whether the opener may go on writing: it committed the image, or that is still blank."""
+        """Whether the opener may write again: it committed the image, or the image is blank."""
         committer = self._committers.get(handle.image)
         is_committer = committer is not None and _same(committer, handle.opener)
         if not is_committer and handle.image not in self._volumes:
             return False
-        # What others have just closed is dropped soon: the kernel waits for no RELEASE.
+        # The RELEASE of a file that another process has just closed may come after this OPEN: the
+        # kernel does not wait for it.  So this waits a little before it refuses.
         with self._dropped:
             return self._dropped.wait_for(lambda: self._is_alone(handle), _CLOSING)
 
@@ -218,7 +222,7 @@ class Handles:
             return [handle for handle in self._open.values() if handle.image == number]
 
     def _add(self, image: Image, handle: Handle) -> int:
-        """Note an open file.  Raises Conflict while another process has it open to write."""
+        """Add an open file.  Raises Conflict while another process has it open to write."""
         if handle.writable:
             self._vfs.uploads.turns.begin(image, handle.writer)
         with self._lock:
@@ -256,7 +260,7 @@ class Handles:
         handle.fd = handle.reader.fileno()
 
     def write(self, handle: Handle, offset: int, data: bytes) -> int:
-        """Write to the image's upload, which the first write begins."""
+        """Write to the image's upload; the first write begins it."""
         if handle.trail.at_first_write is None:
             self._holders.note_first_write(handle.trail)
         upload = self._vfs.uploads.get(handle.image)
@@ -266,14 +270,14 @@ class Handles:
         return self._change(handle, lambda upload: upload.write(offset, data))
 
     def _change(self, handle: Handle, change: Callable[[Upload], Result]) -> Result:
-        """Change what an open file holds; an error counts, whether somebody sees it or not."""
+        """Change the data of an open file; after an error the image is not published."""
         try:
             while True:
                 upload = self._upload(handle)
                 try:
                     return change(upload)
                 except ImageKilled:
-                    # Committed while this was on its way: it takes the image back.
+                    # It was committed just now.  The next round takes the image back to saving.
                     if upload.state is not UploadState.COMMITTED:
                         raise
         except Exception as error:
@@ -281,9 +285,9 @@ class Handles:
             raise
 
     def _lose(self, handle: Handle, error: Exception) -> None:
-        """See to it that no image is published without bytes that were written to it.
+        """Make sure that the image is not published without bytes that were written to it.
 
-        Of pages that the kernel writes back nobody may be waiting for the error.
+        For pages of a mapping the kernel writes, and no program gets the error.
         """
         handle.lost = handle.lost or error
         upload = self._vfs.uploads.get(handle.image)
@@ -308,7 +312,7 @@ class Handles:
         thread: int,
         stores: str,
     ) -> None:
-        """Set an image's size; by its name (no `open_fh`) it is an upload of its own."""
+        """Set an image's size; without `open_fh` (truncate by name) it is an upload of its own."""
         image = self._vfs.settled(self._vfs.catalog.image(number))
         if open_fh is not None:
             if not self._is_now(image, size):
@@ -365,11 +369,11 @@ class Handles:
     # -- closing -----------------------------------------------------------------------
 
     def flush(self, handle: Handle) -> None:
-        """One close(2) of the file: commit the upload if it was the last that matters.
+        """One close(2) of the file: commit the upload if nobody can write to it any more.
 
-        Nothing is committed while it is not known who holds the file: RELEASE tells.
-        Raises what the commit failed with, so that the writer's close(2) fails; also that
-        the upload was aborted meanwhile.
+        If it cannot be seen who holds the file, nothing is committed, and `release` decides.
+        Raises the error of the commit, so that the writer's close(2) fails; also if the upload
+        was aborted meanwhile.
         """
         upload = self._vfs.uploads.get(handle.image)
         if not handle.writable:
@@ -379,6 +383,8 @@ class Handles:
             return
         if upload.state is not UploadState.OPEN:
             return
+        # It has a deadline: the process that closes may be in execve(2), and then /proc answers
+        # only after this FLUSH was answered (docs/facts.md#other-processes).
         sight = self._holders.look(handle.trail, self._file(handle.image))
         if sight.failure is not None:
             _refuse(upload, sight.failure)
@@ -386,14 +392,17 @@ class Handles:
             self._end(handle)
 
     def _check_not_killed(self, number: int) -> None:
-        """Raise ImageKilled for an image that is: its writer must not take it for uploaded."""
+        """Raise ImageKilled if the image is killed: its writer must not take it for uploaded."""
         with suppress(NotFound):
             image = self._vfs.catalog.image(number)
             if image.status is Status.KILLED:
                 raise ImageKilled(image.name, image.message)
 
     def release(self, fh: int) -> None:
-        """The file is closed for good: what no close(2) has committed is decided now."""
+        """The file is closed for good: decide about an upload that no close(2) has committed.
+
+        Nobody waits for this answer, so that errors reach only the log and the image's message.
+        """
         handle = self._drop(fh)
         if handle.reader is not None:
             handle.reader.close()
@@ -424,10 +433,11 @@ class Handles:
         if self._is_temporary(handle.image):
             upload.interrupted = handle.opener.command if stopped else ""
             if stopped:
-                return  # kept as it is: whoever wrote it may go on
-            # Complete, but not under an image's name yet: the rename will publish it.
+                return  # kept as it is: the writer may continue
+            # Complete, but still under a temporary name: the rename will publish it.
             upload.finish()
-            # Asked again: a rename that came while it was not finished has left that to us.
+            # Asked again: a rename that came before `finish` was over could not publish it, and
+            # has left that to this close.
             if self._is_temporary(handle.image):
                 return
         if stopped:
@@ -442,7 +452,7 @@ class Handles:
         return bool(entries) and self._vfs.is_temporary(entries[0])
 
     def give_up_idle(self, seconds: float) -> list[Upload]:
-        """Cancel uploads that nobody has open and nobody has touched for so long."""
+        """Cancel uploads that nobody has open, and that nobody has written to for so long."""
         open_now = self.images()
         given_up = []
         for upload in self._vfs.uploads:
@@ -452,7 +462,7 @@ class Handles:
         return given_up
 
     def forget_committers(self) -> None:
-        """Drop the right to reopen of processes that ended, and of disks not filled in time."""
+        """Drop rights to reopen: of processes that have ended, and to disks not filled in time."""
         with self._lock:
             written = {handle.image for handle in self._open.values() if handle.writable}
             committers = {n: it for n, it in self._committers.items() if n not in written}

@@ -1,9 +1,11 @@
-"""Who can still write to a file that is being closed.
+"""Finds the processes that can still write to a file that is being closed.
 
-A FUSE request to close says neither who closes nor who goes on.  Whoever inherited the file, at
-whatever depth, was born after it was opened; so only the process that opened it and those born
-since are looked at, and the cost does not grow with the processes of the host.  Who got it
-otherwise (over a socket, by pidfd_getfd) is not seen: a file is closed for good when RELEASE comes.
+FUSE's FLUSH names neither the process that closes nor those that keep the file.  Every process that
+inherited the file, at any depth, was born after the file was opened.  So only the process that
+opened it and those born since are looked at, and the cost does not grow with the number of
+processes on the host.  A process that got the file in another way (over a socket, by pidfd_getfd)
+is not seen; but RELEASE comes only when nobody has the file any more.  See
+docs/adr/0028-looks-at-other-processes-have-a-deadline.md.
 """
 
 from __future__ import annotations
@@ -20,40 +22,40 @@ from imagefs.looks import UNKNOWN, Looks, Unknown
 from imagefs.writers import NOBODY, File, Hold, Life, Seen, Watched, Writer
 
 _MANY = 512
-"""Numbers handed out since, beyond which /proc is listed rather than each one tried."""
+"""If more numbers than this were handed out since, /proc is listed; else each number is tried."""
 _CROWD = 200
-"""Living processes born since, beyond which nobody looks at all of them."""
-# Seconds between two looks at a process that is executing or dying.  One that still is after
-# the last waits for something, and that may be us.
+"""If more living processes than this were born since, they are not looked at."""
+# Seconds between two looks at a process that is in execve(2) or dying.  If it still is after the
+# last look, it waits for something, and that may be our answer.
 _PAUSES = (0.001, 0.005, 0.02)
 _DEAD = (Life.ENDED, Life.GONE)
 
-# Time limits in seconds, by who waits meanwhile.  A machine that is busy answers late: what is
-# unknown then costs a writer its image or its open(2), so none is shorter than it must be.
+# Time limits in seconds, by who waits meanwhile.  A busy machine answers late, and a look that is
+# given up costs a writer its image or its open(2).  So no limit is shorter than it has to be.
 _OPEN = 2.0
-"""For open(2) and the first write(2): the process is in it, so nothing of it is locked."""
+"""For open(2) and the first write(2): the process is in that call, so it holds no exec lock."""
 _CLOSE = 0.75
-"""For all looks of one close(2), which may be a part of the execve(2) that the looks wait for."""
+"""For all looks of one close(2): the looks may wait for an execve(2) that waits for this close."""
 _RELEASE = 5.0
-"""Once a file is closed for good: nobody waits for that answer."""
+"""After a file was closed for good: no process waits for this answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What was seen at a close(2)."""
+    """The result of the looks at one close(2)."""
 
     hold: Hold
     holders: frozenset[int] = frozenset()
-    """Processes seen with the file, other than the one that opened it."""
+    """Processes that were seen with the file, without the one that opened it."""
     failure: str | None = None
-    """Why what was written must not be published: its writer is dying with the file open."""
+    """Why the written data must not be published: its writer is dying with the file open."""
     stopped: bool = False
-    """Whether the writer closes because it has been interrupted."""
+    """Whether the writer closes the file because it was interrupted."""
     judged: bool = True
-    """Whether it was seen how the process that opened the file is."""
+    """Whether the process that opened the file could be looked at."""
     may_hold: frozenset[int] = frozenset()
-    """Processes that may have it still, the one that opened it among them: by a descriptor, a
-    mapping, or a ring of io_uring, which does not tell what is registered with it."""
+    """Processes that may still have the file, including the one that opened it: by a descriptor,
+    a mapping, or a ring of io_uring, whose registered files cannot be seen."""
 
 
 BLIND = Sight(Hold.UNKNOWN, judged=False)
@@ -61,25 +63,25 @@ BLIND = Sight(Hold.UNKNOWN, judged=False)
 
 @dataclass(slots=True)
 class Trail:
-    """Who may write to one open file, as far as it was seen."""
+    """The processes that may write to one open file, as far as they were seen."""
 
     opener: Writer
     born: int
-    """How many processes had been born when it was opened (`Births`)."""
+    """The count of `Births` when the file was opened."""
     at_first_write: Seen | None = None
     last: Sight = Sight(Hold.UNKNOWN)
     watched: dict[int, Watched] = field(default_factory=dict)
-    """Those that had the file at the last look, or may have had it."""
+    """Processes that had the file at the last look, or may have had it."""
 
 
 NO_TRAIL = Trail(NOBODY, 0)
 
 
 class Births:
-    """Counts the processes and threads that are born, by the numbers they get.
+    """Counts the processes and threads that are born, by their numbers.
 
-    Numbers are handed out in order and begin anew after the highest: exact as long as somebody
-    asks at least once in each round.
+    The kernel hands numbers out in order, and begins again after the highest.  The count is exact
+    as long as `now` is called at least once in each round.
     """
 
     def __init__(self) -> None:
@@ -90,14 +92,15 @@ class Births:
             self._highest = int(Path("/proc/sys/kernel/pid_max").read_text())
         except OSError:
             self._highest = 1 << 22
-        # In some containers it is a file of another file system, with made-up numbers.
+        # In some containers /proc/loadavg is a file of another file system, with invented numbers.
         self._counts = _device("/proc/loadavg") == _device("/proc/self/status")
 
     def now(self) -> int:
-        """How many have been born so far."""
+        """The number of births so far."""
         newest = self._newest_number()
         with self._lock:
-            # A little less than before: another thread has asked earlier and comes later.
+            # Only a much smaller number means a new round.  A slightly smaller one was read by a
+            # thread that took the lock later than another one.
             if newest < self._newest - self._highest // 2:
                 self._round += 1
                 self._newest = newest
@@ -105,7 +108,7 @@ class Births:
             return self._round * self._highest + self._newest
 
     def since(self, born: int) -> Iterator[int]:
-        """The numbers of those born since then, some of which live."""
+        """The numbers that were handed out since then; some of these processes are alive."""
         now = self.now()
         if now - born <= _MANY:
             yield from (number % self._highest for number in range(born + 1, now + 1))
@@ -125,7 +128,7 @@ class Births:
 
 
 class Holders:
-    """Looks for those who hold the files of one mount.  Threading: any thread."""
+    """Looks for the processes that hold files of one mount.  Threading: any thread."""
 
     def __init__(self) -> None:
         self.births = Births()
@@ -141,7 +144,7 @@ class Holders:
         return self._looks.ask(thread, begin, _OPEN)
 
     def name(self, thread: int) -> str:
-        """The program that a thread belongs to, for people."""
+        """The program of a thread, for people."""
         found = self._looks.ask(thread, lambda: writers.of_thread(thread))
         return "a program" if found is UNKNOWN or found is NOBODY else str(found)
 
@@ -150,16 +153,19 @@ class Holders:
         return self._looks.ask(writer.pid, lambda: writer.lives) is not False
 
     def note_first_write(self, trail: Trail) -> None:
-        """Note how the process is that opened the file, now that it writes."""
+        """Look at the process that opened the file, at its first write.
+
+        At the close this is compared with the process then, to see whether it was interrupted.
+        """
         pid = trail.opener.pid
-        # A program in write(2) holds no lock that /proc wants.  Who is not seen now is looked at
-        # with its next write: without it, one that is interrupted would publish half.
+        # A program in write(2) holds no lock that /proc waits for.  If this look fails, the next
+        # write tries again: without it, a program that is interrupted would publish half an image.
         seen = self._looks.ask(pid, lambda: writers.see(pid), _OPEN)
         if seen is not UNKNOWN:
             trail.at_first_write = seen
 
     def look(self, trail: Trail, file: File) -> Sight:
-        """See who holds the file that somebody has closed, and keep it in the trail."""
+        """See who holds the file that somebody has closed, and keep the result in the trail."""
         last = trail.last = self._look(trail, file)
         opener = set() if last.judged else {trail.opener.pid}
         old = trail.watched
@@ -168,8 +174,10 @@ class Holders:
         return last
 
     def note_endings(self, trail: Trail) -> None:
-        """See how those are that had the file at the last close(2): a process that ends with a
-        mapping writes its pages then, and closes nothing any more.
+        """Look at the processes that had the file at the last close(2).
+
+        A process that ends with a mapping writes its pages then and closes no file, so that there
+        is no FLUSH at which it could be looked at.
         """
         for number, watched in trail.watched.items():
             self._looks.ask(number, watched.see)
@@ -191,7 +199,7 @@ class Holders:
         if sight.failure is not None or seen.life is Life.EXECUTING:
             return sight
         left = give_up_at - time.monotonic()
-        # Half of it: who has inherited the file is to be seen as well.
+        # Half of the time left: the processes that inherited the file need the other half.
         hold = self._looks.ask(pid, lambda: writers.holds(pid, file), left / 2)
         may_hold = frozenset({pid} if hold in (Hold.YES, Hold.UNKNOWN) else ())
         others = self._looks.ask(
@@ -199,7 +207,8 @@ class Holders:
             lambda: _Inheritors(trail, file, self.births, seen.uid, hold).look(),
             give_up_at - time.monotonic(),
         )
-        # Hidden, it counts as one that has it no more: if others may have it, they tell.
+        # A process that may not be looked into counts as one without the file; the look at the
+        # others decides.
         known = Hold.NO if hold is Hold.HIDDEN else hold
         holds: set[Hold] = {Hold.UNKNOWN if known is UNKNOWN else known}
         if others is UNKNOWN:
@@ -209,16 +218,17 @@ class Holders:
             may_hold |= others.may_hold
             sight = replace(sight, holders=others.holders, failure=others.failure)
         if seen.life in _DEAD:
-            # Somebody closes it who is not the opener: one that is not seen may not be alone.
+            # The opener is dead, so somebody else has closed the file.  If that process was not
+            # seen, there may be more of them.
             holds.add(Hold.UNKNOWN)
         worst = next(it for it in (Hold.YES, Hold.UNKNOWN, Hold.NO) if it in holds)
         return replace(sight, hold=worst, may_hold=may_hold)
 
     def last_failure(self, trail: Trail) -> str | None:
-        """Why what was written must not be published, now that nobody has the file any more.
+        """Why the written data must not be published, now that nobody has the file any more.
 
-        What was seen at the last close(2) counts, and how those have ended that had the
-        file then: a mapping ends with its process, and without a close(2).
+        This depends on the last close(2), and on how the processes have ended that had the file
+        then: a mapping ends with its process, and without a close(2).
         """
         if trail.last.failure is not None:
             return trail.last.failure
@@ -236,7 +246,7 @@ class Holders:
     def _see_patiently(self, number: int, watched: Watched) -> Seen | Unknown:
         give_up_at = time.monotonic() + _RELEASE
         seen = self._looks.ask(number, watched.see)
-        # A look of before may be stuck still, which is UNKNOWN at once.
+        # An earlier look at the process may still be stuck; until it ends every new one is UNKNOWN.
         while seen is UNKNOWN and time.monotonic() < give_up_at:
             time.sleep(_PAUSES[-1])
             seen = self._looks.ask(number, watched.see)
@@ -252,10 +262,10 @@ def _failure(writer: str, seen: Seen) -> str | None:
 
 
 class _Inheritors:
-    """The processes born since a file was opened."""
+    """The processes that were born since a file was opened, and may have inherited it."""
 
     def __init__(self, trail: Trail, file: File, births: Births, uid: int, hold: object) -> None:
-        """`uid` is whose process opened it, `hold` whether that has it still."""
+        """`uid` is the user of the process that opened it, `hold` whether it still has it."""
         self._trail = trail
         self._file = file
         self._births = births
@@ -263,7 +273,7 @@ class _Inheritors:
         self._opener_holds = hold is Hold.YES
 
     def look(self) -> Sight:
-        """See which of them hold the file, and whether one is dying with it."""
+        """See which of them hold the file, and whether one of them is dying with it."""
         numbers = set(self._births.since(self._trail.born)) | self._trail.last.holders
         alive = {n: seen for n in numbers if (seen := writers.see(n)).life is not Life.ENDED}
         alive.pop(os.getpid(), None)
@@ -288,7 +298,7 @@ class _Inheritors:
         return Sight(hold, holders, may_hold=frozenset(unknown | related))
 
     def _still_waiting(self, alive: dict[int, Seen]) -> dict[int, Seen]:
-        """Those that stay in execve(2) or exit(2): the one that closes the file is among them."""
+        """Those that stay in execve(2) or exit(2); the one that closes the file is among them."""
         waiting = {n: seen for n, seen in alive.items() if _may_wait(seen)}
         for pause in _PAUSES:
             if not waiting:
@@ -303,7 +313,7 @@ class _Inheritors:
             return False
         if number in self._trail.last.holders:
             return True
-        # The opener does not close it just now, for it has it; so a child of its does.
+        # The opener still has the file, so it is not the one that closes it.  Then a child is.
         return self._opener_holds and self._descends(seen, alive)
 
     def _descends(self, seen: Seen, alive: dict[int, Seen]) -> bool:

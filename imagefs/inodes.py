@@ -1,14 +1,14 @@
 """Inode numbers, and which of them the kernel knows.
 
-A number follows from the catalog's own, so that an image is the same inode on every host, after
-every restart and under every name.  Threading: the trio loop only.
+An inode number is computed from the catalog's own number, so that an image is the same inode on
+every host, after every restart and under every name.  Threading: the trio loop only.
 
     1                   the root
     2                   /.by-id
     BASE + 2n           image n
     BASE + 2n + 1       folder n
     LINK + n            the symbolic link to image n in /.by-id
-    FRESH + n           image n as symlink(2) has just made it (the kernel insists on a link)
+    FRESH + n           image n as the answer to symlink(2), for which the kernel demands a link
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ import pyfuse3
 
 from catalog.namespace import BY_ID, ROOT
 
-# Far above the numbers of other file systems: `writers` tells files apart by them.
+# Far above the numbers of other file systems: `writers` recognises our files by their numbers.
 BASE = 1 << 40
 LINK = 1 << 50
 FRESH = 1 << 51
 
 
 class InodeKind(Enum):
-    """What an inode stands for."""
+    """The kinds of inodes."""
 
     FOLDER = auto()
     IMAGE = auto()
@@ -57,12 +57,12 @@ def of_link(number: int) -> pyfuse3.InodeT:
 
 
 def of_fresh(number: int) -> pyfuse3.InodeT:
-    """The inode that answers symlink(2)."""
+    """The inode in the answer to symlink(2)."""
     return pyfuse3.InodeT(FRESH + number)
 
 
 def kind_of(inode: int) -> tuple[InodeKind, int]:
-    """What an inode stands for, and the catalog's number of it."""
+    """The kind of an inode, and the catalog's number of its folder or image."""
     if inode == pyfuse3.ROOT_INODE:
         return InodeKind.FOLDER, ROOT
     if inode == 2:
@@ -82,11 +82,11 @@ class Inodes:
         self._counts: Counter[int] = Counter()
 
     def remember(self, inode: int) -> None:
-        """Count one answer that handed the inode to the kernel."""
+        """Count one answer that gave the inode to the kernel."""
         self._counts[inode] += 1
 
     def forget(self, inodes: Iterable[tuple[int, int]]) -> None:
-        """Take back what the kernel says it has dropped."""
+        """Subtract the lookups that the kernel has dropped (FORGET)."""
         for inode, count in inodes:
             left = self._counts[inode] - count
             if left > 0:
@@ -95,7 +95,7 @@ class Inodes:
                 del self._counts[inode]
 
     def __contains__(self, inode: int) -> bool:
-        """Whether the kernel may have something cached of this inode."""
+        """Whether the kernel may have cached anything of this inode."""
         return inode == pyfuse3.ROOT_INODE or inode in self._counts
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Open folders: pages fetched ahead, handed out as the kernel asks for them.
+"""Open folders: members are fetched in pages, and returned as the kernel asks for them.
 
 Threading: the trio loop only.
 """
@@ -21,7 +21,7 @@ Member = tuple[int, bytes, pyfuse3.EntryAttributes]
 class _Listing:
     inode: int
     page: list[Member] = field(default_factory=list)
-    """What was fetched and may still be asked for: the kernel takes some twenty at once."""
+    """Fetched members that were not all returned yet: the kernel takes about twenty at once."""
     at: int = 0
 
 
@@ -35,7 +35,7 @@ class Listings:
         self._next = 1
 
     def open(self, inode: int) -> int:
-        """Note an open folder and return its number."""
+        """Add an open folder and return its number."""
         number = self._next
         self._next += 1
         self._open[number] = _Listing(inode)
@@ -46,7 +46,7 @@ class Listings:
         del self._open[number]
 
     async def members(self, number: int, after: int) -> AsyncIterator[Member]:
-        """The members behind the cookie `after`, for as long as the caller goes on."""
+        """The members behind the cookie `after`, until the caller stops."""
         listing = self._open[number]
         while True:
             at = listing.at

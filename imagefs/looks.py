@@ -1,10 +1,12 @@
 """Looks at other processes, any of which may be waiting for this mount.
 
-A process in execve(2) holds its exec lock while the kernel flushes its close-on-exec files; a
-process in munmap(2) holds its memory map while dirty pages are written.  Some files of /proc
-wait for these locks.  A request that reads them waits for a process that waits for the request.
-So every look has threads of its own, few of them, and a deadline; what does not answer in time is
-UNKNOWN, and who asked decides what is safe then.
+A process in execve(2) holds its exec lock while the kernel flushes its close-on-exec files.  A
+process in munmap(2) holds its memory map while dirty pages are written.  Some files of /proc wait
+for these locks.  So a request that reads such a file may wait for a process that waits for the
+answer to this very request, and both wait for ever.
+
+Therefore a few threads of their own do all looks, each with a deadline.  A look that is not done
+in time is UNKNOWN, and the caller decides what is safe then.
 """
 
 from __future__ import annotations
@@ -22,13 +24,13 @@ Answer = TypeVar("Answer")
 log = logging.getLogger(__name__)
 
 DEADLINE = 0.25
-"""Seconds after which a look is UNKNOWN, unless who asks has more or less time."""
+"""Seconds after which a look is UNKNOWN, unless the caller sets another time."""
 _PLACES = 8
-"""Looks at one time, those that are stuck included."""
+"""Looks at the same time, including those that are stuck."""
 
 
 class Unknown(Enum):
-    """The only value of an answer that did not come."""
+    """The type of UNKNOWN, the value of an answer that did not come in time."""
 
     UNKNOWN = "unknown"
 
@@ -37,7 +39,7 @@ UNKNOWN: Final = Unknown.UNKNOWN
 
 
 class _Look(Generic[Answer]):
-    """One question and, in time or later, its answer."""
+    """One question and its answer, which may come too late."""
 
     def __init__(self, about: Hashable, work: Callable[[], Answer]) -> None:
         self.about = about
@@ -58,11 +60,11 @@ class Looks:
     def ask(
         self, about: Hashable, work: Callable[[], Answer], seconds: float = DEADLINE
     ) -> Answer | Unknown:
-        """What `work` returns, which looks at the process `about`; UNKNOWN after `seconds`.
+        """The return value of `work`, which looks at the process `about`; UNKNOWN after `seconds`.
 
-        A look that is stuck keeps its thread until the kernel lets it go.  Until then
-        every other look at the same process is UNKNOWN at once: a process takes one
-        thread at most.
+        A look that is stuck keeps its thread until the kernel answers it.  Until then every
+        other look at the same process is UNKNOWN at once, so that one process takes at most one
+        thread.
         """
         if about in self._stuck:
             return UNKNOWN
@@ -82,7 +84,7 @@ class Looks:
             if self._idle > 0:
                 self._idle -= 1
                 return
-        # Daemons: one that is stuck must not keep the mount's process from ending.
+        # A daemon thread: if it is stuck, the mount's process must be able to end all the same.
         threading.Thread(target=self._run, name="look", daemon=True).start()
 
     def _give_up(self, look: _Look[Answer]) -> Answer | Unknown:

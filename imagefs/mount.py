@@ -35,20 +35,21 @@ Arguments = TypeVarTuple("Arguments")
 log = logging.getLogger(__name__)
 
 READ_AHEAD = 4096
-"""KiB the kernel reads ahead: the default of 128 halves the speed (docs/facts.md#fuse)."""
-# A request that waits for a slow store keeps its task: enough that others go on.
+"""KiB that the kernel reads ahead; its default of 128 halves the speed (docs/facts.md#fuse)."""
+# A request that waits for a slow store keeps its task.  There are enough for all others.
 _MAX_TASKS = 1000
 _MAX_READ_AHEAD = 500
-"""Requests of read-ahead that may wait, of all files: 12, the kernel's default, are those of
-three readers of one hung store, and with them read-ahead of every other store stands still."""
+"""Requests of read-ahead, of all files, that may wait at the same time.  The kernel's default is
+12: three readers of a store that hangs use them up, and then nothing is read ahead from any store.
+"""
 _BLIND = (
     "without CAP_SYS_PTRACE the mount cannot look into other users' programs: when several share "
     "a file, an image may be published of which one was killed (docker: --cap-add SYS_PTRACE)"
 )
-# What is in use is published soon; the rest of the housekeeping can wait.
+# Images in use are published soon; the rest of the housekeeping is less urgent.
 _PUBLISHING = 1.0
 _HOUSEKEEPING = 5.0
-# Seconds that a copy in the background has to be taken back at a stop.
+# Seconds in which a copy in the background has to end at a stop.
 _STOP = 5.0
 
 
@@ -64,7 +65,7 @@ class Mount:
         folders: Mapping[str, Path],
         drain_timeout: int,
     ) -> None:
-        """`folders` are the catalog's own, by their keys of the configuration."""
+        """`folders` are the catalog's own folders, by their keys in the configuration."""
         self._vfs = vfs
         self._mountpoint = mountpoint
         self._options = options
@@ -74,10 +75,10 @@ class Mount:
         self._threads = Threads()
 
     def run(self, ready: Callable[[], None]) -> None:
-        """Mount, serve until unmounted or told to stop, and clean up.
+        """Mount, serve until it is unmounted or stopped, and clean up.
 
-        `ready` is called when the mount answers.  Raises Conflict when the catalog's own
-        folders are in the mount.
+        Calls `ready` when the mount answers.  Raises Conflict if a folder of the catalog itself
+        is in the mount.
         """
         for image in recover(self._vfs.catalog):
             log.warning("%s (%s): killed: its upload was cut off", image.name, image.id)
@@ -88,7 +89,7 @@ class Mount:
         try:
             trio.run(self._serve, operations, ready)
         finally:
-            # Lazily: a program with a file open must not keep a dead mount alive.
+            # Unmounted lazily: a program with an open file must not keep a dead mount in its place.
             pyfuse3.close(unmount=is_mounted(self._mountpoint))
             replicator.stop(_STOP)
             self._report(operations.handles)
@@ -105,8 +106,8 @@ class Mount:
     async def _begin(
         self, operations: Operations, ready: Callable[[], None], nursery: trio.Nursery
     ) -> None:
-        """Begin what runs beside the requests, once the mount is known to be apart from it."""
-        # From a thread: these calls go through the kernel to this very loop.
+        """Start the tasks beside the requests, after a check that no folder is in the mount."""
+        # In threads: these calls go through the kernel to this loop, which must not wait for them.
         device = (await trio.to_thread.run_sync(os.stat, self._mountpoint)).st_dev
         try:
             await trio.to_thread.run_sync(check_apart, self._mountpoint, device, self._folders)
@@ -138,7 +139,7 @@ class Mount:
                 return
 
     async def _drain(self, handles: Handles) -> None:
-        """Let the uploads that are being written end; begin no others."""
+        """Wait for the uploads that are being written, and let no new one begin."""
         handles.draining = True
         with trio.move_on_after(self._drain_timeout):
             while names := [upload.image.name for upload in handles.written()]:
@@ -154,15 +155,15 @@ class Mount:
             )
 
     async def _checkpoint(self) -> None:
-        """Keep the database's main file current, for those who copy it as it is."""
+        """Keep the database's main file up to date, for tools that copy only that file."""
         while True:
             await trio.sleep(CHECKPOINT)
-            # That the database does not answer is told by whoever needs it.
+            # If the database does not answer, others that need it will report that.
             with suppress(CatalogError):
                 await self._threads.names(self._vfs.catalog.checkpoint)
 
     async def _publish_uses(self) -> None:
-        """Publish what is in use, and that this process lives."""
+        """Publish which images are in use, and that this process is alive."""
         while True:
             await trio.sleep(_PUBLISHING)
             try:
@@ -172,7 +173,7 @@ class Mount:
                 await trio.sleep(_HOUSEKEEPING)
 
     async def _keep_house(self, handles: Handles) -> None:
-        """Give up what was abandoned."""
+        """Give up abandoned and aborted uploads, and rights to reopen that nobody can use."""
         while True:
             try:
                 await self._threads.names(handles.forget_committers)
@@ -188,7 +189,7 @@ class Mount:
 
 
 async def _guarded(work: Callable[[*Arguments], Awaitable[None]], *arguments: *Arguments) -> None:
-    """Run what only accompanies the requests: its failure must not end the mount."""
+    """Run a task beside the requests for ever: its failure must not end the mount."""
     while True:
         try:
             await work(*arguments)
@@ -198,7 +199,7 @@ async def _guarded(work: Callable[[*Arguments], Awaitable[None]], *arguments: *A
 
 
 async def _notify(state: str) -> None:
-    """Tell systemd, which may be waiting for this very mount."""
+    """Notify systemd from a thread, as systemd may be waiting for this mount."""
     await trio.to_thread.run_sync(notify, state)
 
 
@@ -210,7 +211,7 @@ async def _watchdog() -> None:
 
 
 def _tune(device: int) -> None:
-    """Raise the mount's read-ahead, where the host lets us."""
+    """Raise the mount's read-ahead, if the host permits it."""
     bdi = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}")
     connection = Path(f"/sys/fs/fuse/connections/{os.minor(device)}")
     try:
@@ -221,5 +222,5 @@ def _tune(device: int) -> None:
         for name in ("max_background", "congestion_threshold"):
             (connection / name).write_text(str(_MAX_READ_AHEAD))
     except OSError as error:
-        # In a container these files are seldom there; systemd mounts them on a host.
+        # On a host systemd mounts these files; in a container they are often missing.
         log.debug("the limit of read-ahead stays at the kernel's default: %s", error)

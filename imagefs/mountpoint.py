@@ -1,7 +1,6 @@
-"""Mount points: making one ready, and taking a mount away, alive, dead or hung.
+"""Mount points: prepares one, and removes a mount, whether it is alive, dead or hangs.
 
-Nothing here waits for a mount: see `catalog.mounts`.  Threading: none of this may be called
-from the trio loop.
+Nothing here waits for a mount (see `catalog.mounts`).  Threading: any thread but trio's.
 """
 
 from __future__ import annotations
@@ -18,19 +17,20 @@ from catalog.errors import Conflict, Forbidden, NotAFolder, NotFound, StoreUnava
 from catalog.mounts import Mounted, State
 
 _UNMOUNTING = 20.0
-"""Seconds an unmount may take: it waits for nobody, but for the kernel."""
+"""Seconds that an unmount may take; it waits for nobody but the kernel."""
 _CONNECTIONS = Path("/sys/fs/fuse/connections")
 
 
 def located(path: Path) -> Path:
-    """The absolute path as the mount table has it; the mount itself is not asked."""
+    """The absolute path as in the mount table; the mount itself is not asked."""
     return Path(os.path.realpath(path.parent)) / path.name if path.name else path
 
 
 def find(path: Path) -> Mounted | None:
-    """The mount of ours at that place, the topmost if there are several."""
+    """Our mount at that place, the topmost one if there are several."""
     present = {each.path: each for each in mounts.mounted()}
-    # As it was given first: a folder above may be in a mount that hangs.
+    # First the path as it was given: `located` looks at folders above, which may be in a mount that
+    # hangs.
     return present.get(str(path)) or present.get(str(located(path)))
 
 
@@ -40,15 +40,15 @@ def is_mounted(path: Path) -> bool:
 
 
 def is_dead(path: Path) -> bool:
-    """Whether what is mounted there has lost its process."""
+    """Whether the process of the mount there is dead."""
     return mounts.state(str(path)) is State.DEAD
 
 
 def prepare(path: Path) -> None:
-    """Make a mount point ready: a folder, nothing of ours on it, a dead mount removed.
+    """Prepare a mount point: check that it is a folder without our mount; remove a dead mount.
 
-    Raises NotFound, NotAFolder, Conflict when it is mounted already, StoreUnavailable when it
-    does not answer, Forbidden.
+    Raises NotFound, NotAFolder, Conflict if it is mounted already, StoreUnavailable if it does
+    not answer, Forbidden.
     """
     if is_mounted(path):
         match mounts.state(str(path)):
@@ -70,8 +70,9 @@ def prepare(path: Path) -> None:
 def check_outside(path: Path, folders: Mapping[str, Path]) -> None:
     """Raise Conflict if one of the catalog's own folders lies at or below the mount point.
 
-    The mount would then wait for itself, and with it whatever looks at it.  By names alone: a
-    folder may be on a file server that does not answer.  See also `check_apart`.
+    The mount would then wait for itself, and everybody who looks at it would wait, too.  Only
+    names are compared: a folder may be on a file server that does not answer.  See also
+    `check_apart`.
     """
     for key, folder in folders.items():
         for place in (path, located(path)):
@@ -80,9 +81,9 @@ def check_outside(path: Path, folders: Mapping[str, Path]) -> None:
 
 
 def check_apart(path: Path, device: int, folders: Mapping[str, Path]) -> None:
-    """Raise Conflict if one of the folders is on `device`, the mount itself, now that it answers.
+    """Raise Conflict if one of the folders is on `device`, the mount itself, which answers now.
 
-    Links and binds lead there under other names.
+    This finds folders that lead into the mount by symbolic links or bind mounts.
     """
     found = mounts.first_on(device, list(folders.values()))
     for key, folder in folders.items():
@@ -104,10 +105,10 @@ def check_answers(path: Path) -> None:
 
 
 def unmount(path: Path, *, lazy: bool = False, force: bool = False) -> None:
-    """Unmount; `lazy` also when it is in use, `force` also when it hangs.
+    """Unmount; with `lazy` also if it is in use, with `force` also if it hangs.
 
-    `force` ends every request that waits for the mount with an error, and those that come.
-    Raises Conflict, NotFound, Forbidden, and StoreUnavailable for a mount that hangs.
+    With `force` every request that waits for the mount gets an error, and so does every later
+    one.  Raises Conflict, NotFound, Forbidden, and StoreUnavailable for a mount that hangs.
     """
     mount = find(path)
     if mount is None:
@@ -116,7 +117,7 @@ def unmount(path: Path, *, lazy: bool = False, force: bool = False) -> None:
         _abort(mount)
     elif not lazy and mounts.state(mount.path) is State.HANGS:
         raise _hangs(path)
-    # Of a mount that was aborted the open files are no reason to keep it.
+    # After an abort the mount is unmounted even if files are open, as they cannot be used any more.
     code = _unmount(mount.path, lazy=lazy or force)
     match code:
         case 0:
@@ -137,11 +138,12 @@ def _hangs(path: Path) -> StoreUnavailable:
 
 
 def _abort(mount: Mounted) -> None:
-    """Cut the mount off from its process: whatever waits for it goes on, with an error."""
+    """Cut the mount off from its process: everything that waits for it gets an error."""
     control = _CONNECTIONS / str(mount.connection) / "abort"
     try:
-        # Opened before the mount is looked for again: the kernel gives the number of a mount that
-        # has gone to the next mount, and a file that was opened before does nothing to that one.
+        # The file is opened first, and then the mount is looked for again.  The kernel gives the
+        # number of a mount that is gone to the next mount; but a file that was opened before does
+        # nothing to the new one.
         with control.open("w") as file:
             if find(Path(mount.path)) != mount:
                 raise NotFound(mount.path, "imagefs is not mounted there any more")
@@ -154,9 +156,9 @@ def _abort(mount: Mounted) -> None:
 
 
 def _unmount(path: str, *, lazy: bool) -> int | None:
-    """Take it out of the tree; returns 0, an errno, or None if that takes too long."""
+    """Unmount; return 0, an errno, or None if it takes too long."""
     if os.geteuid() == 0:
-        # Not umount(8), which asks the mount itself.  2 is MNT_DETACH, 8 UMOUNT_NOFOLLOW.
+        # Not umount(8), which asks the mount itself.  2 is MNT_DETACH, 8 is UMOUNT_NOFOLLOW.
         flags = 8 | (2 if lazy else 0)
         call = f"ctypes.CDLL(None, use_errno=True).umount2(os.fsencode(sys.argv[1]), {flags})"
         failed = "(_ for _ in ()).throw(OSError(ctypes.get_errno(), ''))"

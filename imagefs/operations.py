@@ -1,8 +1,8 @@
 """The FUSE request handlers: translate, delegate to a thread, translate back.
 
-Scope: one method a request, nothing else; what a name means is in `tree`, what an open file
-means in `handles`.  Threading: everything here runs in the trio loop and never waits for a
-disk, a database or the network itself.
+Scope: one method for each request, and nothing else.  What a name means is in `tree`, what an open
+file means is in `handles`.  Threading: everything here runs in the trio loop, and never waits
+itself for a disk, a database or the network.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 _Handler = Callable[Parameters, Coroutine[Any, Any, Result]]
 
-# What an operator wants to hear of; the rest is a program's everyday life.
+# Errors that an operator wants to see in the log; all others are normal for programs.
 _WORTH_A_WARNING = (
     errors.IncompleteUpload,
     errors.InvalidImage,
@@ -64,7 +64,7 @@ _WORTH_A_WARNING = (
 
 
 def handler(function: _Handler[Parameters, Result]) -> _Handler[Parameters, Result]:
-    """Let nothing but a FUSEError leave a handler: anything else would end the mount."""
+    """Let only FUSEError leave a handler: any other exception would end the mount."""
 
     @functools.wraps(function)
     async def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
@@ -97,7 +97,8 @@ class Operations(pyfuse3.Operations):
         self._tree = Tree(vfs)
         self._threads = threads
         self._listings = Listings(self._tree, threads)
-        # Filled and sent without a checkpoint in between: one block serves all reads.
+        # One block for all reads: it is filled and sent without a checkpoint of trio in between, so
+        # that no other task can run and overwrite it.
         self._block = memoryview(_huge_page())
 
     # -- names -------------------------------------------------------------------------
@@ -107,7 +108,7 @@ class Operations(pyfuse3.Operations):
         self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext
     ) -> EntryAttributes:
         if len(name) > MAX_BYTES:
-            # Every handler that takes a name comes after a lookup of it.
+            # Enough for all handlers: the kernel looks a name up before it uses it.
             raise FUSEError(errno.ENAMETOOLONG)
         if name in (b".", b".."):
             found = await self._threads.names(self._tree.dot, parent_inode, name)
@@ -202,7 +203,7 @@ class Operations(pyfuse3.Operations):
                 not flags & pyfuse3.RENAME_NOREPLACE,
             )
         except errors.NotSupported:
-            # mv then copies and deletes, as between two file systems.
+            # At EXDEV mv copies and deletes, as between two file systems.
             raise FUSEError(errno.EXDEV) from None
 
     @handler
@@ -242,7 +243,7 @@ class Operations(pyfuse3.Operations):
         self, parent: InodeT, name: FileNameT, flags: int, ctx: RequestContext
     ) -> tuple[int, EntryAttributes]:
         principal = self._tree.principal(ctx.uid)
-        # Before the image is made: who may not write it leaves none behind.
+        # Before the image is made: if the process may not write, no empty image stays behind.
         trail = self.handles.trail_of_writer(ctx.pid, ascii(name))
         image, found = self._tree.create(parent, name, principal)
         return self.handles.open_created(image, flags, principal, trail, ctx.pid), found
@@ -260,13 +261,13 @@ class Operations(pyfuse3.Operations):
         except errors.ImageKilled:
             if flags & os.O_ACCMODE != os.O_RDONLY:
                 raise
-            # There is nothing to read.  At EIO or EACCES libvirt stops the whole pool, and
-            # tar and rsync fail; what has vanished since the listing is passed over.
+            # A killed image has nothing to read.  At EIO or EACCES libvirt stops the whole pool,
+            # and tar and rsync fail.  A file that seems to have vanished is skipped.
             raise FUSEError(errno.ENOENT) from None
         return FileInfo(fh=FileHandleT(fh), keep_cache=keep_cache)
 
     def _who_and_where(self, uid: int, number: int) -> tuple[Principal, str]:
-        """Who opens an image, and the names of the stores that have it."""
+        """The principal that opens an image, and the names of the stores that have it."""
         return self._tree.principal(uid), self.handles.stores(number)
 
     @handler
@@ -280,7 +281,7 @@ class Operations(pyfuse3.Operations):
         return cast(bytes, found)
 
     def _read_cached(self, fd: int, offset: int, size: int) -> memoryview | None:
-        """What the page cache holds, at once; None unless it holds all of it."""
+        """The bytes from the page cache, without waiting; None if it does not have all of them."""
         try:
             done = os.preadv(fd, [self._block[:size]], offset, os.RWF_NOWAIT)
         except OSError:
@@ -325,16 +326,16 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
-        """Every change of a folder is durable before it is answered."""
+        """Does nothing: every change of a folder is durable before it is answered."""
 
     @handler
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
-        # libfuse names the inode, pyfuse3 does not pass it on: the default store answers.
+        # pyfuse3 does not pass on the inode, so the answer is about the default store.
         return await self._threads.room(self._tree.statfs)
 
     @handler
     async def access(self, inode: InodeT, mode: ModeT, ctx: RequestContext) -> bool:
-        # With default_permissions, always on, the kernel answers access(2) itself.
+        # The option default_permissions is always on: the kernel answers access(2) itself.
         return True
 
     # -- extended attributes -----------------------------------------------------------
@@ -342,8 +343,8 @@ class Operations(pyfuse3.Operations):
     @handler
     async def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
         if not name.startswith(b"user."):
-            # Answered at once: the kernel asks for security.capability at every write(2).
-            # "Not supported" rather than "none", so that ls asks for only one file's.
+            # Answered from memory: the kernel asks for security.capability at every write(2).
+            # EOPNOTSUPP and not ENODATA: after it ls does not ask for other files any more.
             raise FUSEError(errno.EOPNOTSUPP)
         found = await self._threads.names(self._tree.xattrs, inode, ctx.uid)
         value = found.get(name.decode(errors="replace"))
@@ -373,7 +374,7 @@ class Operations(pyfuse3.Operations):
 
 
 def _huge_page() -> mmap.mmap:
-    """2 MiB of memory: as one page where there are such, which the kernel copies faster."""
+    """2 MiB of memory, as one huge page if the host has them: the kernel copies it faster."""
     memory = mmap.mmap(-1, 2 * attributes.BLOCK, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_HUGEPAGE)
     return memory

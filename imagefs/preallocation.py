@@ -1,9 +1,9 @@
-"""Space that is set aside byte by byte: recognised, and refused at once.
+"""Recognises a preallocation that is done byte by byte, and refuses it at once.
 
-pyfuse3 serves no fallocate(2).  posix_fallocate of glibc then writes one NUL byte into every
-block of 4 KiB (sysdeps/posix/posix_fallocate.c): half a million requests for 2 GiB, and a staged
-file that is sparse all the same.  At EINVAL, which stands for "not supported" there,
-libvirt goes on by writing zeros; qemu-img says that it could not preallocate.
+pyfuse3 does not support fallocate(2).  posix_fallocate(3) of glibc then writes one NUL byte into
+every block of 4 KiB (sysdeps/posix/posix_fallocate.c).  That takes half a million requests for
+2 GiB, and the staged file is sparse all the same.  EINVAL means "not supported" to the callers:
+libvirt then writes zeros, and qemu-img reports that it could not preallocate.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 from catalog.errors import InvalidValue
 
 _RUN = 16
-"""Such writes in a row that no other program does."""
+"""Writes in a row that are taken for a preallocation; no other program writes so."""
 _BLOCKS = (512, 1024, 2048, 4096)
-"""Bytes between two of them: f_bsize of statfs(2), and 4096 at most."""
+"""Bytes between two such writes: f_bsize of statfs(2), at most 4096."""
 
 REASON = (
     "space cannot be set aside here: leave it out "
@@ -22,16 +22,16 @@ REASON = (
 
 
 class Preallocation:
-    """Looks at the writes to one open file."""
+    """Watches the writes to one open file."""
 
     def __init__(self) -> None:
         self.refused = False
-        """Whether the last write was refused, and nothing else came since."""
+        """Whether the last write was refused."""
         self._last = -1
         self._run = 0
 
     def check(self, name: str, offset: int, data: bytes) -> None:
-        """Raise InvalidValue for a write that only sets space aside."""
+        """Raise InvalidValue for a write that is part of a preallocation."""
         if len(data) != 1 or data != b"\0":
             self._run, self.refused = 0, False
             return

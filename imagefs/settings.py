@@ -1,6 +1,6 @@
 """The `[mount]` section of the configuration.
 
-Scope: what differs from one host's mount to another's.  Threading: immutable.
+Scope: settings that differ from host to host.  Threading: immutable.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ class MountSettings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     allow_other: bool | None = None
-    """Whether users other than the one who mounts may enter, as qemu and libvirt must.
+    """Whether users other than the one who mounts may enter; qemu and libvirt need that.
 
     Unset: whenever the system allows it (root, or `user_allow_other` in /etc/fuse.conf).
     """

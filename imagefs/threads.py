@@ -1,9 +1,9 @@
-"""The one place that leaves the trio loop for a thread.
+"""Runs blocking work in threads; the only place where work leaves the trio loop.
 
-Each kind of work has its own limit, and what waits for a store has one for each store, so
-that a store that hangs takes only its own threads: names still resolve, and the data of
-other stores is read and written.  Nothing is abandoned when a task is cancelled: a write
-that has begun ends.
+Each kind of work has a limit of its own.  Work that waits for a store has a limit for each store.
+So a store that hangs takes only its own threads: names still resolve, and data of other stores is
+still read and written.  If a task is cancelled its work in a thread still goes on to its end, so
+that a write that has begun is not left half done.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
 _LIMITS: Mapping[str, int] = {
-    # SQL: short, and bound by the interpreter's lock anyway.
+    # SQL: short.  More threads would only wait for the interpreter's lock.
     "names": 8,
     # The default store is asked, which may be a remote one.
     "room": 2,
@@ -26,15 +26,15 @@ _LIMITS: Mapping[str, int] = {
     "writes": 16,
     # Digests, fsync and transfers at close, copies between stores: long.
     "commits": 64,
-    # The kernel may make a notification wait for a lock: one at a time is enough.
+    # A notification may wait in the kernel for a lock, and blocks only its own thread here.
     "notices": 1,
 }
 
 
 class Threads:
-    """Threads for blocking work, limited by its kind and, where it waits for one, its store.
+    """Threads for blocking work, limited by its kind and, if it waits for a store, by the store.
 
-    `stores` is whatever names the stores of an image, one or several; empty for none.
+    `stores` are the names of the image's stores, as one text; empty for work without a store.
     """
 
     def __init__(self) -> None:
@@ -53,35 +53,35 @@ class Threads:
         return await trio.to_thread.run_sync(work, *arguments, limiter=limit)
 
     async def names(self, work: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
-        """Metadata: what answers from the database."""
+        """Run work on names and attributes, which asks only the database."""
         return await self._run("names", "", work, *arguments)
 
     async def room(self, work: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
-        """How much room there is."""
+        """Find out the free room, which may ask a store."""
         return await self._run("room", "", work, *arguments)
 
     async def opens(
         self, stores: str, work: Callable[[*Arguments], Result], *arguments: *Arguments
     ) -> Result:
-        """Opening an image, which may ask a store."""
+        """Open an image, which may ask a store."""
         return await self._run("opens", stores, work, *arguments)
 
     async def reads(
         self, stores: str, work: Callable[[*Arguments], Result], *arguments: *Arguments
     ) -> Result:
-        """Reading data of a store."""
+        """Read data of a store."""
         return await self._run("reads", stores, work, *arguments)
 
     async def writes(self, work: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
-        """Writing to staging."""
+        """Write to a staging file."""
         return await self._run("writes", "", work, *arguments)
 
     async def commits(
         self, stores: str, work: Callable[[*Arguments], Result], *arguments: *Arguments
     ) -> Result:
-        """Everything whose time grows with an image's size."""
+        """Run work whose time grows with an image's size."""
         return await self._run("commits", stores, work, *arguments)
 
     async def notices(self, work: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
-        """Telling the kernel that something it has cached is no longer so."""
+        """Tell the kernel to drop something that it has cached."""
         return await self._run("notices", "", work, *arguments)

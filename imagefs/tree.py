@@ -27,7 +27,7 @@ from imagefs.accounts import ACCOUNTS
 from imagefs.inodes import InodeKind
 
 PAGE = 512
-"""Members fetched at once for a listing."""
+"""Members that are fetched at once for a listing."""
 
 
 class Tree:
@@ -38,7 +38,7 @@ class Tree:
         self._admins = admin_uids(vfs.catalog.settings.url) | {os.geteuid()}
 
     def principal(self, uid: int) -> Principal:
-        """Who a request comes from; whoever runs the mount is its administrator.
+        """The principal of a request; the user who runs the mount is its administrator.
 
         Raises CatalogUnavailable.
         """
@@ -55,12 +55,13 @@ class Tree:
         node = self.vfs.lookup(_folder(parent), text)
         found = self._attributes(node)
         if node.name != text:
-            # Another form of its name: `feed` takes back from the kernel only what is stored.
+            # This is another form of the stored name (Unicode).  `feed` invalidates only the stored
+            # form, so the kernel must not cache this one.
             found.entry_timeout = 0
         return found
 
     def dot(self, inode: int, name: bytes) -> pyfuse3.EntryAttributes:
-        """The attributes of `.` or `..` (an export over NFS asks for them)."""
+        """The attributes of `.` or `..`, which an export over NFS asks for."""
         if name == b".":
             return self.getattr(inode)
         return attributes.of_folder(self.vfs.folder(self.vfs.folder(_folder(inode)).parent))
@@ -79,7 +80,7 @@ class Tree:
                 return attributes.of_fresh(self.vfs.catalog.image(number), b"")
 
     def readlink(self, inode: int) -> bytes:
-        """Where a link in /.by-id points to."""
+        """The target of a link in /.by-id."""
         return self._link(inodes.kind_of(inode)[1]).target.encode()
 
     def _link(self, number: int) -> Link:
@@ -97,12 +98,12 @@ class Tree:
         ]
 
     def statfs(self) -> pyfuse3.StatvfsData:
-        """The room of the default store, where images go that name none."""
+        """The room of the default store."""
         usage = self.vfs.usage("")
         size = attributes.BLOCK
         data = pyfuse3.StatvfsData()
         data.f_bsize = data.f_frsize = size
-        # A store without a limit: more than anybody has.
+        # For a store without a limit, more than anybody has.
         data.f_blocks = (usage.total if usage.total is not None else 1 << 60) // size
         free = (usage.free if usage.free is not None else 1 << 60) // size
         data.f_bfree = data.f_bavail = free
@@ -141,7 +142,7 @@ class Tree:
         return entry.image, self._attributes(entry)
 
     def make_node(self, parent: int, name: bytes, mode: int, uid: int) -> pyfuse3.EntryAttributes:
-        """mknod(2): only regular files."""
+        """mknod(2), only for regular files."""
         if not stat.S_ISREG(mode):
             raise NotSupported(ascii(name), "only images and folders are here")
         _image, found = self.create(parent, name, self.principal(uid))
@@ -173,7 +174,7 @@ class Tree:
         return self._attributes(self.vfs.link(number, _place(parent, name), self.principal(uid)))
 
     def symlink(self, parent: int, name: bytes, target: bytes, uid: int) -> pyfuse3.EntryAttributes:
-        """Register what lies at a URL, as ln -s does."""
+        """Register the image at a URL, as ln -s does."""
         try:
             url = target.decode()
         except UnicodeDecodeError:
@@ -182,9 +183,10 @@ class Tree:
         return attributes.of_fresh(entry.image, target)
 
     def set_mtime(self, number: int, mtime: int, uid: int) -> None:
-        """Keep the modification time a tool sets, in nanoseconds.
+        """Keep a modification time that a tool sets, in nanoseconds.
 
-        Like other file systems it takes the nearest one that it can keep: 1677 to 2262.
+        Times before 1677 and after 2262 become the nearest one that fits, as on other file
+        systems.
         """
         mtime = max(-(2**63), min(mtime, 2**63 - 1))
         upload = self.vfs.uploads.get(number)
@@ -196,12 +198,12 @@ class Tree:
     # -- extended attributes -----------------------------------------------------------
 
     def xattrs(self, inode: int, uid: int) -> dict[str, str]:
-        """All extended attributes of an image; none of anything else."""
+        """All extended attributes of an image; other inodes have none."""
         details = self._details(inode, uid)
         return {} if details is None else attributes.extended(details)
 
     def listed_xattrs(self, inode: int, uid: int) -> list[str]:
-        """The names of those that a listing shows."""
+        """The names of the extended attributes for listxattr(2)."""
         details = self._details(inode, uid)
         return [] if details is None else attributes.listed(details)
 

@@ -1,4 +1,7 @@
-"""Blank disks that one process makes and another fills: until when that may be."""
+"""Blank disks that one process makes and another one fills, and until when it may do so.
+
+The reasons are in docs/adr/0025-a-blank-volume-may-be-filled.md.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import threading
 import time
 
 _FILLED_WITHIN = 3600.0
-"""Seconds in which a disk that was made without data may be filled."""
+"""Seconds for which a disk that was made without data may be filled."""
 
 
 class Volumes:
@@ -21,10 +24,11 @@ class Volumes:
         return time.monotonic() < self._until.get(image, 0.0)
 
     def note(self, image: int, disk_format: str | None, flags: int, *, blank: bool) -> None:
-        """An image was committed by who opened it with `flags`.
+        """Note that an image was committed by a process that opened it with `flags`.
 
-        A blank one was made in place, to be filled, if its maker reads it as well.  Who copies
-        a blank disk only writes, and all of it; of a raw one there is nothing to write.
+        A blank image may be filled if it was made in place.  That is so if its maker has opened
+        it to read, too, as qemu-img does.  A tool that copies a blank disk only writes.  A raw
+        disk without data counts in any case, as there is nothing in it to copy.
         """
         in_place = flags & os.O_ACCMODE == os.O_RDWR or disk_format == "raw"
         with self._lock:
@@ -33,6 +37,6 @@ class Volumes:
                 self._until[image] = time.monotonic() + _FILLED_WITHIN
 
     def forget_old(self) -> None:
-        """Drop what was not filled in time."""
+        """Drop disks that were not filled in time."""
         with self._lock:
             self._until = {n: until for n, until in self._until.items() if n in self}

@@ -1,8 +1,8 @@
-"""The processes that write an image, as far as /proc tells of them.
+"""The processes that write an image, as far as /proc shows them.
 
-Threading: everything here reads /proc and may wait for the process it asks about: only a look
-(`looks`) may call it.  `status` and `fdinfo` wait for no lock of a process, `maps` and `stat` do
-(kernel 6.18); `stat` is read only of a process that is ending, which holds none.
+Threading: everything here reads /proc, and may wait for the process that it looks at.  So only a
+look (`looks`) may call it.  `status` and `fdinfo` do not wait for locks of a process; `maps` and
+`stat` do (kernel 6.18).  `stat` is read only for a process that is ending, which holds no lock.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class Writer:
     """The process that opened a file to write it."""
 
     pid: int
-    """Of the thread group; 0 when the kernel cannot name it (another pid namespace)."""
+    """The pid of the thread group; 0 if the kernel cannot name it (another pid namespace)."""
     started: int
-    """Clock ticks from boot, which tell a reused pid apart; 0 when nobody could tell."""
+    """Clock ticks from boot to its start, as a pid may be used again; 0 if it is not known."""
     command: str
 
     def __str__(self) -> str:
@@ -62,11 +62,11 @@ _PIDFD_GET_INFO = 3 << 30 | _PIDFD_INFO_SIZE << 16 | 0xFF << 8 | 11
 
 
 class Life(Enum):
-    """How far a process has come."""
+    """The stages of a process' life."""
 
     RUNNING = auto()
     EXECUTING = auto()
-    """It is in execve(2), and whoever waits for its locks waits for it."""
+    """It is in execve(2), and may hold its exec lock."""
     EXITING = auto()
     """The kernel is closing its files, or has just closed them."""
     ENDED = auto()
@@ -81,32 +81,33 @@ class Hold(Enum):
     NO = auto()
     YES = auto()
     UNKNOWN = auto()
-    """It could not be seen."""
+    """That could not be seen."""
     HIDDEN = auto()
-    """We may not look into it: another user's, or one that may more than we."""
+    """We may not look into it: it is another user's process, or has more rights than we."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A process at the moment somebody looked at it."""
+    """A process at the moment of a look."""
 
     life: Life
     command: str = "?"
     parent: int = 0
     uid: int = -1
     handlers: int = 0
-    """Which of the signals that stop a program it handles itself, as proc(5) SigCgt."""
+    """The signals, of those that stop a program, that it has a handler for (proc(5), SigCgt)."""
     killed: str | None = None
-    """'was killed by signal 9', of a process that is ending so."""
+    """For a process that is ending: 'was killed by signal 9'; None if no signal ends it."""
     failed: str | None = None
-    """'exited with status 1', likewise."""
+    """For a process that is ending: 'exited with status 1'; None if the status is 0."""
 
     def stopped_since(self, before: Seen) -> bool:
-        """Whether it closes its file because it has been stopped, as dd and rsync do.
+        """Whether the program closes its file because a signal has stopped it, as dd and rsync do.
 
-        They do so after a handler that is good for one signal only; those of other
-        signals stay.  A program that just ends keeps all, or drops all (Python).  One that
-        has executed another program has other handlers, and that says nothing.
+        They close the file behind a handler that serves one signal only.  So one of their
+        handlers is gone, and the others are still there.  A program that simply ends keeps all
+        handlers, or drops all of them (Python).  A process that runs another program by now has
+        other handlers, which says nothing.
         """
         same = self.command == before.command and self.life is Life.RUNNING
         return same and self.handlers != 0 and before.handlers & ~self.handlers != 0
@@ -114,18 +115,18 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of this mount."""
+    """A file of this mount, as processes have it open."""
 
     inode: int
     device: str | None
-    """`major:minor` of the mount, as the mount of another catalog has the same inode
-    numbers.  None, when it is not known yet, stands for any."""
+    """`major:minor` of the mount: a mount of another catalog has the same inode numbers.  None
+    while it is not known yet; then every device matches."""
     mappable: bool
-    """Whether it is open so that a shared mapping can be written."""
+    """Whether it is open in a way that permits a writable shared mapping."""
 
 
 def of_thread(thread: int) -> Writer:
-    """The process a thread id of a FUSE request belongs to."""
+    """The process of the thread id in a FUSE request."""
     found = process.status(thread) or {}
     pid = int(found.get("Tgid", 0))
     return Writer(pid, start_time(pid) or 0, found.get("Name", "?")) if pid else NOBODY
@@ -139,28 +140,31 @@ def see(pid: int) -> Seen:
     name, parent, uid = status["Name"], int(status["PPid"]), int(status["Uid"].split()[0])
     handlers = int(status["SigCgt"], 16) & _STOPPING
     if "VmSize" in status:
-        # A new address space with no program in it yet: execve(2) closes files just then.
+        # VmExe is 0: the address space is new, and no program is in it yet.  execve(2) closes
+        # files at this point.
         executing = status["VmExe"].split()[0] == "0"
         return Seen(Life.EXECUTING if executing else Life.RUNNING, name, parent, uid, handlers)
     stat = _stat(pid)
     if stat is None:
         return Seen(Life.GONE, name, parent, uid)
-    # The address space goes before the files do (do_exit in the kernel).
+    # No Vm lines: the process is ending.  The kernel drops the address space before the files
+    # (do_exit), and holds no exec lock then, so that `stat` answers.
     flags, exit_code = int(stat[6]), int(stat[49])
     if not flags & _PF_EXITING:
         return Seen(Life.RUNNING, name, parent, uid, handlers)
-    # The first thread may be a zombie while the last one closes the files.
+    # The first thread may be a zombie while the last thread still closes the files.
     ended = stat[0] in "ZX" and int(status["Threads"]) <= 1
     life = Life.ENDED if ended else Life.EXITING
-    # The kernel ends the first thread by a signal of its own when another one calls exit(2);
-    # whoever may not look into the process sees no code at all.
+    # When another thread calls exit(2), the kernel ends the first thread by a signal of its own,
+    # and the exit code has no signal.  Without the right to look into the process, there is no
+    # code at all; then PF_SIGNALED alone counts.
     signaled = bool(flags & _PF_SIGNALED) and (exit_code & 0x7F != 0 or _is_hidden(pid))
     found = _ending(life, exit_code, signaled=signaled, command=name)
     return replace(found, parent=parent, uid=uid, handlers=handlers)
 
 
 class Watched:
-    """A process whose end matters, also when its parent has taken note of it before us."""
+    """A process whose end matters; it is known even if the parent has waited for it before us."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -184,7 +188,7 @@ class Watched:
         return seen
 
     def _exit_status(self) -> Seen | None:
-        """What the kernel keeps for whoever has a pidfd (Linux 6.15)."""
+        """The exit status that the kernel keeps for a pidfd (Linux 6.15)."""
         if self._pidfd is None:
             return None
         info = bytearray(_PIDFD_INFO_SIZE)
@@ -227,7 +231,7 @@ def sees_all() -> bool:
 
 
 def _is_hidden(pid: int) -> bool:
-    # The program's name, unlike the folders, is asked for by the same right of every kernel.
+    # /proc/PID/exe needs the same right with every kernel, unlike the folders of /proc/PID.
     try:
         os.readlink(f"/proc/{pid}/exe")
     except PermissionError:
@@ -238,7 +242,7 @@ def _is_hidden(pid: int) -> bool:
 
 
 def _descriptors(pid: int) -> list[str]:
-    # A first thread that has ended has no files any more; the others may go on with them.
+    # If the first thread has ended it has no files any more, while other threads still have them.
     for folder in (f"/proc/{pid}", *_threads(pid)):
         try:
             found = os.listdir(f"{folder}/fdinfo")
@@ -263,7 +267,7 @@ def _descriptor(pid: int, path: str, file: File) -> Hold:
     except OSError:
         return Hold.NO
     if b"ino:\t%d\n" % file.inode not in text:
-        # What is registered with a ring is written to without a descriptor.
+        # A ring of io_uring can write to its registered files without a descriptor.
         return Hold.UNKNOWN if _REGISTERED.search(text) else Hold.NO
     lines = dict(line.split(b":", 1) for line in text.splitlines() if b":" in line)
     if not int(lines[b"flags"], 8) & _WRITABLE:
@@ -274,7 +278,7 @@ def _descriptor(pid: int, path: str, file: File) -> Hold:
 
 
 def _device(pid: int, mount: bytes) -> str | None:
-    """`major:minor` of a mount that a process has a file of; None when it is detached."""
+    """`major:minor` of a mount in which a process has a file; None if the mount is detached."""
     # Not stat(2): that would ask the mount itself.
     try:
         with open(f"/proc/{pid}/mountinfo", "rb") as file:
@@ -289,7 +293,7 @@ def _maps(pid: int, file: File) -> bool:
     if file.device is not None:
         major, minor = file.device.split(":")
         device = b"%02x:%02x" % (int(major), int(minor))
-    # Shared: one that is read-only now may be made writable later (mprotect).
+    # Every shared mapping counts: a read-only one may be made writable later (mprotect(2)).
     shared = rb" [r-][w-][x-]s [0-9a-f]+ %s %d " % (device, file.inode)
     try:
         return re.search(shared, Path(f"/proc/{pid}/maps").read_bytes()) is not None
@@ -302,5 +306,5 @@ def _stat(pid: int) -> list[str] | None:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
         return None
-    # The command may hold blanks and brackets: count fields behind its last ')'.
+    # The command may contain blanks and brackets, so fields are counted behind the last ')'.
     return text.rpartition(")")[2].split()
