@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection, Iterator
 from itertools import islice
 
-from catalog.cache.cache import BlockCache
+from catalog.cache.block_cache import BlockCache
 from catalog.cache.folder import CacheFolder
 from catalog.cache.reader import Verify
 from catalog.catalog import Catalog

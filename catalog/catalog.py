@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from time import time_ns
 
 from catalog import attributes, replacing, rules, sparing
-from catalog.cache.cache import BlockCache
+from catalog.cache.block_cache import BlockCache
 from catalog.errors import Conflict, NotFound, ReadOnlyStore
 from catalog.model import access, names
 from catalog.model.access import Principal

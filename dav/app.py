@@ -23,8 +23,8 @@ from wsgidav.xml_tools import xml_to_bytes
 from catalog.errors import CatalogError, NotAFolder, NotFound
 from catalog.model.access import check_create
 from catalog.model.tree import Folder
-from catalog.namespace import Node
-from catalog.vfs import Vfs
+from catalog.tree.namespace import Node
+from catalog.tree.vfs import Vfs
 from dav import browse, conditions, destination, get, propfind, put, representation, xml
 from dav.environ import (
     CAUSE,

@@ -13,11 +13,11 @@ from pydantic import ValidationError
 from catalog import service_log
 from catalog.catalog import CHECKPOINT
 from catalog.cli.session import Session, pass_session
-from catalog.deletion import recover
+from catalog.copies.recovery import recover
 from catalog.errors import CatalogError, InvalidSettings
 from catalog.notify import notify, watchdog_interval
 from catalog.process import raise_file_limit
-from catalog.replicas import Replicator
+from catalog.upkeep.replicator import Replicator
 from dav.settings import DavSettings
 
 log = logging.getLogger(__name__)

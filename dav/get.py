@@ -18,8 +18,8 @@ from catalog.model.image import Image
 from catalog.model.status import Status
 from catalog.model.tree import Entry
 from catalog.stores.base import DataReader
-from catalog.upload import Upload, UploadState
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.uploads.upload import Upload, UploadState
 from dav import conditions, representation
 from dav.body import FileRange
 from dav.response import Response

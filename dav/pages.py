@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from catalog.errors import NotFound
 from catalog.model.activity import Change, ChangeKind, Version
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 
 LIMIT = 32 * 1024 * 1024
 """Bytes of pages kept: a few folders of 10,000 images."""

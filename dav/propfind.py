@@ -24,8 +24,8 @@ from catalog.model.fields import Details
 from catalog.model.image import Image
 from catalog.model.status import Status
 from catalog.model.tree import Folder, Listed
-from catalog.namespace import BY_ID, Member, Node
-from catalog.vfs import Vfs
+from catalog.tree.namespace import BY_ID, Member, Node
+from catalog.tree.vfs import Vfs
 from dav import properties, representation, xml
 from dav.errors import HttpError
 from dav.lockdiscovery import Locks

@@ -16,8 +16,8 @@ from wsgidav.request_server import RequestServer
 from catalog.errors import CatalogError, NotAFolder, NotFound
 from catalog.model.access import Principal
 from catalog.model.tree import Entry, Folder
-from catalog.namespace import Link, Node
-from catalog.vfs import Vfs
+from catalog.tree.namespace import Link, Node
+from catalog.tree.vfs import Vfs
 from dav import destination, representation
 from dav.conditions import READING
 from dav.environ import principal_of, public_host_of

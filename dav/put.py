@@ -35,9 +35,9 @@ from catalog.model.image import Image
 from catalog.model.names import is_temporary
 from catalog.model.status import Status
 from catalog.model.tree import Entry, Place
-from catalog.namespace import BY_ID
-from catalog.upload import Upload
-from catalog.vfs import BY_ANOTHER, Vfs
+from catalog.tree.namespace import BY_ID
+from catalog.tree.vfs import BY_ANOTHER, Vfs
+from catalog.uploads.upload import Upload
 from dav import announced, conditions, representation, subtrees
 from dav.announced import Announced, Digests, Part
 from dav.body import Body

@@ -9,8 +9,8 @@ from functools import lru_cache
 from catalog.model.image import Image
 from catalog.model.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.model.tree import Entry, Folder, FolderKind, Listed
-from catalog.namespace import Node
-from catalog.uploads import Uploads
+from catalog.tree.namespace import Node
+from catalog.uploads.staging import Uploads
 from dav.conditions import Validators
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -30,10 +30,10 @@ from catalog.errors import (
 from catalog.locks import find
 from catalog.model.access import Principal, check_change, owns
 from catalog.model.tree import Entry, Folder, Place
-from catalog.namespace import Node
 from catalog.rules import check_own
 from catalog.sparing import Meant
-from catalog.vfs import Vfs
+from catalog.tree.namespace import Node
+from catalog.tree.vfs import Vfs
 from dav import destination, properties, representation, subtrees
 from dav.conditions import opaque
 from dav.dav_errors import to_dav_error

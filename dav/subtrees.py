@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
-from catalog import duplicate
+from catalog.copies import duplicate
 from catalog.errors import CatalogError, Forbidden, InvalidName, NotFound
 from catalog.members import visible
 from catalog.model.access import Principal, check_change
 from catalog.model.names import beside, is_temporary
 from catalog.model.tree import Entry, Folder, Place
-from catalog.namespace import Node
 from catalog.rules import check_own
 from catalog.sparing import Meant
-from catalog.vfs import Vfs
+from catalog.tree.namespace import Node
+from catalog.tree.vfs import Vfs
 
 
 def find(vfs: Vfs, place: Place) -> Node | None:

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterator
 
 from catalog.errors import DigestMismatch, IncompleteUpload
-from catalog.upload import Upload
+from catalog.uploads.upload import Upload
 from dav.announced import Digests
 from dav.body import Body
 

@@ -13,8 +13,8 @@ from catalog.model.fields import FIELDS, Details
 from catalog.model.image import Image, Visibility
 from catalog.model.status import IN_PROGRESS, Status
 from catalog.model.tree import Folder, FolderKind, Listed
-from catalog.namespace import Link
-from catalog.upload import Upload
+from catalog.tree.namespace import Link
+from catalog.uploads.upload import Upload
 from imagefs import inodes
 from imagefs.accounts import ACCOUNTS
 

@@ -18,7 +18,7 @@ import trio
 from catalog.errors import CatalogError
 from catalog.model.activity import Change, ChangeKind
 from catalog.process import this_process
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from imagefs import inodes
 from imagefs.inodes import Inodes
 from imagefs.threads import Threads

@@ -3,7 +3,8 @@
 What users are promised is in docs/semantics.md#writing-a-file-uploads-an-image.
 
 Scope: when an upload begins, who may write, and which close(2) commits it.  The data itself is in
-`catalog.upload` and the stores.  Threading: any thread but trio's, as everything here may wait.
+`catalog.uploads.upload` and the stores.  Threading: any thread but trio's, as everything here may
+wait.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from catalog.model.image import Image
 from catalog.model.status import HAS_DATA, Status
 from catalog.model.tree import Place
 from catalog.stores.base import Data
-from catalog.upload import Upload, UploadState
-from catalog.vfs import BY_ANOTHER, Vfs
+from catalog.tree.vfs import BY_ANOTHER, Vfs
+from catalog.uploads.upload import Upload, UploadState
 from imagefs import inodes
 from imagefs.handle import Handle
 from imagefs.holders import NO_TRAIL, Holders, Trail

@@ -19,7 +19,7 @@ from enum import Enum, auto
 
 import pyfuse3
 
-from catalog.namespace import BY_ID, ROOT
+from catalog.tree.namespace import BY_ID, ROOT
 
 # Far above the numbers of other file systems: `writers` recognises our files by their numbers.
 BASE = 1 << 40

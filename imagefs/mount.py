@@ -18,11 +18,12 @@ import pyfuse3
 import trio
 
 from catalog.catalog import CHECKPOINT
-from catalog.deletion import ABANDONED_AFTER, recover
+from catalog.copies.recovery import recover
+from catalog.copies.unfinished import ABANDONED_AFTER
 from catalog.errors import CatalogError
 from catalog.notify import notify, watchdog_interval
-from catalog.replicas import Replicator
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.upkeep.replicator import Replicator
 from imagefs.feed import Feed
 from imagefs.handles import Handles
 from imagefs.mountpoint import check_apart, is_mounted

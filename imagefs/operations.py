@@ -36,7 +36,7 @@ from catalog import errors
 from catalog.errors import CatalogError
 from catalog.model.access import Principal
 from catalog.model.names import MAX_BYTES
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from imagefs import attributes
 from imagefs.errors import to_errno
 from imagefs.handles import Handles

@@ -1,4 +1,4 @@
-"""Names, attributes and extended attributes: inodes in, `catalog.vfs` underneath.
+"""Names, attributes and extended attributes: inodes in, `catalog.tree.vfs` underneath.
 
 Threading: any thread but trio's, as everything here may wait for the database.
 """
@@ -18,10 +18,10 @@ from catalog.model.access import Principal, check_see
 from catalog.model.fields import Details
 from catalog.model.image import Image
 from catalog.model.tree import Entry, Folder, Listed, Place
-from catalog.namespace import Link, Member, Node
 from catalog.service.host_users import admin_uids, principal_of_uid
 from catalog.sparing import Meant
-from catalog.vfs import Vfs
+from catalog.tree.namespace import Link, Member, Node
+from catalog.tree.vfs import Vfs
 from imagefs import attributes, inodes
 from imagefs.accounts import ACCOUNTS
 from imagefs.inodes import InodeKind

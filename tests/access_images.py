@@ -12,7 +12,7 @@ from catalog.members import add_member
 from catalog.model.access import ADMIN, Principal
 from catalog.model.image import Visibility
 from catalog.model.status import Status
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from tests.access_table import MEMBER, WHO, Action, State
 from tests.catalog.actions import begin, image_at, put, remove, set_fields
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from enum import StrEnum
 
-from catalog.cache.image import OpenImage
+from catalog.cache.open_image import OpenImage
 from catalog.cache.pool import Urgency
 from catalog.cache.window import MAX_RUNS, RUN, Pattern, Window
 from catalog.stores.base import Data

@@ -25,7 +25,7 @@ from catalog.errors import CatalogError, InvalidSettings
 from catalog.stores.base import Store
 
 if TYPE_CHECKING:
-    from catalog.lost import GoneStore
+    from catalog.upkeep.lost import GoneStore
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 """A key that TOML takes without quotes."""
@@ -63,7 +63,7 @@ def backup(session: Session, file: Path) -> None:
 
     The images' data is in the stores, and is not copied.
     """
-    from catalog.backup import backup as write
+    from catalog.upkeep.backup import backup as write
 
     session.require_admin("backup")
     write(session.settings.catalog.url, file.absolute())
@@ -79,7 +79,7 @@ def store() -> None:
 @pass_session
 def list_stores(session: Session, as_json: bool) -> None:
     """List the stores, with their room and whether they answer."""
-    from catalog.lost import gone_stores
+    from catalog.upkeep.lost import gone_stores
 
     stores = [_describe(session, each) for each in session.catalog.stores.values()]
     stores += [_describe_gone(gone) for gone in gone_stores(session.catalog)]
@@ -108,7 +108,7 @@ def list_stores(session: Session, as_json: bool) -> None:
 @pass_session
 def forget_store(session: Session, name: str, force: bool) -> None:
     """Forget STORE for good, which is no longer configured.  Its data is not touched."""
-    from catalog.lost import forget_store as forget
+    from catalog.upkeep.lost import forget_store as forget
 
     session.require_admin("store forget")
     gone = forget(session.catalog, name, session.principal, force=force)

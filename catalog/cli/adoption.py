@@ -17,7 +17,7 @@ from catalog.errors import CatalogError
 from catalog.model.image import Visibility
 
 if TYPE_CHECKING:
-    from catalog.adopt import Adopted
+    from catalog.tree.adopt import Adopted
 
 
 @click.command()
@@ -57,7 +57,7 @@ def adopt(
     From then on it is this catalog's: to delete an image here deletes Glance's data.  Stop
     that Glance first, or give --protected.
     """
-    from catalog.adopt import Adoption, Terms
+    from catalog.tree.adopt import Adoption, Terms
 
     session.require_admin("adopt")
     if every == bool(images):

@@ -18,7 +18,7 @@ from catalog.model.tree import Entry
 
 if TYPE_CHECKING:
     from catalog.model.tree import Place
-    from catalog.vfs import Vfs
+    from catalog.tree.vfs import Vfs
 
 
 @click.command("set")
@@ -147,7 +147,7 @@ def _status_setter(session: Session, wanted: Status) -> Callable[[str], None]:
 
 
 def _delete(session: Session, argument: str, target: Target, now: bool) -> None:
-    from catalog.deletion import purge
+    from catalog.copies.purge import purge
     from catalog.model import access
     from catalog.model.tree import Place
 
@@ -170,7 +170,7 @@ def _delete(session: Session, argument: str, target: Target, now: bool) -> None:
 
 
 def _force(session: Session, target: Target) -> None:
-    from catalog import lost
+    from catalog.upkeep import lost
 
     catalog, principal = session.catalog, session.principal
     if target.entry is not None:

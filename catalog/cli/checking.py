@@ -24,7 +24,7 @@ from catalog.model.image import Image
 from catalog.model.status import HAS_DATA
 
 if TYPE_CHECKING:
-    from catalog.verify import Verified
+    from catalog.upkeep.verify import Verified
 
 
 @click.command()
@@ -68,15 +68,16 @@ def scrub(session: Session, dry_run: bool, force: bool, as_json: bool) -> int:
 
     An image that is in use stays until the next time.
     """
-    from catalog import deletion
+    from catalog.copies import recovery
+    from catalog.upkeep import scrub
 
     session.require_admin("scrub")
     if not dry_run:
-        deletion.recover(session.catalog)
+        recovery.recover(session.catalog)
     codes: list[int] = []
 
     def results() -> Iterator[dict[str, Any]]:
-        for scrubbed in deletion.scrub(session.catalog, dry_run=dry_run, force=force):
+        for scrubbed in scrub.scrub(session.catalog, dry_run=dry_run, force=force):
             for left in scrubbed.left:
                 report(f"{scrubbed.image.name}: {left}")
             problem = scrubbed.problem
@@ -108,8 +109,8 @@ def scrub(session: Session, dry_run: bool, force: bool, as_json: bool) -> int:
 @pass_session
 def fsck(session: Session, repair: bool, as_json: bool) -> int:
     """Compare the catalog with what the stores hold."""
-    from catalog.finding import FindingKind
-    from catalog.fsck import fsck as check
+    from catalog.upkeep.findings import FindingKind
+    from catalog.upkeep.fsck import fsck as check
 
     if repair:
         session.require_admin("fsck --repair")
@@ -151,8 +152,8 @@ def _to_verify(session: Session, images: tuple[str, ...], codes: list[int]) -> I
 
 
 def _verify(session: Session, image: Image, repair: bool) -> Iterator[Verified]:
-    from catalog.repair import verify_and_repair
-    from catalog.verify import verify as read_back
+    from catalog.upkeep.repair import verify_and_repair
+    from catalog.upkeep.verify import verify as read_back
 
     check = verify_and_repair if repair else read_back
     with session.catalog.read() as repository:

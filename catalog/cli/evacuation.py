@@ -22,8 +22,8 @@ from catalog.cli.session import Session, pass_session
 from catalog.model.image import Image
 
 if TYPE_CHECKING:
-    from catalog.evacuate import Evacuated
-    from catalog.replicate import Progress
+    from catalog.copies.progress import Progress
+    from catalog.upkeep.evacuate import Evacuated
 
 
 @click.command()
@@ -38,7 +38,7 @@ def evacuate(session: Session, store: str, to: str | None, as_json: bool) -> int
 
     Images in use are left and told.  Run again, it goes on where it was interrupted.
     """
-    from catalog.evacuate import evacuate as take_out
+    from catalog.upkeep.evacuate import evacuate as take_out
 
     session.require_admin("evacuate")
     target = to or session.settings.catalog.default_store

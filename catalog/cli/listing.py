@@ -28,8 +28,8 @@ from catalog.model.status import Status
 from catalog.model.tree import Entry, Folder, FolderKind
 
 if TYPE_CHECKING:
-    from catalog.namespace import Node
-    from catalog.vfs import Vfs
+    from catalog.tree.namespace import Node
+    from catalog.tree.vfs import Vfs
 
 Listed = tuple[str, Entry]
 """A path and what it stands for."""
@@ -106,8 +106,8 @@ def list_images(
 @pass_session
 def show(session: Session, image: str, as_json: bool) -> None:
     """Show all there is to tell of IMAGE: a path, an id or the beginning of an id."""
+    from catalog.copies.uses import in_use
     from catalog.members import members_of
-    from catalog.uses import in_use
 
     found = find(session.vfs, image).image
     access.check_see(session.principal, found, members_of(session.catalog, found))
@@ -136,7 +136,7 @@ def show(session: Session, image: str, as_json: bool) -> None:
 
 def _images(vfs: Vfs, path: str, deleted: bool) -> Iterator[Listed]:
     """Every image at and below `path`, in the order of the folders' own listing."""
-    from catalog import lost
+    from catalog.upkeep import lost
 
     node = lost.find(vfs, path)
     if isinstance(node, Entry):

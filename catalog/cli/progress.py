@@ -11,7 +11,7 @@ from catalog.cli.session import Session, pass_session
 from catalog.cli.targets import find, paths_of
 
 if TYPE_CHECKING:
-    from catalog.progress import Going
+    from catalog.upkeep.in_progress import Going
 
 _LAYOUT = "{:8}  {:20}  {:>8}  {:>10}  {:>9}  {:>9}  {}"
 _HEADER = ("STATE", "HOST", "PID", "SO FAR", "AGE", "SEEN", "PATH")
@@ -27,7 +27,7 @@ def uploads(session: Session, as_json: bool) -> None:
     """
     from catalog.members import members_of
     from catalog.model import access
-    from catalog.progress import in_progress
+    from catalog.upkeep.in_progress import in_progress
 
     found = [
         _describe(session, going)
@@ -58,7 +58,7 @@ def abort(session: Session, images: tuple[str, ...]) -> int:
 
     The image becomes killed; of a copy only that copy goes.
     """
-    from catalog.progress import abort as end
+    from catalog.upkeep.in_progress import abort as end
 
     def act(argument: str) -> None:
         end(session.catalog, find(session.vfs, argument).image, session.principal)

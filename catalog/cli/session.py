@@ -19,7 +19,7 @@ from catalog.service import host_users
 if TYPE_CHECKING:
     from catalog.catalog import Catalog
     from catalog.settings import Settings
-    from catalog.vfs import Vfs
+    from catalog.tree.vfs import Vfs
 
 
 class Session:
@@ -40,7 +40,7 @@ class Session:
     def vfs(self) -> Vfs:
         """The tree over the open catalog.  Raises as `bootstrap.open_catalog`."""
         from catalog.bootstrap import open_catalog
-        from catalog.vfs import Vfs
+        from catalog.tree.vfs import Vfs
 
         return Vfs(open_catalog(self.settings))
 

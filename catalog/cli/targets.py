@@ -11,7 +11,7 @@ from catalog.model.status import Status
 from catalog.model.tree import Entry, Folder
 
 if TYPE_CHECKING:
-    from catalog.vfs import Vfs
+    from catalog.tree.vfs import Vfs
 
 _CANDIDATES = 100
 """Ids looked at for one prefix; far more than anybody reads."""
@@ -32,7 +32,7 @@ def find(vfs: Vfs, argument: str, *, is_gone: bool = False) -> Target:
     What holds a '/' is a path, with or without its first '/'; the rest are ids.  Raises
     NotFound, IsAFolder, InvalidName, and InvalidValue when several ids begin so.
     """
-    from catalog import lost
+    from catalog.upkeep import lost
 
     if "/" not in argument:
         return Target(_by_id(vfs, argument), None)

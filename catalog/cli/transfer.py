@@ -41,14 +41,14 @@ from catalog.errors import (
 from catalog.model import names
 from catalog.model.image import Image
 from catalog.model.tree import Folder
-from catalog.upload import reason_of
+from catalog.uploads.upload import reason_of
 
 if TYPE_CHECKING:
+    from catalog.copies.progress import Progress
     from catalog.model.access import Principal
     from catalog.model.tree import Place
-    from catalog.replicate import Progress
-    from catalog.upload import Upload
-    from catalog.vfs import Vfs
+    from catalog.tree.vfs import Vfs
+    from catalog.uploads.upload import Upload
 
 _HOLE = bytes(64 * 1024)
 """Zeros that are not written to an exported file: they become a hole."""
@@ -117,7 +117,7 @@ def export(session: Session, image: str, file: str) -> None:
 
     FILE appears, or is replaced, only once all of it is right.
     """
-    from catalog.verify import read_verified
+    from catalog.upkeep.verify import read_verified
 
     found = find(session.vfs, image).image
     data = read_verified(session.catalog, found, session.principal)

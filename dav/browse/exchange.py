@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote
 
 from catalog.model.access import Principal
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from dav.environ import Environ, principal_of, request_id_of
 from dav.negotiation import Kind
 

@@ -12,7 +12,7 @@ from catalog.model.listings import FolderPage, ListedEntry, Sort
 from catalog.model.status import IN_PROGRESS, Status
 from catalog.model.tree import Entry, Folder, FolderKind
 from catalog.stores.base import Capability, Usage
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from dav.browse.exchange import number_of
 
 PAGE_SIZE = 100

@@ -8,7 +8,7 @@ from catalog.members import members_of, visible
 from catalog.model import names
 from catalog.model.access import check_read_data
 from catalog.model.tree import Entry, Folder, FolderKind
-from catalog.namespace import BY_ID, Link, Node
+from catalog.tree.namespace import BY_ID, Link, Node
 from dav.browse import assets, attributes, documents, pages, sums
 from dav.browse.exchange import (
     Request,

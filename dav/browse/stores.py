@@ -8,7 +8,7 @@ from catalog.errors import CatalogError
 from catalog.model.access import Principal
 from catalog.model.listings import StoreTotals
 from catalog.stores.base import Capability, Store, Usage
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from dav.errors import told
 
 _NOTHING = StoreTotals(0, 0, 0, 0)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from catalog.model.access import Principal
 from catalog.model.tree import Folder
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 
 
 def line(os_hash_value: str, name: str) -> str:

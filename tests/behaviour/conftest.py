@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from tests.behaviour.trees import MountTree, Tree, VfsTree, new_folders
 from tests.imagefs.daemon import Daemon
 

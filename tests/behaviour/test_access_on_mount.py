@@ -16,7 +16,7 @@ import pytest
 from catalog.model.access import Principal
 from catalog.model.image import Visibility
 from catalog.model.status import Status
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from tests.access_images import DATA, SPENDING, new_path, prepare, state_in_memory
 from tests.access_table import ON_MOUNT, STATES, Action, Case, State, cases
 from tests.catalog.actions import image_at

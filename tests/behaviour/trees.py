@@ -15,9 +15,9 @@ from catalog.errors import CatalogError, NotSupported
 from catalog.model.access import ADMIN
 from catalog.model.fields import FIELDS
 from catalog.model.tree import Entry, Folder
-from catalog.namespace import Link
-from catalog.upload import Upload
-from catalog.vfs import Vfs
+from catalog.tree.namespace import Link
+from catalog.tree.vfs import Vfs
+from catalog.uploads.upload import Upload
 from imagefs.errors import to_errno
 
 Parameters = ParamSpec("Parameters")

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog.cache.profile import decode
+from catalog.cache.boot_profile import decode
 from catalog.model.image import CHUNK_SIZE
 from tests.bench import measure
 from tests.bench.conftest import Table

@@ -23,7 +23,7 @@ import pytest
 
 from catalog.model.access import Principal
 from catalog.model.tree import Entry
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from dav.listening import TlsFiles
 from tests.bench import measure
 from tests.bench.conftest import Table

@@ -14,8 +14,8 @@ from catalog.model.tree import Entry, Folder
 from catalog.settings import CatalogSettings, Settings
 from catalog.stores.folder.store import FilesystemStoreSettings
 from catalog.stores.memory import MemoryStoreSettings
-from catalog.upload import Upload
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.uploads.upload import Upload
 
 ALICE = Principal("alice")
 BOB = Principal("bob")

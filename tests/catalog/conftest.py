@@ -10,7 +10,7 @@ import pytest
 from catalog.bootstrap import make_catalog
 from catalog.catalog import Catalog
 from catalog.settings import Settings
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from tests.catalog.actions import settings_at
 
 

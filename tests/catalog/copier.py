@@ -5,20 +5,20 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from catalog import notice
 from catalog.bootstrap import open_catalog
+from catalog.copies import progress
 from catalog.errors import CatalogError
-from catalog.evacuate import evacuate
 from catalog.model.access import ADMIN
-from catalog.repair import verify_and_repair
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.upkeep.evacuate import evacuate
+from catalog.upkeep.repair import verify_and_repair
 from tests.catalog.actions import ALICE, FILE_STORES, image_at, settings_at
 from tests.catalog.test_verify import overwrite
 
 
 def copy_for_ever(path: Path, seed: int, *, repairing: bool) -> None:
     """Do one thing after the other with the only image there is."""
-    notice.INTERVAL = 0.0
+    progress.INTERVAL = 0.0
     vfs = Vfs(open_catalog(settings_at(path)))
     chance = random.Random(seed)
     while True:

@@ -8,7 +8,7 @@ import pytest
 
 from catalog.errors import Deactivated, Forbidden
 from catalog.model.access import ADMIN, Principal, Role
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from tests.catalog.actions import (
     ALICE,
     BOB,

@@ -15,7 +15,7 @@ from catalog.model.image import Visibility
 from catalog.model.status import Status
 from catalog.repository.people import listed_to, visible_to
 from catalog.repository.tables import images
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from tests.access_images import SPENDING, new_path, prepare, state_in_memory
 from tests.access_table import STATES, WHO, Action, Case, State, cases
 from tests.catalog.actions import (

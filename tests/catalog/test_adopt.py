@@ -14,7 +14,6 @@ from uuid import UUID
 import pytest
 from click.testing import CliRunner, Result
 
-from catalog.adopt import Adopted, Adoption, Outcome, Terms
 from catalog.bootstrap import open_catalog
 from catalog.cli.program import imagefs as program
 from catalog.errors import (
@@ -28,13 +27,14 @@ from catalog.errors import (
     NotFound,
     Protected,
 )
-from catalog.fsck import fsck
 from catalog.model.access import ADMIN
 from catalog.model.image import CHUNK_SIZE, Visibility
 from catalog.model.status import Status
 from catalog.settings import load
-from catalog.verify import Verdict, verify
-from catalog.vfs import Vfs
+from catalog.tree.adopt import Adopted, Adoption, AdoptionResult, Terms
+from catalog.tree.vfs import Vfs
+from catalog.upkeep.fsck import fsck
+from catalog.upkeep.verify import Verdict, verify
 from tests.catalog.actions import (
     READER,
     begin,
@@ -93,7 +93,7 @@ def test_an_object_becomes_the_image_of_its_key(vfs: Vfs, store: str) -> None:
     """Active and read in place, and no stray to fsck."""
     url = store_object(vfs, store)
     found = take(vfs, f"/{store}/a")
-    assert found == Adopted(ID, f"/{store}/a", Outcome.ADOPTED, len(DATA), "raw")
+    assert found == Adopted(ID, f"/{store}/a", AdoptionResult.ADOPTED, len(DATA), "raw")
     image = image_at(vfs, f"/{store}/a")
     assert (image.id, image.name, image.status) == (ID, "a", Status.ACTIVE)
     assert (image.size, image.virtual_size, image.owner) == (len(DATA), len(DATA), "root")
@@ -168,7 +168,7 @@ def test_what_is_an_image_stays_as_it_is(vfs: Vfs) -> None:
     uploaded = put(vfs, "/file/b", DATA)
     remove(vfs, "/file/b", ADMIN)
     before = vfs.catalog.version()
-    assert take(vfs, "/file/c") == Adopted(ID, "/file/a", Outcome.PRESENT, len(DATA), "raw")
+    assert take(vfs, "/file/c") == Adopted(ID, "/file/a", AdoptionResult.PRESENT, len(DATA), "raw")
     assert take(vfs, "/file/c", uploaded.id).path == "/file/.trash/b"
     assert vfs.catalog.version() == before
 
@@ -179,7 +179,7 @@ def test_a_dry_run_only_tells(vfs: Vfs) -> None:
     put(vfs, "/file/taken")
     before = vfs.catalog.version()
     found = take(vfs, "/file/a", dry_run=True)
-    assert found == Adopted(ID, "/file/a", Outcome.FIT, len(DATA), "raw")
+    assert found == Adopted(ID, "/file/a", AdoptionResult.FIT, len(DATA), "raw")
     with pytest.raises(AlreadyExists):
         take(vfs, "/file/taken", dry_run=True)
     assert vfs.catalog.version() == before
@@ -200,7 +200,7 @@ def test_two_that_adopt_at_once_make_one_image(vfs: Vfs) -> None:
     store_object(vfs, "file")
     together = Barrier(4)
 
-    def race(number: int) -> Outcome | None:
+    def race(number: int) -> AdoptionResult | None:
         together.wait()
         try:
             return take(vfs, f"/file/{number}").outcome
@@ -209,8 +209,8 @@ def test_two_that_adopt_at_once_make_one_image(vfs: Vfs) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         outcomes = list(pool.map(race, range(4)))
-    assert outcomes.count(Outcome.ADOPTED) == 1
-    assert set(outcomes) <= {Outcome.ADOPTED, Outcome.PRESENT, None}
+    assert outcomes.count(AdoptionResult.ADOPTED) == 1
+    assert set(outcomes) <= {AdoptionResult.ADOPTED, AdoptionResult.PRESENT, None}
     assert len(names_in(vfs, "/file")) == 1
 
 

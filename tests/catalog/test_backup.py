@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from catalog.appearing import appearing
-from catalog.backup import backup
 from catalog.bootstrap import make_catalog, open_catalog
 from catalog.errors import CatalogDamaged, InvalidValue, NoCatalog, NotSupported
 from catalog.settings import load
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.upkeep.backup import backup
 from tests.catalog.actions import names_in, put, read
 from tests.configuration import configure
 

@@ -25,7 +25,7 @@ from catalog.model.tree import Place
 from catalog.repository import copies
 from catalog.settings import Settings
 from catalog.stores.memory import MemoryStoreSettings
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from tests.catalog.actions import (
     ALICE,
     begin,

@@ -28,7 +28,7 @@ from catalog.model.fields import FIELDS
 from catalog.model.image import CHUNK_SIZE
 from catalog.repository.schema import SCHEMA
 from catalog.settings import load
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from tests.catalog.actions import staged_files
 from tests.catalog.stores.servers import nginx
 from tests.catalog.test_verify import overwrite, stored

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from catalog.bootstrap import make_catalog, open_catalog
 from catalog.cli.program import imagefs as program
 from catalog.settings import load
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from tests.catalog.actions import put
 from tests.configuration import configure
 

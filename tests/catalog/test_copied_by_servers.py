@@ -9,10 +9,10 @@ import pytest
 from pydantic import BaseModel
 
 from catalog.bootstrap import make_catalog
-from catalog.deletion import recover
+from catalog.copies.recovery import recover
 from catalog.process import Process, this_process
 from catalog.settings import Settings
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from tests.catalog.actions import (
     link,
     names_in,

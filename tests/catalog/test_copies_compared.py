@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from catalog.copies.stream import read_intact
 from catalog.errors import DataDamaged, DigestMismatch
-from catalog.intact import read_intact
 from catalog.model.access import ADMIN
 from catalog.model.image import External
-from catalog.verify import Verdict, verify
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.upkeep.verify import Verdict, verify
 from tests.catalog.actions import (
     ALICE,
     entry,

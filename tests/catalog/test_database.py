@@ -25,7 +25,7 @@ from catalog.errors import (
 from catalog.model.access import ADMIN
 from catalog.repository import engine, schema, sqlite
 from catalog.settings import Settings
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from tests.catalog.actions import put, read, settings_at
 from tests.imagefs.daemon import wait_until
 

@@ -17,7 +17,7 @@ from catalog.cli.exit_codes import DAMAGED, EXIT_CODES, FAILURE, OK
 from catalog.cli.program import imagefs as program
 from catalog.errors import CatalogDamaged
 from catalog.settings import load
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from tests.catalog.actions import ALICE, make_folder, put, remove, some_bytes
 from tests.configuration import configure
 

@@ -10,12 +10,12 @@ from sqlalchemy import text
 
 from catalog import presence
 from catalog.bootstrap import make_catalog
-from catalog.deletion import scrub
 from catalog.errors import Conflict, Forbidden, InvalidName, NotFound, Protected, StoreUnavailable
 from catalog.model.access import ADMIN
 from catalog.model.image import now
 from catalog.process import Process, this_process
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.upkeep.scrub import scrub
 from tests.catalog.actions import (
     ALICE,
     begin,

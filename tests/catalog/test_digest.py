@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from catalog.digest import Digester, Digests
 from catalog.model.image import CHUNK_SIZE
+from catalog.uploads.digester import Digester, Digests
 from tests.catalog.written import DATA, KIB, WRITERS, Written, at_will, in_order
 
 

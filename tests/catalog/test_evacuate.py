@@ -15,17 +15,18 @@ from catalog import presence
 from catalog.catalog import Catalog
 from catalog.cli.output import transfer_bar
 from catalog.cli.program import imagefs as program
-from catalog.deletion import recover
+from catalog.copies.progress import Progress, no_progress
+from catalog.copies.recovery import recover
+from catalog.copies.replicate import replicate
 from catalog.errors import Conflict, NotFound
-from catalog.evacuate import Evacuated, Outcome, Shown, evacuate
-from catalog.fsck import fsck
 from catalog.model.access import ADMIN
 from catalog.model.image import CHUNK_SIZE, Image
 from catalog.process import Process, this_process
-from catalog.replicate import Progress, no_progress, replicate
 from catalog.repository import copies
-from catalog.verify import verify
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.upkeep.evacuate import Evacuated, EvacuationResult, Shown, evacuate
+from catalog.upkeep.fsck import fsck
+from catalog.upkeep.verify import verify
 from tests.catalog.actions import (
     begin,
     image_at,
@@ -44,12 +45,12 @@ from tests.catalog.test_verify import overwrite
 DATA = some_bytes(CHUNK_SIZE + 77)
 
 
-def outcomes(found: list[Evacuated]) -> dict[str, Outcome]:
+def outcomes(found: list[Evacuated]) -> dict[str, EvacuationResult]:
     """What became of each image, by its name."""
     return {one.image.name: one.outcome for one in found}
 
 
-def take_out(vfs: Vfs, store: str = "file", to: str = "other") -> dict[str, Outcome]:
+def take_out(vfs: Vfs, store: str = "file", to: str = "other") -> dict[str, EvacuationResult]:
     """Evacuate, to the end."""
     return outcomes(list(evacuate(vfs.catalog, store, to)))
 
@@ -64,7 +65,7 @@ def test_the_only_copy_is_moved_to_the_same_path(vfs: Vfs) -> None:
     make_folder(vfs, "/file/d")
     make_folder(vfs, "/file/d/e")
     image = put(vfs, "/file/d/e/a", DATA)
-    assert take_out(vfs) == {"a": Outcome.MOVED}
+    assert take_out(vfs) == {"a": EvacuationResult.MOVED}
     assert image_at(vfs, "/other/d/e/a").id == image.id
     assert read(vfs, "/other/d/e/a") == DATA
     assert vfs.folder(vfs.place("/other/d/e/x").folder).owner == "alice"
@@ -76,7 +77,7 @@ def test_an_image_with_another_copy_just_loses_this_one(vfs: Vfs) -> None:
     """Nothing is copied."""
     put(vfs, "/file/a", DATA)
     link(vfs, "/file/a", "/memory/b")
-    assert take_out(vfs) == {"b": Outcome.DROPPED}
+    assert take_out(vfs) == {"b": EvacuationResult.DROPPED}
     assert keys(vfs.catalog, "other") == []
     assert read(vfs, "/memory/b") == DATA
 
@@ -93,7 +94,7 @@ def test_a_copy_without_a_name_gets_the_image_s(vfs: Vfs, to: str) -> None:
     """Nothing is copied, wherever the others go."""
     make_folder(vfs, "/file/d")
     image = unnamed_copy(vfs, "/file/d/a", "other")
-    assert take_out(vfs, to=to) == {"a": Outcome.DROPPED}
+    assert take_out(vfs, to=to) == {"a": EvacuationResult.DROPPED}
     assert image_at(vfs, "/other/d/a").id == image.id
     assert vfs.catalog.details(image.number).stores == ("other",)
     assert read(vfs, "/other/d/a") == DATA
@@ -102,7 +103,7 @@ def test_a_copy_without_a_name_gets_the_image_s(vfs: Vfs, to: str) -> None:
 def test_a_copy_without_a_name_is_dropped(vfs: Vfs) -> None:
     """The image has its name elsewhere."""
     image = unnamed_copy(vfs, "/memory/a", "file")
-    assert take_out(vfs) == {"a": Outcome.DROPPED}
+    assert take_out(vfs) == {"a": EvacuationResult.DROPPED}
     assert (keys(vfs.catalog, "file"), read(vfs, "/memory/a")) == ([], DATA)
     assert vfs.catalog.details(image.number).stores == ("memory",)
 
@@ -113,7 +114,7 @@ def test_the_last_good_copy_has_no_name(vfs: Vfs) -> None:
     with vfs.catalog.write() as repository:
         named, _ = repository.locations_of(image.number)
         copies.mark_damaged(repository, named.number)
-    assert take_out(vfs) == {"a": Outcome.MOVED}
+    assert take_out(vfs) == {"a": EvacuationResult.MOVED}
     assert vfs.catalog.details(image.number).stores == ("memory", "other")
     assert (names_in(vfs, "/other"), read(vfs, "/memory/a")) == (set(), DATA)
 
@@ -133,7 +134,7 @@ def test_a_copy_that_is_not_whole_does_not_count(vfs: Vfs, tmp_path: Path, harm:
         case _:
             overwrite(stored, 0, b"\0\1\2")
             list(verify(vfs.catalog, image, ADMIN))
-    assert take_out(vfs, to="memory") == {"a": Outcome.MOVED}
+    assert take_out(vfs, to="memory") == {"a": EvacuationResult.MOVED}
     memory = vfs.catalog.store("memory")
     assert memory.open(memory.url_of(image.id)).read_at(0, len(DATA)) == DATA
 
@@ -144,7 +145,7 @@ def test_the_last_good_copy_is_never_dropped(vfs: Vfs, tmp_path: Path) -> None:
     link(vfs, "/file/a", "/other/a")
     (tmp_path / "other" / image.id).unlink()
     (found,) = evacuate(vfs.catalog, "file", "other")
-    assert found.outcome in (Outcome.FAILED, Outcome.SPARED)
+    assert found.outcome in (EvacuationResult.FAILED, EvacuationResult.SPARED)
     assert read(vfs, "/file/a") == DATA
 
 
@@ -155,11 +156,11 @@ def test_an_image_in_use_is_spared(vfs: Vfs) -> None:
     elsewhere = Process("another-host", "boot/1", 4711, 1)
     presence.beat(vfs.catalog, elsewhere, [image.number])
     found = list(evacuate(vfs.catalog, "file", "other"))
-    assert outcomes(found) == {"a": Outcome.SPARED, "b": Outcome.MOVED}
+    assert outcomes(found) == {"a": EvacuationResult.SPARED, "b": EvacuationResult.MOVED}
     assert isinstance(found[0].problem, Conflict)
     assert "another-host" in str(found[0].problem)
     presence.drop_leases(vfs.catalog, elsewhere)
-    assert take_out(vfs) == {"a": Outcome.MOVED}
+    assert take_out(vfs) == {"a": EvacuationResult.MOVED}
 
 
 def test_one_opened_meanwhile_keeps_both_copies(vfs: Vfs) -> None:
@@ -173,10 +174,10 @@ def test_one_opened_meanwhile_keeps_both_copies(vfs: Vfs) -> None:
         yield no_progress
 
     found = list(evacuate(vfs.catalog, "file", "other", show=opening))
-    assert outcomes(found) == {"a": Outcome.SPARED}
+    assert outcomes(found) == {"a": EvacuationResult.SPARED}
     assert vfs.catalog.details(image.number).stores == ("file", "other")
     presence.drop_leases(vfs.catalog, elsewhere)
-    assert take_out(vfs) == {"a": Outcome.DROPPED}
+    assert take_out(vfs) == {"a": EvacuationResult.DROPPED}
 
 
 def test_what_the_store_says_is_in_use_stays_as_it_was(
@@ -191,9 +192,9 @@ def test_what_the_store_says_is_in_use_stays_as_it_was(
 
     with monkeypatch.context() as patched:
         patched.setattr(store, "delete", refuse)
-        assert take_out(vfs) == {"a": Outcome.SPARED}
+        assert take_out(vfs) == {"a": EvacuationResult.SPARED}
     assert read(vfs, "/file/a") == read(vfs, "/other/a") == DATA
-    assert take_out(vfs) == {"a": Outcome.DROPPED}
+    assert take_out(vfs) == {"a": EvacuationResult.DROPPED}
 
 
 def test_what_has_no_data_to_copy_is_spared(vfs: Vfs) -> None:
@@ -202,7 +203,7 @@ def test_what_has_no_data_to_copy_is_spared(vfs: Vfs) -> None:
     remove(vfs, "/file/a")
     begin(vfs, "/file/b", b"x")
     found = list(evacuate(vfs.catalog, "file", "other"))
-    assert outcomes(found) == {"a": Outcome.SPARED, "b": Outcome.SPARED}
+    assert outcomes(found) == {"a": EvacuationResult.SPARED, "b": EvacuationResult.SPARED}
     assert ["trash" in str(one.problem) for one in found] == [True, False]
 
 
@@ -211,7 +212,7 @@ def test_a_name_that_is_taken_fails_alone(vfs: Vfs) -> None:
     put(vfs, "/file/a", DATA)
     put(vfs, "/file/b", DATA)
     put(vfs, "/other/a", b"another")
-    assert take_out(vfs) == {"a": Outcome.FAILED, "b": Outcome.MOVED}
+    assert take_out(vfs) == {"a": EvacuationResult.FAILED, "b": EvacuationResult.MOVED}
     assert (read(vfs, "/other/a"), read(vfs, "/file/a")) == (b"another", DATA)
 
 
@@ -219,7 +220,7 @@ def test_a_damaged_image_is_not_moved(vfs: Vfs, tmp_path: Path) -> None:
     """It stays where its owner finds it."""
     image = put(vfs, "/file/a", DATA)
     overwrite(tmp_path / "file" / image.id, 0, b"\0\1\2")
-    assert take_out(vfs) == {"a": Outcome.FAILED}
+    assert take_out(vfs) == {"a": EvacuationResult.FAILED}
     assert (keys(vfs.catalog, "other"), staged_files(tmp_path)) == ([], [])
 
 
@@ -227,7 +228,7 @@ def test_protected_and_deactivated_images_are_moved_as_such(vfs: Vfs) -> None:
     """It is no deletion."""
     put(vfs, "/file/a", DATA)
     set_fields(vfs, "/file/a", protected="true", status="deactivated")
-    assert take_out(vfs) == {"a": Outcome.MOVED}
+    assert take_out(vfs) == {"a": EvacuationResult.MOVED}
     after = image_at(vfs, "/other/a")
     assert (after.protected, after.status) == (True, "deactivated")
 
@@ -237,12 +238,12 @@ def test_interrupted_it_goes_on_where_it_was(vfs: Vfs, tmp_path: Path) -> None:
     for name in "abc":
         put(vfs, f"/file/{name}", DATA)
     going = evacuate(vfs.catalog, "file", "other", show=interrupt_at("b"))
-    assert next(going).outcome is Outcome.MOVED
+    assert next(going).outcome is EvacuationResult.MOVED
     with pytest.raises(KeyboardInterrupt):
         next(going)
     assert names_in(vfs, "/other") == {"a"}
     assert staged_files(tmp_path) == []
-    assert take_out(vfs) == {"b": Outcome.MOVED, "c": Outcome.MOVED}
+    assert take_out(vfs) == {"b": EvacuationResult.MOVED, "c": EvacuationResult.MOVED}
     recover(vfs.catalog)
     assert list(fsck(vfs.catalog, repair=False)) == []
 
@@ -266,7 +267,7 @@ def test_a_removal_that_was_begun_is_ended(vfs: Vfs) -> None:
     link(vfs, "/file/a", "/other/a")
     with vfs.catalog.write() as repository:
         repository.detach_location(repository.locations_of(image.number)[0])
-    assert take_out(vfs) == {"a": Outcome.DROPPED}
+    assert take_out(vfs) == {"a": EvacuationResult.DROPPED}
     assert keys(vfs.catalog, "file") == []
 
 
@@ -407,4 +408,4 @@ def test_this_process_is_a_user_too(vfs: Vfs) -> None:
     """What this process itself holds open spares an image as any other does."""
     image = put(vfs, "/file/a", DATA)
     presence.beat(vfs.catalog, this_process(), [image.number])
-    assert take_out(vfs) == {"a": Outcome.SPARED}
+    assert take_out(vfs) == {"a": EvacuationResult.SPARED}

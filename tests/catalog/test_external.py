@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from catalog import first_read
 from catalog.bootstrap import make_catalog
+from catalog.copies import recording
 from catalog.errors import DataDamaged, InvalidImage, InvalidValue, NotSupported
 from catalog.model.access import ADMIN
 from catalog.model.image import CHUNK_SIZE
 from catalog.model.status import Status
 from catalog.model.tree import Entry
 from catalog.settings import load
-from catalog.verify import Verdict, verify
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.upkeep.verify import Verdict, verify
 from tests.catalog.formats.samples import SIZE, container
 from tests.catalog.stores.servers import WebServer, asked_range, nginx, respond, scripted
 from tests.configuration import configure
@@ -137,7 +137,7 @@ def test_a_read_of_some_of_it_records_nothing(
     vfs: Vfs, web: WebServer, pieces: list[range], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor one whose bytes come in an order that would take too much memory."""
-    monkeypatch.setattr(first_read, "_AHEAD", 4 * PIECE)
+    monkeypatch.setattr(recording, "_AHEAD", 4 * PIECE)
     entry = register(vfs, f"{web.url}/image")
     read_pieces(vfs, entry, pieces)
     image = vfs.catalog.image(entry.image.number)

@@ -20,7 +20,7 @@ from catalog.errors import (
 )
 from catalog.model.access import ADMIN
 from catalog.model.fields import FIELDS, MAX_PROPERTIES
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from tests.catalog.actions import (
     ALICE,
     BOB,

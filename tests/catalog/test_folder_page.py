@@ -11,7 +11,7 @@ from catalog.model.image import Visibility
 from catalog.model.listings import FolderPage, Sort
 from catalog.model.status import Status
 from catalog.model.tree import Folder
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from tests.catalog.actions import (
     ALICE,
     BOB,

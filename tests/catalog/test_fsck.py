@@ -11,14 +11,14 @@ import pytest
 
 from catalog.bootstrap import open_catalog
 from catalog.catalog import Catalog
-from catalog.fsck import Finding, FindingKind, fsck
 from catalog.model.activity import UploadRecord
 from catalog.model.image import now
 from catalog.model.status import Status
 from catalog.model.tree import LocationState
 from catalog.process import Process, this_process
 from catalog.settings import Settings
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.upkeep.fsck import Finding, FindingKind, fsck
 from tests.catalog.actions import (
     ALICE,
     begin,

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from catalog.bootstrap import make_catalog, open_catalog
-from catalog.deletion import scrub
 from catalog.errors import CatalogError, CatalogFull, StoreRefused
 from catalog.model.access import ADMIN
 from catalog.repository.reserve import RESERVE, Reserve
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.upkeep.scrub import scrub
 from tests.catalog.actions import (
     begin,
     image_at,

@@ -10,13 +10,14 @@ from click.testing import CliRunner, Result
 
 from catalog.bootstrap import make_catalog, open_catalog
 from catalog.cli.program import imagefs as program
-from catalog.deletion import give_up_abandoned, recover, scrub
+from catalog.copies.recovery import recover
 from catalog.errors import Conflict, NotFound, StoreRefused
-from catalog.fsck import fsck
-from catalog.lost import forget_store, gone_stores
 from catalog.model.access import ADMIN
 from catalog.settings import Settings, load_usable
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.upkeep.fsck import fsck
+from catalog.upkeep.lost import forget_store, gone_stores
+from catalog.upkeep.scrub import give_up_abandoned, scrub
 from tests.catalog.actions import (
     ALICE,
     begin,

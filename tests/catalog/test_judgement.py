@@ -14,16 +14,16 @@ from catalog.bootstrap import make_catalog
 from catalog.catalog import Catalog
 from catalog.cli.program import imagefs as program
 from catalog.errors import Deactivated, Forbidden
-from catalog.finding import FindingKind
 from catalog.formats import gate
-from catalog.fsck import fsck
 from catalog.model.access import ADMIN
 from catalog.model.image import Image
 from catalog.model.status import Status
-from catalog.repair import verify_and_repair
 from catalog.settings import load
-from catalog.verify import Verdict, verify
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.upkeep.findings import FindingKind
+from catalog.upkeep.fsck import fsck
+from catalog.upkeep.repair import verify_and_repair
+from catalog.upkeep.verify import Verdict, verify
 from tests.catalog.actions import (
     ALICE,
     BOB,

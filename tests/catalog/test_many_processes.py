@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from catalog.bootstrap import make_catalog
-from catalog.fsck import fsck
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.upkeep.fsck import fsck
 from tests.catalog.actions import (
     image_at,
     names_in,
@@ -37,7 +37,7 @@ from pathlib import Path
 from catalog.model.access import ADMIN
 from catalog.bootstrap import open_catalog
 from catalog.catalog import Catalog
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from tests.catalog.actions import *
 
 path, me, seconds = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from catalog import upload as upload_module
 from catalog.cli.program import imagefs as program
 from catalog.errors import (
     CatalogError,
@@ -24,8 +23,9 @@ from catalog.model.access import ADMIN
 from catalog.model.activity import UploadRecord
 from catalog.model.image import now
 from catalog.process import this_process
-from catalog.progress import Life, abort, in_progress
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.upkeep.in_progress import Life, abort, in_progress
+from catalog.uploads import upload as upload_module
 from tests.catalog.actions import (
     ALICE,
     BOB,

@@ -8,7 +8,7 @@ import pytest
 
 from catalog.errors import Conflict, ImageKilled, NotFound, StoreUnavailable
 from catalog.model.access import ADMIN
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from tests.catalog.actions import (
     ALICE,
     begin,

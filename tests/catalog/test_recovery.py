@@ -13,14 +13,14 @@ import pytest
 
 from catalog.bootstrap import make_catalog, open_catalog
 from catalog.catalog import Catalog
-from catalog.deletion import give_up_dead, recover
-from catalog.fsck import fsck
+from catalog.copies.recovery import give_up_dead, recover
 from catalog.model.activity import UploadRecord
 from catalog.model.image import now
 from catalog.model.tree import LocationState
 from catalog.process import Process, is_gone, start_time, this_process
 from catalog.settings import Settings
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.upkeep.fsck import fsck
 from tests.catalog.actions import (
     begin,
     image_at,
@@ -43,7 +43,7 @@ import os, signal, sys
 from pathlib import Path
 from catalog.bootstrap import open_catalog
 from catalog.stores.folder.writer import FilesystemWriter
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from tests.catalog.actions import *
 
 def stop(*_, **__):
@@ -170,7 +170,8 @@ def test_a_killed_move_is_finished(kill: Kill, vfs: Vfs, tmp_path: Path) -> None
     """Once the new copy is the entry, the old data goes."""
     image = put(vfs, "/file/a", b"data")
     kill(
-        "import catalog.replicate as r; r.delete_detached = stop;rename(vfs, '/file/a', '/other/a')"
+        "import catalog.copies.replicate as r; r.delete_detached = stop\n"
+        "rename(vfs, '/file/a', '/other/a')"
     )
     recover(vfs.catalog)
     assert read(vfs, "/other/a") == b"data"
@@ -184,7 +185,7 @@ def test_a_killed_purge_is_finished(kill: Kill, vfs: Vfs, tmp_path: Path, moment
     image = put(vfs, "/file/a")
     remove(vfs, "/file/a")
     kill(
-        f"from catalog import removal; store = vfs.catalog.store('file'); {moment};"
+        f"from catalog.copies import removal; store = vfs.catalog.store('file'); {moment};"
         "remove(vfs, '/file/.trash/a')"
     )
     recover(vfs.catalog)

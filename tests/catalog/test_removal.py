@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from catalog.bootstrap import make_catalog
-from catalog.deletion import finish_deletions, purge, scrub
+from catalog.copies.purge import finish_deletions, purge
+from catalog.copies.replicate import replicate
 from catalog.errors import (
     CatalogError,
     Conflict,
@@ -17,12 +18,12 @@ from catalog.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from catalog.evacuate import Outcome, evacuate
-from catalog.fsck import fsck
 from catalog.model.access import ADMIN
 from catalog.model.tree import LocationState
-from catalog.replicate import replicate
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.upkeep.evacuate import EvacuationResult, evacuate
+from catalog.upkeep.fsck import fsck
+from catalog.upkeep.scrub import scrub
 from tests.catalog.actions import (
     ALICE,
     begin,
@@ -276,10 +277,12 @@ def test_evacuate_leaves_what_the_store_keeps(vfs: Vfs, error: CatalogError) -> 
     allow = refuse(vfs, "file", error)
     (told,) = evacuate(vfs.catalog, "file", "other")
     assert told.problem is error
-    assert told.outcome in (Outcome.FAILED, Outcome.SPARED)
+    assert told.outcome in (EvacuationResult.FAILED, EvacuationResult.SPARED)
     assert read(vfs, "/file/a") == read(vfs, "/other/a") == b"data"
     allow()
-    assert [each.outcome for each in evacuate(vfs.catalog, "file", "other")] == [Outcome.DROPPED]
+    assert [each.outcome for each in evacuate(vfs.catalog, "file", "other")] == [
+        EvacuationResult.DROPPED
+    ]
     assert (names_in(vfs, "/file"), keys_in(vfs)) == (set(), set())
 
 
@@ -295,7 +298,7 @@ def test_evacuate_asks_the_store_before_it_changes_anything(
 
     monkeypatch.setattr(vfs.catalog.store("file"), "check", gone)
     (told,) = evacuate(vfs.catalog, "file", "other")
-    assert (told.outcome, told.problem) == (Outcome.FAILED, NO_ANSWER)
+    assert (told.outcome, told.problem) == (EvacuationResult.FAILED, NO_ANSWER)
     assert states(vfs, image.number) == dict.fromkeys(("file", "other"), LocationState.ACTIVE)
 
 

@@ -15,11 +15,11 @@ from catalog.model.access import ADMIN
 from catalog.model.activity import UploadRecord
 from catalog.model.image import ChunkDigests, Image, now
 from catalog.process import this_process
-from catalog.repair import repair, verify_and_repair
 from catalog.repository import copies
 from catalog.stores.memory import MemoryStore
-from catalog.verify import Verdict, verify
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.upkeep.repair import repair, verify_and_repair
+from catalog.upkeep.verify import Verdict, verify
 from tests.catalog.actions import (
     ALICE,
     BOB,

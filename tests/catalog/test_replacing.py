@@ -8,14 +8,16 @@ from datetime import timedelta
 
 import pytest
 
-from catalog import deletion, replacing, sparing
+from catalog import replacing, sparing
+from catalog.copies import recovery
 from catalog.errors import Conflict, Spared
 from catalog.model.access import ADMIN
 from catalog.model.image import Image, now
 from catalog.model.status import Status
 from catalog.process import this_process
 from catalog.sparing import Meant
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.upkeep import scrub
 from tests.catalog.actions import (
     ALICE,
     BOB,
@@ -76,8 +78,8 @@ def test_after_a_crash_it_is_back_too(vfs: Vfs, monkeypatch: pytest.MonkeyPatch)
     old = put(vfs, PATH)
     remove(vfs, PATH)
     begin(vfs, PATH, b"half")
-    monkeypatch.setattr(deletion, "is_gone", lambda process: process == this_process())
-    (killed,) = deletion.recover(vfs.catalog)
+    monkeypatch.setattr(recovery, "is_gone", lambda process: process == this_process())
+    (killed,) = recovery.recover(vfs.catalog)
     assert killed.name == "a.img"
     assert image_at(vfs, PATH).id == old.id
 
@@ -210,11 +212,11 @@ def test_one_that_is_never_written(vfs: Vfs, monkeypatch: pytest.MonkeyPatch) ->
 
 def scrub_later(vfs: Vfs, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scrub as if it were a month later; what was begun meanwhile has shown life."""
-    monkeypatch.setattr(deletion, "now", lambda: now() + timedelta(days=30))
-    monkeypatch.setattr(deletion, "ABANDONED_AFTER", timedelta(days=29))
+    monkeypatch.setattr(scrub, "now", lambda: now() + timedelta(days=30))
+    monkeypatch.setattr(scrub, "ABANDONED_AFTER", timedelta(days=29))
     with vfs.catalog.write() as repository:
         repository.beat_uploads(this_process(), now() + timedelta(days=30))
-    list(deletion.scrub(vfs.catalog))
+    list(scrub.scrub(vfs.catalog))
 
 
 # -- who deletes a name after that -------------------------------------------------------
@@ -331,10 +333,10 @@ def test_a_killed_server_spares_it(vfs: Vfs, monkeypatch: pytest.MonkeyPatch) ->
     """Before anybody has cleaned up after it, and for an hour from then on."""
     old = put(vfs, PATH)
     replace_from_beside(vfs)
-    monkeypatch.setattr(deletion, "is_gone", lambda process: process == this_process())
+    monkeypatch.setattr(recovery, "is_gone", lambda process: process == this_process())
     with pytest.raises(Spared):
         delete(vfs, PATH, Meant.PERHAPS)
-    deletion.recover(vfs.catalog)
+    recovery.recover(vfs.catalog)
     with pytest.raises(Spared):
         delete(vfs, PATH, Meant.PERHAPS)
     assert image_at(vfs, PATH) == old

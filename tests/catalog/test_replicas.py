@@ -9,23 +9,23 @@ from typing import Any
 
 import pytest
 
-from catalog import replicas
-from catalog import replicate as replicate_module
 from catalog.catalog import Catalog
+from catalog.copies import replicate as replicate_module
+from catalog.copies.replicate import replicate
 from catalog.errors import Conflict
-from catalog.evacuate import evacuate
-from catalog.fsck import fsck
 from catalog.model.access import ADMIN
 from catalog.model.activity import UploadRecord
 from catalog.model.image import CHUNK_SIZE, Image, now
 from catalog.process import Process, this_process
-from catalog.repair import verify_and_repair
-from catalog.replicas import Replicator
-from catalog.replicate import replicate
 from catalog.repository import copies
 from catalog.repository.copies import WantedCopy
-from catalog.verify import Verdict, verify
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.upkeep import replicator
+from catalog.upkeep.evacuate import evacuate
+from catalog.upkeep.fsck import fsck
+from catalog.upkeep.repair import verify_and_repair
+from catalog.upkeep.replicator import Replicator
+from catalog.upkeep.verify import Verdict, verify
 from tests.catalog.actions import (
     ALICE,
     image_at,
@@ -100,7 +100,7 @@ def test_a_store_that_is_away_is_told_and_tried_again(
     vfs: Vfs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Ever less often; once it is back the copy is made, and the message goes."""
-    monkeypatch.setattr(replicas, "_FIRST_PAUSE", timedelta())
+    monkeypatch.setattr(replicator, "_FIRST_PAUSE", timedelta())
     image = put(vfs, "/file/a", DATA)
     want(vfs, image, "other")
     (tmp_path / "other").rename(tmp_path / "away")
@@ -227,7 +227,7 @@ def test_a_defect_met_by_one_image_does_not_stop_the_others(
             raise RuntimeError("a defect")
         replicate(vfs.catalog, image, *arguments, **options)
 
-    monkeypatch.setattr(replicas, "replicate", fail)
+    monkeypatch.setattr(replicator, "replicate", fail)
     Replicator(vfs.catalog).work()
     assert keys_in(vfs, "other") == {good.id}
     assert len(wanted(vfs)) == 1
@@ -235,17 +235,17 @@ def test_a_defect_met_by_one_image_does_not_stop_the_others(
 
 def test_the_thread_works_and_stops(vfs: Vfs, monkeypatch: pytest.MonkeyPatch) -> None:
     """What becomes due while it runs is made without anybody's doing."""
-    monkeypatch.setattr(replicas, "_INTERVAL", 0.01)
-    replicator = Replicator(vfs.catalog)
-    replicator.start()
+    monkeypatch.setattr(replicator, "_INTERVAL", 0.01)
+    running = Replicator(vfs.catalog)
+    running.start()
     image = put(vfs, "/file/a", DATA)
     want(vfs, image, "other")
     deadline = time.monotonic() + 30
     while keys_in(vfs, "other") != {image.id}:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    replicator.stop(30)
-    assert not replicator._thread.is_alive()
+    running.stop(30)
+    assert not running._thread.is_alive()
 
 
 def test_a_record_on_another_host_is_left_alone(vfs: Vfs) -> None:
@@ -378,7 +378,7 @@ def test_a_writer_does_not_return_while_one_is_made(vfs: Vfs) -> None:
 
 def test_a_deletion_stops_the_copy(vfs: Vfs, monkeypatch: pytest.MonkeyPatch) -> None:
     """It waits for no copy; nothing of it is left, and the image can be restored."""
-    monkeypatch.setattr("catalog.notice.INTERVAL", 0.0)
+    monkeypatch.setattr("catalog.copies.progress.INTERVAL", 0.0)
     image = put(vfs, "/file/a", DATA)
     done: list[int] = []
 

@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 
 from catalog.bootstrap import make_catalog
-from catalog.deletion import recover
+from catalog.copies.recovery import recover
 from catalog.errors import Conflict, DataDamaged, InvalidSettings
 from catalog.model.access import ADMIN
 from catalog.model.image import CHUNK_SIZE, now
 from catalog.process import Process, this_process
-from catalog.replicas import Replicator
 from catalog.repository import copies
 from catalog.settings import describe, load
-from catalog.store_check import note
-from catalog.verify import verify
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.upkeep.replicator import Replicator
+from catalog.upkeep.store_check import note
+from catalog.upkeep.verify import verify
 from tests.catalog.actions import link, names_in, put, read, remove, some_bytes
 from tests.catalog.test_verify import overwrite
 

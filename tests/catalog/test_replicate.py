@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from catalog.bootstrap import make_catalog
-from catalog.deletion import recover
+from catalog.copies.recovery import recover
+from catalog.copies.replicate import replicate
 from catalog.errors import (
     AlreadyExists,
     CatalogError,
@@ -21,17 +22,16 @@ from catalog.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from catalog.fsck import fsck
 from catalog.model.access import ADMIN
 from catalog.model.image import CHUNK_SIZE, Image
 from catalog.model.tree import Place
-from catalog.replicate import replicate
 from catalog.repository import copies
 from catalog.settings import Settings
-from catalog.store_check import note
 from catalog.stores.memory import MemoryStore, MemoryStoreSettings
-from catalog.verify import verify
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.upkeep.fsck import fsck
+from catalog.upkeep.store_check import note
+from catalog.upkeep.verify import verify
 from tests.catalog.actions import (
     ALICE,
     begin,
@@ -387,7 +387,7 @@ def test_a_duplicate_of_a_damaged_copy_is_whole(vfs: Vfs, tmp_path: Path) -> Non
 
 def test_the_message_tells_how_far_a_copy_is(vfs: Vfs, monkeypatch: pytest.MonkeyPatch) -> None:
     """While it goes on; then it is what it was.  The image's time stays all the while."""
-    monkeypatch.setattr("catalog.notice.INTERVAL", 0.0)
+    monkeypatch.setattr("catalog.copies.progress.INTERVAL", 0.0)
     image = put(vfs, "/file/a", DATA)
     note(vfs.catalog, image.number, "seen by fsck")
     before = image_at(vfs, "/file/a")

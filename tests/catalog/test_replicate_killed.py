@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from catalog.deletion import give_up_dead, recover
-from catalog.fsck import fsck
+from catalog.copies.recovery import give_up_dead, recover
 from catalog.model.access import ADMIN
 from catalog.model.image import CHUNK_SIZE
 from catalog.model.tree import Entry, LocationState
-from catalog.repair import verify_and_repair
-from catalog.verify import Verdict, verify
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.upkeep.fsck import fsck
+from catalog.upkeep.repair import verify_and_repair
+from catalog.upkeep.verify import Verdict, verify
 from tests.catalog.actions import FILE_STORES, link, names_in, put, some_bytes, staged_files
 from tests.catalog.copier import copy_for_ever
 

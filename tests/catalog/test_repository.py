@@ -14,7 +14,7 @@ from catalog.model.listings import ImageFilter
 from catalog.model.status import Status
 from catalog.model.tree import FolderKind, LocationState
 from catalog.process import Process, this_process
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from tests.catalog.actions import (
     ALICE,
     entry,

@@ -11,11 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from catalog import deletion
 from catalog.bootstrap import make_catalog, open_catalog
-from catalog.deletion import recover, scrub
-from catalog.evacuate import evacuate
-from catalog.fsck import fsck
+from catalog.copies.recovery import recover
 from catalog.model.access import ADMIN
 from catalog.model.image import CHUNK_SIZE, Image
 from catalog.model.tree import LocationState
@@ -25,8 +22,11 @@ from catalog.stores.s3.multipart import Multipart
 from catalog.stores.swift.client import SwiftClient
 from catalog.stores.swift.store import SwiftStoreSettings
 from catalog.stores.swift.writer import SwiftWriter
-from catalog.verify import Verdict, verify
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.upkeep.evacuate import evacuate
+from catalog.upkeep.fsck import fsck
+from catalog.upkeep.scrub import scrub
+from catalog.upkeep.verify import Verdict, verify
 from tests.catalog.actions import ALICE, link, put, read, remove, some_bytes, staged_files
 from tests.catalog.stores.s3_account import Account
 from tests.catalog.stores.swift_account import section
@@ -54,9 +54,9 @@ import os, signal, sys
 from pathlib import Path
 from catalog.model.access import ADMIN
 from catalog.bootstrap import open_catalog
-from catalog.replicate import replicate
+from catalog.copies.replicate import replicate
 from catalog.settings import load
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 
 config, store, wanted = sys.argv[1:]
 catalog = open_catalog(load(Path(config)))
@@ -187,7 +187,7 @@ def test_what_is_not_gone_on_with_is_removed(
     assert staged_files(tmp_path)
     match how:
         case "day":
-            monkeypatch.setattr(deletion, "ABANDONED_AFTER", timedelta())
+            monkeypatch.setattr("catalog.upkeep.scrub.ABANDONED_AFTER", timedelta())
             list(scrub(vfs.catalog))
         case "fsck":
             list(fsck(vfs.catalog, repair=True))

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from catalog.errors import NotFound, StoreUnavailable
-from catalog.sending import Sender
 from catalog.stores.base import Store
 from catalog.stores.registry import open_store
 from catalog.stores.swift.store import SwiftStore
+from catalog.uploads.sender import Sender
 from tests.catalog.stores.contract import put_by_writer, read_all
 from tests.catalog.stores.swift_account import Account, container_of, settings, swift_store
 from tests.catalog.written import DATA, WRITERS, Written, at_will, in_order

@@ -11,8 +11,8 @@ import pytest
 from catalog.bootstrap import make_catalog
 from catalog.errors import Conflict
 from catalog.model.image import Image
-from catalog.turns import Turns
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.uploads.turns import Turns
 from tests.catalog.actions import ALICE, settings_at
 
 ONE, OTHER = (4711, 1), (4712, 1)

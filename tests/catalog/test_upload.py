@@ -28,8 +28,8 @@ from catalog.errors import (
 )
 from catalog.model.access import ADMIN
 from catalog.model.image import CHUNK_SIZE
-from catalog.upload import UploadState
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.uploads.upload import UploadState
 from tests.catalog.actions import (
     ALICE,
     begin,

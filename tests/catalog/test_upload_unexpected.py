@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import pytest
 
 from catalog.model.status import Status
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from tests.catalog.actions import begin, image_at, staged_files
 
 

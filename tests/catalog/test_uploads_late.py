@@ -10,8 +10,8 @@ import pytest
 
 from catalog.errors import CatalogUnavailable
 from catalog.model.status import Status
-from catalog.upload import Upload
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.uploads.upload import Upload
 from tests.catalog.actions import begin, entry, image_at, put, read, remove, rename, staged_files
 
 

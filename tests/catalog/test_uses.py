@@ -12,14 +12,14 @@ import pytest
 
 from catalog import presence
 from catalog.bootstrap import make_catalog
-from catalog.deletion import scrub
+from catalog.copies.uses import in_use
 from catalog.errors import Conflict
 from catalog.model.access import ADMIN
 from catalog.model.image import now
 from catalog.model.tree import Place
 from catalog.process import Process
-from catalog.uses import in_use
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.upkeep.scrub import scrub
 from tests.catalog.actions import (
     begin,
     entry,

@@ -9,10 +9,10 @@ import pytest
 from catalog.catalog import Catalog
 from catalog.errors import Conflict, Forbidden, NotAFolder, NotFound, NotSupported
 from catalog.model.access import ADMIN
-from catalog.namespace import Link
 from catalog.repository.database import Database
 from catalog.settings import Settings
-from catalog.vfs import Vfs
+from catalog.tree.namespace import Link
+from catalog.tree.vfs import Vfs
 from tests.catalog.actions import (
     ALICE,
     begin,

@@ -22,7 +22,7 @@ from catalog.locks import LockRequest
 from catalog.model import names
 from catalog.model.access import ADMIN
 from catalog.model.status import Status
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from tests.catalog.actions import (
     ALICE,
     begin,

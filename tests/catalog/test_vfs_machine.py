@@ -16,13 +16,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from sqlalchemy import text
 
 from catalog.bootstrap import make_catalog
-from catalog.deletion import recover
+from catalog.copies.recovery import recover
 from catalog.errors import CatalogError
-from catalog.fsck import fsck
 from catalog.model.names import is_temporary
 from catalog.model.tree import Entry, Folder
-from catalog.upload import Upload
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.upkeep.fsck import fsck
+from catalog.uploads.upload import Upload
 from tests.catalog.actions import (
     ALICE,
     image_at,

@@ -10,7 +10,7 @@ import pytest
 from catalog.bootstrap import make_catalog
 from catalog.errors import InvalidName
 from catalog.model.status import Status
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from tests.catalog.actions import (
     ALICE,
     begin,

@@ -11,8 +11,8 @@ import pytest
 from catalog.bootstrap import make_catalog
 from catalog.errors import StoreFull, StoreUnavailable
 from catalog.model.status import Status
-from catalog.vfs import Vfs
-from catalog.written_back import check_written_back
+from catalog.tree.vfs import Vfs
+from catalog.uploads.writeback import check_written_back
 from tests.catalog.actions import begin, image_at, settings_at, some_bytes, staged_files
 from tests.imagefs.tools import MIB, run
 

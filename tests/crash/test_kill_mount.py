@@ -20,14 +20,14 @@ from pathlib import Path
 import pytest
 
 from catalog.catalog import Catalog
-from catalog.deletion import give_up_dead
-from catalog.fsck import FindingKind, fsck
+from catalog.copies.recovery import give_up_dead
 from catalog.model.image import Image
 from catalog.model.listings import ImageFilter
 from catalog.model.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.model.tree import LocationState
 from catalog.paging import all_images
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.upkeep.fsck import FindingKind, fsck
 from tests.crash import load
 from tests.imagefs.daemon import Daemon
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog.fsck import fsck
+from catalog.upkeep.fsck import fsck
 from tests.imagefs.daemon import DEADLINE
 from tests.imagefs.three_stores import DATA, STORES, Remote, remote
 from tests.imagefs.tools import MIB, field, status

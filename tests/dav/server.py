@@ -15,8 +15,8 @@ from catalog.bootstrap import make_catalog
 from catalog.model.access import Principal, Role
 from catalog.model.image import Image
 from catalog.settings import Settings
+from catalog.tree.vfs import Vfs
 from catalog.users import add_user
-from catalog.vfs import Vfs
 from dav.app import App, render_error
 from dav.auth import Authentication
 from dav.forwarded import Forwarding, Proxies

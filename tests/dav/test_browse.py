@@ -14,7 +14,7 @@ from catalog.errors import CatalogError, Forbidden, InvalidValue, NotFound
 from catalog.model.access import ADMIN, Principal
 from catalog.model.fields import FIELDS
 from catalog.model.status import Status
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from dav import browse
 from dav.browse import assets, sums
 from dav.browse.commands import quote

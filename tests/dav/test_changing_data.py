@@ -11,11 +11,11 @@ from uuid import uuid4
 
 import pytest
 
-from catalog.adopt import Adoption, Terms
 from catalog.model.access import ADMIN
 from catalog.model.image import Visibility
 from catalog.settings import load
-from catalog.verify import verify
+from catalog.tree.adopt import Adoption, Terms
+from catalog.upkeep.verify import verify
 from tests.catalog.actions import some_bytes
 from tests.catalog.stores.servers import nginx
 from tests.configuration import configure

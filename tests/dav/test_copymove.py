@@ -14,7 +14,7 @@ import pytest
 from catalog.errors import Forbidden
 from catalog.model.access import ADMIN
 from catalog.model.status import Status
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from tests.catalog.actions import (
     entry,
     image_at,

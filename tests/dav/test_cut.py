@@ -15,7 +15,7 @@ import pytest
 from catalog.bootstrap import make_catalog
 from catalog.model.status import Status
 from catalog.model.tree import Entry
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from dav.app import App, render_error
 from dav.auth import Authentication
 from dav.limits import Limits

@@ -19,8 +19,8 @@ import pytest
 from catalog.bootstrap import make_catalog
 from catalog.errors import CatalogUnavailable, StoreUnavailable
 from catalog.model.access import Principal, Role
+from catalog.tree.vfs import Vfs
 from catalog.users import add_user
-from catalog.vfs import Vfs
 from dav.app import App, render_error
 from dav.auth import Authentication
 from dav.server import Server

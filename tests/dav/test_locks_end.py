@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from catalog import deletion, locks
+from catalog import locks
 from catalog.bootstrap import open_catalog
 from catalog.model.access import ADMIN, Role
+from catalog.tree.vfs import Vfs
+from catalog.upkeep import scrub
 from catalog.users import add_user
-from catalog.vfs import Vfs
 from tests.catalog.actions import (
     link,
     make_folder,
@@ -151,7 +152,7 @@ def test_with_what_the_trash_gives_back(served: Served, host: Vfs, folder: str) 
     remove(host, path, ADMIN)
     served.add(path)
     lock(served, path, who="carol")
-    list(deletion.scrub(host.catalog))
+    list(scrub.scrub(host.catalog))
     assert held(served, path) == ["carol"]
 
 

@@ -18,8 +18,8 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from catalog.bootstrap import make_catalog
 from catalog.model.status import Status
+from catalog.tree.vfs import Vfs
 from catalog.users import add_user
-from catalog.vfs import Vfs
 from dav.app import App, render_error
 from dav.auth import Authentication
 from dav.server import Server

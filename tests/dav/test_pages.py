@@ -11,7 +11,7 @@ import pytest
 
 from catalog.bootstrap import make_catalog
 from catalog.model.tree import Entry, Folder
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from dav import propfind
 from dav.pages import Page, Pages
 from tests.catalog.actions import (

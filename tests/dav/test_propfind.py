@@ -14,7 +14,7 @@ import pytest
 from catalog.bootstrap import open_catalog
 from catalog.members import add_member
 from catalog.model.access import ADMIN
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from dav import pages
 from tests.catalog.actions import (
     begin,

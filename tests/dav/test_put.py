@@ -10,10 +10,10 @@ from itertools import count
 import pytest
 
 from catalog import locks
+from catalog.copies.replicate import replicate
 from catalog.locks import LockRequest
 from catalog.model.access import ADMIN, Role
 from catalog.model.status import Status
-from catalog.replicate import replicate
 from catalog.users import add_user, remove_user
 from dav.representation import etag
 from tests.catalog.actions import (

@@ -393,7 +393,7 @@ def test_any_order_of_requests(
 ) -> None:
     """The image that was last complete is there, whatever is sent, unless its tag is."""
     # A server may still be about to close what its client has all of.
-    caplog.set_level(logging.ERROR, "catalog.uses")
+    caplog.set_level(logging.ERROR, "catalog.copies.uses")
     clients = Clients((served, beside), path, seed)
     clients.put()
     with closing(clients):

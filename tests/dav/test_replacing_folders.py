@@ -14,7 +14,7 @@ import pytest
 
 from catalog.errors import StoreRefused
 from catalog.model.tree import Entry, Folder, Place
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from tests.catalog.actions import folder_at, image_at, make_folder, names_in, read, some_bytes
 from tests.dav.server import ANONYMOUS, Served, serving
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog.namespace import BY_ID, ROOT
+from catalog.tree.namespace import BY_ID, ROOT
 from imagefs import inodes
 from imagefs.inodes import InodeKind, Inodes
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from catalog.adopt import Adoption, Terms
 from catalog.errors import NotFound
 from catalog.model.access import ADMIN
 from catalog.model.image import CHUNK_SIZE, Visibility
-from catalog.vfs import Vfs
+from catalog.tree.adopt import Adoption, Terms
+from catalog.tree.vfs import Vfs
 from tests.catalog.stores import test_rbd, test_s3_glance
 from tests.catalog.stores.rbd_pool import Pool
 from tests.catalog.stores.s3_account import Account

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog.cache.profile import encode
+from catalog.cache.boot_profile import encode
 from catalog.model.image import CHUNK_SIZE
 from tests.catalog.stores.s3_account import Account
 from tests.imagefs.boot_sector import DRIVES, assert_boots, make_disk

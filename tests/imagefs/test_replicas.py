@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from catalog.model.image import now
-from catalog.replicas import Replicator
 from catalog.repository import copies
+from catalog.upkeep.replicator import Replicator
 from tests.imagefs.daemon import Daemon
 from tests.imagefs.tools import assert_active, field, run, shell
 

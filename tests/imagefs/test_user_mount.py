@@ -15,7 +15,7 @@ import pytest
 
 from catalog.model.image import Image
 from catalog.model.tree import Entry
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from tests.imagefs.closers import BEGIN, DATA, VARIANTS, Variant
 from tests.imagefs.daemon import COMMAND, Daemon, wait_until
 from tests.imagefs.tools import NOBODY, ROOT

@@ -28,7 +28,7 @@ from catalog.stores.cinder.settings import CinderStoreSettings
 from catalog.stores.http_client.answers import retry_after
 from catalog.stores.http_client.errors import http_errors
 from catalog.stores.openstack.answers import BUSY
-from catalog.stores.openstack.keystone import KeystoneAuth, Session, make_pool
+from catalog.stores.openstack.keystone import KeystoneAuth, KeystoneSession, make_pool
 
 _CONNECTIONS = 32
 """Connections kept open to one server: about one for each thread that uses a store."""
@@ -84,7 +84,7 @@ class CinderClient:
 
     def _send(
         self,
-        session: Session,
+        session: KeystoneSession,
         method: str,
         target: str,
         body: Mapping[str, Any] | None,

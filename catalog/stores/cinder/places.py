@@ -26,7 +26,7 @@ from catalog.stores.rbd.reader import RbdReader
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CinderPlace:
     """An image of RBD."""
 
     pool: str
@@ -58,7 +58,7 @@ class Attachment:
     """A volume that nobody but us can attach or delete."""
 
     id: str
-    place: Place
+    place: CinderPlace
 
 
 class VolumeReader(RbdReader):
@@ -82,7 +82,7 @@ class Places:
         self._lock = threading.Lock()
         self._clusters: dict[tuple[str, str], Cluster] = {}
 
-    def connection(self, place: Place) -> Connection:
+    def connection(self, place: CinderPlace) -> Connection:
         """The connection to the pool of a place.  Raises StoreUnavailable, InvalidSettings."""
         with self._lock:
             key = (place.pool, place.user)
@@ -121,7 +121,9 @@ class Places:
         ).get("attachment", {})
         number = str(answer.get("id"))
         try:
-            attachment = Attachment(number, Place.of(answer.get("connection_info", {}), volume.id))
+            attachment = Attachment(
+                number, CinderPlace.of(answer.get("connection_info", {}), volume.id)
+            )
             self._client.do("POST", f"/attachments/{number}/action", {"os-complete": {}})
         except CatalogError:
             self.detach(number)
@@ -150,7 +152,7 @@ class Places:
             for cluster in self._clusters.values():
                 cluster.close()
 
-    def _find(self, volume: Volume) -> Place:
+    def _find(self, volume: Volume) -> CinderPlace:
         """The place of a volume.  Raises NotFound, NotSupported, StoreUnavailable."""
         path = f"/volumes/{volume.id}/action"
         asked = {"connector": _connector()}
@@ -158,7 +160,7 @@ class Places:
             "POST", path, {"os-initialize_connection": asked}, subject=volume.id
         )
         try:
-            return Place.of(answer.get("connection_info", {}), volume.id)
+            return CinderPlace.of(answer.get("connection_info", {}), volume.id)
         except NotSupported:
             # Other backends have prepared a connection for this host, which has to be taken back.
             self._client.do("POST", path, {"os-terminate_connection": asked}, subject=volume.id)

@@ -27,7 +27,7 @@ a long upload."""
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class KeystoneSession:
     """The result of an authentication."""
 
     token: str = field(repr=False)
@@ -60,11 +60,11 @@ class KeystoneAuth:
         self._pool = pool
         self._services = services
         self._lock = threading.Lock()
-        self._session: Session | None = None
+        self._session: KeystoneSession | None = None
         self._failed: tuple[float, StoreUnavailable] | None = None
         """When the last attempt failed, and how."""
 
-    def session(self, refused: Session | None = None) -> Session:
+    def session(self, refused: KeystoneSession | None = None) -> KeystoneSession:
         """A valid session; never `refused`, which the server does not accept any more.
 
         Raises StoreUnavailable, StoreBusy.
@@ -87,20 +87,20 @@ class KeystoneAuth:
                 raise
             return self._session
 
-    def _holding(self, refused: Session | None) -> Session | None:
+    def _holding(self, refused: KeystoneSession | None) -> KeystoneSession | None:
         current = self._session
         if current is None or current is refused or time.monotonic() >= current.renew_at:
             return None
         return current
 
-    def _authenticate(self) -> Session:
+    def _authenticate(self) -> KeystoneSession:
         session = self._log_in()
         if not self._settings.permits(session.endpoint):
             reason = f"{session.endpoint}, which it was told to use, is not https"
             raise StoreRefused(self._store, reason)
         return session
 
-    def _log_in(self) -> Session:
+    def _log_in(self) -> KeystoneSession:
         """Ask for a token.  Raises StoreUnavailable, StoreBusy."""
         base = self._settings.auth_url.rstrip("/")
         url = f"{base}/auth/tokens" if base.endswith("/v3") else f"{base}/v3/auth/tokens"
@@ -117,7 +117,7 @@ class KeystoneAuth:
             raise StoreUnavailable(self._store, f"{url} gave no token") from None
         life = (expires - datetime.now(UTC)).total_seconds()
         renew_at = time.monotonic() + life * LIFE_USED
-        return Session(subject, self._endpoint(token), renew_at)
+        return KeystoneSession(subject, self._endpoint(token), renew_at)
 
     def _identity(self) -> dict[str, Any]:
         """The `auth` of a request for a token (Identity API v3)."""

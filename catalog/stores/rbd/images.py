@@ -37,7 +37,7 @@ MARK = "imagefs.store"
 _OWN = re.compile(r"imagefs\.(?P<key>.+)\.(?P<kind>new|old|quarantined)\.[0-9a-f]{16}")
 
 
-class Kind(StrEnum):
+class RbdKind(StrEnum):
     """The kinds of images that have a name of our own."""
 
     NEW = "new"
@@ -45,15 +45,15 @@ class Kind(StrEnum):
     QUARANTINED = "quarantined"
 
 
-def own_name(key: str, kind: Kind) -> str:
+def own_name(key: str, kind: RbdKind) -> str:
     """A name that was never used before."""
     return f"imagefs.{key}.{kind}.{token_hex(8)}"
 
 
-def own_kind(name: str) -> tuple[str, Kind] | None:
+def own_kind(name: str) -> tuple[str, RbdKind] | None:
     """The key and the kind in a name of our own; None for any other name."""
     found = _OWN.fullmatch(name)
-    return None if found is None else (found["key"], Kind(found["kind"]))
+    return None if found is None else (found["key"], RbdKind(found["kind"]))
 
 
 def all_names(connection: Connection) -> list[str]:
@@ -62,7 +62,7 @@ def all_names(connection: Connection) -> list[str]:
         return [str(name) for name in rbd().RBD().list(connection.ioctx)]
 
 
-def names_of(connection: Connection, key: str, *kinds: Kind) -> list[str]:
+def names_of(connection: Connection, key: str, *kinds: RbdKind) -> list[str]:
     """All names of our own that belong to a key.  Raises StoreUnavailable."""
     wanted = {(key, kind) for kind in kinds}
     return [name for name in all_names(connection) if own_kind(name) in wanted]
@@ -139,11 +139,11 @@ def publish(connection: Connection, name: str, key: str) -> None:
     with connection.renaming:
         aside = None
         while not _rename(connection, name, key):
-            aside = own_name(key, Kind.OLD)
+            aside = own_name(key, RbdKind.OLD)
             with suppress(NotFound):
                 rename(connection, key, aside)
     if aside is not None:
-        for old in names_of(connection, key, Kind.OLD):
+        for old in names_of(connection, key, RbdKind.OLD):
             # It may still be read.  Then the next `delete` of the key, or fsck, removes it.
             with suppress(CatalogError):
                 remove(connection, old)

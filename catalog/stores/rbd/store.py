@@ -33,7 +33,7 @@ from catalog.stores.rbd.images import (
     MARK,
     ORDER,
     SNAPSHOT,
-    Kind,
+    RbdKind,
     all_names,
     etag_of,
     names_of,
@@ -95,7 +95,7 @@ class RbdStore(WithoutPolicy, NothingToMake):
         """
         connection, location = self._located(url)
         # The object comes last.  If an older image stayed behind, `_names` would find that instead.
-        for name in names_of(connection, location.image, Kind.NEW, Kind.OLD):
+        for name in names_of(connection, location.image, RbdKind.NEW, RbdKind.OLD):
             remove(connection, name)
         remove(connection, location.image, location.snapshot)
 
@@ -104,7 +104,7 @@ class RbdStore(WithoutPolicy, NothingToMake):
 
         Raises NotFound, StoreFull, StoreUnavailable.
         """
-        copied, name = self.url_of(key), own_name(key, Kind.NEW)
+        copied, name = self.url_of(key), own_name(key, RbdKind.NEW)
         connection, source = self._opened(url)
         try:
             with ceph_errors(url), closing(source):
@@ -132,7 +132,9 @@ class RbdStore(WithoutPolicy, NothingToMake):
         connection = self._cluster.connection()
         names = all_names(connection)
         yield from (name for name in names if own_kind(name) is None)
-        hidden = {own[0] for own in map(own_kind, names) if own and own[1] is not Kind.QUARANTINED}
+        hidden = {
+            own[0] for own in map(own_kind, names) if own and own[1] is not RbdKind.QUARANTINED
+        }
         for key in hidden.difference(names):
             # A process died while it gave an image this name: it still has the name of our own.
             if self._is_there(key):
@@ -152,7 +154,7 @@ class RbdStore(WithoutPolicy, NothingToMake):
         with opened(connection, key, watch=False) as image:
             if MARK not in dict(image.metadata_list()):
                 raise NotSupported(key, "was not stored by imagefs, which leaves it alone")
-        name = own_name(key, Kind.QUARANTINED)
+        name = own_name(key, RbdKind.QUARANTINED)
         rename(connection, key, name)
         return str(RbdLocation(name, location.snapshot, location.pool, location.fsid))
 
@@ -161,7 +163,7 @@ class RbdStore(WithoutPolicy, NothingToMake):
         connection = self._cluster.connection()
         for name in all_names(connection):
             own = own_kind(name)
-            if own is None or own[1] is Kind.QUARANTINED:
+            if own is None or own[1] is RbdKind.QUARANTINED:
                 continue
             try:
                 if self._is_abandoned(connection, name, own[0], older_than):
@@ -235,7 +237,7 @@ def _names(connection: Connection, location: RbdLocation) -> Iterator[str]:
     """
     yield location.image
     if location.snapshot == SNAPSHOT:
-        yield from names_of(connection, location.image, Kind.OLD)
+        yield from names_of(connection, location.image, RbdKind.OLD)
         yield location.image
 
 

@@ -23,7 +23,7 @@ from catalog.stores.rbd.bindings import ceph_error, ceph_errors
 from catalog.stores.rbd.connection import Connection
 from catalog.stores.rbd.images import (
     OBJECT_SIZE,
-    Kind,
+    RbdKind,
     create,
     open_image,
     own_name,
@@ -177,7 +177,7 @@ class RbdWriter:
 
     def _make(self) -> str:
         """Make the image, of `_length` bytes; return its name."""
-        name = own_name(self._key, Kind.NEW)
+        name = own_name(self._key, RbdKind.NEW)
         create(self._connection, name, self._length)
         return name
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from catalog.stores.s3.settings import Credentials
 
 
-class Account:
+class S3Account:
     """Credentials that are read when first needed, and again when they are refused.
 
     They are not read earlier: while an operator changes the files of the keys one after the

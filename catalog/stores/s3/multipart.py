@@ -45,7 +45,7 @@ _PATIENCE_TO_COPY = 300
 """The same for an object of up to 5 GiB."""
 
 
-class Part(Protocol):
+class S3Part(Protocol):
     """A function that makes one part of an upload."""
 
     def __call__(self, number: int) -> str:
@@ -53,7 +53,7 @@ class Part(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class S3Upload:
     """An upload that was begun and neither completed nor aborted."""
 
     key: str
@@ -139,7 +139,7 @@ class Multipart:
             query = {"uploadId": upload}
             self._requests.send("DELETE", key, query, subject=self._url + key)
 
-    def uploads(self, prefix: str) -> Iterator[Upload]:
+    def uploads(self, prefix: str) -> Iterator[S3Upload]:
         """Every unfinished upload whose key begins with `prefix`.
 
         Raises NotSupported if the server cannot list them, and as all requests.
@@ -175,11 +175,11 @@ class Multipart:
                 return stored
             query["part-number-marker"] = _text(subject, page, "NextPartNumberMarker")
 
-    def _upload(self, found: Element) -> Upload:
+    def _upload(self, found: Element) -> S3Upload:
         key, upload, initiated = (
             _text(self._url, found, name) for name in ("Key", "UploadId", "Initiated")
         )
-        return Upload(key, upload, _moment(self._url, initiated))
+        return S3Upload(key, upload, _moment(self._url, initiated))
 
     def _copy_headers(self, source: str, etag: str) -> dict[str, str]:
         headers = {"x-amz-copy-source": source}
@@ -201,7 +201,7 @@ class PartsInFlight:
         self._parts: list[Future[str]] = []
         self._failure: CatalogError | None = None
 
-    def add(self, part: Part) -> None:
+    def add(self, part: S3Part) -> None:
         """Make the next part as soon as a thread is free.
 
         Raises the error of an earlier part that has failed.
@@ -250,7 +250,7 @@ class PartsInFlight:
         self.close()
         self._multipart.abort(self.key, self.id)
 
-    def _make(self, part: Part, number: int) -> str:
+    def _make(self, part: S3Part, number: int) -> str:
         try:
             return part(number)
         except CatalogError as error:

@@ -16,7 +16,7 @@ from obstore.store import S3Store as Client
 
 from catalog.errors import DataChanged, NotFound, StoreRefused, StoreUnavailable
 from catalog.stores.base import Stat
-from catalog.stores.s3.account import Account
+from catalog.stores.s3.account import S3Account
 from catalog.stores.s3.errors import obstore_errors
 from catalog.stores.s3.requests import Block, Body, S3Requests
 from catalog.stores.s3.settings import Credentials, S3StoreSettings
@@ -35,7 +35,7 @@ class S3Objects:
     """The requests of one bucket, by full key."""
 
     def __init__(
-        self, settings: S3StoreSettings, account: Account, requests: S3Requests, url: str
+        self, settings: S3StoreSettings, account: S3Account, requests: S3Requests, url: str
     ) -> None:
         """`url` is the store's, for errors' texts: `s3://HOST/BUCKET/`."""
         self._settings = settings

@@ -25,7 +25,7 @@ from catalog.stores.base import Stat
 from catalog.stores.http_client.answers import retry_after
 from catalog.stores.http_client.errors import http_errors
 from catalog.stores.policy.retry import Retry
-from catalog.stores.s3.account import Account
+from catalog.stores.s3.account import S3Account
 from catalog.stores.s3.errors import refusal, wants_checksum
 from catalog.stores.s3.settings import Credentials, S3StoreSettings
 from catalog.stores.s3.signing import UNSIGNED, query_string, quoted, signed
@@ -90,9 +90,9 @@ class _Request:
 class S3Requests:
     """Sends requests to one bucket; every answer that is no success becomes an error."""
 
-    def __init__(self, settings: S3StoreSettings, account: Account | None = None) -> None:
+    def __init__(self, settings: S3StoreSettings, account: S3Account | None = None) -> None:
         self._settings = settings
-        self._account = account or Account(settings.credentials)
+        self._account = account or S3Account(settings.credentials)
         self._url = urlsplit(settings.bucket_url)
         self._lock = threading.Lock()
         self._pool: PoolManager | None = None

@@ -28,9 +28,9 @@ from catalog.errors import (
 )
 from catalog.stores.base import Capability, Data, IsGood, NothingToMake, Stat, Usage, WithoutPolicy
 from catalog.stores.s3 import bucket
-from catalog.stores.s3.account import Account
+from catalog.stores.s3.account import S3Account
 from catalog.stores.s3.location import S3Location
-from catalog.stores.s3.multipart import Multipart, PartsInFlight, Upload
+from catalog.stores.s3.multipart import Multipart, PartsInFlight, S3Upload
 from catalog.stores.s3.objects import S3Objects
 from catalog.stores.s3.requests import S3Requests
 from catalog.stores.s3.settings import S3StoreSettings
@@ -75,7 +75,7 @@ class S3Store(WithoutPolicy, NothingToMake):
         self._copied_whole = copied_whole
         self._copied_piece = copied_piece
         url = self._url("")
-        account = Account(settings.credentials)
+        account = S3Account(settings.credentials)
         self._requests = S3Requests(settings, account)
         self._objects = S3Objects(settings, account, self._requests, url)
         self._multipart = Multipart(self._requests, url)
@@ -200,7 +200,7 @@ class S3Store(WithoutPolicy, NothingToMake):
         """What the bucket's own settings mean for deletion.  Raises StoreUnavailable."""
         return bucket.advice(self._requests, self._url(""))
 
-    def _uploads_of(self, key: str) -> list[Upload]:
+    def _uploads_of(self, key: str) -> list[S3Upload]:
         """The unfinished uploads of one key; none if the server does not let us list them.
 
         That is no error, as the object itself does not depend on them.

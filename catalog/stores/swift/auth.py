@@ -15,7 +15,7 @@ from urllib3 import PoolManager
 from catalog.errors import StoreUnavailable
 from catalog.stores.http_client.errors import http_errors
 from catalog.stores.openstack.account import AccountSettings
-from catalog.stores.openstack.keystone import LIFE_USED, KeystoneAuth, Session
+from catalog.stores.openstack.keystone import LIFE_USED, KeystoneAuth, KeystoneSession
 
 
 class SwiftAuthSettings(AccountSettings):
@@ -50,10 +50,10 @@ class SwiftAuth(KeystoneAuth):
         super().__init__(store, settings, pool, ("object-store",))
         self._version = settings.auth_version
 
-    def _log_in(self) -> Session:
+    def _log_in(self) -> KeystoneSession:
         return self._by_v1() if self._version == 1 else super()._log_in()
 
-    def _by_v1(self) -> Session:
+    def _by_v1(self) -> KeystoneSession:
         url = self._settings.auth_url
         headers = {"X-Auth-User": str(self._settings.user), "X-Auth-Key": self._secret()}
         with http_errors(self._store):
@@ -65,4 +65,4 @@ class SwiftAuth(KeystoneAuth):
         except (KeyError, ValueError):
             raise StoreUnavailable(self._store, f"{url} gave no token") from None
         endpoint = (self._settings.endpoint or told).rstrip("/")
-        return Session(token, endpoint, time.monotonic() + life * LIFE_USED)
+        return KeystoneSession(token, endpoint, time.monotonic() + life * LIFE_USED)

@@ -19,7 +19,7 @@ from urllib3 import BaseHTTPResponse, HTTPHeaderDict
 from catalog.errors import CatalogError, NotFound, StoreRefused, StoreUnavailable
 from catalog.stores.http_client.errors import http_errors
 from catalog.stores.openstack.answers import discard
-from catalog.stores.openstack.keystone import Session, make_pool
+from catalog.stores.openstack.keystone import KeystoneSession, make_pool
 from catalog.stores.swift.auth import SwiftAuth, SwiftAuthSettings
 from catalog.stores.swift.errors import failure
 
@@ -121,7 +121,7 @@ class SwiftClient:
 
     def _send(
         self,
-        session: Session,
+        session: KeystoneSession,
         method: str,
         target: str,
         subject: str,

@@ -34,7 +34,7 @@ from catalog.stores.swift.errors import failure
 from catalog.stores.swift.location import CONFIG, SwiftLocation
 from catalog.stores.swift.reader import SwiftReader
 from catalog.stores.swift.segments import QUARANTINE, SEGMENT_OF_GLANCE, SwiftSegments
-from catalog.stores.swift.writer import SwiftWriter, Target
+from catalog.stores.swift.writer import SwiftTarget, SwiftWriter
 
 _KEY_MAX = 200
 
@@ -95,7 +95,7 @@ class SwiftStore(WithoutPolicy):
 
     def writer(self, key: str, size: int | None = None) -> SwiftWriter:
         """Start storing an object.  Raises InvalidName."""
-        target = Target(
+        target = SwiftTarget(
             container=self._container,
             segments=self._segments,
             key=_checked(key),

@@ -34,7 +34,7 @@ _PUT_MANIFEST = {"multipart-manifest": "put"}
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class SwiftTarget:
     """The object to store, and how."""
 
     container: str
@@ -59,7 +59,7 @@ class Target:
 class SwiftWriter:
     """An upload.  `write`, or `send` and `take`, or `copy_from`; then `commit`."""
 
-    def __init__(self, client: SwiftClient, target: Target) -> None:
+    def __init__(self, client: SwiftClient, target: SwiftTarget) -> None:
         self._client = client
         self._target = target
         self._upload = secrets.token_hex(8)

@@ -42,7 +42,7 @@ _Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class VmwareAccount:
     """User and password.  The representation does not show them."""
 
     user: str
@@ -68,7 +68,7 @@ class VmwareFiles:
         self,
         name: str,
         server: SplitResult,
-        account: Callable[[], Account],
+        account: Callable[[], VmwareAccount],
         place: tuple[str, str],
         tls: SSLContext,
         timeout: float,

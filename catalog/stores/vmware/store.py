@@ -35,10 +35,10 @@ from catalog.errors import (
 from catalog.stores.base import Capability, Stat, Usage, WithoutPolicy
 from catalog.stores.http_client.answers import conditions, etag_of, is_empty, part_of, verify
 from catalog.stores.http_client.errors import body, http_errors
-from catalog.stores.vmware.files import Account, VmwareFiles
+from catalog.stores.vmware.files import VmwareAccount, VmwareFiles
 from catalog.stores.vmware.location import VmwareLocation
 from catalog.stores.vmware.settings import VmwareStoreSettings
-from catalog.stores.vmware.writer import Upload, VmwareWriter
+from catalog.stores.vmware.writer import VmwareUpload, VmwareWriter
 
 _PART = ".part"
 _KEY_MAX = 200
@@ -83,7 +83,9 @@ class VmwareStore(WithoutPolicy):
         """Start storing a file.  Raises InvalidName, StoreUnavailable."""
         target = self._location(_checked(key))
         part = self._location(f"{key}.{secrets.token_hex(8)}{_PART}")
-        upload = Upload(self._server, self._tls, self._settings.timeout, part.request, str(target))
+        upload = VmwareUpload(
+            self._server, self._tls, self._settings.timeout, part.request, str(target)
+        )
         upload.begin(self._authorization(), size)
         return VmwareWriter(
             upload, self._files, lambda place: self._probe(place)[0].size, part, target
@@ -235,8 +237,8 @@ class VmwareStore(WithoutPolicy):
     def _folder(self) -> str:
         return f"[{self._settings.datastore}] {self._settings.folder}"
 
-    def _account(self) -> Account:
-        return Account(self._settings.user, self._settings.password.read())
+    def _account(self) -> VmwareAccount:
+        return VmwareAccount(self._settings.user, self._settings.password.read())
 
 
 class VmwareReader:

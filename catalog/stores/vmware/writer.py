@@ -22,7 +22,7 @@ _BLOCK = 1 << 20
 _TEXT_MAX = 4096
 
 
-class Upload:
+class VmwareUpload:
     """One PUT whose body is sent piece by piece.
 
     Every method raises StoreUnavailable, StoreFull.
@@ -97,7 +97,7 @@ class VmwareWriter(SendsNothingEarly):
 
     def __init__(
         self,
-        upload: Upload,
+        upload: VmwareUpload,
         files: VmwareFiles,
         size_of: Callable[[VmwareLocation], int],
         part: VmwareLocation,

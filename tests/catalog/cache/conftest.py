@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog.cache.cache import BlockCache
+from catalog.cache.block_cache import BlockCache
 from catalog.cache.folder import CacheFolder
 
 

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Callable
 from functools import cache
 
-from catalog.cache.cache import BlockCache
+from catalog.cache.block_cache import BlockCache
 from catalog.cache.chunks import Chunks
-from catalog.cache.copies import Copy
 from catalog.cache.reader import CachedReader
+from catalog.cache.sources import Copy
 from catalog.model.image import ChunkDigests
 from catalog.stores.memory import MemoryReader, MemoryStore, MemoryStoreSettings
 

@@ -15,7 +15,7 @@ from catalog.bootstrap import open_catalog
 from catalog.cli.program import imagefs as program
 from catalog.model.access import ADMIN
 from catalog.settings import load
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from tests.catalog.cache.remote import some_data
 from tests.catalog.stores.servers import WebServer, nginx
 

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from catalog.cache.cache import BlockCache
-from catalog.cache.copies import Copy
+from catalog.cache.block_cache import BlockCache
 from catalog.cache.folder import CacheFolder
 from catalog.cache.reader import CachedReader
+from catalog.cache.sources import Copy
 from catalog.errors import StoreUnavailable
 from catalog.stores.http.settings import HttpStoreSettings
 from catalog.stores.http.store import HttpStore

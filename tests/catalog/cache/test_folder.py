@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog.cache.cache import BlockCache
+from catalog.cache.block_cache import BlockCache
 from catalog.cache.folder import CacheFolder
 from catalog.errors import Conflict
 from tests.catalog.cache.remote import CHUNK, Remote, open_at, some_data

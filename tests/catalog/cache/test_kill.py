@@ -11,7 +11,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from catalog.cache.cache import BlockCache
+from catalog.cache.block_cache import BlockCache
 from catalog.cache.folder import CacheFolder
 from tests.catalog.cache.remote import CHUNK, Remote, chunks_of, open_at, some_data
 
@@ -19,7 +19,7 @@ SIZE = 100 * CHUNK
 _FILL = f"""
 import sys
 from pathlib import Path
-from catalog.cache.cache import BlockCache
+from catalog.cache.block_cache import BlockCache
 from catalog.cache.folder import CacheFolder
 from tests.catalog.cache.remote import CHUNK, Remote, open_at, some_data
 data = some_data({SIZE}, 7)

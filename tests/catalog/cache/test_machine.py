@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from catalog.cache.cache import BlockCache
+from catalog.cache.block_cache import BlockCache
 from catalog.cache.disk import DATA, MAP
 from catalog.cache.folder import CacheFolder
 from catalog.cache.reader import CachedReader, Verify

@@ -11,9 +11,9 @@ import pytest
 _READ = """
 import hashlib, sys
 from pathlib import Path
-from catalog.cache.cache import BlockCache
+from catalog.cache.block_cache import BlockCache
 from catalog.cache.chunks import Chunks
-from catalog.cache.copies import Copy
+from catalog.cache.sources import Copy
 from catalog.cache.folder import CacheFolder
 from catalog.model.image import CHUNK_SIZE, ChunkDigests
 from catalog.stores.memory import MemoryReader, MemoryStore, MemoryStoreSettings

@@ -13,13 +13,13 @@ from catalog.bootstrap import make_catalog
 from catalog.cache.pool import THREADS, Job, Pool, Urgency
 from catalog.cache.reader import CachedReader
 from catalog.catalog import Catalog
+from catalog.copies.reader import BOOT_PROFILE
 from catalog.errors import DataDamaged, StoreUnavailable
 from catalog.model.access import ADMIN
 from catalog.model.image import CHUNK_SIZE
-from catalog.reader import BOOT_PROFILE
 from catalog.settings import CacheSettings, Settings
 from catalog.stores.memory import MemoryStore, MemoryStoreSettings
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from tests.catalog.actions import ALICE, link, put, read_image, settings_at, some_bytes
 from tests.imagefs.daemon import wait_until
 

@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from catalog.cache.cache import BlockCache
+from catalog.cache.block_cache import BlockCache
 from catalog.cache.folder import CacheFolder
 from tests.catalog.cache.remote import CHUNK, Remote, open_at, some_data
 

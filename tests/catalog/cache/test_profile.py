@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog.cache.cache import BlockCache
-from catalog.cache.copies import Copy
+from catalog.cache.block_cache import BlockCache
+from catalog.cache.boot_profile import DURATION, LIMIT, BootProfile, Recorder, decode, encode
 from catalog.cache.folder import CacheFolder
-from catalog.cache.profile import DURATION, LIMIT, BootProfile, Recorder, decode, encode
 from catalog.cache.reader import CachedReader
+from catalog.cache.sources import Copy
 from tests.catalog.cache.remote import CHUNK, Remote, chunks_of, some_data
 
 DATA = some_data(60 * CHUNK)

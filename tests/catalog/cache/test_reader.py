@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from catalog.cache.cache import BlockCache
-from catalog.cache.copies import Copy
+from catalog.cache.block_cache import BlockCache
 from catalog.cache.folder import CacheFolder
 from catalog.cache.reader import CachedReader, Verify
+from catalog.cache.sources import Copy
 from catalog.errors import DataChanged, DataDamaged, StoreUnavailable
 from tests.catalog.cache.remote import CHUNK, Remote, chunks_of, open_at, some_data
 

@@ -11,7 +11,7 @@ import pytest
 
 from catalog.errors import InvalidImage
 from catalog.formats.gate import Declared, Detected, inspect_file
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 from tests.catalog.actions import begin, image_at, set_fields, staged_files
 from tests.catalog.formats.samples import container, luks1
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from catalog.adopt import Adoption, Terms
 from catalog.bootstrap import make_catalog
 from catalog.errors import (
     Conflict,
@@ -17,16 +16,17 @@ from catalog.errors import (
     NotSupported,
     StoreUnavailable,
 )
-from catalog.fsck import fsck
 from catalog.model.access import ADMIN
 from catalog.model.image import Visibility
 from catalog.settings import CatalogSettings, Settings
 from catalog.stores.base import Usage
-from catalog.stores.cinder.places import Place
+from catalog.stores.cinder.places import CinderPlace
 from catalog.stores.cinder.settings import CinderStoreSettings
 from catalog.stores.cinder.store import CinderStore
 from catalog.stores.cinder.volumes import GIB, gigabytes_for
-from catalog.vfs import Vfs
+from catalog.tree.adopt import Adoption, Terms
+from catalog.tree.vfs import Vfs
+from catalog.upkeep.fsck import fsck
 from tests.catalog.actions import read
 from tests.catalog.stores.cinder_project import cinder_store, settings
 from tests.catalog.stores.contract import DATA, Subject, WriteContract, put_by_writer, read_all
@@ -269,9 +269,9 @@ RBD = {
 
 def test_place_of_a_volume() -> None:
     """As an action tells it, and flat, as an attachment does."""
-    place = Place("volumes", "volume-1", "cinder")
-    assert Place.of(RBD, "v") == place
-    assert Place.of({"driver_volume_type": "rbd", **RBD["data"]}, "v") == place  # type: ignore[dict-item]
+    place = CinderPlace("volumes", "volume-1", "cinder")
+    assert CinderPlace.of(RBD, "v") == place
+    assert CinderPlace.of({"driver_volume_type": "rbd", **RBD["data"]}, "v") == place  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_place_that_cannot_be_used(
 ) -> None:
     """One line says what is the matter."""
     with pytest.raises(error, match=text) as caught:
-        Place.of(info, "v")
+        CinderPlace.of(info, "v")
     assert "\n" not in str(caught.value)
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import pytest
 
 from catalog.errors import Conflict, DataChanged, NotFound, StoreUnavailable
-from catalog.stores.rbd.images import Kind, own_name
+from catalog.stores.rbd.images import RbdKind, own_name
 from catalog.stores.rbd.store import RbdStore
 from tests.catalog.stores.contract import DATA, read_all
 from tests.catalog.stores.rbd_pool import Pool
@@ -114,7 +114,7 @@ def test_killed_writer_leaves_nothing_visible(store: RbdStore, pool: Pool) -> No
 def test_leftover_can_be_dropped(store: RbdStore, pool: Pool) -> None:
     """By the name it was told; a young one is not told, and an object is none."""
     pool.put("a", DATA)
-    pool.rbd("create", f"images/{own_name('b', Kind.NEW)}", "--size", "1M")
+    pool.rbd("create", f"images/{own_name('b', RbdKind.NEW)}", "--size", "1M")
     assert list(store.leftovers(3600)) == []
     (left,) = store.leftovers(0)
     store.drop_leftover(left)
@@ -153,7 +153,7 @@ def test_killed_at_any_moment(store: RbdStore, pool: Pool) -> None:
 def test_replacer_died_between_two_names(store: RbdStore, pool: Pool) -> None:
     """The object has moved aside and the new one did not get its name: it is still found."""
     url = pool.put("a", DATA)
-    pool.rbd("rename", "images/a", f"images/{own_name('a', Kind.OLD)}")
+    pool.rbd("rename", "images/a", f"images/{own_name('a', RbdKind.OLD)}")
     assert read_all(store, url) == DATA
     assert store.stat(url).size == len(DATA)
     assert list(store.keys()) == ["a"]
@@ -168,7 +168,7 @@ def test_replacer_died_between_two_names(store: RbdStore, pool: Pool) -> None:
 def test_died_in_the_middle_of_a_rename(store: RbdStore, pool: Pool) -> None:
     """RBD's own rename was cut off after the new name was made: one image, two names."""
     url = pool.put("a", DATA)
-    unfinished = own_name("a", Kind.NEW)
+    unfinished = own_name("a", RbdKind.NEW)
     pool.rbd("rename", "images/a", f"images/{unfinished}")
     path = str(pool.ceph.folder / "id")
     pool.ceph.run("rados", "-p", "images", "get", f"rbd_id.{unfinished}", path)

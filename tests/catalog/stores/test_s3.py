@@ -19,12 +19,12 @@ from catalog.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from catalog.sending import Sender
 from catalog.stores.base import Usage
 from catalog.stores.s3.multipart import PartsInFlight
 from catalog.stores.s3.settings import S3StoreSettings
 from catalog.stores.s3.store import S3Store
 from catalog.stores.s3.writer import S3Writer
+from catalog.uploads.sender import Sender
 from tests.catalog.stores.contract import (
     DATA,
     GrowingContract,

@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 
 from catalog.bootstrap import make_catalog
-from catalog.deletion import scrub
 from catalog.errors import NotSupported, StoreRefused, StoreUnavailable
-from catalog.finding import FindingKind
-from catalog.fsck import fsck
 from catalog.model.access import ADMIN
 from catalog.settings import Settings
 from catalog.stores.s3.store import S3Store
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
+from catalog.upkeep.findings import FindingKind
+from catalog.upkeep.fsck import fsck
+from catalog.upkeep.scrub import scrub
 from tests.catalog.actions import begin, image_at, put, read, remove, rename, settings_at
 from tests.catalog.stores.contract import DATA, put_by_writer, read_all
 from tests.catalog.stores.s3_account import Account, opened

@@ -13,7 +13,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from catalog.catalog import Catalog
-from catalog.deletion import recover_if_dead
+from catalog.copies.unfinished import recover_if_dead
+from catalog.copies.uses import LEASE_TIME
 from catalog.errors import Conflict, NotFound
 from catalog.model import access
 from catalog.model.access import Principal
@@ -22,7 +23,6 @@ from catalog.model.image import Image, now
 from catalog.model.status import IN_PROGRESS
 from catalog.model.tree import LocationState
 from catalog.process import boot_id, is_gone
-from catalog.uses import LEASE_TIME
 
 
 class Life(StrEnum):

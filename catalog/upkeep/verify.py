@@ -13,20 +13,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from catalog import judgement
 from catalog.cache.chunks import Chunks
 from catalog.catalog import Catalog
-from catalog.damage import set_damaged
+from catalog.copies.external import unchanged
+from catalog.copies.locations import set_damaged
+from catalog.copies.progress import Progress, no_progress
+from catalog.copies.reader import open_image
+from catalog.copies.recording import Recording
 from catalog.errors import CatalogError, DataDamaged, DigestMismatch, NotFound
-from catalog.external import unchanged
-from catalog.first_read import Recording
 from catalog.model import access
 from catalog.model.access import Principal
 from catalog.model.image import CHUNK_SIZE, ChunkDigests, Image
 from catalog.model.tree import Location, LocationState
-from catalog.reader import open_image
-from catalog.replicate import Progress, no_progress
 from catalog.stores.base import DataReader
+from catalog.upkeep import judgement
 
 
 class Verdict(StrEnum):

@@ -53,7 +53,7 @@ Report = Callable[[Copy, int], None]
 """Called once for each wrong chunk of a copy, with the chunk's offset."""
 
 
-class Copies:
+class Sources:
     """The copies of one image."""
 
     def __init__(self, name: str, chunks: Chunks, locate: Locate, report: Report) -> None:

@@ -14,14 +14,14 @@ import threading
 from datetime import timedelta
 
 from catalog.catalog import Catalog
+from catalog.copies.progress import Notice
+from catalog.copies.replicate import replicate
 from catalog.errors import CatalogError, NotFound
 from catalog.model.access import ADMIN
 from catalog.model.image import Image, now
 from catalog.model.status import HAS_DATA, Status
 from catalog.model.tree import LocationState
-from catalog.notice import Notice
 from catalog.process import is_gone
-from catalog.replicate import replicate
 from catalog.repository import copies as rows
 from catalog.repository.copies import WantedCopy
 

@@ -15,12 +15,12 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from catalog.cache.boot_profile import BootProfile, Follower, Recorder, decode
 from catalog.cache.chunks import Chunks
-from catalog.cache.copies import Copies
 from catalog.cache.disk import DiskImage
 from catalog.cache.pool import Job, Pool, Urgency
-from catalog.cache.profile import BootProfile, Follower, Recorder, decode
 from catalog.cache.shelf import Shelf
+from catalog.cache.sources import Sources
 from catalog.cache.window import RUN
 from catalog.errors import StoreUnavailable
 from catalog.stores.base import Data
@@ -59,7 +59,7 @@ class OpenImage:
     def __init__(
         self,
         chunks: Chunks,
-        copies: Copies,
+        copies: Sources,
         shelf: Shelf,
         pool: Pool,
         users: Callable[[OpenImage, int], None],

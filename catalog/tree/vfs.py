@@ -16,10 +16,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-from catalog import external, rules, sparing
+from catalog import rules, sparing
 from catalog.catalog import Catalog, Rename
-from catalog.deletion import purge, recover_if_dead, restore
-from catalog.duplicate import check_copy, check_no_copy, duplicate
+from catalog.copies import external
+from catalog.copies.duplicate import check_copy, check_no_copy, duplicate
+from catalog.copies.progress import Progress, no_progress
+from catalog.copies.purge import purge, restore
+from catalog.copies.reader import opened
+from catalog.copies.removal import check_droppable, delete_detached, remove_marked
+from catalog.copies.replicate import replicate
+from catalog.copies.unfinished import recover_if_dead
+from catalog.copies.uses import DELETED, REPLACED, User, Uses
 from catalog.errors import (
     AlreadyExists,
     CatalogError,
@@ -35,15 +42,11 @@ from catalog.model.access import Principal
 from catalog.model.image import Image
 from catalog.model.status import IN_PROGRESS, Status
 from catalog.model.tree import Entry, Folder, FolderKind, Place
-from catalog.namespace import BY_ID, Namespace
-from catalog.reader import opened
-from catalog.removal import check_droppable, delete_detached, remove_marked
-from catalog.replicate import Progress, no_progress, replicate
 from catalog.sparing import Meant
 from catalog.stores.base import Capability, DataReader, Usage
-from catalog.upload import UploadState
-from catalog.uploads import Uploads
-from catalog.uses import DELETED, REPLACED, User, Uses
+from catalog.tree.namespace import BY_ID, Namespace
+from catalog.uploads.staging import Uploads
+from catalog.uploads.upload import UploadState
 
 BY_ANOTHER = "is being uploaded by another process: 'imagefs uploads' tells by which"
 

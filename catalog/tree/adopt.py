@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
-from catalog import external, rules
+from catalog import rules
+from catalog.copies import external
 from catalog.errors import (
     AlreadyExists,
     InvalidImage,
@@ -26,10 +27,10 @@ from catalog.model.image import External, Image, Visibility
 from catalog.model.tree import Folder, LocationState, Place
 from catalog.repository.database import Repository
 from catalog.stores.base import Capability
-from catalog.vfs import Vfs
+from catalog.tree.vfs import Vfs
 
 
-class Outcome(StrEnum):
+class AdoptionResult(StrEnum):
     """What became of one object."""
 
     ADOPTED = "adopted"
@@ -46,7 +47,7 @@ class Adopted:
     id: str
     path: str
     """Of the image; empty if it has just been deleted."""
-    outcome: Outcome
+    outcome: AdoptionResult
     size: int
     """Bytes."""
     disk_format: str | None
@@ -101,15 +102,17 @@ class Adoption:
             present = _present(repository, image_id, self._store.name)
         if present is not None:
             shown = next(map(self._vfs.path, self._vfs.entries_of(present.number)), "")
-            return Adopted(image_id, shown, Outcome.PRESENT, present.size, present.disk_format)
+            return Adopted(
+                image_id, shown, AdoptionResult.PRESENT, present.size, present.disk_format
+            )
         found = self._inspect(image_id)
         if dry_run:
             with self._catalog.read() as repository:
                 _folder_for(repository, image_id, place)
-            return Adopted(image_id, path, Outcome.FIT, found.size, found.disk_format)
+            return Adopted(image_id, path, AdoptionResult.FIT, found.size, found.disk_format)
         with self._catalog.write() as repository:
             self._add(repository, image_id, place, found)
-        return Adopted(image_id, path, Outcome.ADOPTED, found.size, found.disk_format)
+        return Adopted(image_id, path, AdoptionResult.ADOPTED, found.size, found.disk_format)
 
     def _inspect(self, image_id: str) -> External:
         """Size and format of what the store has under an id."""

@@ -16,12 +16,9 @@ from functools import partial
 from pathlib import Path
 
 from catalog.catalog import Catalog
-from catalog.deletion import (
-    ABANDONED_AFTER,
-    finish_deletions,
-    give_up_abandoned,
-    give_up_dead,
-)
+from catalog.copies.purge import finish_deletions
+from catalog.copies.recovery import give_up_dead
+from catalog.copies.unfinished import ABANDONED_AFTER
 from catalog.errors import (
     CatalogError,
     CatalogUnavailable,
@@ -29,7 +26,6 @@ from catalog.errors import (
     NotSupported,
     StoreUnavailable,
 )
-from catalog.finding import Finding, FindingKind, mend
 from catalog.model.activity import UploadRecord
 from catalog.model.image import now
 from catalog.model.listings import ImageFilter
@@ -37,8 +33,10 @@ from catalog.model.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.model.tree import LocationState
 from catalog.paging import all_images
 from catalog.process import is_gone
-from catalog.store_check import StoreCheck, note
 from catalog.stores.base import Store
+from catalog.upkeep.findings import Finding, FindingKind, mend
+from catalog.upkeep.scrub import give_up_abandoned
+from catalog.upkeep.store_check import StoreCheck, note
 
 __all__ = ["Finding", "FindingKind", "fsck"]
 

@@ -8,14 +8,16 @@ image is copied again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from contextlib import closing, suppress
 
 from catalog import rules
 from catalog.cache.chunks import Chunks
 from catalog.catalog import Catalog
-from catalog.damage import complete_locations
-from catalog.deletion import recover_if_dead
+from catalog.copies.locations import complete_locations
+from catalog.copies.progress import Notice, Progress, no_progress
+from catalog.copies.removal import delete_data, delete_detached
+from catalog.copies.stream import compare, read_intact
+from catalog.copies.unfinished import recover_if_dead
 from catalog.errors import (
     CatalogError,
     Conflict,
@@ -24,27 +26,17 @@ from catalog.errors import (
     NotFound,
     StoreUnavailable,
 )
-from catalog.intact import compare, read_intact
 from catalog.model.access import Principal
 from catalog.model.activity import UploadRecord
 from catalog.model.image import ChunkDigests, Image, now
 from catalog.model.status import HAS_DATA
 from catalog.model.tree import Entry, Folder, FolderKind, Location, LocationState, Place
-from catalog.notice import Notice
 from catalog.process import is_gone, this_process
-from catalog.removal import delete_data, delete_detached
 from catalog.repository import copies as rows
 from catalog.repository.database import Repository
 from catalog.stores.base import Capability, DataWriter, Reaching, Resuming, Store
 
 _log = logging.getLogger(__name__)
-
-Progress = Callable[[int], None]
-"""Called with the number of bytes just dealt with."""
-
-
-def no_progress(_size: int) -> None:
-    """For callers that show none."""
 
 
 def replicate(

@@ -12,7 +12,9 @@ from contextlib import suppress
 from dataclasses import replace
 
 from catalog.catalog import Catalog
-from catalog.deletion import recover_if_dead
+from catalog.copies.progress import Progress, no_progress
+from catalog.copies.replicate import transfer
+from catalog.copies.unfinished import recover_if_dead
 from catalog.errors import CatalogError, Conflict, NotFound, NotSupported
 from catalog.model import access
 from catalog.model.access import Principal
@@ -21,10 +23,9 @@ from catalog.model.image import Image, now
 from catalog.model.status import HAS_DATA
 from catalog.model.tree import Location, LocationState
 from catalog.process import this_process
-from catalog.replicate import Progress, no_progress, transfer
 from catalog.repository import copies as rows
 from catalog.stores.base import Capability
-from catalog.verify import Verdict, Verified, verify, verify_copy
+from catalog.upkeep.verify import Verdict, Verified, verify, verify_copy
 
 
 def verify_and_repair(

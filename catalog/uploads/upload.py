@@ -27,7 +27,7 @@ from pathlib import Path
 
 from catalog.attributes import hash_algorithm
 from catalog.catalog import Catalog, Rename
-from catalog.digest import Digester, Digests
+from catalog.copies.removal import clear_failed, delete_detached
 from catalog.errors import (
     CatalogError,
     CatalogUnavailable,
@@ -43,10 +43,10 @@ from catalog.errors import (
 from catalog.formats import blank, gate
 from catalog.model.image import Image, Saved
 from catalog.model.status import IN_PROGRESS, Status
-from catalog.removal import clear_failed, delete_detached
-from catalog.sending import Sender
 from catalog.stores.base import Capability, Store
-from catalog.written_back import check_written_back
+from catalog.uploads.digester import Digester, Digests
+from catalog.uploads.sender import Sender
+from catalog.uploads.writeback import check_written_back
 
 _log = logging.getLogger(__name__)
 

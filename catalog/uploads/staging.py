@@ -15,6 +15,8 @@ from pathlib import Path
 from secrets import token_hex
 
 from catalog.catalog import Catalog
+from catalog.copies.removal import delete_detached
+from catalog.copies.stream import read_intact
 from catalog.errors import (
     CatalogError,
     Conflict,
@@ -23,14 +25,12 @@ from catalog.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from catalog.intact import read_intact
 from catalog.model.image import Image
 from catalog.model.status import Status
 from catalog.process import this_process
-from catalog.removal import delete_detached
 from catalog.stores.base import Store
-from catalog.turns import Turns
-from catalog.upload import Upload, write_all
+from catalog.uploads.turns import Turns
+from catalog.uploads.upload import Upload, write_all
 
 _log = logging.getLogger(__name__)
 

@@ -11,14 +11,14 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 
+from catalog.cache.boot_profile import BootProfile
 from catalog.cache.chunks import Chunks
-from catalog.cache.copies import Copy
-from catalog.cache.profile import BootProfile
+from catalog.cache.sources import Copy
 from catalog.catalog import Catalog
-from catalog.damage import copies_to_read, report_damage
+from catalog.copies.external import unchanged
+from catalog.copies.locations import copies_to_read, report_damage
+from catalog.copies.recording import FirstReader
 from catalog.errors import CatalogError, Conflict, ImageKilled, NotFound, StoreUnavailable
-from catalog.external import unchanged
-from catalog.first_read import FirstReader
 from catalog.model import access
 from catalog.model.access import Principal
 from catalog.model.image import ChunkDigests, Image

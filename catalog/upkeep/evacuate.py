@@ -14,23 +14,24 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from catalog.catalog import Catalog
-from catalog.damage import complete_locations
-from catalog.deletion import finish_deletion
+from catalog.copies.locations import complete_locations
+from catalog.copies.progress import Progress, no_progress
+from catalog.copies.purge import finish_deletion
+from catalog.copies.removal import check_answers, remove_marked
+from catalog.copies.replicate import replicate, same_place
+from catalog.copies.uses import check_unused
 from catalog.errors import CatalogError, Conflict
 from catalog.model.access import ADMIN
 from catalog.model.image import Image
 from catalog.model.status import HAS_DATA, Status
 from catalog.model.tree import Entry, Location, LocationState
 from catalog.paging import all_locations
-from catalog.removal import check_answers, remove_marked
-from catalog.replicate import Progress, no_progress, replicate, same_place
 from catalog.repository import copies as rows
 from catalog.repository.database import Repository
 from catalog.stores.base import Capability
-from catalog.uses import check_unused
 
 
-class Outcome(StrEnum):
+class EvacuationResult(StrEnum):
     """What became of one image's copy."""
 
     MOVED = "moved"
@@ -47,7 +48,7 @@ class Evacuated:
     """One image that had a copy in the store."""
 
     image: Image
-    outcome: Outcome
+    outcome: EvacuationResult
     problem: CatalogError | None = None
     """Why it is still there."""
 
@@ -83,13 +84,13 @@ def _evacuate(
     catalog: Catalog, image: Image, location: Location, to: str, show: Shown
 ) -> Evacuated:
     if reason := _unmovable(catalog, image, location):
-        return Evacuated(image, Outcome.SPARED, Conflict(image.name, reason))
-    outcome = Outcome.DROPPED
+        return Evacuated(image, EvacuationResult.SPARED, Conflict(image.name, reason))
+    outcome = EvacuationResult.DROPPED
     try:
         check_unused(catalog, image)
         other = _other_copy(catalog, image, location)
         if other is None:
-            outcome = Outcome.MOVED
+            outcome = EvacuationResult.MOVED
         if other is None or _is_last_name(catalog, location):
             into = to if other is None else other.store
             place = None
@@ -99,9 +100,9 @@ def _evacuate(
                 replicate(catalog, image, into, place, ADMIN, progress=progress)
         _drop(catalog, image, location)
     except Conflict as error:
-        return Evacuated(image, Outcome.SPARED, error)
+        return Evacuated(image, EvacuationResult.SPARED, error)
     except CatalogError as error:
-        return Evacuated(image, Outcome.FAILED, error)
+        return Evacuated(image, EvacuationResult.FAILED, error)
     return Evacuated(image, outcome)
 
 
@@ -110,8 +111,8 @@ def _finish(catalog: Catalog, image: Image, location: Location) -> Evacuated:
     try:
         finish_deletion(catalog, location)
     except CatalogError as error:
-        return Evacuated(image, Outcome.FAILED, error)
-    return Evacuated(image, Outcome.DROPPED)
+        return Evacuated(image, EvacuationResult.FAILED, error)
+    return Evacuated(image, EvacuationResult.DROPPED)
 
 
 def _unmovable(catalog: Catalog, image: Image, location: Location) -> str:

@@ -12,8 +12,10 @@ from contextlib import suppress
 from secrets import token_hex
 
 from catalog.catalog import Catalog, Rename
+from catalog.copies.removal import clear_failed, delete_detached
+from catalog.copies.replicate import transfer
+from catalog.copies.stream import compare
 from catalog.errors import CatalogError, Conflict, DataDamaged, NotSupported, ReadOnlyStore
-from catalog.intact import compare
 from catalog.members import members_of
 from catalog.model import access
 from catalog.model.access import Principal
@@ -21,8 +23,6 @@ from catalog.model.image import Image, Saved
 from catalog.model.status import HAS_DATA
 from catalog.model.tree import Entry, Location, LocationState, Place
 from catalog.process import this_process
-from catalog.removal import clear_failed, delete_detached
-from catalog.replicate import transfer
 from catalog.repository import copies as rows
 from catalog.stores.base import Capability
 

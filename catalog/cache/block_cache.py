@@ -9,14 +9,14 @@ import threading
 from contextlib import suppress
 
 from catalog.cache import heap
+from catalog.cache.boot_profile import BootProfile
 from catalog.cache.chunks import Chunks
-from catalog.cache.copies import Copies, Locate, Report
 from catalog.cache.folder import CacheFolder
-from catalog.cache.image import OpenImage
+from catalog.cache.open_image import OpenImage
 from catalog.cache.pool import Pool
-from catalog.cache.profile import BootProfile
 from catalog.cache.reader import CachedReader, Verify
 from catalog.cache.shelf import Shelf
+from catalog.cache.sources import Locate, Report, Sources
 from catalog.errors import CatalogError
 
 
@@ -58,7 +58,7 @@ class BlockCache:
         with self._lock:
             image = self._images.get(chunks.fingerprint)
             if image is None:
-                copies = Copies(name, chunks, locate, report)
+                copies = Sources(name, chunks, locate, report)
                 image = OpenImage(
                     chunks, copies, self._shelf, self._pool, self._change_users, profile
                 )

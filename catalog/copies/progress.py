@@ -7,10 +7,15 @@ has succeeded, the reason when it has failed.  Threading: the copying thread.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from catalog.catalog import Catalog
-from catalog.errors import CatalogError, CatalogUnavailable, Conflict
+from catalog.errors import (
+    CatalogError,
+    CatalogUnavailable,
+    Conflict,
+)
 from catalog.model.image import Image, now
 from catalog.model.status import HAS_DATA
 from catalog.process import this_process
@@ -71,3 +76,11 @@ class Notice:
             rows.set_message(repository, image.number, message)
             repository.beat_uploads(this_process(), now())
             return True
+
+
+Progress = Callable[[int], None]
+"""Called with the number of bytes just dealt with."""
+
+
+def no_progress(_size: int) -> None:
+    """For callers that show none."""

@@ -11,15 +11,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from catalog.catalog import Catalog
+from catalog.copies.external import TABLES
 from catalog.errors import CatalogUnavailable
-from catalog.external import TABLES
-from catalog.finding import FindingKind
 from catalog.formats import gate
 from catalog.formats.gate import Declared, Detected, Refused
 from catalog.model.image import GATE, Image
 from catalog.model.status import Status
 from catalog.model.tree import Location
 from catalog.repository.database import Repository
+from catalog.upkeep.findings import FindingKind
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,16 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from catalog.catalog import Catalog
-from catalog.deletion import purge
+from catalog.copies.purge import purge
+from catalog.copies.removal import LeftBehind, force_out
 from catalog.errors import Conflict, NotAFolder, NotFound, Protected
 from catalog.model.access import Principal
 from catalog.model.image import Image, now
 from catalog.model.status import IN_PROGRESS, Status
 from catalog.model.tree import Entry, Folder, FolderKind, Location, LocationState
-from catalog.namespace import Namespace, Node
 from catalog.paging import all_locations
-from catalog.removal import LeftBehind, force_out
 from catalog.repository import copies as rows
+from catalog.tree.namespace import Namespace, Node
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Scope: rows; whether a copy is damaged is found out by whoever reads it.  Thread
 
 from __future__ import annotations
 
-from catalog.cache.copies import Copy
+from catalog.cache.sources import Copy
 from catalog.catalog import Catalog
 from catalog.model.image import Image
 from catalog.model.tree import Location, LocationState

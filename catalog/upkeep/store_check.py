@@ -9,17 +9,17 @@ import hashlib
 from collections.abc import Iterator
 from functools import partial
 
-from catalog import judgement
 from catalog.catalog import Catalog
+from catalog.copies.removal import delete_data
 from catalog.errors import CatalogError, CatalogUnavailable, NotFound
-from catalog.finding import Finding, FindingKind, mend
 from catalog.model import names
 from catalog.model.image import CHUNK_SIZE, Image
 from catalog.model.status import Status
 from catalog.model.tree import Location, LocationState
-from catalog.removal import delete_data
 from catalog.repository.database import Repository
 from catalog.stores.base import Capability, Stat, Store
+from catalog.upkeep import judgement
+from catalog.upkeep.findings import Finding, FindingKind, mend
 
 
 def _is_dead(image: Image) -> bool:

@@ -14,14 +14,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 
 from catalog.cache.chunks import Chunks
-from catalog.cache.copies import Copies, Copy
+from catalog.cache.sources import Copy, Sources
 from catalog.catalog import Catalog
-from catalog.damage import copies_to_read, report_damage
+from catalog.copies.locations import copies_to_read, report_damage
+from catalog.copies.reader import open_image
+from catalog.copies.recording import Recording
 from catalog.errors import CatalogError, DataDamaged, StoreUnavailable
-from catalog.first_read import Recording
 from catalog.model.access import ADMIN
 from catalog.model.image import CHUNK_SIZE, Image
-from catalog.reader import open_image
 from catalog.stores.base import Store
 
 _RUN = 4 << 20
@@ -58,7 +58,7 @@ def read_intact(
         with suppress(CatalogError):
             report_damage(catalog, image, bad)
 
-    source = Copies(image.name, chunks, locate, report)
+    source = Sources(image.name, chunks, locate, report)
     try:
         yield from _fetch(source, chunks, -(-start // digests.chunk_size))
     finally:
@@ -83,7 +83,7 @@ def compare(
     if digests is None:
         return
     chunks = Chunks(image.id, image.size, digests)
-    copies = Copies(image.name, chunks, lambda: [Copy(store, url)], lambda _bad, _offset: None)
+    copies = Sources(image.name, chunks, lambda: [Copy(store, url)], lambda _bad, _offset: None)
     try:
         with closing(_fetch(copies, chunks, 0)) as blocks:
             for _block in blocks:
@@ -92,7 +92,7 @@ def compare(
         copies.close()
 
 
-def _fetch(source: Copies, chunks: Chunks, begin: int) -> Generator[memoryview, None, None]:
+def _fetch(source: Sources, chunks: Chunks, begin: int) -> Generator[memoryview, None, None]:
     """Every chunk from `begin` on, with some requests ahead of the one that is waited for."""
     step = max(1, _RUN // chunks.digests.chunk_size)
     firsts = iter(range(begin, chunks.count, step))

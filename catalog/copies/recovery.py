@@ -1,0 +1,63 @@
+"""Cleaning up after processes that have ended, when a program of this host starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from catalog import presence
+from catalog.catalog import Catalog
+from catalog.copies.progress import Notice
+from catalog.copies.purge import finish_deletions
+from catalog.copies.unfinished import ABANDONED_AFTER, give_up, reason_of
+from catalog.model.activity import UploadRecord
+from catalog.model.image import Image, now
+from catalog.model.status import HAS_DATA
+from catalog.model.tree import LocationState
+from catalog.process import is_gone
+from catalog.stores.base import Capability
+
+
+def recover(catalog: Catalog) -> list[Image]:
+    """Clean up after processes of this host that died; return the images it killed.
+
+    What they were uploading becomes `killed` with the reason, what they had staged is
+    removed, copies they were making are dropped, unless whoever copies again can go on
+    with them; those stay for a day.  Committed data is never touched.
+    """
+    return _recover(catalog, lambda record: not _can_go_on(catalog, record))
+
+
+def give_up_dead(catalog: Catalog) -> list[Image]:
+    """As `recover`; nothing is left to go on with."""
+    return _recover(catalog, lambda _record: True)
+
+
+def _recover(catalog: Catalog, is_lost: Callable[[UploadRecord], bool]) -> list[Image]:
+    with catalog.read() as repository:
+        records = repository.uploads()
+        holders = repository.lease_holders()
+    killed = []
+    for record in records:
+        if is_gone(record.process) and is_lost(record):
+            killed += give_up(catalog, record, reason_of(record))
+    for process, _heartbeat_at in holders:
+        if is_gone(process):
+            presence.drop_leases(catalog, process)
+    finish_deletions(catalog)
+    return killed
+
+
+def _can_go_on(catalog: Catalog, record: UploadRecord) -> bool:
+    """Whether it is a copy that another process can go on with; that is told."""
+    with catalog.read() as repository:
+        image = repository.image(record.image)
+        locations = repository.locations_of(record.image)
+    if image.status not in HAS_DATA or now() - record.heartbeat_at > ABANDONED_AFTER:
+        return False
+    for location in locations:
+        store = catalog.stores.get(location.store)
+        is_pending = location.state is LocationState.PENDING and store is not None
+        if is_pending and Capability.RESUME in catalog.store(location.store).capabilities:
+            Notice(catalog, image, location.store).fail("it was cut off, and goes on if repeated")
+            return True
+    return False

@@ -1,0 +1,73 @@
+"""What a process that has ended left of one upload or copy."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from catalog.catalog import Catalog
+from catalog.copies.progress import Notice
+from catalog.copies.removal import (
+    delete_data,
+)
+from catalog.errors import CatalogError
+from catalog.model.activity import UploadRecord
+from catalog.model.image import Image
+from catalog.model.status import IN_PROGRESS
+from catalog.model.tree import LocationState
+from catalog.process import is_gone
+from catalog.stores.base import Store
+
+ABANDONED_AFTER = timedelta(days=1)
+"""When an unfinished upload with a temporary name is given up
+(docs/semantics.md#temporary-names)."""
+
+
+def recover_if_dead(catalog: Catalog, image: Image) -> None:
+    """Clean up first if what works on an image according to its record is gone."""
+    with catalog.read() as repository:
+        record = repository.upload(image.number)
+    if record is not None and is_gone(record.process):
+        give_up(catalog, record, reason_of(record))
+
+
+def reason_of(record: UploadRecord) -> str:
+    """What is said of an upload whose process has ended."""
+    who = f"pid {record.process.pid} on {record.process.host}"
+    return f"the process that uploaded it ({who}) is gone"
+
+
+def give_up(catalog: Catalog, record: UploadRecord, reason: str) -> list[Image]:
+    """Clean up after one upload or copy; return the image if that killed it."""
+    with catalog.read() as repository:
+        image = repository.image(record.image)
+        locations = repository.locations_of(record.image)
+    pending = [place for place in locations if place.state is LocationState.PENDING]
+    killed = image.status in IN_PROGRESS
+    try:
+        if record.staged:
+            Path(record.staged).unlink(missing_ok=True)
+        for location in locations:
+            # Of a pending one, and of one that was being repaired.
+            if location.store in catalog.stores:
+                _clear_staging(catalog.stores[location.store], image.id)
+        for location in pending:
+            store = catalog.store(location.store)
+            if killed:
+                store.delete(store.url_of(image.id))
+            else:
+                delete_data(catalog, location)
+    except (CatalogError, OSError):
+        return []  # its record stays, for the next time
+    for location in [] if killed else pending:
+        Notice(catalog, image, location.store).fail("it was cut off")
+    # The record goes last: a crash in between leaves it to be found again.
+    catalog.fail_upload(image.number, reason)
+    return [image] if killed else []
+
+
+def _clear_staging(store: Store, image_id: str) -> None:
+    """Remove what a store's writer had staged: an image has one upload at a time."""
+    folder = store.staging_folder()
+    for file in folder.glob(f"{image_id}.*") if folder is not None else ():
+        file.unlink(missing_ok=True)

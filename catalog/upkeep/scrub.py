@@ -1,0 +1,97 @@
+"""Emptying the trash after `scrub_time`, and forgetting what nobody asks for any more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from catalog import presence, replacing
+from catalog.catalog import Catalog
+from catalog.copies.purge import finish_deletions, purge
+from catalog.copies.removal import (
+    LeftBehind,
+)
+from catalog.copies.unfinished import ABANDONED_AFTER, give_up
+from catalog.copies.uses import check_unneeded, check_unused
+from catalog.errors import CatalogError, Conflict
+from catalog.model import names
+from catalog.model.access import ADMIN
+from catalog.model.image import Image, now
+from catalog.model.listings import ImageFilter
+from catalog.model.status import Status
+from catalog.model.tree import Place
+from catalog.paging import all_images
+
+KEEP_ROWS = timedelta(days=1)
+"""How long the rows of deleted images, and old changes, stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scrubbed:
+    """One image the scrubber has dealt with, or would."""
+
+    image: Image
+    problem: CatalogError | None = None
+    """Why it stays for now."""
+    left: tuple[LeftBehind, ...] = ()
+    """What stores have not removed, of an image that is deleted all the same."""
+
+
+def scrub(catalog: Catalog, *, dry_run: bool = False, force: bool = False) -> Iterator[Scrubbed]:
+    """Purge what has been in the trash for `scrub_time`, and forget old rows.
+
+    What is in use, or was lately, stays, each with its reason; a failure on one does not
+    stop the others.  With `force` the catalog forgets what a store does not remove.
+    """
+    before = now() - timedelta(seconds=catalog.settings.scrub_time)
+    wanted = ImageFilter(statuses=frozenset({Status.PENDING_DELETE}), before=before)
+    for image in all_images(catalog, wanted):
+        left: list[LeftBehind] = []
+        try:
+            check_unused(catalog, image)
+            check_unneeded(catalog, image)
+            _check_not_needed(catalog, image)
+            if not dry_run:
+                left = purge(catalog, image, force=force)
+        except CatalogError as error:
+            yield Scrubbed(image, error)
+        else:
+            yield Scrubbed(image, left=tuple(left))
+    if not dry_run:
+        give_up_abandoned(catalog)
+        finish_deletions(catalog)
+        presence.trim(catalog, now() - KEEP_ROWS)
+
+
+def _check_not_needed(catalog: Catalog, image: Image) -> None:
+    """Raise Conflict for what comes back if the image in its place is not completed."""
+    with catalog.read() as repository:
+        if repository.is_needed(image.number):
+            raise Conflict(image.name, "is kept until the image in its place is complete")
+
+
+def give_up_abandoned(catalog: Catalog) -> None:
+    """Kill uploads nobody has worked on for a day, and drop what they leave behind.
+
+    That is what has a temporary name: an image's own name keeps its killed image, which
+    tells why.  One that was given the name of a deleted image and never written makes way
+    for that.
+    """
+    with catalog.read() as repository:
+        records = repository.uploads()
+    for record in records:
+        if now() - record.heartbeat_at > ABANDONED_AFTER:
+            give_up(catalog, record, "the upload was abandoned")
+    with catalog.write() as repository:
+        for number in repository.never_written(now() - ABANDONED_AFTER):
+            replacing.give_back(repository, number, "it was never written")
+    left = ImageFilter(statuses=frozenset({Status.KILLED, Status.QUEUED}))
+    for image in all_images(catalog, left):
+        if now() - image.updated_at <= ABANDONED_AFTER:
+            continue
+        with catalog.read() as repository:
+            entries = repository.entries_of(image.number)
+        for entry in entries:  # none, if its store is no longer configured
+            if names.is_temporary(entry.name):
+                catalog.remove(Place(entry.folder, entry.name), ADMIN)
