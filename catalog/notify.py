@@ -1,7 +1,7 @@
-"""Telling systemd how the service is (sd_notify(3)).
+"""Notifies systemd of the service's state (sd_notify(3)).
 
-Does nothing when there is no $NOTIFY_SOCKET.  Threading: any thread but trio's: systemd may be
-slow to listen, as it may be waiting for one of our mounts itself.
+Does nothing without $NOTIFY_SOCKET.  Threading: any thread but trio's: systemd may answer late, as
+it may itself be waiting for one of our mounts.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import os
 import socket
 
 _PATIENCE = 2.0
-"""Seconds systemd has to take a message; one that it does not take is lost."""
+"""Seconds in which systemd has to take a message; after that the message is lost."""
 
 
 def notify(state: str) -> None:
-    """Send one state, such as `READY=1`; a service manager that is gone is no error."""
+    """Send one state, such as `READY=1`; a missing service manager is no error."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
@@ -30,7 +30,7 @@ def notify(state: str) -> None:
 
 
 def watchdog_interval() -> float | None:
-    """Seconds between two signs of life: half of what systemd waits for; None without."""
+    """Seconds between two signs of life: half of systemd's time-out; None without a watchdog."""
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     microseconds = os.environ.get("WATCHDOG_USEC")

@@ -1,6 +1,6 @@
-"""Everything of a kind, fetched in pages, so that no transaction is open between two.
+"""All images or locations, fetched in pages, so that no transaction is open between two pages.
 
-What is added meanwhile is seen, as numbers only grow.  Threading: any thread.
+Rows that are added meanwhile are found, too, as numbers only grow.  Threading: any thread.
 """
 
 from __future__ import annotations

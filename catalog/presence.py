@@ -1,7 +1,6 @@
-"""That a process lives, what it holds open, and what nobody asks for any more.
+"""Publishes that a process is alive and which images it holds open; drops rows that are too old.
 
-Scope: leases, heartbeats, and the rows that time takes away; each function one transaction.
-Threading: any thread.
+Scope: leases, heartbeats, old rows; each function is one transaction.  Threading: any thread.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ def beat(
     users: Mapping[int, Sequence[Use]] = MappingProxyType({}),
     used: Collection[int] = (),
 ) -> None:
-    """Tell the other processes that this one lives, and which images it holds open.
+    """Publish that this process is alive, and which images it holds open.
 
     `users` are the programs that use them, `used` the images that were in use lately.
     """
@@ -36,14 +35,14 @@ def beat(
 
 
 def drop_leases(catalog: Catalog, process: Process) -> None:
-    """Forget what a process held open."""
+    """Drop the leases of a process."""
     with catalog.write() as repository:
         repository.drop_leases(process)
 
 
 @on_a_full_disk
 def trim(catalog: Catalog, before: datetime) -> None:
-    """Forget what nobody asks for any more: old changes and long deleted images."""
+    """Drop rows that nobody needs any more: old changes, and images deleted long ago."""
     with catalog.write() as repository:
         repository.trim_changes(before)
         repository.forget_deleted(before)

@@ -1,4 +1,4 @@
-"""Which process this is, and whether another still runs (Linux /proc)."""
+"""Which process this is, and whether another one still runs (Linux /proc)."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from functools import cache
 from pathlib import Path
 
 _FIRST_NAMESPACE = 0xEFFFFFFC
-"""The inode of the pid namespace the kernel starts with (PROC_PID_INIT_INO, linux/proc_ns.h)."""
+"""The inode of the kernel's first pid namespace (PROC_PID_INIT_INO, linux/proc_ns.h)."""
 _PATIENCE = 0.3
-"""Seconds /proc has to answer."""
+"""Seconds in which /proc has to answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One process, told apart from every other that ever ran."""
+    """One process; no other process that ever ran has the same values."""
 
     host: str
     boot: str
-    """The host's boot id and the pid namespace, as `process.boot_id` gives them."""
+    """The host's boot id and the pid namespace, as `boot_id` returns them."""
     pid: int
     started: int
     """Clock ticks from boot to the process' start."""
@@ -34,7 +34,7 @@ class Process:
 
 @cache
 def boot_id() -> str:
-    """This boot of this host and, behind a '/', the namespace pids are counted in.
+    """The id of this host's boot and, behind a '/', of the pid namespace.
 
     Containers share a boot id and perhaps a host name, but not their pids.
     """
@@ -43,7 +43,7 @@ def boot_id() -> str:
 
 
 def raise_file_limit() -> None:
-    """Let this process open as many files as it may: images, connections, staging."""
+    """Let this process open as many files as the hard limit permits."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -54,12 +54,12 @@ def start_time(pid: int) -> int | None:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The command name may hold blanks and brackets: count fields behind its last ')'.
+    # The command may contain blanks and brackets, so fields are counted behind the last ')'.
     return int(stat.rpartition(")")[2].split()[19])
 
 
 def this_process() -> Process:
-    """The calling process (asked anew each time: a fork is another one)."""
+    """The calling process.  Not cached, as a forked process is another one."""
     pid = os.getpid()
     return Process(socket.gethostname(), boot_id(), pid, start_time(pid) or 0)
 
@@ -67,21 +67,22 @@ def this_process() -> Process:
 def is_gone(process: Process) -> bool:
     """Whether a process is known to have ended.
 
-    This host can tell of its own processes, those of its containers included if it sees
-    them; of another host's it is always False.
+    This can be known of processes on this host, including those in containers if /proc shows
+    them.  For a process of another host it is always False.
     """
     boot, _, namespace = process.boot.partition("/")
     this_boot, _, this_namespace = boot_id().partition("/")
     if boot != this_boot:
-        # Another host, or this one before it was started anew.
+        # Another host, or an earlier boot of this one.
         return process.host == socket.gethostname()
-    # A container has a host name of its own: the boot tells that it runs on this kernel.
+    # The host name says nothing yet, as containers have their own.  The boot id shows that the
+    # process runs on this kernel.
     if namespace != this_namespace:
         return _sees_all() and not any(map(_is(process), _pids()))
     if process.host != socket.gethostname():
-        # A clone of a running virtual machine has the boot id of the one it was made of.
+        # The same boot id on another host: a virtual machine that was cloned while it ran.
         return False
-    # /proc may hide other users' processes (hidepid=, ProtectProc=); kill(2) does not.
+    # kill(2) with signal 0, because /proc may hide other users' processes (hidepid=, ProtectProc=).
     try:
         os.kill(process.pid, 0)
     except ProcessLookupError:
@@ -95,7 +96,7 @@ def is_gone(process: Process) -> bool:
 
 
 def status(pid: int) -> dict[str, str] | None:
-    """What /proc/PID/status says, which waits for nobody; None if it cannot be read."""
+    """The fields of /proc/PID/status, which waits for no lock; None if it cannot be read."""
     try:
         text = Path(f"/proc/{pid}/status").read_text(errors="replace")
     except OSError:
@@ -104,17 +105,17 @@ def status(pid: int) -> dict[str, str] | None:
 
 
 def _has_ended(status: dict[str, str]) -> bool:
-    """Whether only its parent has to take note: kill(2) still finds such a process.
+    """Whether the process is a zombie, which kill(2) still finds.
 
-    One whose first thread alone has ended is a zombie with more threads: it runs.
+    A zombie with more than one thread still runs: only its first thread has ended.
     """
     return status.get("State", "")[:1] in ("Z", "X") and status.get("Threads", "1") in ("0", "1")
 
 
 def _started(pid: int) -> int | None:
-    """As `start_time`, None also if /proc does not answer soon.
+    """As `start_time`, but None also if /proc does not answer soon.
 
-    /proc/PID/stat waits for a process in execve(2), which may be waiting for our mount.
+    /proc/PID/stat waits while the process is in execve(2), and that may be waiting for our mount.
     """
     answers: list[int | None] = []
     asking = threading.Thread(target=lambda: answers.append(start_time(pid)), daemon=True)
@@ -128,7 +129,7 @@ def _pids() -> Iterator[int]:
 
 
 def _sees_all() -> bool:
-    """Whether /proc shows every process of this kernel: those of containers have pids here too."""
+    """Whether /proc shows every process of this kernel, including those in containers."""
     in_first = os.stat("/proc/self/ns/pid").st_ino == _FIRST_NAMESPACE
     return in_first and status(1) is not None
 
@@ -141,7 +142,7 @@ def _is(process: Process) -> Callable[[int], bool]:
         if found is None or _has_ended(found):
             return False
         pids = found.get("NSpid", "").split()
-        # Who does not answer may be the one: it is not called gone.
+        # If /proc does not answer, this may be the process, so it does not count as gone.
         alike = len(pids) > 1 and pids[-1] == str(process.pid)
         return alike and _started(pid) in (None, process.started)
 

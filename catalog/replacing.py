@@ -1,8 +1,9 @@
-"""What comes back when an image that was to replace another one fails.
+"""Brings an image back when its replacement fails.
 
-An image that was good before a replacement is good after it, whatever becomes of that: one that
-fails, also by a crash, gives its name back to what was deleted for it.  The catalog keeps what
-replaces what, so that any process can do it.  Threading: runs inside its caller's transaction.
+An image that was good before a replacement is good after it, even if the replacement fails or its
+process crashes: the failed image gives the name back to the image that was deleted for it.  The
+catalog records which image replaces which, so that any process can do this.  Threading: runs inside
+its caller's transaction.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from catalog.model.tree import Entry, LocationState, Place
 from catalog.repository.database import Repository
 
 _DELETED_FOR_IT = timedelta(minutes=1)
-"""A new image under a name replaces what was deleted there less than this ago."""
+"""A new image replaces the image that was deleted under the same name less than this ago."""
 
 
 def begin(
     repository: Repository, number: int, place: Place, target: Place | None, principal: Principal
 ) -> None:
-    """Note what a new image is to replace: what is at its target, or was deleted for it.
+    """Note which image a new one will replace: the one at its target, or one deleted for it.
 
-    `cp -f`, `install` and some WebDAV clients delete a name and then write it anew.
+    `cp -f`, `install` and some WebDAV clients delete a name, and then write it again.
     """
     if target is not None:
         present = repository.entry_at(target.folder, target.name)
@@ -49,17 +50,20 @@ def _may_change(principal: Principal, entry: Entry) -> bool:
 
 
 def give_back_unwritten(repository: Repository, entry: Entry) -> bool:
-    """As `give_back`, instead of a deletion that may mean only an upload about to begin."""
+    """As `give_back`, for the deletion of an image that was not written to yet.
+
+    The deletion may mean only this image.
+    """
     return entry.image.status is Status.QUEUED and give_back(
         repository, entry.image.number, "it was deleted before it was written"
     )
 
 
 def give_back(repository: Repository, number: int, reason: str) -> bool:
-    """Let the image that a failed one was to replace be as it was, under its name.
+    """Restore the image that a failed one would have replaced, under its name.
 
-    Returns whether it is there again.  Nothing is done where it is not known, was deleted for
-    good or restored elsewhere, or where the failed one is elsewhere by now.
+    Returns whether it was restored.  Nothing is done if it is not known, was deleted for good
+    or restored elsewhere, or if the failed image is elsewhere by now.
     """
     replaced = repository.replaced(number)
     if replaced is None or not repository.has_image(replaced):
@@ -73,9 +77,9 @@ def give_back(repository: Repository, number: int, reason: str) -> bool:
         return False
     states = {each.state for each in repository.lock_locations(replaced)}
     if LocationState.DELETING in states:
-        return False  # somebody is deleting it for good
+        return False  # it is being deleted for good
     rules.into_trash(repository, failed[0], failed[0].image.owner)
-    # Read anew: its name in the trash is the other's now.
+    # Read again: the failed image may have taken over its name in the trash.
     rules.restore(repository, repository.entries_of(replaced)[0], home)
     repository.tell_everybody(home.folder, home.name)
     return True

@@ -1,9 +1,9 @@
-"""Which images are spared from a deletion that may not mean them.
+"""Spares images from a deletion that may not mean them.
 
-Who deletes a name without saying which image it means, while a replacement of it goes on or
-soon after one has failed, may believe that it removes its own half-written file: clients of
-WebDAV and shell scripts do.  The catalog keeps what has failed, so that neither a restart nor
-another server forgets it.  Threading: runs inside its caller's transaction.
+A client may delete a name while a replacement of the image goes on, or soon after one has failed.
+Perhaps it believes that it removes its own half-written file: WebDAV clients and shell scripts do
+so.  The catalog records the failure, so that a restart or another server knows of it, too.
+Threading: runs inside its caller's transaction.
 """
 
 from __future__ import annotations
@@ -18,28 +18,30 @@ from catalog.model.tree import Entry
 from catalog.repository.database import Repository
 
 SPARED_FOR = timedelta(hours=1)
-"""After a failed replacement, from who may have tried it: time-outs and repeats included."""
+"""How long after a failed replacement a client's DELETE is refused: long enough for its time-outs
+and repeated requests."""
 SPARED_FROM_SCRIPTS = timedelta(seconds=5)
-"""From programs of this host, which clean up at once; soon somebody wants to try again."""
+"""The same for programs on this host.  They clean up at once, and a user may soon try again."""
 _SUCCESSOR_SPARED_FOR = timedelta(minutes=1)
-"""After a success that followed a failure, perhaps another one's: that may still clean up."""
+"""How long an image is spared that has come after a failure: the client that failed may be another
+one, and may still clean up."""
 
 
 class Meant(Enum):
-    """Whether who deletes a name means the image that it stands for."""
+    """Whether a deletion of a name surely means the image that has the name."""
 
     SURELY = None
-    """It has said which, or is told what it deletes: the command, the page, an `If-Match`."""
+    """The caller has named the image, or sees what it deletes: command, page, `If-Match`."""
     LIKELY = SPARED_FROM_SCRIPTS
-    """unlink(2): `rm`, half of `cp -f`, or a script that cleans up."""
+    """unlink(2): `rm`, the first half of `cp -f`, or a script that cleans up."""
     PERHAPS = SPARED_FOR
-    """DELETE: a client sends it for a name whatever has become of its PUT."""
+    """DELETE: a client sends it for a name without knowing what has become of its PUT."""
 
 
 def check_meant(repository: Repository, entry: Entry, meant: Meant) -> None:
-    """Raise Spared for a good image that who deletes its name may not mean."""
+    """Raise Spared for a good image that the deletion of its name may not mean."""
     number = entry.image.number
-    # What is protected is refused as that: waiting does not help there.
+    # A protected image is refused with another error: waiting does not help there.
     if meant.value is None or entry.image.protected or entry.image.status not in HAS_DATA:
         return
     if meant is Meant.PERHAPS and repository.is_being_replaced(number, now() - SPARED_FOR):
@@ -50,14 +52,17 @@ def check_meant(repository: Repository, entry: Entry, meant: Meant) -> None:
 
 
 def note_failure(repository: Repository, number: int, reason: str) -> None:
-    """Spare an image; in the trash or unfinished, that is for when it or its successor is good."""
+    """Spare an image.
+
+    If it is in the trash or unfinished, this counts when it, or the image after it, is good.
+    """
     repository.spare(number, now(), reason)
 
 
 def take_place(repository: Repository, number: int, replaced: int) -> None:
-    """Note that an image has the place of another one.
+    """Note that an image has replaced another one.
 
-    Other uploads that were to replace that one are to replace the new one now.
+    Other uploads that would have replaced the old image will replace the new one.
     """
     repository.set_replaced(number, replaced)
     repository.follow(replaced, number)

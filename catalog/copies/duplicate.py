@@ -1,8 +1,8 @@
-"""A new image with the data of another, in the same store (WebDAV's COPY).
+"""Makes a new image with the data of another one, in the same store (WebDAV's COPY).
 
-Where the store can, it copies the data, which is then read back and compared: nothing is active
-whose bytes are not what its digests say.  The new image has the old one's properties and an id
-of its own, and appears under its name in one step.
+If the store can copy the data itself, the copy is read back and compared: no image becomes active
+whose bytes do not match its digests.  The new image has the properties of the old one and its own
+id, and appears under its name in one step.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _COPIED = ("disk_format", "container_format", "visibility", "min_disk", "min_ram
 def duplicate(
     catalog: Catalog, source: Entry, target: Place, principal: Principal, *, replace: bool
 ) -> None:
-    """Make a new image called `target` of an image in the same store.
+    """Make a new image at `target` with the data of an image in the same store.
 
     Raises as `check_copy`, and as `Catalog.rename` for the target.
     """
@@ -62,7 +62,7 @@ def duplicate(
 
 
 def check_copy(catalog: Catalog, source: Entry, store: str, principal: Principal) -> None:
-    """Raise what would keep an image from being copied to any place in a store.
+    """Raise the error with which a copy of the image to any place in a store would fail.
 
     Raises Forbidden, Deactivated, Conflict, NotSupported, ReadOnlyStore.
     """
@@ -102,7 +102,7 @@ def _copy_data(catalog: Catalog, image: Image, location: Location, key: str) -> 
     assert location.url is not None
     with catalog.read() as repository:
         is_damaged = location.number in rows.damaged(repository, image.number)
-    # A store duplicates what is damaged as it is; another copy may have it right.
+    # A store would duplicate damaged data; another copy may have it right.
     if Capability.COPY in store.capabilities and not is_damaged:
         url = store.copy(location.url, key)
         try:
@@ -111,7 +111,7 @@ def _copy_data(catalog: Catalog, image: Image, location: Location, key: str) -> 
             _log.info("%s: what store %s copies is damaged: %s", image.id, store.name, error)
         else:
             return url
-    # Its writer replaces what was copied, or nothing stays of it.
+    # The writer of `transfer` replaces what the store has copied.
     return transfer(catalog, image, store, key)
 
 

@@ -1,4 +1,4 @@
-"""What lies at a URL, before it becomes an image (`ln -s URL`, `imagefs adopt`)."""
+"""Looks at the data at a URL before it becomes an image (`ln -s URL`, `imagefs adopt`)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from catalog.model.image import External, Image
 from catalog.stores.base import Data, DataReader, Store
 
 TABLES = 64
-"""Tables of a disk that are read: each is a request, for which somebody waits."""
+"""Tables of a disk that are read at most: each is a request, and a user waits for it."""
 
 
 def examine(store: Store, target: str) -> External:
-    """Size and format of the data at a URL; the format gate holds for it as well.
+    """Size and format of the data at a URL; the format gate judges it, too.
 
     A fragment `#sha256=HEX` announces the digest.  Raises NotFound, StoreUnavailable,
     Forbidden (address filter), InvalidImage, InvalidValue.
@@ -25,7 +25,7 @@ def examine(store: Store, target: str) -> External:
 
 
 def inspect(store: Store, url: str, expected_hash: str | None = None) -> External:
-    """As `examine`, of a URL that has no fragment: a `#` is its own."""
+    """As `examine`, for a URL without a fragment: a `#` is part of the URL."""
     reader = store.open(url)
     try:
         detected = gate.inspect(reader, table_reads=TABLES)
@@ -37,10 +37,10 @@ def inspect(store: Store, url: str, expected_hash: str | None = None) -> Externa
 
 
 def unchanged(reader: DataReader, image: Image, table_reads: int | None = 0) -> DataReader:
-    """Judge an image's data again that has no digests: nobody knows whether it is still the same.
+    """Judge the data of an image without digests again, as it may have changed.
 
-    The verdict is on the bytes that the returned reader gives.  Raises DataDamaged if the data
-    is not any more what it was when the image was added, and what the reader raises.
+    The verdict is about the bytes of the returned reader.  Raises DataDamaged if the data is not
+    the same as when the image was added, and what the reader raises.
     """
     if reader.fileno() is None:
         reader = _AsJudged(reader)
@@ -49,7 +49,7 @@ def unchanged(reader: DataReader, image: Image, table_reads: int | None = 0) -> 
         found = gate.inspect(reader, declared, table_reads)
     except InvalidImage as error:
         raise DataDamaged(image.name, 0, f"the data is another now: {error.reason}") from error
-    # Of a VHD another size was recorded once, which is no change of the data.
+    # An earlier version recorded another size for VHDs, so a difference there is no change.
     if found.virtual_size != image.virtual_size and image.disk_format != "vhd":
         told = f"a disk of {found.virtual_size} bytes, not of {image.virtual_size} any more"
         raise DataDamaged(image.name, 0, f"the data is another now: {told}")
@@ -57,9 +57,9 @@ def unchanged(reader: DataReader, image: Image, table_reads: int | None = 0) -> 
 
 
 class _AsJudged:
-    """A reader that gives the beginning as it was judged, whatever its server says later.
+    """A reader that keeps the beginning that was judged, even if the server changes it later.
 
-    All that makes qemu open another file is named there.
+    Everything that makes qemu open another file is in the beginning.
     """
 
     def __init__(self, reader: DataReader) -> None:

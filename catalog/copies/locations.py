@@ -1,6 +1,6 @@
-"""Where an image's data is whole, and which of its copies are known not to be.
+"""The complete copies of an image, and which of them are known to be damaged.
 
-Scope: rows; whether a copy is damaged is found out by whoever reads it.  Threading: any thread.
+Scope: rows; whoever reads a copy finds out whether it is damaged.  Threading: any thread.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def complete_locations(catalog: Catalog, repository: Repository, number: int) ->
 
 
 def copies_to_read(catalog: Catalog, repository: Repository, number: int) -> list[Copy]:
-    """The complete copies of an image, as readers want them."""
+    """The complete copies of an image, as readers need them."""
     damaged = rows.damaged(repository, number)
     return [
         Copy(catalog.stores[location.store], str(location.url), location.number in damaged)
@@ -34,7 +34,7 @@ def copies_to_read(catalog: Catalog, repository: Repository, number: int) -> lis
 
 
 def report_damage(catalog: Catalog, image: Image, bad: Copy) -> None:
-    """Note that a copy has bytes that are not what their digests say, if it is still there."""
+    """Note that a copy has bytes that do not match their digests, if it is still there."""
     with catalog.write() as repository:
         for location in repository.locations_of(image.number):
             if (location.store, location.url) == (bad.store.name, bad.url):
@@ -42,7 +42,7 @@ def report_damage(catalog: Catalog, image: Image, bad: Copy) -> None:
 
 
 def set_damaged(catalog: Catalog, location: Location, is_damaged: bool) -> None:
-    """Note what was found out about a copy, if it is still the same and that is news."""
+    """Note whether a copy is damaged, if that is new and the copy is still the same."""
     with catalog.read() as repository:
         if (location.number in rows.damaged(repository, location.image)) is is_damaged:
             return

@@ -1,7 +1,7 @@
-"""What an image's message tells while its data is copied.
+"""The message of an image while its data is copied.
 
-Scope: `copying to store ceph: 40 %` now and then while a copy goes on, nothing of it when that
-has succeeded, the reason when it has failed.  Threading: the copying thread.
+While the copy is being made it is `copying to store ceph: 40 %`; it goes when the copy has
+succeeded, and becomes the reason when it has failed.  Threading: the copying thread.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from catalog.process import this_process
 from catalog.repository import copies as rows
 
 INTERVAL = 5.0
-"""Seconds between two messages: each is a transaction."""
+"""Seconds between two messages, as each is a transaction."""
 
 
 class Notice:
-    """The message of one image, on its copy to one store."""
+    """The message of one image about its copy to one store."""
 
     def __init__(self, catalog: Catalog, image: Image, store: str) -> None:
         self._catalog = catalog
@@ -36,10 +36,10 @@ class Notice:
         self._told_at = time.monotonic()
 
     def advance(self, size: int) -> None:
-        """Note that `size` more bytes are copied, and tell it if that was not done just now.
+        """Note that `size` more bytes are copied; now and then update the message.
 
-        Raises Conflict when the image has been deleted, or the copy aborted: nobody wants it
-        any more.
+        Raises Conflict if the image was deleted or the copy was aborted, so that nobody wants
+        it any more.
         """
         self._done += size
         if time.monotonic() - self._told_at < INTERVAL:
@@ -52,23 +52,23 @@ class Notice:
             if not self._tell(f"{self._about}: {percent} %"):
                 raise Conflict(self._image.name, "was deleted while it was copied")
         except CatalogUnavailable:
-            pass  # the copy goes on, whatever becomes of what is told of it
+            pass  # a message that cannot be written must not stop the copy
         self._told_at = time.monotonic()
 
     def end(self) -> None:
-        """Take back what was told of this copy, and of earlier ones that failed."""
+        """Remove the message about this copy, and about earlier attempts that failed."""
         with suppress(CatalogError):
             if self._catalog.image(self._image.number).message.startswith(self._about):
                 mine = self._image.message.startswith(self._about)
                 self._tell("" if mine else self._image.message)
 
     def fail(self, reason: object) -> None:
-        """Tell why the copy failed: an error, or a text."""
+        """Set the message to the reason of a failure: an error, or a text."""
         with suppress(CatalogError):
             self._tell(f"{self._about} failed: {reason}")
 
     def _tell(self, message: str) -> bool:
-        """Whether the image still has data; its message tells otherwise what matters more."""
+        """Set the message.  False if the image has no data: then its message is more important."""
         with self._catalog.write() as repository:
             image = repository.image(self._image.number)
             if image.status not in HAS_DATA:

@@ -1,8 +1,8 @@
-"""Reading an image's data from whichever of its copies answers.
+"""Opens an image's data to read, from the best copy that answers.
 
-A copy in a folder of this host is read as it is; any other through the block cache, verified
-chunk by chunk, if the image has digests; if it has none yet, they are recorded by whoever reads
-all of it first.  Threading: a reader may be used by several threads.
+A copy in a folder of this host is read as it is.  Other copies are read through the block cache,
+which verifies each chunk.  An image that has no digests yet is read as it is, and gets them from
+whoever reads the whole of it first.  Threading: a reader may be used by several threads.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from catalog.model.status import IN_PROGRESS, Status
 from catalog.stores.base import Capability, DataReader
 
 BOOT_PROFILE = "boot_profile"
-"""The property that keeps what a boot of the image reads (`cache.profile`)."""
+"""The property with the image's boot profile (`cache.profile`)."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,9 +41,9 @@ def open_image(
 def opened(
     catalog: Catalog, number: int, principal: Principal, *, record: bool = True
 ) -> tuple[Image, DataReader]:
-    """An image, and its data to read.
+    """An image, and a reader of its data.
 
-    Without `record` whoever reads an image without digests records them.
+    Without `record` the caller itself records the digests of an image that has none.
     Raises NotFound, Forbidden, Deactivated, ImageKilled, Conflict (not saved yet),
     StoreUnavailable when no copy can be opened.
     """
@@ -105,14 +105,14 @@ def _open_cached(catalog: Catalog, image: Image, chunks: ChunkDigests, profile: 
             return copies_to_read(catalog, repository, image.number)
 
     def report(bad: Copy, offset: int) -> None:
-        # Not its url: one that was adopted may hold a credential.
+        # Not its url: the url of an adopted copy may contain a credential.
         place = f"{bad.store.name}: {image.name} ({image.id})"
         _log.warning("%s: the chunk at offset %d is damaged", place, offset)
         with suppress(CatalogError):
             report_damage(catalog, image, bad)
 
     def save(text: str) -> None:
-        # Whoever may only read has no profile recorded.
+        # A process that may not write to the database records no profile.
         with suppress(CatalogError), catalog.write() as repository:
             repository.set_properties(image.number, {BOOT_PROFILE: text})
 

@@ -1,8 +1,8 @@
-"""An image that came without digests gets them when all of it is read for the first time.
+"""Records the digests of an image without digests when it is read as a whole for the first time.
 
-Scope: a link to a web server, until somebody has read it from end to end; whoever reads here
-and there costs it nothing more than `_AHEAD` bytes.  Threading: a reader may be used by several
-threads.
+Such an image is a link to a web server that nobody has read from end to end yet.  For a reader
+that reads here and there this costs no more than `_AHEAD` bytes of memory.  Threading: a reader
+may be used by several threads.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from catalog.model.image import Image
 from catalog.stores.base import Data, DataReader
 
 _AHEAD = 16 << 20
-"""Bytes kept of what came before its turn: the kernel reads ahead by several requests."""
+"""Bytes that are kept because they came out of order: the kernel's read-ahead sends several
+requests at once."""
 
 _log = logging.getLogger(__name__)
 
 
 class Recording:
-    """The digests of an image's data, which is given from its beginning to its end."""
+    """Computes the digests of an image's data, which is given in order."""
 
     def __init__(self, catalog: Catalog, image: Image) -> None:
         self._catalog = catalog
@@ -44,10 +45,10 @@ class Recording:
         self.size += len(data)
 
     def record(self) -> str:
-        """Record them, after the last byte; return `ALGO VALUE`.
+        """Record the digests after the last byte; return `ALGO VALUE`.
 
-        Raises DigestMismatch if another digest was announced, or recorded by another reader
-        of other bytes meanwhile; CatalogUnavailable.
+        Raises DigestMismatch if another digest was announced, or if another reader has meanwhile
+        recorded the digest of other bytes; CatalogUnavailable.
         """
         name, value = self._image.name, self._whole.hexdigest()
         announced = self._catalog.image(self._image.number).expected_hash
@@ -63,7 +64,7 @@ class Recording:
 
 
 class FirstReader:
-    """A reader of an image without digests, which records them if it comes to know them."""
+    """A reader of an image without digests, which records them if the whole image is read."""
 
     def __init__(self, reader: DataReader, catalog: Catalog, image: Image) -> None:
         self.size = reader.size
@@ -71,9 +72,9 @@ class FirstReader:
         self._name = image.name
         self._lock = threading.Lock()
         self._recording: Recording | None = Recording(catalog, image)
-        """None once it is over: all is recorded, or it is not read in order."""
+        """None when it is over: the digests are recorded, or the reads are not in order."""
         self._waiting: dict[int, Data] = {}
-        """Offset -> bytes that came before their turn."""
+        """Offset -> bytes that came out of order."""
 
     def read_at(self, offset: int, size: int) -> Data:
         data = self._reader.read_at(offset, size)
@@ -108,5 +109,5 @@ class FirstReader:
         except DigestMismatch as error:
             _log.warning("%s", error)
         except CatalogError as error:
-            # The next one that reads it all does it.
+            # The next reader that reads the whole image will try again.
             _log.info("%s: its digests could not be recorded: %s", self._name, error)

@@ -1,9 +1,9 @@
-"""Removing data for good: the store is asked before the catalog forgets anything.
+"""Removes data for good: the store is asked before the catalog forgets anything.
 
-While a store is asked, the copy's row says `deleting` and the entry keeps its name.  What the
-store refuses is put back as it was.  Of what is not known (no answer came) the row stays
-marked: a later removal asks again, and a restore finds out by `settle` whether the data is
-still there.  Threading: any thread.
+While a store is asked, the copy's row has the state `deleting`, and the entry keeps its name.  If
+the store refuses, the row gets its old state back.  If no answer comes, nobody knows whether the
+data is still there, and the row stays marked.  A later removal asks again, and a restore finds out
+by `settle`.  Threading: any thread.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from catalog.stores.base import Capability, Store
 _log = logging.getLogger(__name__)
 
 _ANSWERS = (StoreRefused, Conflict, Forbidden, NotSupported, ReadOnlyStore)
-"""What a store says that has done nothing.  After any other failure it may still do it."""
+"""Errors of a store that has not removed anything.  After any other failure it may still do so."""
 _LEFT = "data of it is still to be removed"
 
 
 @dataclass(frozen=True, slots=True)
 class LeftBehind:
-    """Data that the catalog has forgotten although its store has not removed it."""
+    """Data that the catalog has forgotten, although its store has not removed it."""
 
     store: str
     url: str
@@ -59,18 +59,18 @@ class LeftBehind:
 
 
 def delete_data(catalog: Catalog, location: Location) -> None:
-    """Have a copy's store remove its data, then forget the copy.
+    """Let a copy's store remove its data, then forget the copy.
 
-    For copies nobody counts on any more.  Raises StoreUnavailable, Conflict.
+    For copies that nobody relies on any more.  Raises StoreUnavailable, Conflict.
     """
     _ask(catalog, location)
     catalog.drop_copy(location)
 
 
 def delete_detached(catalog: Catalog, locations: Iterable[Location]) -> None:
-    """Remove the data of copies that were taken out of the tree, as far as their stores let.
+    """Remove the data of copies that were taken out of the tree, as far as their stores allow it.
 
-    The row of any other keeps it for next time, and the image's message tells.
+    If a store does not, the row stays for the next attempt, and the image's message says so.
     """
     for location in locations:
         try:
@@ -83,10 +83,10 @@ def delete_detached(catalog: Catalog, locations: Iterable[Location]) -> None:
 
 
 def clear_failed(store: Store, key: str) -> None:
-    """Remove what a failed upload may have left, if the store lets us.
+    """Remove the data of a failed upload, if the store allows it.
 
-    What it refuses is no error of the upload, which has its own: the image in the trash, and
-    fsck, ask again.
+    A failure here is only logged, as the upload has an error of its own.  The removal of the
+    image from the trash, and fsck, will ask again.
     """
     try:
         store.delete(store.url_of(key))
@@ -95,9 +95,9 @@ def clear_failed(store: Store, key: str) -> None:
 
 
 def remove_marked(catalog: Catalog, location: Location) -> None:
-    """Remove a copy that is marked `deleting`, or put it back if its store refuses.
+    """Remove a copy that is marked `deleting`; take the mark back if its store refuses.
 
-    Raises what the store says.
+    Raises the store's error.
     """
     try:
         _ask(catalog, location)
@@ -109,9 +109,10 @@ def remove_marked(catalog: Catalog, location: Location) -> None:
 
 
 def force_out(catalog: Catalog, location: Location) -> list[LeftBehind]:
-    """Have a copy's store remove it, and forget it whatever the store says; that is returned.
+    """Let a copy's store remove it, and forget the copy even if the store does not.
 
-    Only of a copy beside others.  Raises CatalogUnavailable.
+    Returns the data that is left.  Only for an image with other copies.  Raises
+    CatalogUnavailable.
     """
     try:
         delete_data(catalog, location)
@@ -124,10 +125,10 @@ def force_out(catalog: Catalog, location: Location) -> list[LeftBehind]:
 
 
 def check_droppable(catalog: Catalog, entry: Entry) -> None:
-    """Raise what keeps one of several copies from being removed, before anything is changed.
+    """Check that one of several copies may be removed, before anything is changed.
 
-    Raises StoreUnavailable if its store does not answer, Conflict if no other has a whole
-    copy now: nobody may lose the only one that can be reached.
+    Raises StoreUnavailable if its store does not answer, Conflict if no other store has a
+    complete copy now: the only copy that can be reached must not be removed.
     """
     with catalog.read() as repository:
         entries = repository.entries_of(entry.image.number)
@@ -138,10 +139,10 @@ def check_droppable(catalog: Catalog, entry: Entry) -> None:
 
 
 def whole_copy_elsewhere(catalog: Catalog, image: Image, location: Location) -> Location:
-    """Another copy that its store has now, all of it as far as it tells.
+    """Another copy that its store has now, in full size.
 
-    One that is known to be damaged only if there is no other.  Raises Conflict, which names
-    the stores that were asked.
+    A copy that is known to be damaged is returned only if there is no other.  Raises Conflict,
+    which names the stores that were asked.
     """
     with catalog.read() as repository:
         damaged = rows.damaged(repository, image.number)
@@ -167,7 +168,7 @@ def whole_copy_elsewhere(catalog: Catalog, image: Image, location: Location) -> 
 
 
 def _ask(catalog: Catalog, location: Location) -> None:
-    """Have the store remove the data; the rows stay as they are."""
+    """Let the store remove the data; the rows stay as they are."""
     store = catalog.store(location.store)
     if Capability.EXTERNAL in store.capabilities:
         return
@@ -176,14 +177,14 @@ def _ask(catalog: Catalog, location: Location) -> None:
 
 
 def check_answers(catalog: Catalog, location: Location) -> None:
-    """Raise StoreUnavailable if a copy's store does not answer: nothing is to be changed yet."""
+    """Raise StoreUnavailable if a copy's store does not answer.  Called before any change."""
     store = catalog.store(location.store)
     if Capability.EXTERNAL not in store.capabilities:
         store.check()
 
 
 def _is_kept(catalog: Catalog, location: Location, error: CatalogError) -> bool:
-    """Whether it is certain that the store has the data as before."""
+    """Whether it is certain that the store still has the data."""
     if location.store not in catalog.stores:
         return True
     is_answer = isinstance(error, _ANSWERS)
@@ -191,7 +192,7 @@ def _is_kept(catalog: Catalog, location: Location, error: CatalogError) -> bool:
 
 
 def _is_there(catalog: Catalog, location: Location) -> bool:
-    """Whether the store has all of it.  False also if it does not answer."""
+    """Whether the store has the data in full size.  False also if it does not answer."""
     try:
         found = catalog.store(location.store).stat(str(location.url))
         return found.size == catalog.image(location.image).size
@@ -203,7 +204,7 @@ def _is_there(catalog: Catalog, location: Location) -> bool:
 
 @on_a_full_disk
 def _put_back(catalog: Catalog, locations: Iterable[Location]) -> None:
-    """Take the mark from copies that still have it."""
+    """Remove the mark `deleting` from copies that still have it."""
     with catalog.write() as repository:
         for location in locations:
             for fresh in repository.locations_of(location.image):
@@ -217,7 +218,10 @@ def _unmark(repository: Repository, location: Location) -> None:
 
 
 def _tell(catalog: Catalog, number: int, message: str, *, instead_of: str = _LEFT) -> None:
-    """Tell in a living image's message what is still to be done, or that it is done."""
+    """Set or clear the message about data that is still to be removed, if the image has data.
+
+    Other messages are not overwritten.
+    """
     with suppress(CatalogError):
         image = catalog.image(number)
         if image.status not in HAS_DATA or (image.message and _LEFT not in image.message):
@@ -234,16 +238,16 @@ def remove_image(catalog: Catalog, image: Image, *, force: bool = False) -> list
     """Remove every copy of an image in the trash, then the image itself.
 
     Its stores are asked first.  If one refuses, the image stays in the trash with the copies
-    it still has, and its message tells.  With `force` the catalog forgets what a store does
-    not remove; that is returned.  Raises InvalidTransition unless the image is in the trash,
-    Conflict while it is copied or deleted by another, and what a store says.
+    that it still has, and its message has the reason.  With `force` the catalog forgets data that
+    a store does not remove; it is returned.  Raises InvalidTransition unless the image is in the
+    trash, Conflict while it is being copied or deleted by another process, and a store's error.
     """
     if not force:
         _check_stores(catalog, image)
     marked = _mark(catalog, image)
     left: list[LeftBehind] = []
     try:
-        # The entry's own copy is the last: as long as any other is there, it has its name.
+        # The copy with the name comes last: while any other copy is there, the image has its name.
         for index, location in enumerate(marked):
             try:
                 _ask(catalog, location)
@@ -264,10 +268,10 @@ def remove_image(catalog: Catalog, image: Image, *, force: bool = False) -> list
 
 
 def settle(catalog: Catalog, image: Image) -> None:
-    """Find out whether an image still has its data whose deletion began and did not end.
+    """Find out, for a restore, whether an image still has its data after an unfinished deletion.
 
-    For a restore.  Raises NotFound if it is gone, StoreUnavailable if its store does not
-    tell, Conflict while another process deletes it.
+    Raises NotFound if the data is gone, StoreUnavailable if its store does not answer, Conflict
+    while another process deletes it.
     """
     with catalog.read() as repository:
         locations = repository.locations_of(image.number)
@@ -287,7 +291,10 @@ def settle(catalog: Catalog, image: Image) -> None:
 
 
 def _may_be_restored(catalog: Catalog, location: Location) -> bool:
-    """Whether what there was of a copy is still there.  Raises StoreUnavailable, NotFound."""
+    """Whether a copy's data is still there, if it ever was.
+
+    Raises StoreUnavailable, and NotFound if its store is not configured.
+    """
     store = catalog.store(location.store)
     if location.url is None or Capability.EXTERNAL in store.capabilities:
         return True
@@ -314,9 +321,10 @@ def _check_stores(catalog: Catalog, image: Image) -> None:
 
 @on_a_full_disk
 def _mark(catalog: Catalog, image: Image) -> Sequence[Location]:
-    """Mark all copies, and note the work as of an upload: one at a time, and recovery finds it.
+    """Mark all copies, and add a row of `uploads` for this work.
 
-    Returns them in the order of removal: those without a name first.
+    Because of the row only one process works on the image, and recovery finds what it leaves.
+    Returns the copies in the order of removal: those without a name first.
     """
     at = now()
     with catalog.write() as repository:
@@ -336,7 +344,7 @@ def _mark(catalog: Catalog, image: Image) -> Sequence[Location]:
 def _give_back(
     catalog: Catalog, image: Image, locations: Sequence[Location], error: CatalogError
 ) -> None:
-    """End a removal that failed at the first of `locations`; the others were not asked."""
+    """End a removal that failed at the first of `locations`; the others were not touched."""
     failed, *others = locations
     kept = [failed, *others] if _is_kept(catalog, failed, error) else others
     with suppress(CatalogError):

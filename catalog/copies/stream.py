@@ -1,8 +1,8 @@
-"""An image's data in order, each chunk from a copy that has it right; whether a copy is right.
+"""Reads an image's data in order, each chunk from a copy that has it right.
 
-Past the block cache, which one long copy would only empty.  Some requests are kept in flight:
-memory is bounded by `_AHEAD` runs of `_RUN` bytes, whatever the size of the image.  Threading:
-one thread iterates; some fetch.
+It goes past the block cache, from which one long copy would evict everything.  A few requests are
+in flight at the same time: memory is limited to `_AHEAD` runs of `_RUN` bytes, for images of any
+size.  Threading: one thread iterates, and a few others fetch.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _log = logging.getLogger(__name__)
 def read_intact(
     catalog: Catalog, image: Image, start: int = 0
 ) -> Generator[bytes | memoryview, None, None]:
-    """An image's bytes from `start` on, in order; a bad chunk of one copy comes from another.
+    """An image's bytes from `start` on, in order; a wrong chunk is read from another copy.
 
-    `start` is where a chunk begins, or the end; 0 for an image without digests.
+    `start` is the beginning of a chunk, or the end; 0 for an image without digests.
 
-    A copy that has one is marked.  An image without digests is read as it is, and has them
-    when it was read to its end.  Raises DataDamaged if no copy has a chunk as it should be,
-    DigestMismatch at the end of data that is not what was announced, StoreUnavailable if no
-    copy answers.
+    A copy with a wrong chunk is marked as damaged.  An image without digests is read as it is,
+    and its digests are recorded at the end.  Raises DataDamaged if no copy has a chunk right,
+    DigestMismatch at the end of data that is not what was announced, StoreUnavailable if no copy
+    answers.
     """
     with catalog.read() as repository:
         digests = repository.chunk_digests(image.number)
@@ -68,11 +68,12 @@ def read_intact(
 def compare(
     catalog: Catalog, image: Image, store: Store, url: str, advance: Callable[[], None]
 ) -> None:
-    """Read back what a store itself has copied, and compare it with the image's digests.
+    """Read back a copy that a store has made itself, and compare it with the image's digests.
 
-    A store copies what is damaged as it is, and knows nothing of our digests.  `advance` is
-    called now and then.  Of an image without digests only the size is compared.  Raises
-    DataDamaged, NotFound, StoreUnavailable.
+    A store also copies damaged data, as it does not know our digests
+    (docs/adr/0022-whatever-copies-compares.md).  `advance` is called for each chunk.  If the
+    image has no digests only the size is compared.  Raises DataDamaged, NotFound,
+    StoreUnavailable.
     """
     found = store.stat(url).size
     if found != image.size:
@@ -93,7 +94,7 @@ def compare(
 
 
 def _fetch(source: Sources, chunks: Chunks, begin: int) -> Generator[memoryview, None, None]:
-    """Every chunk from `begin` on, with some requests ahead of the one that is waited for."""
+    """Every chunk from `begin` on, in order; a few requests run ahead of the one being read."""
     step = max(1, _RUN // chunks.digests.chunk_size)
     firsts = iter(range(begin, chunks.count, step))
     flying: deque[Future[list[memoryview]]] = deque()
@@ -127,7 +128,8 @@ def _read_unverified(catalog: Catalog, image: Image) -> Iterator[bytes]:
             data = bytes(reader.read_at(offset, CHUNK_SIZE))
             recording.update(data)
             yield data
-        # Both copies are of these bytes from now on, or this one is not made.
+        # Before the copy is complete: if other bytes were announced, or recorded by another reader,
+        # this raises, and the copy is not made.
         recording.record()
     finally:
         reader.close()

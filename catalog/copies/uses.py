@@ -1,9 +1,8 @@
-"""Who uses images now, and when each was last used: what deletion has to know.
+"""Who uses images now, and when each was last used; deletion needs to know this.
 
 A process that serves images (a mount, `imagefs dav`) notes what its readers have open, and
-publishes that as its leases.  The last use stays after the lease: a guest that is shut off
-holds nothing open, and will need its backing file again.
-Threading: any thread.
+publishes it as leases.  The time of the last use stays after the lease: a guest that is shut off
+has nothing open, and will need its backing file again.  Threading: any thread.
 """
 
 from __future__ import annotations
@@ -25,25 +24,25 @@ from catalog.process import is_gone, this_process
 from catalog.stores.base import Data, DataReader
 
 LEASE_TIME = timedelta(minutes=10)
-"""How long a lease of another host holds without a heartbeat."""
+"""How long a lease of another host is valid without a heartbeat."""
 _HEARTBEAT = 60.0
-"""Seconds after which a process tells again that it lives."""
+"""Seconds between two heartbeats of a process."""
 _KEEP_USED = timedelta(days=1)
 _CLOSING = 0.5
-"""Seconds that a reader may take to be closed after its client has closed it: the kernel and
-HTTP clients do not wait for us."""
+"""Seconds to wait for readers whose clients have just closed them: the kernel and HTTP clients do
+not wait until we have closed them, too."""
 _TOLD = 5
-"""Users named in one line; the rest are counted."""
+"""Users that are named in one line; the others are counted."""
 
 _log = logging.getLogger(__name__)
 
 
 User = str | Callable[[], str]
-"""Who reads, for people; or what finds that out, if it comes to be asked."""
+"""The name of a reader, for people; or a function that finds it out when it is needed."""
 
 
 class Uses:
-    """What this process's readers have open."""
+    """The images that this process' readers have open."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -56,19 +55,19 @@ class Uses:
         self._beaten_at: float | None = None
 
     def note(self, image: Image, reader: DataReader, user: User) -> DataReader:
-        """The same reader; `user` uses the image until it is closed."""
+        """Return a reader that counts as a use of the image by `user` until it is closed."""
         noted = _Reader(self, image.number, reader, user)
         with self._lock:
             self._open.setdefault(image.number, []).append(noted)
             self._touched.add(image.number)
         if image.status is Status.PENDING_DELETE:
-            # The scrubber may look for it at this moment.
+            # Published now: a scrubber may just be about to delete it.
             with suppress(CatalogError):
                 self.publish()
         return noted
 
     def end(self, reader: _Reader) -> None:
-        """The reader is closed."""
+        """Note that the reader is closed."""
         with self._lock:
             readers = self._open.get(reader.image, [])
             if reader in readers:
@@ -79,9 +78,9 @@ class Uses:
                 self._ended.notify_all()
 
     def publish(self) -> None:
-        """Tell the other processes what is in use, if that has changed or a minute is over.
+        """Publish what is in use, if that has changed or a minute is over.
 
-        Raises CatalogUnavailable, CatalogLocked; what was not told is told the next time.
+        Raises CatalogUnavailable, CatalogLocked; then everything is published the next time.
         """
         with self._publishing:
             is_due = self._beaten_at is None or time.monotonic() - self._beaten_at > _HEARTBEAT
@@ -90,7 +89,7 @@ class Uses:
                 readers = {number: list(each) for number, each in self._open.items()}
             if not touched and not is_due:
                 return
-            # Without the lock: a program that is asked for its name may not answer at once.
+            # Outside the lock: to find out a program's name may take a while.
             held = {number: [each.use() for each in some] for number, some in readers.items()}
             try:
                 presence.beat(
@@ -104,7 +103,7 @@ class Uses:
 
     @contextmanager
     def told(self, image: Image, what: str) -> Iterator[None]:
-        """Warn in the log if this sends an image to the trash that is in use.
+        """Warn in the log if the block sends an image to the trash that is in use.
 
         `what` is DELETED or REPLACED.
         """
@@ -115,7 +114,7 @@ class Uses:
             _log.warning("%s", warning(image, users, what))
 
     def check_closed(self, image: Image) -> None:
-        """Raise Conflict when somebody has the image open, by this process or another."""
+        """Raise Conflict if anybody has the image open, through this process or another one."""
         with self._ended:
             self._ended.wait_for(lambda: image.number not in self._open, _CLOSING)
         self._publish_of(image)
@@ -130,13 +129,13 @@ class Uses:
 
 
 def check_unused(catalog: Catalog, image: Image) -> None:
-    """Raise Conflict when a process has told that it holds the image open."""
+    """Raise Conflict if a process has published that it holds the image open."""
     for use in in_use(catalog, image.number):
         raise Conflict(image.name, f"is in use by {use}")
 
 
 def in_use(catalog: Catalog, number: int) -> list[Use]:
-    """Who has the image open now, on whatever host, oldest first."""
+    """The programs that have the image open now, on all hosts, the oldest first."""
     with catalog.read() as repository:
         uses = repository.uses(number)
     recent = (use for use in uses if now() - use.heartbeat_at < LEASE_TIME)
@@ -144,10 +143,10 @@ def in_use(catalog: Catalog, number: int) -> list[Use]:
 
 
 def check_unneeded(catalog: Catalog, image: Image) -> None:
-    """Raise Conflict when the scrubber has to spare an image because it was used lately.
+    """Raise Conflict if the scrubber has to spare an image because it was used lately.
 
-    Lately is within `scrub_time`, and a day at least: what is opened day by day and shut off
-    in between is in use.
+    Lately means within `scrub_time`, and within a day at least: an image that is opened every
+    day counts as in use all the time.
     """
     with catalog.read() as repository:
         used_at = repository.used_at(image.number)
@@ -164,7 +163,7 @@ def _minute(at: datetime) -> str:
 
 
 def warning(image: Image, users: list[Use], what: str) -> str:
-    """What to tell whoever has deleted or replaced an image that is in use."""
+    """The warning for a user who has deleted or replaced an image that is in use."""
     names = dict.fromkeys(str(use) for use in users)
     shown = ", ".join(list(names)[:_TOLD])
     if len(names) > _TOLD:
@@ -183,7 +182,7 @@ REPLACED = "replaced"
 
 
 class _Reader:
-    """A reader whose image is in use until it is closed."""
+    """A reader that counts as a use of its image until it is closed."""
 
     def __init__(self, uses: Uses, image: int, reader: DataReader, user: User) -> None:
         self.size = reader.size
@@ -194,7 +193,7 @@ class _Reader:
         self._reader = reader
 
     def use(self) -> Use:
-        """Who uses it."""
+        """The use by this reader."""
         if not isinstance(self._user, str):
             self._user = self._user()
         return Use(this_process(), self._user, self._since, now())

@@ -30,7 +30,8 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
     _S.SAVING: frozenset({_S.ACTIVE, _S.KILLED, _S.QUEUED}),
     _S.UPLOADING: frozenset({_S.IMPORTING, _S.KILLED, _S.QUEUED}),
     _S.IMPORTING: frozenset({_S.ACTIVE, _S.KILLED, _S.QUEUED}),
-    # active -> saving: only by the writer reopening what it just closed (§6.3).
+    # active -> saving: only by a writer that reopens what it has just closed
+    # (docs/semantics.md#writing-a-file-uploads-an-image).
     _S.ACTIVE: frozenset({_S.DEACTIVATED, _S.PENDING_DELETE, _S.SAVING}),
     _S.DEACTIVATED: frozenset({_S.ACTIVE, _S.PENDING_DELETE}),
     _S.KILLED: frozenset({_S.PENDING_DELETE}),

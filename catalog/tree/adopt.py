@@ -1,7 +1,7 @@
-"""Taking over data that lies in a store already, under the id of an image: a Glance's.
+"""Adopts data that is in a store already under the id of an image, as of a Glance.
 
-Scope: makes rows for objects that are there, and leaves the objects alone; from then on they
-are the catalog's, which deletes them with their images.  Threading: any thread.
+Scope: it makes rows for existing objects, and does not touch the objects.  From then on they belong
+to the catalog, which deletes them with their images.  Threading: any thread.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from catalog.tree.vfs import Vfs
 
 
 class AdoptionResult(StrEnum):
-    """What became of one object."""
+    """The result for one object."""
 
     ADOPTED = "adopted"
     FIT = "would adopt"
-    """It was only asked whether it can be adopted."""
+    """It can be adopted; this was a dry run."""
     PRESENT = "present"
-    """It is the data of an image already."""
+    """It is already the data of an image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Adopted:
 
     id: str
     path: str
-    """Of the image; empty if it has just been deleted."""
+    """The image's path; empty if it has just been deleted."""
     outcome: AdoptionResult
     size: int
     """Bytes."""
@@ -55,14 +55,14 @@ class Adopted:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What an image is to be, where its store cannot tell."""
+    """The values of an image that its store does not know."""
 
     visibility: Visibility
     protected: bool
 
 
 class Adoption:
-    """Adopting from one store, of what it holds at the beginning."""
+    """Adopts objects of one store: those that it has at the beginning."""
 
     def __init__(self, vfs: Vfs, store: str, terms: Terms, principal: Principal) -> None:
         """Raises NotFound, StoreUnavailable, Forbidden; NotSupported in a store of links."""
@@ -74,25 +74,25 @@ class Adoption:
         self._principal = principal
         if Capability.EXTERNAL in self._store.capabilities:
             raise NotSupported(store, "holds links, not data: 'ln -s URL' makes one")
-        # What a store would open is not enough: to Cinder, any volume's id is a location.
-        # Before the rows are asked, as an upload has its row before its data.
+        # Only listed keys are adopted.  That a store can open a url is not enough: in Cinder, the
+        # id of any volume is a location.  The store is listed before the rows are read: an upload
+        # has its row before its data, so that it cannot look like an object without a row.
         self._ids = frozenset(filter(_is_id, self._store.keys()))
 
     def unknown(self) -> Iterator[str]:
-        """The ids that the store has data of and the catalog no row, in order."""
+        """The ids for which the store has data and the catalog has no row, in order."""
         for image_id in sorted(self._ids):
             with self._catalog.read() as repository:
                 if _row(repository, image_id) is None:
                     yield image_id
 
     def adopt(self, image_id: str, path: str, *, dry_run: bool = False) -> Adopted:
-        """Make an active image of what the store has under the id; `path` is in that store.
+        """Make an active image of the store's data under an id; `path` is in that store.
 
-        It has no digests until it is verified.  If it is an image already, or on a dry
-        run, nothing changes.  Raises InvalidValue for what is no id; NotFound and
-        StoreUnavailable of the data, InvalidImage (format gate); AlreadyExists for a name
-        that is taken, and for the id of an image without data in this store; InvalidName,
-        Forbidden.
+        The image has no digests until it is verified.  If it is an image already, or on a dry
+        run, nothing changes.  Raises InvalidValue if it is no id; NotFound and StoreUnavailable
+        from the store, InvalidImage (format gate); AlreadyExists if the name is taken, or the id
+        is that of an image without data in this store; InvalidName, Forbidden.
         """
         if not _is_id(image_id):
             raise InvalidValue(image_id, "is no id of an image")
@@ -115,7 +115,7 @@ class Adoption:
         return Adopted(image_id, path, AdoptionResult.ADOPTED, found.size, found.disk_format)
 
     def _inspect(self, image_id: str) -> External:
-        """Size and format of what the store has under an id."""
+        """Size and format of the store's data under an id."""
         missing = NotFound(image_id, f"store {self._store.name} has no complete object of it")
         if image_id not in self._ids:
             raise missing
@@ -155,7 +155,10 @@ def _row(repository: Repository, image_id: str) -> Image | None:
 
 
 def _present(repository: Repository, image_id: str, store: str) -> Image | None:
-    """The image whose data it is; None if the id is free.  Raises AlreadyExists."""
+    """The image with that id and data in the store; None if the id is free.
+
+    Raises AlreadyExists.
+    """
     image = _row(repository, image_id)
     if image is None:
         return None
@@ -166,7 +169,7 @@ def _present(repository: Repository, image_id: str, store: str) -> Image | None:
 
 
 def _folder_for(repository: Repository, image_id: str, place: Place) -> Folder:
-    """The folder of `place`, if an image of that id may be put there.  Raises as `adopt`."""
+    """The folder of `place`, if an image with that id may be put there.  Raises as `adopt`."""
     names.check_new(place.name)
     folder = rules.writable_folder(repository, place)
     if folder.temporary or names.is_temporary(place.name):

@@ -24,7 +24,7 @@ from catalog.repository.database import Repository
 ROOT = 1
 """The number of the root."""
 BY_ID = -1
-"""The number of `/.by-id`, which no table holds."""
+"""The number of `/.by-id`, which is in no table."""
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -43,7 +43,7 @@ class Link:
 
 
 Node = Folder | Entry | Link
-"""Whatever a name can stand for."""
+"""Everything that a name can stand for."""
 Member = Folder | Listed | Link
 """A node as a listing shows it."""
 
@@ -51,7 +51,7 @@ _Row = TypeVar("_Row", Entry, Listed)
 
 
 class _Fetch(Protocol[_Row]):
-    """How a page of a folder's entries is read."""
+    """A method of the repository that reads a page of a folder's entries."""
 
     def __call__(
         self, repository: Repository, folder: int, /, *, after: int, limit: int
@@ -59,7 +59,7 @@ class _Fetch(Protocol[_Row]):
 
 
 class Namespace:
-    """The names over one catalog."""
+    """The names in one catalog."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
@@ -73,7 +73,7 @@ class Namespace:
         )
 
     def folder(self, number: int) -> Folder:
-        """The folder of that number.  Raises NotFound."""
+        """The folder with that number.  Raises NotFound."""
         if number == BY_ID:
             return self.by_id
         with self.catalog.read() as repository:
@@ -111,8 +111,8 @@ class Namespace:
     def page(self, folder: int, *, after: int = 0, limit: int = 1000) -> list[tuple[int, Member]]:
         """Up to about `limit` members behind the cookie `after`, each with its own cookie.
 
-        A member keeps its cookie while the folder changes around it, so that a listing
-        in pages neither repeats nor skips one that was there all the time.
+        A member keeps its cookie while the folder changes.  So a listing in pages neither repeats
+        nor skips a member that is there all the time.
         """
         return self._page(folder, Repository.listed_in, after, limit)
 
@@ -124,7 +124,7 @@ class Namespace:
         return node.image.number if isinstance(node, Link) else node.number
 
     def members(self, folder: int) -> Iterator[Node]:
-        """All members of a folder with all that is known of them, fetched in pages."""
+        """All members of a folder as complete nodes, fetched in pages."""
         after = 0
         while page := self._page(folder, Repository.entries_in, after, 1000):
             yield from (node for _cookie, node in page)
@@ -157,8 +157,8 @@ class Namespace:
             shown.append((1, self.by_id))
         while True:
             found = repository.folders_in(folder, after=after, limit=limit)
-            # The trash is found by its name alone: a tool that makes a folder like another
-            # one (rsync --delete, rclone sync) must not empty it.
+            # The trash is not listed, and can be looked up by its name: tools that make one folder
+            # like another (rsync --delete, rclone sync) must not empty it.
             shown += [
                 (child.number, child)
                 for child in found
@@ -166,28 +166,29 @@ class Namespace:
             ]
             if len(found) < limit:
                 return shown, False
-            # An empty page would end the listing: go on behind what is not shown.
+            # An empty page would end the listing: go on behind folders that are not shown.
             if shown:
                 return shown, True
             after = found[-1].number
 
     def link_counts(self, numbers: Collection[int]) -> dict[int, int]:
-        """How many entries those images have that have several."""
-        # With one store, nothing has a second link: nobody need ask.
+        """The number of entries of each of these images that has more than one."""
+        # With one store no image can have a second entry.
         if len(self.catalog.stores) < 2 or not numbers:
             return {}
         with self.catalog.read() as repository:
             return repository.link_counts(numbers)
 
     def resolve(self, path: str) -> Node:
-        """What an absolute path stands for.  Raises NotFound, NotAFolder."""
+        """The node at an absolute path.  Raises NotFound, NotAFolder."""
         with self.catalog.read() as repository:
             return self._resolve(repository, path)
 
     def find(self, path: str, principal: Principal) -> Node:
-        """As `resolve`, for who asks: an image that the principal may not see is NotFound.
+        """As `resolve`, for a principal: an image that it may not see is NotFound.
 
-        So is what would be below an image, as it is below a name that nobody has.
+        A path below an image is NotFound, too, and not NotAFolder, which would show that there is
+        an image.
         """
         with self.catalog.read() as repository:
             try:
@@ -214,7 +215,7 @@ class Namespace:
     def place(self, path: str, principal: Principal | None = None) -> Place:
         """The folder and the name of an absolute path whose last part may not exist yet.
 
-        With a principal, what it may not see is not there.  Raises NotFound, NotAFolder,
+        With a principal, images that it may not see are NotFound.  Raises NotFound, NotAFolder,
         InvalidName.
         """
         above, _, name = path.rstrip("/").rpartition("/")
@@ -241,7 +242,7 @@ class Namespace:
             return repository.entries_of(image)
 
     def _is_shown(self, folder: Folder) -> bool:
-        # A store that is no longer configured keeps its rows but is not in the tree.
+        # A store that is not configured any more keeps its rows, but is not in the tree.
         return folder.kind is not FolderKind.STORE or folder.name in self.catalog.stores
 
     def _link(self, repository: Repository, image: Image) -> Link | None:

@@ -2,7 +2,7 @@
 
 What users are promised is in docs/semantics.md#the-tree and the sections behind it.
 
-Scope: the only place that decides what a name operation means; names are in `namespace`, rules
+Scope: the only place that decides what an operation on a name does; names are in `namespace`, rules
 in `catalog`, data in `upload`, `reader`, `replicate`.  Threading: any thread.
 
     /                       one folder per configured store
@@ -64,8 +64,8 @@ class Vfs(Namespace):
     def create(self, place: Place, principal: Principal, *, target: Place | None = None) -> Entry:
         """Make a queued image; `target` is where it will be when it is complete.
 
-        Raises AlreadyExists, InvalidName, ReadOnlyStore, and StoreUnavailable: rather no
-        image than one that can never get its data.
+        Raises AlreadyExists, InvalidName, ReadOnlyStore, StoreUnavailable.  An unreachable store
+        is refused here, so that no image is left without a way to get its data.
         """
         self._check_real(place)
         store = self.folder(place.folder).store
@@ -84,10 +84,10 @@ class Vfs(Namespace):
         self.catalog.remove_folder(place, principal)
 
     def register(self, place: Place, url: str, principal: Principal) -> Entry:
-        """Make an image of what lies at `url` (`ln -s URL`).
+        """Make an image of the data at `url` (`ln -s URL`).
 
-        Raises NotSupported in a store that is not made for it, InvalidImage,
-        StoreUnavailable, NotFound.
+        Raises NotSupported in a store that takes no links, InvalidImage, StoreUnavailable,
+        NotFound.
         """
         self._check_real(place)
         access.check_create(principal)
@@ -97,12 +97,12 @@ class Vfs(Namespace):
         return self.catalog.register(place, external.examine(store, url), principal)
 
     def remove(self, place: Place, principal: Principal, meant: Meant = Meant.SURELY) -> None:
-        """Remove an entry: its copy, or the image when it is the last.
+        """Remove an entry: its copy, or the whole image if it is the last entry.
 
-        In the trash it is purged.  An upload that goes on is cancelled first; what it was to
-        replace is removed with it, unless who asks may mean only the upload.  Raises NotFound,
-        IsAFolder, Protected, Forbidden, Conflict, Spared, and what a store says that does not
-        remove its copy: all is then as it was.
+        In the trash the image is purged.  An upload in progress is cancelled first; the image
+        that it would have replaced is removed with it, unless the caller may mean only the
+        upload.  Raises NotFound, IsAFolder, Protected, Forbidden, Conflict, Spared, and the error
+        of a store that does not remove its copy; then everything is as before.
         """
         self._check_real(place)
         entry = self._entry(place)
@@ -126,7 +126,7 @@ class Vfs(Namespace):
             remove_marked(self.catalog, location)
 
     def discard(self, place: Place, principal: Principal) -> None:
-        """Remove an entry that was only just made, with its data: it does not go to the trash."""
+        """Remove an entry that was just made, with its data; it does not stay in the trash."""
         image = self._entry(place).image
         self.remove(place, principal)
         if self.catalog.image(image.number).status is Status.PENDING_DELETE:
@@ -146,10 +146,10 @@ class Vfs(Namespace):
     def rename(
         self, source: Place, target: Place, principal: Principal, *, replace: bool = True
     ) -> None:
-        """Rename or move an entry or a folder; what it replaces goes to the trash.
+        """Rename or move an entry or a folder; an image that it replaces goes to the trash.
 
-        Into a trash it deletes, out of one it restores, to another store it moves the
-        data, and from a temporary name it publishes a finished upload.
+        A rename into a trash deletes, and one out of it restores.  A rename to another store
+        moves the data, and one from a temporary name publishes a finished upload.
         """
         self._check_real(source)
         self._check_real(target)
@@ -174,7 +174,7 @@ class Vfs(Namespace):
 
     @contextmanager
     def _replacing(self, target: Place, replace: bool) -> Iterator[None]:
-        """Tell if what this replaces is in use."""
+        """Warn if the image that the block replaces is in use."""
         with ExitStack() as stack:
             with suppress(NotFound):
                 present = self.lookup(target.folder, target.name) if replace else None
@@ -200,7 +200,7 @@ class Vfs(Namespace):
     ) -> None:
         if Capability.EXTERNAL in self.catalog.store(entry.store).capabilities:
             raise NotSupported(entry.name, "is only a link: 'ln' it to copy its data")
-        # Before the data is copied: that may take long, and then be refused.
+        # Checked before the data is copied, as that may take long.
         self.catalog.check_rename(source, target, principal, replace=replace)
         replicate(
             self.catalog,
@@ -224,7 +224,7 @@ class Vfs(Namespace):
         temporary = into.temporary or names.is_temporary(target.name)
         upload = self.uploads.get(entry.image.number)
         if upload is not None and upload.interrupted and not temporary:
-            # rsync --partial, stopped by a signal, gives the file its name all the same.
+            # When rsync --partial is stopped by a signal, it renames the incomplete file.
             reason = f"{upload.interrupted} was interrupted: the file is not whole"
             raise IncompleteUpload(entry.name, reason)
         if (
@@ -238,7 +238,8 @@ class Vfs(Namespace):
                 restore(self.catalog, entry.image)
             dropped = self.catalog.rename(source, target, principal, replace=replace)
             delete_detached(self.catalog, dropped)
-            # Finished since it was looked at, by who saw the old name: nobody else publishes it.
+            # The upload was finished between the look above and the rename, by a close that saw the
+            # temporary name and did not publish it.  So it is published here.
             if upload is not None and not temporary and upload.state is UploadState.FINISHED:
                 upload.commit()
 
@@ -249,9 +250,9 @@ class Vfs(Namespace):
         if upload is None:
             raise Conflict(entry.name, BY_ANOTHER)
         if upload.mtime is not None and upload.mtime // 10**9 == 0:
-            # rsync --partial gives a file this time when it keeps one that is not whole.
+            # rsync --partial sets this time on an incomplete file that it keeps.
             raise IncompleteUpload(entry.name, "rsync was interrupted: the file is not whole")
-        # Checked before anything is committed: a refused name must not cost the upload.
+        # Checked before the commit: a name that is refused must not kill the upload.
         self.catalog.check_rename(source, target, principal, replace=replace)
         upload.commit(publish=Rename(source, target, principal, replace))
 
@@ -289,7 +290,7 @@ class Vfs(Namespace):
                 replicate(self.catalog, source.image, store, target, principal, replace=replace)
 
     def store_for(self, place: Place) -> str:
-        """The store that has what is put at `place`.  Raises Forbidden where nothing can be."""
+        """The store for data at `place`.  Raises Forbidden if nothing can be put there."""
         self._check_real(place)
         with self.catalog.read() as repository:
             return rules.writable_folder(repository, place).store
@@ -297,18 +298,18 @@ class Vfs(Namespace):
     # -- data --------------------------------------------------------------------------
 
     def settled(self, image: Image) -> Image:
-        """The image as it is, once an upload of a process that is gone has been given up."""
+        """The image as it is now; an upload of a dead process is given up first."""
         if image.status not in IN_PROGRESS or self.uploads.get(image.number) is not None:
             return image
         recover_if_dead(self.catalog, image)
         return self.catalog.image(image.number)
 
     def usage(self, store: str) -> Usage:
-        """A store's room; of the default store when `store` is empty."""
+        """A store's room; that of the default store if `store` is empty."""
         return self.catalog.store(store or self.catalog.settings.default_store).usage()
 
     def open(self, number: int, principal: Principal, user: User = "") -> DataReader:
-        """Open an image's data to read; `user`, if any, uses it until it is closed.
+        """Open an image's data to read; `user`, if given, counts as its user until it is closed.
 
         Raises Forbidden, Deactivated, ImageKilled.
         """
@@ -316,16 +317,16 @@ class Vfs(Namespace):
         return self.uses.note(image, reader, user) if user else reader
 
     def is_temporary(self, entry: Entry) -> bool:
-        """Whether the entry's name or folder says that it is not to be published yet."""
+        """Whether the entry's name or folder is temporary, so that it is not published yet."""
         return names.is_temporary(entry.name) or self.folder(entry.folder).temporary
 
     def close(self) -> None:
-        """Cancel what is still being uploaded, with a reason, and close the catalog."""
+        """Cancel all uploads in progress, with a reason, and close the catalog."""
         for upload in self.uploads:
             try:
                 upload.cancel("the process that took the upload was stopped")
             except CatalogError:
-                continue  # the next start finds its record
+                continue  # recovery at the next start finds its row
         self.catalog.close()
 
     def _entry(self, place: Place) -> Entry:
@@ -335,13 +336,13 @@ class Vfs(Namespace):
         raise IsAFolder(place.name)
 
     def _is_still(self, place: Place, entry: Entry) -> bool:
-        """Whether a name stands for the same image as it did."""
+        """Whether a name still stands for the same image."""
         with self.catalog.read() as repository:
             present = repository.entry_at(place.folder, place.name)
         return present is not None and present.image.number == entry.image.number
 
     def check_remove(self, entry: Entry, meant: Meant) -> None:
-        """Raise what `remove` would: Protected, Conflict, Spared, StoreUnavailable."""
+        """Raise what `remove` would raise: Protected, Conflict, Spared, StoreUnavailable."""
         image = self.settled(entry.image)
         if image.status is Status.SAVING:
             if self.uploads.get(image.number) is None:
@@ -353,9 +354,9 @@ class Vfs(Namespace):
         check_droppable(self.catalog, entry)
 
     def note_failed_replacement(self, place: Place, principal: Principal, reason: str) -> None:
-        """Spare the image at `place`, if any, which a request of the principal did not replace.
+        """Spare the image at `place`, if there is one, after a failed request to replace it.
 
-        Raises Forbidden for who may not change it.
+        Raises Forbidden if the principal may not change it.
         """
         with self.catalog.read() as repository:
             present = repository.entry_at(place.folder, place.name)

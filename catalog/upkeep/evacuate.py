@@ -1,9 +1,9 @@
-"""Taking every image out of a store: before it is switched off, or because it is full.
+"""Takes every image out of a store, before it is switched off or because it is full.
 
-An image whose only copy is there is copied to another store first, verified; any other just
-loses the copy, and its name goes to another if it has no other name.  At every moment there is
-a whole copy, so that it may be cut off anywhere; begun again, it goes on.  Threading: any
-thread.
+An image whose only copy is there is first copied to another store and verified.  An image with
+another copy only loses this one; if this copy has the image's only name, another copy gets it.  At
+every moment there is a complete copy, so that this may be interrupted at any point; when it is
+started again it goes on.  Threading: any thread.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from catalog.stores.base import Capability
 
 
 class EvacuationResult(StrEnum):
-    """What became of one image's copy."""
+    """The result for one image's copy."""
 
     MOVED = "moved"
-    """It was the only one: it is in the other store now."""
+    """It was the only copy, and is in the other store now."""
     DROPPED = "dropped"
-    """The image has another."""
+    """It was removed, as the image has another copy."""
     SPARED = "spared"
-    """It is in use, or has no data that could be copied: see the reason."""
+    """It stays, as the image is in use or has no data that could be copied: see the reason."""
     FAILED = "failed"
 
 
@@ -54,18 +54,18 @@ class Evacuated:
 
 
 Shown = Callable[[Image], AbstractContextManager[Progress]]
-"""What shows the progress of one image's copy."""
+"""Shows the progress of one image's copy."""
 
 
 def no_show(_image: Image) -> AbstractContextManager[Progress]:
-    """For callers that show none."""
+    """Show no progress."""
     return nullcontext(no_progress)
 
 
 def evacuate(
     catalog: Catalog, store: str, to: str, *, show: Shown = no_show
 ) -> Iterator[Evacuated]:
-    """Take each image out of `store`; those that are nowhere else go to `to`.
+    """Take each image out of `store`; images without another copy are copied to `to`.
 
     A failure on one does not stop the others.  Raises NotFound for a store that is not
     configured.
@@ -107,7 +107,7 @@ def _evacuate(
 
 
 def _finish(catalog: Catalog, image: Image, location: Location) -> Evacuated:
-    """Go on with a removal that was begun, by whomever."""
+    """Continue a removal that any process has begun."""
     try:
         finish_deletion(catalog, location)
     except CatalogError as error:
@@ -116,7 +116,7 @@ def _finish(catalog: Catalog, image: Image, location: Location) -> Evacuated:
 
 
 def _unmovable(catalog: Catalog, image: Image, location: Location) -> str:
-    """Why a copy has to stay for now; empty if it has not."""
+    """Why a copy has to stay for now; empty if it may go."""
     if image.status is Status.PENDING_DELETE:
         return "is in the trash: restore it or delete it for good"
     if image.status not in HAS_DATA:
@@ -130,14 +130,14 @@ def _unmovable(catalog: Catalog, image: Image, location: Location) -> str:
 
 
 def _is_last_name(catalog: Catalog, location: Location) -> bool:
-    """Whether the image is in the tree only by this copy."""
+    """Whether this copy has the image's only name."""
     with catalog.read() as repository:
         entries = repository.entries_of(location.image)
     return [entry.location.number for entry in entries] == [location.number]
 
 
 def _other_copy(catalog: Catalog, image: Image, location: Location) -> Location | None:
-    """A complete copy elsewhere whose store has it now, all of it as far as it tells."""
+    """A complete copy elsewhere that its store has now, in full size; None if there is none."""
     with catalog.read() as repository:
         others = _undamaged(repository, catalog, location)
     for other in others:
@@ -150,7 +150,7 @@ def _other_copy(catalog: Catalog, image: Image, location: Location) -> Location 
 
 
 def _undamaged(repository: Repository, catalog: Catalog, location: Location) -> list[Location]:
-    """The other copies that are known to be complete, and not to be damaged, and ours."""
+    """The other complete copies that are not known to be damaged, and whose data is ours."""
     damaged = rows.damaged(repository, location.image)
     return [
         other
@@ -164,8 +164,8 @@ def _undamaged(repository: Repository, catalog: Catalog, location: Location) -> 
 def _drop(catalog: Catalog, image: Image, location: Location) -> None:
     """Take a copy out of the tree, and remove its data.
 
-    Raises Conflict when it is in use or is the only one after all, and what the store says
-    that does not remove it; all is then as it was.
+    Raises Conflict if it is in use or is the only one after all, and the error of a store that
+    does not remove it; then everything is as before.
     """
     check_unused(catalog, image)
     check_answers(catalog, location)

@@ -1,7 +1,7 @@
-"""What is in progress in the whole catalog, on every host, and ending it.
+"""Uploads and copies in progress in the whole catalog, on every host, and how to abort them.
 
-Whoever works on an image notes so with its process; it learns that it was aborted from the
-image's status, within seconds.  Threading: any.
+Whoever works on an image has a row with its process.  It learns from the image's status within
+seconds that it was aborted.  Threading: any.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from catalog.process import boot_id, is_gone
 
 
 class Life(StrEnum):
-    """What is known of the process that works on an image."""
+    """Whether the process that works on an image is alive, as far as that is known."""
 
     RUNNING = "running"
     GONE = "gone"
     SILENT = "silent"
-    """Of another host, and it has not told for long that it lives."""
+    """It is on another host, and has sent no heartbeat for long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Going:
 
     @property
     def is_copy(self) -> bool:
-        """Whether an image that is there is copied to another store; its message tells how far."""
+        """Whether a complete image is copied to another store; its message has the progress."""
         return self.image.status not in IN_PROGRESS
 
 
@@ -74,16 +74,17 @@ def _staged(record: UploadRecord) -> int | None:
 
 
 def _is_here(record: UploadRecord) -> bool:
-    """Whether its paths are this host's."""
+    """Whether its paths are on this host."""
     return record.process.boot.partition("/")[0] == boot_id().partition("/")[0]
 
 
 def abort(catalog: Catalog, image: Image, principal: Principal) -> None:
-    """End what is in progress on an image: it is killed, and its message tells by whom.
+    """Abort the upload or copy in progress on an image.
 
-    The process that works on it is told by that, and cannot commit any more.  Raises
-    NotFound when nothing is in progress, Forbidden, and Conflict for a copy that is repaired.
-    Of a copy to another store the image itself stays as it is.
+    An upload's image is killed, with a message that names the principal.  A copy to another store
+    leaves the image itself as it is.  The process that works on it learns of it, and cannot
+    commit any more.  Raises NotFound if nothing is in progress, Forbidden, and Conflict for a
+    copy that is being repaired.
     """
     access.check_change(principal, image)
     with catalog.read() as repository:
@@ -100,13 +101,14 @@ def abort(catalog: Catalog, image: Image, principal: Principal) -> None:
     if not catalog.fail_upload(image.number, f"aborted by {principal.name}"):
         raise NotFound(image.name, "nothing is in progress on this image any more")
     if record is not None and record.staged and _is_here(record):
-        # Its process has it open, and frees the room when it learns of this; it may be hung.
+        # The process still has the file open, and frees the room when it learns of the abort.  It
+        # may hang for long, so the name is removed here.
         with suppress(OSError):
             Path(record.staged).unlink()
 
 
 def _abort_copy(catalog: Catalog, image: Image) -> None:
-    """Have whoever copies an image to another store give that up, and clean up."""
+    """Let the process that copies an image to another store give up and clean up."""
     with catalog.write() as repository:
         states = {location.state for location in repository.locations_of(image.number)}
         if LocationState.PENDING not in states:

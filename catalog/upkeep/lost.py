@@ -1,7 +1,7 @@
-"""What stores do not give back: deleting all the same, and stores that are gone for good.
+"""Deletes images although their stores do not remove the data, and forgets stores that are gone.
 
-A store that is no longer configured keeps its rows, so that nothing is lost if it comes back;
-it is not in the tree.  Threading: any thread.
+A store that is not configured any more keeps its rows, so that nothing is lost if it comes back; it
+is not in the tree.  Threading: any thread.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class GoneStore:
 
     name: str
     images: int
-    """How many have a location there."""
+    """The number of images with a location there."""
     only_there: int
-    """How many have none anywhere else."""
+    """The number of images with no location anywhere else."""
 
 
 def gone_stores(catalog: Catalog) -> list[GoneStore]:
@@ -48,7 +48,7 @@ def gone_stores(catalog: Catalog) -> list[GoneStore]:
 
 
 def find(vfs: Namespace, path: str) -> Node:
-    """What a path stands for, also in a store that is no longer configured.  Raises NotFound."""
+    """The node at a path, also in a store that is not configured any more.  Raises NotFound."""
     parts = [*filter(None, path.split("/"))]
     with vfs.catalog.read() as repository:
         top = repository.folder_at(vfs.root.number, parts[0]) if parts else None
@@ -63,9 +63,9 @@ def find(vfs: Namespace, path: str) -> Node:
 
 
 def delete_copy(catalog: Catalog, entry: Entry, principal: Principal) -> list[LeftBehind]:
-    """Delete an entry for good, whatever its store says: its copy, or the image if it is the last.
+    """Delete an entry for good, even if its store refuses: its copy, or at the last one the image.
 
-    Returns what stays in stores.  Raises Protected, Conflict.
+    Returns the data that stays in stores.  Raises Protected, Conflict.
     """
     if not _elsewhere(catalog, entry.location):
         return delete_image(catalog, entry.image, principal)
@@ -73,9 +73,9 @@ def delete_copy(catalog: Catalog, entry: Entry, principal: Principal) -> list[Le
 
 
 def delete_image(catalog: Catalog, image: Image, principal: Principal) -> list[LeftBehind]:
-    """Delete an image with all its copies for good, whatever their stores say.
+    """Delete an image with all its copies for good, even if their stores refuse.
 
-    Returns what stays in stores.  Raises Protected, Conflict.
+    Returns the data that stays in stores.  Raises Protected, Conflict.
     """
     if image.protected:
         raise Protected(image.name)
@@ -94,10 +94,11 @@ def delete_image(catalog: Catalog, image: Image, principal: Principal) -> list[L
 
 
 def forget_store(catalog: Catalog, name: str, principal: Principal, *, force: bool) -> GoneStore:
-    """Forget a store that is no longer configured, with all the catalog knows of it.
+    """Forget a store that is not configured any more, with all its rows.
 
-    With `force` also the images that are nowhere else.  Its data is not touched.  Raises
-    Conflict if it is configured or has the only copy of an image, NotFound if it is unknown.
+    With `force` images without another copy are forgotten, too.  The store's data is not touched.
+    Raises Conflict if it is configured or has the only copy of an image, NotFound if it is
+    unknown.
     """
     if name in catalog.stores:
         raise Conflict(name, "is configured: take its section out of the configuration first")

@@ -1,8 +1,8 @@
-"""Writing a damaged copy anew, from the chunks that are good in any copy.
+"""Writes a damaged copy again, from chunks that are right in any copy.
 
-Never in place: the whole object is written again and takes the old one's place in one step.
-Until then the copy is marked, and what of it is good is used like any other.  Threading: any
-thread.
+It never writes in place: the whole object is written again and replaces the old one in one step.
+Until then the copy is marked as damaged, and its right chunks are used like those of any other
+copy.  Threading: any thread.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from catalog.upkeep.verify import Verdict, Verified, verify, verify_copy
 def verify_and_repair(
     catalog: Catalog, image: Image, principal: Principal, *, progress: Progress = no_progress
 ) -> Iterator[Verified]:
-    """As `verify`; what is damaged or missing is written anew from good copies.
+    """As `verify`; damaged or missing copies are written again from good ones.
 
-    What cannot be is told with the reason.  Raises Forbidden, Deactivated.
+    If that is not possible the result has the reason.  Raises Forbidden, Deactivated.
     """
     access.check_change(principal, image)
     for verified in verify(catalog, image, principal, progress=progress):
@@ -62,11 +62,11 @@ def _repaired(catalog: Catalog, image: Image, verified: Verified, progress: Prog
 def repair(
     catalog: Catalog, image: Image, location: Location, progress: Progress = no_progress
 ) -> None:
-    """Write one copy of an image anew.  It stays marked until it has been read back.
+    """Write one copy of an image again.  It stays marked as damaged until it was read back.
 
-    Raises DataDamaged if no copy has some chunk as it should be, NotSupported where
-    nothing may be written or nothing tells what is right, Conflict if something is going
-    on with the image, StoreFull, StoreUnavailable.
+    Raises DataDamaged if no copy has a chunk right, NotSupported if we may not write to the
+    store or the image has no digests, Conflict if the image is being worked on, StoreFull,
+    StoreUnavailable.
     """
     store = catalog.store(location.store)
     if Capability.WRITE not in store.capabilities or Capability.EXTERNAL in store.capabilities:
@@ -79,14 +79,17 @@ def repair(
             repository.drop_upload(image.number)
         raise
     with catalog.write() as repository:
-        # An adopted copy may have had another url.  What was there stays for fsck to find:
-        # two urls may well be one object.
+        # An adopted copy may have had another url.  The data there is not removed: both urls may
+        # name the same object.  If they do not, fsck finds it.
         repository.set_location(location.number, LocationState.ACTIVE, url)
         repository.drop_upload(image.number)
 
 
 def _begin(catalog: Catalog, image: Image, location: Location) -> None:
-    """Note the work, as of an upload: one at a time, and recovery finds what it leaves."""
+    """Add a row of `uploads` for this work.
+
+    Because of it only one process works on the image, and recovery finds what it leaves.
+    """
     recover_if_dead(catalog, image)
     at = now()
     with catalog.write() as repository:

@@ -1,10 +1,10 @@
-"""Copies that are made by themselves: a store's setting `replicas`.
+"""Makes copies in the background: a store's setting `replicas`.
 
-Such copies have no names: they come and go with the image, whatever it is called.  Which are to
-be made is in the catalog, written with the upload itself, so that it survives whatever happens
-here; any process may make any of them, one at a time for each image.  What fails is told in the
-image's message and tried again, ever less often.  Threading: a `Replicator` has one thread of
-its own.
+Such copies have no names: they come and go with their image, whatever it is called.  The catalog
+has a row for each copy to be made, written in the transaction of the upload, so that none is
+forgotten.  Any process may make any of them, one at a time for each image.  After a failure the
+image's message has the reason, and the copy is tried again, less and less often.  Threading: a
+`Replicator` has one thread of its own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from catalog.repository import copies as rows
 from catalog.repository.copies import WantedCopy
 
 _INTERVAL = 5.0
-"""Seconds between two looks for what is due: one indexed query each."""
+"""Seconds between two looks for due copies; each is one indexed query."""
 _FIRST_PAUSE = timedelta(seconds=30)
 _LONGEST_PAUSE = timedelta(hours=1)
 
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Stopped(Exception):
-    """The process ends: the copy that goes on is taken back, and made by the next."""
+    """Raised in a copy when the process ends: the copy is taken back, and is made again later."""
 
 
 class Replicator:
@@ -43,15 +43,15 @@ class Replicator:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._stopping = threading.Event()
-        # A store that hangs keeps the process from ending for its own time-outs at most.
+        # A daemon thread: a store that hangs must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="replicas", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self, timeout: float) -> None:
-        """Stop, within `timeout` seconds if its stores answer; what is left to do stays noted."""
+        """Stop within `timeout` seconds, if the stores answer; copies not made stay recorded."""
         self._stopping.set()
         self._thread.join(timeout)
 

@@ -1,9 +1,10 @@
 """Digests of a file while it is being written (docs/adr/0003-digests-follow-the-writer.md).
 
-Threading: each digest has a thread of its own that follows the writer through the page cache,
-so that a write copies no bytes for it and never waits; hashlib leaves the interpreter while it
-works.  While writes go forward, closing the file waits only for the last bytes.  A write behind
-a follower ends the following, and `finish` reads the file again.
+Threading: each digest has a thread of its own, which follows the writer and reads the bytes from
+the page cache.  So a write copies no bytes for it and never waits; hashlib releases the
+interpreter's lock while it works.  While writes go forward, closing the file waits only for the
+last bytes.  A write to bytes that a follower has read already ends the following, and `finish`
+reads the file again.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class _Whole:
 
 
 class _Digest(Protocol):
-    """What a follower feeds."""
+    """A digest that a follower feeds."""
 
     def update(self, data: memoryview) -> None: ...
 
@@ -54,12 +55,12 @@ Digest = TypeVar("Digest", bound=_Digest)
 
 
 class _Follower(Generic[Digest]):
-    """A thread that feeds one digest from the file, up to where it may read."""
+    """A thread that feeds one digest from the file, up to a limit."""
 
     def __init__(self, fd: int, make: Callable[[], Digest], name: str) -> None:
         self.digest = make()
-        self.claimed = 0  # all below is in the digest, or is being read for it
-        self.limit = 0  # may read below this
+        self.claimed = 0  # all bytes below are in the digest, or are being read for it
+        self.limit = 0  # bytes below may be read
         self.error: OSError | None = None
         self._fd = fd
         self._make = make
@@ -75,7 +76,7 @@ class _Follower(Generic[Digest]):
             self._changed.notify_all()
 
     def restart(self) -> None:
-        """Forget everything and read nothing until there is a new limit."""
+        """Begin again with an empty digest, and read nothing until there is a new limit."""
         with self._changed:
             self.limit = 0
             self._changed.wait_for(lambda: not self._busy)
@@ -83,7 +84,7 @@ class _Follower(Generic[Digest]):
             self.claimed = 0
 
     def wait(self) -> None:
-        """Return when all below the limit is in the digest."""
+        """Wait until all bytes below the limit are in the digest."""
         with self._changed:
             self._changed.wait_for(
                 lambda: self.error or (self.claimed >= self.limit and not self._busy)
@@ -143,9 +144,11 @@ class Digester:
         self._high = 0  # the end of all writes so far
 
     def before_write(self, offset: int) -> None:
-        """Tell that the bytes from `offset` on are about to change."""
+        """Note that the bytes from `offset` on are about to change."""
         if not self._following:
             return
+        # The limits go down first: then no follower can claim bytes that are about to change, and
+        # it can be seen whether one has claimed them already.
         for follower in self._followers:
             follower.set_limit(min(follower.limit, offset))
         if any(offset < follower.claimed for follower in self._followers):
@@ -154,14 +157,14 @@ class Digester:
                 follower.restart()
 
     def after_write(self, end: int) -> None:
-        """Tell that the write is done and ended at `end`; a gap before it reads as zeros."""
+        """Note that a write up to `end` is done; a gap before it reads as zeros."""
         self._high = max(self._high, end)
         if self._following:
             for follower in self._followers:
                 follower.set_limit(self._high)
 
     def truncate(self, size: int) -> None:
-        """Tell that the file now ends at `size`."""
+        """Note that the file is about to end at `size`."""
         self.before_write(size)
         self._high = min(self._high, size)
 

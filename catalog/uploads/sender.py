@@ -1,11 +1,11 @@
-"""Sending an image to its store while it is still being written.
+"""Sends an image to its store while it is still being written.
 
 The reasons are in docs/adr/0019-sent-while-it-is-written.md.
 
-Threading: one thread follows the writer through the page cache and hands the store what will
-not change any more, so that closing the file waits only for the end.  A write never waits for
-it.  A write behind what was sent, or a failure, ends it: the file is then sent from its
-beginning when it is complete, as it is to stores that cannot begin early.
+Threading: one thread follows the writer and gives the store the bytes that probably do not change
+any more, so that closing the file waits only for the end.  A write never waits for it.  A write to
+bytes that were sent already, or a failure, ends the early sending.  Then the file is sent from its
+beginning when it is complete, as it is for stores that cannot begin early.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from catalog.errors import CatalogError, IncompleteUpload
 from catalog.stores.base import Capability, DataWriter, Store
 
 _BEGIN = 64 << 20
-"""Bytes a file has before any are sent: a small one takes no thread and few requests."""
+"""Bytes that a file has before any are sent: a small file needs no thread and few requests."""
 _STEP = 8 << 20
-"""Bytes more before the store is offered them."""
+"""Bytes that have to be added before the store is offered more."""
 
 _log = logging.getLogger(__name__)
 
 
 class _State(Enum):
-    """What becomes of what is sent early."""
+    """The states of early sending."""
 
     WAITING = auto()
-    """There is not enough yet."""
+    """The file is still too small."""
     SENDING = auto()
     ENDED = auto()
-    """Nothing is sent early any more; what was, if anything, is right."""
+    """Nothing more is sent early.  The bytes sent so far, if any, are right."""
     VOID = auto()
-    """It is not what the file has now, or nobody wants it."""
+    """The bytes sent so far are not those of the file any more, or nobody wants them."""
 
 
 class Sender:
-    """The way of one staged file into its store.  One writer at a time."""
+    """Sends one staged file to its store.  One writer at a time."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Sender:
         begin: int = _BEGIN,
         step: int = _STEP,
     ) -> None:
-        """`expected_size` is asked when sending begins: bytes, None if nobody has told."""
+        """`expected_size` is called when sending begins: bytes, or None if it is not known."""
         self._store = store
         self._key = key
         self._staged = staged
@@ -61,23 +61,23 @@ class Sender:
         can_begin = Capability.GROWING in store.capabilities
         self._state = _State.WAITING if can_begin else _State.ENDED
         self._high = 0  # the end of all writes so far
-        self._limit = 0  # may be sent below this
+        self._limit = 0  # bytes below may be sent
         self._step = step
-        self._wanted = begin  # where the limit has to be for more to be sent
+        self._wanted = begin  # more is sent when the limit has come up to here
         self._sent = 0
-        self._claimed = 0  # all below is sent, or may be before the store answers
+        self._claimed = 0  # bytes below are sent, or may be before the store answers
         self._thread: threading.Thread | None = None
         self._writer: DataWriter | None = None
 
     def before_write(self, offset: int) -> None:
-        """Tell that the bytes from `offset` on are about to change."""
+        """Note that the bytes from `offset` on are about to change."""
         with self._changed:
             self._limit = min(self._limit, offset)
             if offset < self._claimed:
                 self._give_up()
 
     def after_write(self, end: int) -> None:
-        """Tell that the write is done and ended at `end`; a gap before it reads as zeros."""
+        """Note that a write up to `end` is done; a gap before it reads as zeros."""
         with self._changed:
             self._high = self._limit = max(self._high, end)
             if self._limit < self._wanted:
@@ -89,15 +89,15 @@ class Sender:
             self._changed.notify_all()
 
     def truncate(self, size: int) -> None:
-        """Tell that the file is about to end at `size`."""
+        """Note that the file is about to end at `size`."""
         self.before_write(size)
         self._high = min(self._high, size)
 
     def finish(self, size: int) -> None:
-        """Send what is left of the complete file, `size` bytes.
+        """Send the rest of the complete file of `size` bytes.
 
-        Raises what `Store.writer` and `DataWriter.take` raise; a failure of what was sent
-        early does not count: all is then sent again.
+        After a failure of early sending everything is sent again.  Raises what `Store.writer`
+        and `DataWriter.take` raise.
         """
         self._end(_State.ENDED)
         if self._writer is not None:
@@ -120,14 +120,14 @@ class Sender:
         return self._writer.commit()
 
     def drop(self) -> None:
-        """Take back all that was sent, and send nothing more before `finish`.  Idempotent."""
+        """Cancel everything that was sent, and send nothing more before `finish`.  Idempotent."""
         self._end(_State.VOID)
         if self._writer is not None:
             self._writer.cancel()
             self._writer = None
 
     def _end(self, state: _State) -> None:
-        """Let the thread end: with what it has, or with nothing if that is VOID."""
+        """End the thread.  With VOID what it has sent is cancelled."""
         with self._changed:
             if self._state is not _State.VOID:
                 self._state = state
@@ -142,7 +142,7 @@ class Sender:
             self._changed.notify_all()
 
     def _check(self) -> None:
-        """What the store asks of each block."""
+        """The check that the store calls before each block."""
         if self._state is _State.VOID:
             raise IncompleteUpload(self._key, "it is not to be sent as it was")
 
@@ -163,18 +163,19 @@ class Sender:
                     writer.cancel()
 
     def _next(self) -> int:
-        """Wait until there is more to send; how far, or 0 when sending early has ended."""
+        """Wait until there is more to send; return its end, or 0 when early sending has ended."""
         with self._changed:
             self._changed.wait_for(
                 lambda: self._state is not _State.SENDING or self._limit >= self._wanted
             )
             if self._state is not _State.SENDING:
                 return 0
+            # Claimed before the store reads: a write below this makes what is sent void.
             self._claimed = self._limit
             return self._limit
 
     def _note(self, sent: int, offered: int) -> None:
         with self._changed:
-            # What the store did not want yet it is offered again when there is more of it.
+            # If the store has sent nothing more, it is offered the bytes again when there are more.
             self._wanted = (sent if sent > self._sent else offered) + self._step
             self._sent = self._claimed = sent

@@ -1,7 +1,7 @@
-"""The uploads of this process, each begun in a staging file.
+"""The uploads of this process, each of which begins in a staging file.
 
-Scope: where an upload is staged, how much room all take together, and which image's is going
-on.  Threading: any.
+Scope: where an upload is staged, how much room all take together, and which image has one.
+Threading: any.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 class Uploads:
-    """The uploads that go on in this process, by image."""
+    """The uploads in progress in this process, by image."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -58,9 +58,9 @@ class Uploads:
         return None if upload is None or upload.ended else upload
 
     def start(self, number: int, writer: object = None) -> Upload:
-        """The upload on that image, begun if there is none (queued -> saving).
+        """The upload of that image; it is begun if there is none (queued -> saving).
 
-        Raises Conflict while another than `writer` has its turn, InvalidTransition,
+        Raises Conflict while another one than `writer` has the turn, InvalidTransition,
         StoreUnavailable, StoreFull, NotFound.
         """
         with self._lock:
@@ -71,6 +71,7 @@ class Uploads:
             image, store = self._image_and_store(number)
             self.turns.check(image, writer)
             staged = self._staging_path(image, store)
+            # The row comes before the file: recovery finds the file by the row.
             self._catalog.start_upload(number, this_process(), str(staged))
             try:
                 fd = _create(staged)
@@ -80,11 +81,11 @@ class Uploads:
             return self._add(image, store, staged, fd)
 
     def reopen(self, number: int, writer: object = None) -> Upload:
-        """Take an active image back to saving, for the writer that committed it (§6.3).
+        """Take an active image back to saving, for the writer that committed it.
 
-        Its data is copied into a new staging file first; what is in the store stays
-        until the next commit or cancel.  Writes that come at the same time find one
-        upload.  Raises as `start`.
+        Its data is first copied into a new staging file; the data in the store stays until the
+        next commit or cancel.  Writes that come at the same time get the same upload.  Raises
+        as `start`.  Source: docs/semantics.md#writing-a-file-uploads-an-image.
         """
         with self._one_at_a_time(number):
             present = self.get(number)
@@ -113,7 +114,10 @@ class Uploads:
 
     @contextmanager
     def _one_at_a_time(self, number: int) -> Iterator[None]:
-        """Let one thread reopen an image, and those of other images go on: a copy takes long."""
+        """Let one thread at a time reopen an image.
+
+        There is no common lock, as the copy takes long: other images are not kept waiting.
+        """
         with self._reopened:
             self._reopened.wait_for(lambda: number not in self._reopening)
             self._reopening.add(number)
@@ -125,17 +129,17 @@ class Uploads:
                 self._reopened.notify_all()
 
     def forfeit(self, number: int, reason: str) -> None:
-        """Kill an image that lacks bytes that were written to it after its commit.
+        """Kill an image that lacks bytes which were written to it after its commit.
 
-        What cannot be done now (the database is away, the image is closed to users or in
-        the trash, from where it may come back) `settle` does later.
+        If that is not possible now, `settle` does it later: the database may not answer, or the
+        image may be deactivated or in the trash, from where it can come back.
         """
         with self._lock:
             self._forfeited.setdefault(number, reason)
         self.settle()
 
     def settle(self) -> None:
-        """Tell the catalog what it could not be told: of `forfeit`, and of uploads cancelled."""
+        """Do what was not possible before: kill images of `forfeit`, record cancelled uploads."""
         for number, reason in list(self._forfeited.items()):
             if self._forfeit(number, reason):
                 self._forfeited.pop(number, None)
@@ -166,7 +170,7 @@ class Uploads:
             entries = repository.entries_of(image.number)
         for entry in entries:
             store = self._catalog.store(entry.store)
-            # What stays in a store that is away, fsck finds.
+            # If a store does not answer, its data stays, and fsck finds it.
             with suppress(CatalogError):
                 store.delete(store.url_of(image.id))
 
@@ -192,7 +196,10 @@ class Uploads:
         return upload
 
     def give_up_aborted(self) -> list[Upload]:
-        """End those that somebody else has ended; their clients may write nothing more."""
+        """Cancel the uploads that somebody else has ended; return them.
+
+        Their clients may never write again, and so would never find out.
+        """
         ended = []
         for upload in self:
             try:
@@ -222,7 +229,7 @@ def _create(staged: Path) -> int:
 
 
 def _copy_data(catalog: Catalog, number: int, fd: int) -> None:
-    """Copy an image's data, each chunk verified, as new digests are made of it.
+    """Copy an image's data and verify each chunk, because new digests will be made of it.
 
     Raises DataDamaged.
     """

@@ -16,16 +16,16 @@ from catalog.model.image import Image
 
 
 class Turns:
-    """Who writes to which image.  A writer is any object that equals itself alone."""
+    """Who writes to which image.  A writer is any object that is equal only to itself."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._writers: dict[int, list[object]] = {}
 
     def begin(self, image: Image, writer: object) -> None:
-        """Let `writer` alone write to the image until it has ended as often as it began.
+        """Let only `writer` write to the image, until it has called `end` as often as `begin`.
 
-        Raises Conflict while another one does.
+        Raises Conflict while another one writes.
         """
         with self._changed:
             self.check(image, writer)
@@ -50,15 +50,15 @@ class Turns:
             self.end(image.number, writer)
 
     def check(self, image: Image, writer: object) -> None:
-        """Raise Conflict while another than `writer` writes to the image."""
+        """Raise Conflict while another one than `writer` writes to the image."""
         if self.of(image.number) not in (None, writer):
             raise Conflict(image.name, "is being written by another")
 
     def of(self, number: int) -> object | None:
-        """Who writes to that image; None for nobody."""
+        """The writer of that image; None if there is none."""
         return next(iter(self._writers.get(number, ())), None)
 
     def wait(self, number: int, writer: object, seconds: float) -> bool:
-        """Wait until `writer` has ended; False when it has not after so many seconds."""
+        """Wait until `writer` has ended; False if it has not after that many seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: self.of(number) != writer, seconds)

@@ -51,14 +51,14 @@ from catalog.uploads.writeback import check_written_back
 _log = logging.getLogger(__name__)
 
 _ASK_AGAIN = 1.0
-"""Seconds of writing after which is asked whether the upload was aborted meanwhile."""
+"""Seconds of writing after which the catalog is asked whether the upload was aborted."""
 
 Announced = tuple[int | None, str | None, str | None, str]
-"""What an uploader may say of the data beforehand: size, digest, formats of disk and container."""
+"""What an uploader may announce of the data: size, digest, formats of disk and container."""
 
 
 class UploadState(Enum):
-    """Where an upload is."""
+    """The states of an upload."""
 
     OPEN = auto()
     FINISHED = auto()
@@ -85,13 +85,14 @@ class Upload:
         self.mtime: int | None = None
         """The data's modification time, in nanoseconds, if a tool has set one."""
         self.interrupted = ""
-        """The program that closed the file because it was stopped: it is not whole."""
+        """The program that closed the file because it was stopped: then the data is not whole.
+        Empty if none was."""
         self.blank = False
-        """Whether what was finished is a disk that holds no data yet."""
+        """Whether the finished data is a disk without data of a guest."""
         self.disk_format = ""
-        """Of what was finished."""
+        """The format of the finished data."""
         self.expected_size: int | None = None
-        """Bytes the data will come to, if its writer knows: a hint to the store, not checked."""
+        """Bytes that the data will have, if the writer knows: a hint for the store, not checked."""
         self._catalog = catalog
         self._store = store
         self._staged = staged
@@ -102,13 +103,14 @@ class Upload:
         self._digester: Digester | None = None
         self._sender = Sender(store, image.id, staged, self._foreseen_size)
         if self.size:
-            # Who opens a file again goes back to its header: qemu-img convert does.
+            # The file was reopened.  Its writer will go back to the header, as qemu-img convert
+            # does, so nothing is sent early.
             self._sender.drop()
         self._saved: Saved | None = None
         self._checked: Announced | None = None
         self._check_room = check_room
         self._worked_at = self._asked_at = time.monotonic()
-        # Readers may still have the file when the upload ends: it closes with the object.
+        # Readers may still use the file when the upload ends, so it is closed with the object.
         weakref.finalize(self, os.close, fd)
 
     # -- writing -----------------------------------------------------------------------
@@ -130,7 +132,7 @@ class Upload:
 
     @property
     def staged_bytes(self) -> int:
-        """Room the staging file takes on the disk, in bytes."""
+        """Bytes that the staging file takes on the disk."""
         return os.fstat(self._fd).st_blocks * 512
 
     def write(self, offset: int, data: bytes | memoryview) -> int:
@@ -144,6 +146,8 @@ class Upload:
             self._check_room(len(data))
             if not data:
                 return 0  # a write(2) of nothing does not make the file longer
+            # They learn of the write before it, so that they do not read bytes that are changing,
+            # and after it, so that they may read them.
             followers = self._follow(), self._sender
             for follower in followers:
                 follower.before_write(offset)
@@ -153,7 +157,7 @@ class Upload:
             return len(data)
 
     def truncate(self, size: int) -> None:
-        """Make the data `size` bytes long; what is added reads as zeros."""
+        """Make the data `size` bytes long; added bytes read as zeros."""
         with self._lock, self._changing():
             self._check_size(size)
             for follower in (self._follow(), self._sender):
@@ -165,14 +169,14 @@ class Upload:
         return os.pread(self._fd, size, offset)
 
     def sync(self) -> None:
-        """Make what was written durable (fsync by the writer)."""
+        """Make the written bytes durable (fsync by the writer)."""
         with self._lock, self._foreign_errors():
             os.fsync(self._fd)
 
     def check_wanted(self) -> None:
         """Give the upload up, and raise ImageKilled, if somebody else has ended it."""
         if not self._lock.acquire(blocking=False):
-            return  # it is worked on, or being committed: that will tell
+            return  # it is being written or committed, which will find out
         try:
             if not self.ended:
                 self._check_wanted()
@@ -183,7 +187,7 @@ class Upload:
         try:
             image = self._catalog.image(self.image.number)
         except CatalogUnavailable:
-            return  # the commit will tell
+            return  # the commit will find out
         except NotFound:
             image = replace(self.image, status=Status.DELETED, message="it was deleted")
         if image.status not in IN_PROGRESS:
@@ -209,7 +213,7 @@ class Upload:
             with self._foreign_errors():
                 yield
         except Exception as error:
-            # A writer that ignores this error must not get an image with a gap.
+            # If the writer ignores this error the image has a gap, and must not be published.
             self.fail(error)
             raise
 
@@ -239,11 +243,11 @@ class Upload:
     # -- ending ------------------------------------------------------------------------
 
     def finish(self) -> None:
-        """Do all of a commit that takes time, and make nothing visible yet.  Idempotent.
+        """Do everything of a commit that takes time; nothing becomes visible yet.  Idempotent.
 
         On any failure the image is killed, as by `commit`.  Raises InvalidImage,
-        DigestMismatch, IncompleteUpload, StoreFull, StoreUnavailable, and whatever an
-        earlier write failed with.
+        DigestMismatch, IncompleteUpload (also after a failed write), StoreFull,
+        StoreUnavailable.
         """
         with self._lock, self._or_killed():
             if self.state is not UploadState.OPEN:
@@ -251,6 +255,8 @@ class Upload:
             if self._broken is not None:
                 raise IncompleteUpload(self.image.name, f"a write failed: {self._broken}")
             with self._foreign_errors():
+                # In a store with STAGING this file becomes the object.  Elsewhere it is only read
+                # from the page cache, and `commit` asks whether the disk has taken it.
                 if Capability.STAGING in self._store.capabilities:
                     os.fsync(self._fd)
                 size = self.size
@@ -269,7 +275,7 @@ class Upload:
     def commit(self, publish: Rename | None = None) -> None:
         """Make the image active; `publish` renames its entry in the same step.  Idempotent.
 
-        On any failure the image is killed, its message tells why, and the error is
+        On any failure the image is killed with the reason as its message, and the error is
         raised.
         """
         with self._lock:
@@ -281,10 +287,13 @@ class Upload:
                 self.finish()
                 assert self._saved is not None
                 self._saved = self._check_again(self._saved)
+                # In this order: the store makes the object durable, and then one transaction makes
+                # the image active.  After a crash in between, recovery finds the upload's row and
+                # kills the image.
                 url = self._sender.commit()
                 with self._foreign_errors():
                     check_written_back(self._fd)
-                # rsync sets the time after it has closed the file, which finished it.
+                # Only now: rsync sets the time after it has closed, and so finished, the file.
                 saved = replace(self._saved, mtime=self.mtime)
                 dropped = self._catalog.finish_upload(self.image.number, url, saved, publish)
             self.state = UploadState.COMMITTED
@@ -293,7 +302,7 @@ class Upload:
 
     @contextmanager
     def _or_killed(self) -> Iterator[None]:
-        """Kill the image if anything fails: also by what no library says it raises."""
+        """Kill the image if anything fails, also by exceptions that nobody expects."""
         try:
             yield
         except BaseException as error:
@@ -318,18 +327,21 @@ class Upload:
 
     @property
     def recorded(self) -> bool:
-        """Whether the catalog knows how the upload ended, if it did."""
+        """Whether the catalog knows that the upload was cancelled, if it was."""
         return self._unrecorded is None
 
     def record(self) -> None:
-        """Tell the catalog that the upload was cancelled, unless it knows.  Raises CatalogError."""
+        """Record in the catalog that the upload was cancelled, if that was not possible before.
+
+        Raises CatalogError.
+        """
         with self._lock:
             if self._unrecorded is None:
                 return
             killed = self._catalog.fail_upload(self.image.number, self._unrecorded)
             self._unrecorded = None
-            # Only what is killed now has no right to data any more: an exception between
-            # the catalog's commit and ours must not cost an image.
+            # Data is removed only if this call has killed the image.  If an exception came between
+            # the catalog's commit and ours, the image is active, and must keep its data.
             if killed:
                 clear_failed(self._store, self.image.id)
 
@@ -342,7 +354,7 @@ class Upload:
         return self.expected_size or self._catalog.image(self.image.number).expected_size
 
     def _check_again(self, saved: Saved) -> Saved:
-        """Hold finished data to what has been announced of it since."""
+        """Compare finished data with what was announced after it was finished."""
         image = self._catalog.image(self.image.number)
         if _announced(image) == self._checked:
             return saved
@@ -389,7 +401,7 @@ class Upload:
 
     def _drop_staged(self) -> None:
         if self._staged.exists():
-            # Frees the room now: a handle may keep the file itself for long.
+            # Truncated first, which frees the room now: a handle may keep the file open for long.
             os.ftruncate(self._fd, 0)
             self._staged.unlink(missing_ok=True)
 
@@ -409,7 +421,7 @@ def _announced(image: Image) -> Announced:
 
 
 def reason_of(error: BaseException) -> str:
-    """What an image's message tells of a failure."""
+    """The text of a failure for an image's message."""
     if isinstance(error, CatalogError):
         return str(error)
     if not isinstance(error, Exception):
