@@ -1,7 +1,7 @@
-"""Deleting what is in the trash, and going on with deletions that were begun.
+"""Deleting images in the trash, and continuing unfinished deletions.
 
-Data is removed before its row: a crash in between leaves a row that says what is still to be
-done, never data that nothing refers to.
+Data is removed before its row.  A crash in between leaves a row that says what is still to be
+done, and never data that no row refers to.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from catalog.model.tree import Location, LocationState
 def purge(catalog: Catalog, image: Image, *, force: bool = False) -> list[LeftBehind]:
     """Delete an image in the trash now, with its data.
 
-    With `force` also if a store does not remove its copy: that is returned.  Raises
-    Conflict when it is in use or being copied, InvalidTransition unless it is in the trash,
-    and what a store says: the image then is in the trash as before.
+    With `force`, delete it even if a store does not remove its copy; such copies are
+    returned.  Raises Conflict when it is in use or being copied, InvalidTransition unless
+    it is in the trash, and the store's error.  After an error the image is in the trash as
+    before.
     """
     check_unused(catalog, image)
     recover_if_dead(catalog, image)
@@ -44,27 +45,28 @@ def purge(catalog: Catalog, image: Image, *, force: bool = False) -> list[LeftBe
 def restore(catalog: Catalog, image: Image) -> None:
     """Make sure that an image in the trash still has its data, before it is restored.
 
-    Raises NotFound if that was deleted, Conflict while it is, StoreUnavailable if its
-    deletion began and nobody can tell.
+    Raises NotFound if its data was deleted, Conflict while another process deletes it, and
+    StoreUnavailable if its deletion began and the store does not answer.
     """
     recover_if_dead(catalog, image)
     settle(catalog, image)
 
 
 def finish_deletions(catalog: Catalog) -> None:
-    """Go on with what an earlier process had begun to delete, as far as the stores let."""
+    """Continue the deletions that earlier processes have begun, as far as the stores allow."""
     with catalog.read() as repository:
         locations = repository.locations_in_state(LocationState.DELETING)
     delete_detached(catalog, [each for each in locations if each.folder is None])
     for location in locations:
         if location.folder is not None:
-            # What cannot be removed now keeps its mark, or is as it was before.
+            # A copy that cannot be removed now keeps its mark for the next time, or is
+            # active again as before.
             with suppress(CatalogError):
                 finish_deletion(catalog, location)
 
 
 def finish_deletion(catalog: Catalog, location: Location) -> None:
-    """Go on with one removal.  Raises Conflict, and what the store says."""
+    """Continue one removal.  Raises Conflict, and the store's error."""
     image = catalog.image(location.image)
     if image.status is Status.PENDING_DELETE:
         purge(catalog, image)

@@ -18,17 +18,17 @@ from catalog.stores.base import Capability
 
 
 def recover(catalog: Catalog) -> list[Image]:
-    """Clean up after processes of this host that died; return the images it killed.
+    """Clean up after processes of this host that have ended; return the images it killed.
 
-    What they were uploading becomes `killed` with the reason, what they had staged is
-    removed, copies they were making are dropped, unless whoever copies again can go on
-    with them; those stay for a day.  Committed data is never touched.
+    Their unfinished uploads become `killed`, with the reason; their staging files are
+    removed.  Their unfinished copies are dropped.  Only a copy that a later process can
+    continue stays, for a day.  Committed data is never touched.
     """
     return _recover(catalog, lambda record: not _can_go_on(catalog, record))
 
 
 def give_up_dead(catalog: Catalog) -> list[Image]:
-    """As `recover`; nothing is left to go on with."""
+    """As `recover`, but also drop the copies that a later process could continue."""
     return _recover(catalog, lambda _record: True)
 
 
@@ -48,7 +48,7 @@ def _recover(catalog: Catalog, is_lost: Callable[[UploadRecord], bool]) -> list[
 
 
 def _can_go_on(catalog: Catalog, record: UploadRecord) -> bool:
-    """Whether it is a copy that another process can go on with; that is told."""
+    """Whether another process can continue this copy; if so, note it in the image's message."""
     with catalog.read() as repository:
         image = repository.image(record.image)
         locations = repository.locations_of(record.image)

@@ -1,8 +1,8 @@
 """Copying an image's data to another store, verified on the way (`ln`, `mv`, `replicate`).
 
-The copy is read, and an entry if it has a name, only once it is complete; until then its row is
-pending.  What a crash leaves is cleaned up by `deletion.recover`, at the latest before the
-image is copied again.
+Until the copy is complete its row is pending: nobody reads the copy, and no entry shows it.  An
+unfinished copy is cleaned up by `recovery.recover`, at the latest before the image is copied
+again.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ def replicate(
     replace: bool = False,
     instead_of: Place | None = None,
 ) -> None:
-    """Copy an image to `store` and make the copy the entry `place`, if it is to have a name.
+    """Copy an image to `store`; unless `place` is None, the copy becomes that entry.
 
-    A copy that is there without a name gets this one.  `instead_of` is the entry of the
-    copy to drop in the same step (a move).  The image's message tells how far it is, or
-    why it failed.  Raises DataDamaged, AlreadyExists, Conflict, Forbidden, StoreFull,
-    StoreUnavailable.
+    If the store has a copy without a name already, that copy gets the name.  `instead_of`
+    is the entry of the copy to drop in the same transaction (a move).  The image's message
+    shows the progress, or why the copy failed.  Raises DataDamaged, AlreadyExists,
+    Conflict, Forbidden, StoreFull, StoreUnavailable.
     """
     target = catalog.store(store)
     unnamed = None if place is None else _unnamed(catalog, image, target)
@@ -94,9 +94,9 @@ def transfer(
 ) -> str:
     """Put an image's data into a store under a key; return its url there.
 
-    Where the target can have it from a copy of the same service, the service copies it and
-    it is read back and compared; else each chunk is verified on its way.  Raises as
-    `replicate`.
+    If the target's server can reach another copy, the server copies it itself, and the new
+    copy is read back and compared.  Otherwise the data passes through this process, which
+    verifies each chunk before it writes it.  Raises as `replicate`.
     """
     source = _on_server(catalog, image, target)
     if source is not None:
@@ -122,7 +122,7 @@ def transfer(
 
 
 def _writer(catalog: Catalog, image: Image, target: Store, key: str) -> tuple[DataWriter, int]:
-    """A writer, and how many bytes it has already from one that died."""
+    """A writer, and how many bytes the store has already, of an unfinished copy."""
     digests = _digests_to_go_on(catalog, image, target)
     if digests is None or not isinstance(target, Resuming):
         return target.writer(key, image.size), 0
@@ -131,7 +131,7 @@ def _writer(catalog: Catalog, image: Image, target: Store, key: str) -> tuple[Da
 
 
 def _digests_to_go_on(catalog: Catalog, image: Image, target: Store) -> ChunkDigests | None:
-    """What tells how much is right of a copy that was cut off; None if it begins anew."""
+    """The digests that show how much of an unfinished copy is right; None: begin anew."""
     if Capability.RESUME not in target.capabilities:
         return None
     with catalog.read() as repository:
@@ -139,10 +139,10 @@ def _digests_to_go_on(catalog: Catalog, image: Image, target: Store) -> ChunkDig
 
 
 def same_place(catalog: Catalog, entry: Entry, store: str) -> Place:
-    """The path of an entry, in another store; folders are made as needed.
+    """The place with the same path in another store; missing folders are made.
 
-    Raises AlreadyExists when something has the name there, NotAFolder when an image has
-    that of a folder, Conflict for an entry in the trash.
+    Raises AlreadyExists when the name is taken there, NotAFolder when an image has the name
+    of one of the folders, Conflict for an entry in the trash.
     """
     with catalog.write() as repository:
         above: list[Folder] = []
@@ -179,7 +179,7 @@ def _folder_like(repository: Repository, model: Folder, parent: Folder) -> Folde
 
 
 def _unnamed(catalog: Catalog, image: Image, target: Store) -> Location | None:
-    """The copy that is there without a name.  Raises Conflict if it is not as it should be."""
+    """The store's complete copy without a name, or None.  Raises Conflict if it is damaged."""
     with catalog.read() as repository:
         damaged = rows.damaged(repository, image.number)
         locations = complete_locations(catalog, repository, image.number)
@@ -200,7 +200,7 @@ def _is_whole(target: Store, location: Location, image: Image) -> bool:
 
 
 def _begin(catalog: Catalog, image: Image, target: Store) -> Location:
-    """Note a copy that is about to be made, under the row an earlier one may have left."""
+    """Record a copy that is about to be made; an unfinished copy's row is used again."""
     left = _take_over(catalog, image, target.name)
     if left is None:
         recover_if_dead(catalog, image)
@@ -208,7 +208,8 @@ def _begin(catalog: Catalog, image: Image, target: Store) -> Location:
     try:
         is_by_server = _on_server(catalog, image, target) is not None
         if is_by_server or _digests_to_go_on(catalog, image, target) is None:
-            # What its writer has left, and data that never got its entry.
+            # The copy begins anew, so remove what the store has: parts that a writer left, or
+            # whole data of a copy whose row was never completed.
             target.delete(target.url_of(image.id))
     except BaseException:
         _forget_work(catalog, image.number)
@@ -217,7 +218,7 @@ def _begin(catalog: Catalog, image: Image, target: Store) -> Location:
 
 
 def _take_over(catalog: Catalog, image: Image, store: str) -> Location | None:
-    """The row of a copy to that store whose process died or gave it up, now ours."""
+    """Take over the row of an unfinished copy to that store, whose process ended or gave up."""
     at = now()
     with catalog.write() as repository:
         record = repository.upload(image.number)
@@ -234,8 +235,8 @@ def _take_over(catalog: Catalog, image: Image, store: str) -> Location | None:
 def _take_back(catalog: Catalog, location: Location) -> None:
     """Remove a copy that was not completed.
 
-    One that was stays: an exception between the catalog's commit and ours (a signal) must
-    not cost its data, which after a move is all there is.
+    A completed copy stays: a signal can raise between the catalog's commit and our return,
+    and after a move the new copy is the only one.
     """
     with catalog.read() as repository:
         fresh = [x for x in repository.locations_of(location.image) if x.number == location.number]
@@ -257,7 +258,7 @@ def _forget_work(catalog: Catalog, number: int) -> None:
 
 
 def _on_server(catalog: Catalog, image: Image, target: Store) -> str | None:
-    """The url of an intact copy that the target can have without us."""
+    """The url of an undamaged copy that the target's server can copy by itself, or None."""
     if Capability.COPY not in target.capabilities or not isinstance(target, Reaching):
         return None
     with catalog.read() as repository:

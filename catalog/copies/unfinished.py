@@ -1,4 +1,4 @@
-"""What a process that has ended left of one upload or copy."""
+"""Cleaning up one unfinished upload or copy whose process has ended."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from catalog.process import is_gone
 from catalog.stores.base import Store
 
 ABANDONED_AFTER = timedelta(days=1)
-"""When an unfinished upload with a temporary name is given up
+"""How long nobody works on an upload before it is given up
 (docs/semantics.md#temporary-names)."""
 
 
 def recover_if_dead(catalog: Catalog, image: Image) -> None:
-    """Clean up first if what works on an image according to its record is gone."""
+    """Clean up an image's upload or copy if the process that its record names has ended."""
     with catalog.read() as repository:
         record = repository.upload(image.number)
     if record is not None and is_gone(record.process):
@@ -32,7 +32,7 @@ def recover_if_dead(catalog: Catalog, image: Image) -> None:
 
 
 def reason_of(record: UploadRecord) -> str:
-    """What is said of an upload whose process has ended."""
+    """The message of an image whose upload ended with its process."""
     who = f"pid {record.process.pid} on {record.process.host}"
     return f"the process that uploaded it ({who}) is gone"
 
@@ -48,7 +48,7 @@ def give_up(catalog: Catalog, record: UploadRecord, reason: str) -> list[Image]:
         if record.staged:
             Path(record.staged).unlink(missing_ok=True)
         for location in locations:
-            # Of a pending one, and of one that was being repaired.
+            # All locations: a repair, too, has a staging file, and its location is not pending.
             if location.store in catalog.stores:
                 _clear_staging(catalog.stores[location.store], image.id)
         for location in pending:
@@ -67,7 +67,7 @@ def give_up(catalog: Catalog, record: UploadRecord, reason: str) -> list[Image]:
 
 
 def _clear_staging(store: Store, image_id: str) -> None:
-    """Remove what a store's writer had staged: an image has one upload at a time."""
+    """Remove an image's staging files in a store: it has no other upload that could own them."""
     folder = store.staging_folder()
     for file in folder.glob(f"{image_id}.*") if folder is not None else ():
         file.unlink(missing_ok=True)

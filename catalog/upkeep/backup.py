@@ -29,9 +29,9 @@ _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_TOOBIG}
 def backup(url: str, target: Path) -> None:
     """Write a sound copy of the database at `url` to `target`, which appears in one step.
 
-    What was committed before is in it, and nothing half.  An older file gives way only to a
-    copy that was checked.  Raises NotSupported for a server, CatalogDamaged, StoreFull,
-    CatalogUnavailable, InvalidValue, OSError.
+    The copy has every transaction that was committed before, and no part of any other.  An
+    older file at `target` is replaced only after the copy was checked.  Raises NotSupported
+    for a server, CatalogDamaged, StoreFull, CatalogUnavailable, InvalidValue, OSError.
     """
     kind, source = kind_and_file(url)
     tool = _OF_SERVERS.get(kind)
@@ -41,7 +41,8 @@ def backup(url: str, target: Path) -> None:
         raise NoCatalog(str(source))
     _check_target(source, target)
     with appearing(target) as part:
-        # It holds what only the database's owner reads: the passwords' hashes.
+        # Created by us, readable by the owner only, before SQLite opens it: the database holds
+        # the hashes of passwords.
         os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         try:
             _copy(source, part)
@@ -66,9 +67,10 @@ def _copy(source: Path, part: Path) -> None:
             closing(sqlite3.connect(f"file:{_quoted(source)}?mode=ro", uri=True)) as catalog,
             closing(sqlite3.connect(part, isolation_level=None)) as copy,
         ):
-            # All pages in one step: in a journal of this kind no writer waits for a reader.
+            # All pages in one step: in a WAL journal no writer waits for a reader.
             catalog.backup(copy, pages=-1)
-            # The copy is one file, that may be read where nothing can be written.
+            # Leave WAL mode: the copy is then one file, which SQLite can also open where it
+            # cannot create a -shm file beside it.
             copy.execute("PRAGMA journal_mode=DELETE")
             found = damages_of(copy)
     except sqlite3.Error as error:
@@ -79,7 +81,7 @@ def _copy(source: Path, part: Path) -> None:
             raise CatalogDamaged(str(source), str(error)) from error
         raise CatalogUnavailable(str(source), f"the backup failed: {error}") from error
     except UnicodeDecodeError as error:
-        # Of text in the file, which SQLite repeats in what it says.
+        # SQLite's error message repeats text of the damaged file, which is not UTF-8.
         raise CatalogDamaged(str(source), "it holds text that is none") from error
     if found:
         raise CatalogDamaged(str(source), found[0])

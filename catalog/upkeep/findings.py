@@ -1,6 +1,6 @@
-"""What fsck tells.
+"""What fsck reports.
 
-Frozen; safe to share.
+Threading: frozen, safe to share.
 """
 
 from __future__ import annotations
@@ -16,44 +16,44 @@ class FindingKind(StrEnum):
     """What is wrong."""
 
     DATABASE_DAMAGED = "database-damaged"
-    """The catalog's own file: nothing it says can be compared with anything."""
+    """The catalog's own file is damaged: its rows cannot be compared with the stores."""
     STORE_UNAVAILABLE = "store-unavailable"
     """A store, or one image in it, could not be examined."""
     NOT_EXAMINED = "not-examined"
-    """Something that a server cannot tell: nothing is known to be wrong."""
+    """Something that a server does not support asking for; nothing is known to be wrong."""
     DEAD_UPLOAD = "dead-upload"
     """An upload or a copy whose process is gone."""
     NO_UPLOADER = "no-uploader"
-    """An image being saved that nobody is saving."""
+    """An image with the status of an upload, while no process uploads it."""
     LEFTOVER = "leftover"
     """A location that is to be removed and is still there."""
     GARBAGE = "garbage"
     """Data of an image that is deleted or killed."""
     UNKNOWN_DATA = "unknown-data"
-    """Data of no image, or of one that should have none."""
+    """Data that belongs to no image, or to an image that should have none."""
     LOST_LOCATION = "lost-location"
     """Data of an image whose location in this store is gone."""
     MISSING_DATA = "missing-data"
     """A location without its data."""
     WRONG_SIZE = "wrong-size"
-    """Data that is not as long as its image."""
+    """Data whose size differs from the image's."""
     UNSAFE_CONTENT = "unsafe-content"
-    """An earlier gate accepted it; qemu may open another file of its host for it."""
+    """An earlier gate accepted it, but its data can make qemu open another file of the host."""
     BAD_CONTENT = "bad-content"
-    """An earlier gate accepted it; it is cut off, damaged or of no use, and does no harm."""
+    """An earlier gate accepted it, but it is cut off, damaged or useless; it does no harm."""
     WRONG_FORMAT = "wrong-format"
-    """The format or the size of the disk that is recorded is not that of the data."""
+    """The data has another format, or another size of the disk, than is recorded."""
     NO_LOCATION = "no-location"
-    """An image that should have data and has it nowhere."""
+    """An image that should have data, while no store has it."""
     UNFINISHED = "unfinished"
-    """Parts of an old upload in a store that no key shows."""
+    """Parts of an old upload, which a store keeps without listing them as an object."""
     STRAY_STAGING = "stray-staging"
-    """An old staging file of no upload."""
+    """An old staging file that belongs to no upload."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong, and what has been done about it."""
+    """One problem, and what has been done about it."""
 
     kind: FindingKind
     subject: str
@@ -64,7 +64,7 @@ class Finding:
 
 
 def mend(finding: Finding, repair: bool, action: Callable[[], str]) -> Finding:
-    """The finding, repaired by `action`, which returns what it did, if that is wanted."""
+    """The finding; with `repair`, after `action` has repaired it and returned what it did."""
     if not repair:
         return finding
     try:

@@ -1,10 +1,10 @@
-"""Finding, and repairing, where the catalog and its stores disagree.
+"""Finding, and repairing, differences between the catalog and its stores.
 
-Safe while mounts work on the same catalog: rows come before their data and go after it, so that
-what was seen in a store and is contradicted by a *later* read of the rows is no race.  Each
-finding is checked that way, and each repair checks once more in its own transaction.  A repair
-never deletes what could be somebody's only copy: it adopts it or moves it to the store's
-quarantine.
+This is safe while mounts work on the same catalog.  A row is written before its data and removed
+after it.  So each finding looks at the store first and reads the rows *later*: if they disagree
+then, no other process is just in between.  Each repair checks once more in its own transaction.
+A repair never deletes data that could be the only copy: it adopts the data or moves it to the
+store's quarantine.
 """
 
 from __future__ import annotations
@@ -41,14 +41,15 @@ from catalog.upkeep.store_check import StoreCheck, note
 __all__ = ["Finding", "FindingKind", "fsck"]
 
 STRAY_AFTER = timedelta(days=1)
-"""How long a staging file that no upload names is left alone: one may be about to."""
+"""How long a staging file that no upload names is left alone: an upload that has just begun may
+name it soon."""
 
 
 def fsck(catalog: Catalog, *, repair: bool) -> Iterator[Finding]:
-    """Compare the catalog with its stores; with `repair`, also do what is safe.
+    """Compare the catalog with its stores; with `repair`, also repair what is safe to repair.
 
-    A store that does not answer is a finding; so is a damaged database, which is compared
-    with nothing.  Raises CatalogUnavailable.
+    A store that does not answer is a finding.  A damaged database is a finding as well, and
+    then the only kind: its rows are not compared with the stores.  Raises CatalogUnavailable.
     """
     damages = catalog.damages()
     if damages:
@@ -66,7 +67,7 @@ def fsck(catalog: Catalog, *, repair: bool) -> Iterator[Finding]:
 
 
 def _store(catalog: Catalog, store: Store, repair: bool) -> Iterator[Finding]:
-    """All that can be examined of a store: what it lacks for one part stops no other."""
+    """Examine a store in four parts; a part that fails does not stop the others."""
     check = StoreCheck(catalog, store, repair)
     try:
         store.check()
@@ -128,7 +129,7 @@ def _unconfigured(catalog: Catalog) -> Iterator[Finding]:
 
 
 def _unfinished(catalog: Catalog, store: Store, repair: bool) -> Iterator[Finding]:
-    """Parts that uploads of dead processes have left in a store."""
+    """Parts of uploads in a store that no process will finish."""
     for name in store.leftovers(STRAY_AFTER.total_seconds()):
         with catalog.read() as repository:
             images = [repository.image(record.image) for record in repository.uploads()]
@@ -158,7 +159,7 @@ def _staging(catalog: Catalog, folder: Path, owner: str, repair: bool) -> Iterat
 
 
 def _is_staged(catalog: Catalog, file: Path) -> bool:
-    """Whether the file is an upload's, or what a store makes of one under the image's id."""
+    """Whether the file belongs to an upload: named by its row, or by its image's id (a store's)."""
     with catalog.read() as repository:
         if any(record.staged == str(file) for record in repository.uploads()):
             return True
@@ -199,7 +200,7 @@ def _image(catalog: Catalog, number: int, repair: bool) -> Iterator[Finding]:
     elif (
         image.status is not Status.DELETED
         and image.has_data
-        # What is being deleted is told by `_deleting`.
+        # `_deleting` reports the locations that are being deleted.
         and states <= {LocationState.PENDING}
     ):
         found = Finding(FindingKind.NO_LOCATION, image.id, f"{image.name} is in no store")
@@ -222,7 +223,7 @@ def _deleting(catalog: Catalog, repair: bool) -> Iterator[Finding]:
             found = repository.locations_of(location.image)
         state = next((each.state for each in found if each.number == location.number), None)
         if state is None and not repair:
-            continue  # somebody was just about it
+            continue  # another process has finished this removal meanwhile
         subject, detail = f"{location.store}/{image_id}", "its removal was begun and not finished"
         if state is LocationState.ACTIVE:
             detail = "its store refuses to remove it"

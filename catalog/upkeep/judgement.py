@@ -1,8 +1,8 @@
-"""What the format gate says of images that an earlier one accepted.
+"""Judging again, with today's format gate, images that an earlier gate accepted.
 
-An image has the number of the gate that accepted its data (`image.GATE`); while that is
-another's, or none, whoever looks at the data judges it again.  Scope: an image without digests
-is judged again at each opening besides (`reader`).  Threading: any thread.
+Each image records the number of the gate that accepted its data (`image.GATE`).  If it is not
+today's number, fsck and verify judge the data again.  Scope: an image without digests is also
+judged at each opening; `reader` does that.  Threading: any thread.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Objection:
 
 
 def objection(catalog: Catalog, image: Image, location: Location) -> Objection | None:
-    """Ask the gate about the data of a complete copy; what it accepts is not asked about again.
+    """Have the gate judge a complete copy; if it accepts the data, record that.
 
-    None also for what it refuses of a deactivated image: that is dealt with.  Raises
-    NotFound, StoreUnavailable.
+    Returns None also when the gate refuses the data of a deactivated image: nobody can read
+    it, so there is nothing left to do.  Raises NotFound, StoreUnavailable.
     """
     if image.is_accepted or not image.has_data:
         return None
@@ -46,7 +46,7 @@ def objection(catalog: Catalog, image: Image, location: Location) -> Objection |
         return None if _is_deactivated(image) else _refused(image, found)
     if (found.disk_format, found.virtual_size) != (image.disk_format, image.virtual_size):
         return _misrecorded(image, found)
-    # Who may not write is no worse off: it is asked again.
+    # A caller that cannot write to the database loses nothing: it asks the gate again.
     with suppress(CatalogUnavailable), catalog.write() as repository:
         if _is_undecided(repository, image.number):
             repository.accept(image.number, GATE)
@@ -54,7 +54,10 @@ def objection(catalog: Catalog, image: Image, location: Location) -> Objection |
 
 
 def settle(catalog: Catalog, image: Image, found: Objection) -> str:
-    """Do what takes nothing away; what was done, or nothing if it is another's by now."""
+    """Correct what is recorded, or deactivate the image; no data is removed.
+
+    Returns what was done; empty if another process has decided about the image meanwhile.
+    """
     number = image.number
     with catalog.write() as repository:
         fresh = repository.image(number)
@@ -78,7 +81,7 @@ def settle(catalog: Catalog, image: Image, found: Objection) -> str:
 
 
 def _judged(catalog: Catalog, image: Image, location: Location) -> Detected | Refused:
-    """The verdict with what is recorded taken as declared, else without."""
+    """The gate's verdict for the recorded format; if it refuses, for whatever format it finds."""
     assert location.url is not None
     reader = catalog.store(location.store).open(location.url)
     try:
@@ -118,6 +121,6 @@ def _is_deactivated(image: Image) -> bool:
 
 
 def _is_undecided(repository: Repository, number: int) -> bool:
-    """Whether it is still for the gate to say."""
+    """Whether the gate has not decided about this image yet."""
     fresh = repository.image(number)
     return fresh.has_data and not fresh.is_accepted

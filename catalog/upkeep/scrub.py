@@ -1,4 +1,4 @@
-"""Emptying the trash after `scrub_time`, and forgetting what nobody asks for any more."""
+"""Emptying the trash after `scrub_time`, and deleting old rows that nobody needs any more."""
 
 from __future__ import annotations
 
@@ -35,14 +35,15 @@ class Scrubbed:
     problem: CatalogError | None = None
     """Why it stays for now."""
     left: tuple[LeftBehind, ...] = ()
-    """What stores have not removed, of an image that is deleted all the same."""
+    """Copies that their stores have not removed, although the image is deleted (`force`)."""
 
 
 def scrub(catalog: Catalog, *, dry_run: bool = False, force: bool = False) -> Iterator[Scrubbed]:
     """Purge what has been in the trash for `scrub_time`, and forget old rows.
 
-    What is in use, or was lately, stays, each with its reason; a failure on one does not
-    stop the others.  With `force` the catalog forgets what a store does not remove.
+    An image that is in use, or was used lately, stays, and is reported with the reason.  A
+    failure with one image does not stop the others.  With `force`, an image is deleted even
+    if a store does not remove its copy.
     """
     before = now() - timedelta(seconds=catalog.settings.scrub_time)
     wanted = ImageFilter(statuses=frozenset({Status.PENDING_DELETE}), before=before)
@@ -65,18 +66,18 @@ def scrub(catalog: Catalog, *, dry_run: bool = False, force: bool = False) -> It
 
 
 def _check_not_needed(catalog: Catalog, image: Image) -> None:
-    """Raise Conflict for what comes back if the image in its place is not completed."""
+    """Raise Conflict for a replaced image that comes back if its replacement is not completed."""
     with catalog.read() as repository:
         if repository.is_needed(image.number):
             raise Conflict(image.name, "is kept until the image in its place is complete")
 
 
 def give_up_abandoned(catalog: Catalog) -> None:
-    """Kill uploads nobody has worked on for a day, and drop what they leave behind.
+    """Kill uploads that nobody has worked on for a day, and remove entries they leave.
 
-    That is what has a temporary name: an image's own name keeps its killed image, which
-    tells why.  One that was given the name of a deleted image and never written makes way
-    for that.
+    Only entries with a temporary name are removed: an entry with an image's own name stays,
+    as the killed image says why it failed.  An image that took the name of a deleted one
+    and was never written gives the name back.
     """
     with catalog.read() as repository:
         records = repository.uploads()

@@ -1,6 +1,6 @@
-"""One store against the rows that speak of it: a part of `fsck`.
+"""Comparing one store with the rows about it, as a part of `fsck`.
 
-Why it is safe while others work on the catalog, the docstring of `fsck` says.
+The docstring of `fsck` says why this is safe while others work on the catalog.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from catalog.upkeep.findings import Finding, FindingKind, mend
 
 
 def _is_dead(image: Image) -> bool:
-    """Whether the image never had data, or has it no longer, for good."""
+    """Whether the image has no data and never will: it is deleted or killed."""
     return Status.DELETED is image.status or Status.KILLED in (
         image.status,
         image.status_before_delete,
@@ -31,14 +31,14 @@ def _is_dead(image: Image) -> bool:
 
 
 class StoreCheck:
-    """One store that answers, against the rows that speak of it."""
+    """Compares one store, which answers, with the rows about it."""
 
     def __init__(self, catalog: Catalog, store: Store, repair: bool) -> None:
         self._catalog = catalog
         self._store = store
         self._repair = repair
         self._known: set[str] = set()
-        """Ids of the images whose location here was seen."""
+        """Ids of the images whose location in this store `locations` has seen."""
 
     # -- every location has its data ---------------------------------------------------
 
@@ -64,7 +64,7 @@ class StoreCheck:
             return
         self._known.add(image.id)
         if location.state is LocationState.DELETING:
-            return  # _deleting looks at them when everything else is done
+            return  # `fsck._deleting` looks at these after everything else
         found, problem = self._stat(location)
         if problem is not None:
             yield Finding(FindingKind.STORE_UNAVAILABLE, subject, str(problem))
@@ -76,6 +76,8 @@ class StoreCheck:
     def _disagreement(
         self, location: Location, found: Stat | None, subject: str
     ) -> Iterator[Finding]:
+        # The row again, after the store: if it still claims the data, this is no race with a
+        # removal, which changes the row first.
         with self._catalog.read() as repository:
             fresh = _location_now(repository, location)
             image = repository.image(location.image)
@@ -91,7 +93,7 @@ class StoreCheck:
             yield mend(wrong, self._repair, lambda: note(self._catalog, image.number, message))
 
     def _content(self, location: Location, image: Image, subject: str) -> Iterator[Finding]:
-        """Have the format gate judge what an earlier one has accepted."""
+        """Have today's format gate judge data that an earlier gate accepted."""
         try:
             found = judgement.objection(self._catalog, image, location)
         except CatalogUnavailable:
@@ -107,7 +109,7 @@ class StoreCheck:
             )
 
     def _drop_or_note(self, location: Location) -> str:
-        """Forget a location without data, but never an image's last one, nor its last name."""
+        """Drop a location without data; if it is the last copy or the last name, note it only."""
         with self._catalog.read() as repository:
             here = repository.locations_of(location.image)
         others = [other for other in here if other.number != location.number]
@@ -142,19 +144,19 @@ class StoreCheck:
     # -- all data has its location -----------------------------------------------------
 
     def data(self) -> Iterator[Finding]:
-        """Look for data that no location speaks of."""
+        """Look for data that no location refers to."""
         if Capability.LISTING not in self._store.capabilities:
             return
         for key in list(self._store.keys()):
             if key in self._known:
                 continue
             image, kind = self._judge(key)
-            # Asked after the rows: what has been removed meanwhile is no finding.
+            # Ask the store again after the rows: data that was removed meanwhile is no finding.
             if kind is not None and self._is_there(key):
                 yield self._stray(key, image, kind)
 
     def _judge(self, key: str) -> tuple[Image | None, FindingKind | None]:
-        """What is wrong with data that is there; None if nothing is."""
+        """The image with this id, and what is wrong with its data here; None if nothing is."""
         with self._catalog.read() as repository:
             try:
                 image = repository.image_by_id(key)
@@ -187,9 +189,10 @@ class StoreCheck:
         return mend(finding, self._repair, lambda: self._quarantine(key))
 
     def _adopt(self, image: Image) -> str:
-        """Give whole data its location back; quarantine any other."""
+        """Give undamaged data its location back; move any other data to the quarantine."""
         if not self._is_whole(image):
             return f"damaged: {self._quarantine(image.id)}"
+        # Reading took long: the rows may have changed meanwhile.
         if self._judge(image.id)[1] is not FindingKind.LOST_LOCATION:
             return ""
         url = self._store.url_of(image.id)
@@ -257,7 +260,7 @@ def _location_now(repository: Repository, location: Location) -> Location | None
 
 
 def _free_place(repository: Repository, store: str, image: Image) -> tuple[int, str]:
-    """A folder and a free name in it for an adopted image: the store's top or its trash."""
+    """A folder for an adopted image, the store's top or its trash, and a free name in it."""
     root = repository.root()
     folder = root and repository.folder_at(root.number, store)
     if folder is not None and image.status is Status.PENDING_DELETE:
@@ -271,7 +274,7 @@ def _free_place(repository: Repository, store: str, image: Image) -> tuple[int, 
 
 
 def note(catalog: Catalog, number: int, message: str) -> str:
-    """Tell in an image's message what is wrong with it."""
+    """Write into an image's message what is wrong with it."""
     with catalog.write() as repository:
         if repository.image(number).message != message:
             repository.set_image(number, message=message)

@@ -1,9 +1,9 @@
 """Reading an image's data and comparing it with the digests recorded at upload.
 
-Scope: finds out; all it changes is to record digests for an image that has none yet (an
-external location), to mark the copies that are damaged, so that they are read last, and to note
-what the format gate accepts.  Threading: any thread; memory is one chunk, whatever the size of
-the image.
+Scope: reads only, with three exceptions.  It records digests for an image that has none yet (an
+external location); it marks damaged copies, so that they are read last; it records which images
+the format gate accepts.  Threading: any thread; memory is one chunk, whatever the size of the
+image.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from catalog.upkeep import judgement
 
 
 class Verdict(StrEnum):
-    """What became of one copy's verification."""
+    """The result for one copy."""
 
     INTACT = "intact"
     DAMAGED = "damaged"
     UNVERIFIED = "unverified"
-    """It has no digests yet, and they are not the reader's to record."""
+    """It has no digests yet, and only the image's owner records them."""
     RECORDED = "recorded"
-    """It had no digests (an external location); it has those of the data as it is now."""
+    """It had no digests (an external location); those of the present data are recorded now."""
     UNREADABLE = "unreadable"
     REFUSED = "refused"
-    """It is intact, and the format gate, which is another since, refuses it or what is recorded."""
+    """It is intact, but today's format gate refuses it, or finds a wrong format recorded."""
     REPAIRED = "repaired"
-    """It was damaged or missing, and was written anew from good copies."""
+    """It was damaged or missing, and was written again from good copies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Verified:
     store: str
     verdict: Verdict
     detail: str = ""
-    """Why it is not intact."""
+    """The reason for any other verdict than `INTACT`."""
     bad_chunks: tuple[BadChunk, ...] = ()
 
     @property
@@ -72,9 +72,9 @@ class Verified:
 def verify(
     catalog: Catalog, image: Image, principal: Principal, *, progress: Progress = no_progress
 ) -> Iterator[Verified]:
-    """Read every copy of an image back and compare every chunk and the whole digest.
+    """Read every complete copy of an image; compare every chunk and the digest of the whole.
 
-    Copies that are not complete are left out.  Raises Forbidden, Deactivated.
+    Raises Forbidden, Deactivated.
     """
     with catalog.read() as repository:
         access.check_read_data(principal, image, repository.members_of(image))
@@ -101,8 +101,8 @@ def verify(
 def read_verified(catalog: Catalog, image: Image, principal: Principal) -> Iterator[bytes]:
     """An image's data in order, each part verified before it is handed out.
 
-    An image without digests is read all the same.  Raises DataDamaged, DigestMismatch
-    (at the end), and as `reader.open_image`.
+    An image without digests is read without verification.  Raises DataDamaged,
+    DigestMismatch (at the end), and as `reader.open_image`.
     """
     with catalog.read() as repository:
         chunks = repository.chunk_digests(image.number)
@@ -137,7 +137,7 @@ def verify_copy(
 
 
 def _judged(catalog: Catalog, location: Location, verified: Verified) -> Verified:
-    """What was verified, once the format gate has been asked as well."""
+    """The result after the format gate's judgement; the gate sees intact copies only."""
     if verified.verdict is not Verdict.INTACT:
         return verified
     found = judgement.objection(catalog, verified.image, location)
@@ -203,7 +203,7 @@ def _read_chunks(
 
 
 class _Whole:
-    """The size and the digest of all of an image's bytes."""
+    """Checks the size and the digest of an image as a whole."""
 
     def __init__(self, image: Image) -> None:
         self._image = image
