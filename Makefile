@@ -17,7 +17,7 @@ BIN := .venv/bin
 LISTEN ?= 127.0.0.1:8080
 
 .DELETE_ON_ERROR:
-.PHONY: run test test-cinder check bench clean lock install run-packages test-packages
+.PHONY: run test fast test-cinder check bench clean lock install run-packages test-packages
 
 # Anybody on this machine may write: an example, not a way to serve.
 run: export IMAGEFS_STATE := $(CURDIR)/state
@@ -37,6 +37,16 @@ run: run-packages .venv/installed
 	trap 'exit 0' INT TERM; \
 	mountpoint -q mnt || { $(BIN)/imagefs mount mnt && mounted=yes; } && \
 	$(BIN)/imagefs dav --listen $(LISTEN) --anonymous write
+
+# The loop to work in: what needs no mount, no server and no patience (tests/kit/marks.py).
+# Its files are in memory, where no commit waits for a disk.
+fast: export TMPDIR := $(if $(wildcard /dev/shm),/dev/shm,/tmp)
+fast: run-packages .venv/installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pytest -q -m 'not mount and not server and not stress' -n 2 --dist loadscope \
+		-o tmp_path_retention_policy=failed
 
 # Two processes a core: half of the time a test waits, for a server or a deadline.
 test: test-packages check

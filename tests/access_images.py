@@ -14,7 +14,7 @@ from catalog.model.image import Visibility
 from catalog.model.status import Status
 from catalog.tree.vfs import Vfs
 from tests.access_table import MEMBER, WHO, Action, State
-from tests.catalog.actions import begin, image_at, put, remove, set_fields
+from tests.kit.catalog import begin, image_at, put, remove, set_fields
 
 DATA = b"data"
 """What is in each of them."""

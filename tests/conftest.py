@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.catalog.actions import some_bytes
+from tests.kit import marks
+from tests.kit.catalog import some_bytes
 from tests.servers.ceph import S3, Ceph, ceph, radosgw
 from tests.servers.cinder import Cinder, cinder
 from tests.servers.swift import Swift, swift
@@ -24,6 +25,19 @@ pytest.register_assert_rewrite("tests.catalog.stores.contract")
 
 # Started in the background of a shell, SIGINT would be ignored, by all we start as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by what its fixtures start, before `-m` selects."""
+    for item in items:
+        marks.mark(item)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Hold each test to its marks."""
+    marks.begin(item)
 
 
 @pytest.fixture(autouse=True)

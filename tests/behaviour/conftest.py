@@ -11,7 +11,7 @@ from tests.behaviour.trees import MountTree, Tree, VfsTree, new_folders
 from tests.imagefs.daemon import Daemon
 
 
-@pytest.fixture(scope="module", params=["vfs", "mount"])
+@pytest.fixture(scope="module", params=["vfs", pytest.param("mount", marks=pytest.mark.mount)])
 def tree(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Tree]:

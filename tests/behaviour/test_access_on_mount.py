@@ -19,9 +19,9 @@ from catalog.model.status import Status
 from catalog.tree.vfs import Vfs
 from tests.access_images import DATA, SPENDING, new_path, prepare, state_in_memory
 from tests.access_table import ON_MOUNT, STATES, Action, Case, State, cases
-from tests.catalog.actions import image_at
 from tests.imagefs.daemon import Daemon
 from tests.imagefs.tools import ROOT
+from tests.kit.catalog import image_at
 
 pytestmark = pytest.mark.skipif(not ROOT, reason="only root can act as other users")
 

@@ -10,6 +10,8 @@ import pytest
 
 from tests.behaviour.trees import Tree
 
+pytestmark = pytest.mark.stress
+
 STEPS = 600
 LARGEST = 12 * 1024 * 1024
 

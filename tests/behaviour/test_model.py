@@ -6,6 +6,7 @@ import errno
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -18,6 +19,8 @@ from hypothesis.stateful import (
 )
 
 from tests.behaviour.trees import Refused, Tree, new_folders
+
+pytestmark = pytest.mark.stress
 
 STORES = st.sampled_from(["file", "other"])
 FOLDERS = st.sampled_from(["", "d/", "e/"])

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from catalog.bootstrap import make_catalog
 from catalog.catalog import Catalog
 from catalog.settings import Settings
 from catalog.tree.vfs import Vfs
-from tests.catalog.actions import settings_at
+from tests.kit.catalog import new_catalog, settings_at
 
 
 @pytest.fixture
@@ -23,7 +22,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def catalog(settings: Settings) -> Iterator[Catalog]:
     """A new catalog."""
-    catalog = make_catalog(settings)
+    catalog = new_catalog(settings)
     yield catalog
     catalog.close()
 

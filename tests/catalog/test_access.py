@@ -9,7 +9,7 @@ import pytest
 from catalog.errors import Deactivated, Forbidden
 from catalog.model.access import ADMIN, Principal, Role
 from catalog.tree.vfs import Vfs
-from tests.catalog.actions import (
+from tests.kit.catalog import (
     ALICE,
     BOB,
     READER,

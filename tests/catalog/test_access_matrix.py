@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 import pytest
 from sqlalchemy import select
 
-from catalog.bootstrap import make_catalog
 from catalog.errors import Forbidden, Protected
 from catalog.members import add_member, visible
 from catalog.model.access import Principal, may_see, owns
@@ -18,10 +17,11 @@ from catalog.repository.tables import images
 from catalog.tree.vfs import Vfs
 from tests.access_images import SPENDING, new_path, prepare, state_in_memory
 from tests.access_table import STATES, WHO, Action, Case, State, cases
-from tests.catalog.actions import (
+from tests.kit.catalog import (
     begin,
     entry,
     image_at,
+    new_catalog,
     put,
     read,
     remove,
@@ -37,7 +37,7 @@ OWNER = WHO["owner"]
 def vfs() -> Iterator[Vfs]:
     """The tree of one catalog for all states."""
     with state_in_memory() as folder:
-        vfs = Vfs(make_catalog(settings_at(folder)))
+        vfs = Vfs(new_catalog(settings_at(folder)))
         yield vfs
         vfs.close()
 

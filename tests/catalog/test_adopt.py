@@ -35,7 +35,10 @@ from catalog.tree.adopt import Adopted, Adoption, AdoptionResult, Terms
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.fsck import fsck
 from catalog.upkeep.verify import Verdict, verify
-from tests.catalog.actions import (
+from tests.catalog.formats.samples import short_overlay
+from tests.catalog.stores.contract import put_by_writer
+from tests.configuration import configure
+from tests.kit.catalog import (
     READER,
     begin,
     entry,
@@ -48,9 +51,6 @@ from tests.catalog.actions import (
     remove,
     some_bytes,
 )
-from tests.catalog.formats.samples import short_overlay
-from tests.catalog.stores.contract import put_by_writer
-from tests.configuration import configure
 
 DATA = some_bytes(CHUNK_SIZE + 77)
 ID, OTHER_ID = (str(UUID(int=number)) for number in (11, 12))

@@ -26,7 +26,7 @@ from catalog.repository import copies
 from catalog.settings import Settings
 from catalog.stores.memory import MemoryStoreSettings
 from catalog.tree.vfs import Vfs
-from tests.catalog.actions import (
+from tests.kit.catalog import (
     ALICE,
     begin,
     entry,

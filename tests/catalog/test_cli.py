@@ -29,10 +29,10 @@ from catalog.model.image import CHUNK_SIZE
 from catalog.repository.schema import SCHEMA
 from catalog.settings import load
 from catalog.tree.vfs import Vfs
-from tests.catalog.actions import staged_files
 from tests.catalog.stores.servers import nginx
 from tests.catalog.test_verify import overwrite, stored
 from tests.configuration import configure
+from tests.kit.catalog import staged_files
 
 DATA = bytes(range(256)) * 4096
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -195,6 +195,7 @@ def test_a_broken_package_costs_only_its_own_commands(
     assert "replicate" in result.stdout
 
 
+@pytest.mark.stress
 def test_closed_pipe_is_quiet(run: Run, image: str, config: Path) -> None:
     """A reader that has enough, as head(1), is no error worth a word."""
     reading, writing = os.pipe()
@@ -325,6 +326,7 @@ def test_added_holes_stay_holes(run: Run, vfs: Vfs, tmp_path: Path) -> None:
     assert inside.stat().st_blocks * 512 < 1 << 20
 
 
+@pytest.mark.server
 def test_add_from_a_web_server(run: Run, tmp_path: Path) -> None:
     """It is downloaded under the last part of its URL, through the store's address filter."""
     with nginx(tmp_path) as web:
@@ -337,6 +339,7 @@ def test_add_from_a_web_server(run: Run, tmp_path: Path) -> None:
     assert paths(run) == ["/file/disk one.raw"]
 
 
+@pytest.mark.server
 @pytest.mark.expect_log("the chunk at offset 0 is damaged")
 def test_data_that_lies_elsewhere_is_verified_later(run: Run, vfs: Vfs, tmp_path: Path) -> None:
     """Exported unverified at first, and that is said; it records what it then is held to."""
@@ -403,6 +406,7 @@ def test_taken_name_is_kept_unless_replaced(run: Run, image: str) -> None:
     assert shown(run, "/file/.trash/a")["id"] == image
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize(
     ("number", "code"),
     [(signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM)],
@@ -427,6 +431,7 @@ def test_interrupted_add_leaves_nothing(
         assert repository.uploads() == []
 
 
+@pytest.mark.stress
 def test_killed_add_is_cleaned_up_by_scrub(run: Run, config: Path, tmp_path: Path) -> None:
     """After SIGKILL doctor tells of the upload, and scrub removes what it had staged."""
     child = process(config, "add", "-", "--name", "a", stdin=subprocess.PIPE)

@@ -15,11 +15,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from catalog.cli.program import imagefs as program
-from tests.catalog.actions import some_bytes
 from tests.catalog.formats.samples import MIB, SIZE, container
 from tests.catalog.stores.servers import nginx
 from tests.catalog.test_unpacking import PACK, ova
 from tests.configuration import configure
+from tests.kit.catalog import some_bytes
 
 Run = Callable[..., Result]
 
@@ -86,6 +86,7 @@ def test_an_unexpected_digest_is_refused(run: Run) -> None:
     assert json.loads(run("list", "--json").stdout) == []
 
 
+@pytest.mark.server
 def test_a_url_is_unpacked(run: Run, tmp_path: Path) -> None:
     """As it comes from the web server."""
     whole = container(tmp_path, "sparse.vmdk").read_bytes()

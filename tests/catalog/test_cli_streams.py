@@ -11,19 +11,21 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from catalog.bootstrap import make_catalog, open_catalog
+from catalog.bootstrap import open_catalog
 from catalog.cli.program import imagefs as program
 from catalog.settings import load
 from catalog.tree.vfs import Vfs
-from tests.catalog.actions import put
 from tests.configuration import configure
+from tests.kit.catalog import new_catalog, put
+
+pytestmark = pytest.mark.stress
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """A catalog with one image, whose name is not ASCII."""
     path = configure(tmp_path)
-    catalog = make_catalog(load(path))
+    catalog = new_catalog(load(path))
     put(Vfs(catalog), "/file/größe", b"data")
     catalog.close()
     return path

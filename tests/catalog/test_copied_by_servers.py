@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from catalog.bootstrap import make_catalog
 from catalog.copies.recovery import recover
 from catalog.process import Process, this_process
 from catalog.settings import Settings
 from catalog.tree.vfs import Vfs
-from tests.catalog.actions import (
+from tests.catalog.stores import swift_account
+from tests.catalog.stores.s3_account import Account
+from tests.kit.catalog import (
     link,
     names_in,
+    new_catalog,
     put,
     read,
     remove,
@@ -23,8 +25,6 @@ from tests.catalog.actions import (
     settings_at,
     some_bytes,
 )
-from tests.catalog.stores import swift_account
-from tests.catalog.stores.s3_account import Account
 from tests.servers.swift import Swift
 
 DATA = some_bytes(300_007)
@@ -51,7 +51,7 @@ def vfs(request: pytest.FixtureRequest, swift_server: Swift, tmp_path: Path) -> 
     make = s3_stores if request.param == "s3" else swift_stores
     usual = settings_at(tmp_path)
     stores = {**usual.stores, **make(swift_server, tmp_path)}
-    catalog = make_catalog(Settings("test", usual.catalog, stores))
+    catalog = new_catalog(Settings("test", usual.catalog, stores))
     yield Vfs(catalog)
     catalog.close()
 

@@ -12,7 +12,7 @@ from catalog.model.access import ADMIN
 from catalog.model.image import External
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.verify import Verdict, verify
-from tests.catalog.actions import (
+from tests.kit.catalog import (
     ALICE,
     entry,
     image_at,

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from catalog.bootstrap import make_catalog, open_catalog
+from catalog.bootstrap import open_catalog
 from catalog.cli.exit_codes import DAMAGED, EXIT_CODES, FAILURE, OK
 from catalog.cli.program import imagefs as program
 from catalog.errors import CatalogDamaged
 from catalog.settings import load
 from catalog.tree.vfs import Vfs
-from tests.catalog.actions import ALICE, make_folder, put, remove, some_bytes
 from tests.configuration import configure
+from tests.kit.catalog import ALICE, make_folder, new_catalog, put, remove, some_bytes
 
 PAGE = 4096
 
@@ -43,7 +43,7 @@ COMMANDS = (
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A catalog with images, folders, properties and a trash, and nothing in a journal."""
     path = tmp_path_factory.mktemp("sound")
-    vfs = Vfs(make_catalog(load(configure(path, sections="[cache]\nsize = 0"))))
+    vfs = Vfs(new_catalog(load(configure(path, sections="[cache]\nsize = 0"))))
     for number in range(30):
         image = put(vfs, f"/file/{number}.raw", some_bytes(10_000, number))
         values = {f"property.p{each}": "v" * 200 for each in range(5)}

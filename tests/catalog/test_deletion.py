@@ -9,14 +9,13 @@ import pytest
 from sqlalchemy import text
 
 from catalog import presence
-from catalog.bootstrap import make_catalog
 from catalog.errors import Conflict, Forbidden, InvalidName, NotFound, Protected, StoreUnavailable
 from catalog.model.access import ADMIN
 from catalog.model.image import now
 from catalog.process import Process, this_process
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.scrub import scrub
-from tests.catalog.actions import (
+from tests.kit.catalog import (
     ALICE,
     begin,
     image_at,
@@ -24,6 +23,7 @@ from tests.catalog.actions import (
     link,
     make_folder,
     names_in,
+    new_catalog,
     put,
     read,
     remove,
@@ -38,7 +38,7 @@ ANOTHER_HOST = Process("another-host", "boot/1", 1, 1)
 @pytest.fixture
 def eager(tmp_path: Path) -> Vfs:
     """A tree whose trash is emptied by every scrub."""
-    return Vfs(make_catalog(settings_at(tmp_path, scrub_time=0)))
+    return Vfs(new_catalog(settings_at(tmp_path, scrub_time=0)))
 
 
 # Trash and restore

@@ -27,7 +27,8 @@ from catalog.tree.vfs import Vfs
 from catalog.upkeep.evacuate import Evacuated, EvacuationResult, Shown, evacuate
 from catalog.upkeep.fsck import fsck
 from catalog.upkeep.verify import verify
-from tests.catalog.actions import (
+from tests.catalog.test_verify import overwrite
+from tests.kit.catalog import (
     begin,
     image_at,
     link,
@@ -40,7 +41,6 @@ from tests.catalog.actions import (
     some_bytes,
     staged_files,
 )
-from tests.catalog.test_verify import overwrite
 
 DATA = some_bytes(CHUNK_SIZE + 77)
 

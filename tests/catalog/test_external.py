@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from catalog.bootstrap import make_catalog
 from catalog.copies import recording
 from catalog.errors import DataDamaged, InvalidImage, InvalidValue, NotSupported
 from catalog.model.access import ADMIN
@@ -24,6 +23,7 @@ from catalog.upkeep.verify import Verdict, verify
 from tests.catalog.formats.samples import SIZE, container
 from tests.catalog.stores.servers import WebServer, asked_range, nginx, respond, scripted
 from tests.configuration import configure
+from tests.kit.catalog import new_catalog
 
 DATA = os.urandom(CHUNK_SIZE + 12345)
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -43,7 +43,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
 @pytest.fixture
 def vfs(tmp_path: Path) -> Iterator[Vfs]:
     """A tree with a directory and an http store that may reach loopback."""
-    vfs = Vfs(make_catalog(load(configure(tmp_path))))
+    vfs = Vfs(new_catalog(load(configure(tmp_path))))
     yield vfs
     vfs.close()
 

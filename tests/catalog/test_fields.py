@@ -21,7 +21,7 @@ from catalog.errors import (
 from catalog.model.access import ADMIN
 from catalog.model.fields import FIELDS, MAX_PROPERTIES
 from catalog.tree.vfs import Vfs
-from tests.catalog.actions import (
+from tests.kit.catalog import (
     ALICE,
     BOB,
     begin,

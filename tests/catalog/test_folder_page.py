@@ -12,7 +12,7 @@ from catalog.model.listings import FolderPage, Sort
 from catalog.model.status import Status
 from catalog.model.tree import Folder
 from catalog.tree.vfs import Vfs
-from tests.catalog.actions import (
+from tests.kit.catalog import (
     ALICE,
     BOB,
     READER,

@@ -19,7 +19,7 @@ from catalog.process import Process, this_process
 from catalog.settings import Settings
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.fsck import Finding, FindingKind, fsck
-from tests.catalog.actions import (
+from tests.kit.catalog import (
     ALICE,
     begin,
     entry,

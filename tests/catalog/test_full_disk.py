@@ -15,7 +15,7 @@ from catalog.model.access import ADMIN
 from catalog.repository.reserve import RESERVE, Reserve
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.scrub import scrub
-from tests.catalog.actions import (
+from tests.kit.catalog import (
     begin,
     image_at,
     keys_in,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from catalog.bootstrap import make_catalog, open_catalog
+from catalog.bootstrap import open_catalog
 from catalog.cli.program import imagefs as program
 from catalog.copies.recovery import recover
 from catalog.errors import Conflict, NotFound, StoreRefused
@@ -18,13 +18,14 @@ from catalog.tree.vfs import Vfs
 from catalog.upkeep.fsck import fsck
 from catalog.upkeep.lost import forget_store, gone_stores
 from catalog.upkeep.scrub import give_up_abandoned, scrub
-from tests.catalog.actions import (
+from tests.kit.catalog import (
     ALICE,
     begin,
     image_at,
     keys_in,
     link,
     names_in,
+    new_catalog,
     put,
     read,
     remove,
@@ -141,7 +142,7 @@ def reduced(settings: Settings) -> Settings:
 @pytest.fixture
 def vfs(settings: Settings, reduced: Settings) -> Iterator[Vfs]:
     """/file/a and /other/a are one image; /other/only, and an upload, are only there."""
-    full = Vfs(make_catalog(settings))
+    full = Vfs(new_catalog(settings))
     put(full, "/file/a", b"data")
     link(full, "/file/a", "/other/a")
     put(full, "/other/only", b"only")
@@ -206,7 +207,7 @@ def test_a_killed_upload_of_a_gone_store_stops_nothing(
     settings: Settings, reduced: Settings
 ) -> None:
     """Its temporary name is in no folder that is shown."""
-    full = Vfs(make_catalog(settings))
+    full = Vfs(new_catalog(settings))
     begin(full, "/other/.a.part", b"x").cancel("its reason")
     with full.catalog.write() as repository:
         repository.connection.exec_driver_sql(

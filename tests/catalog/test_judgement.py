@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from catalog.bootstrap import make_catalog
 from catalog.catalog import Catalog
 from catalog.cli.program import imagefs as program
 from catalog.errors import Deactivated, Forbidden
@@ -24,12 +23,16 @@ from catalog.upkeep.findings import FindingKind
 from catalog.upkeep.fsck import fsck
 from catalog.upkeep.repair import verify_and_repair
 from catalog.upkeep.verify import Verdict, verify
-from tests.catalog.actions import (
+from tests.catalog.formats.samples import SIZE, child_vmdk, container, disk, short_overlay
+from tests.catalog.older import take_back
+from tests.configuration import configure
+from tests.kit.catalog import (
     ALICE,
     BOB,
     entry,
     image_at,
     link,
+    new_catalog,
     put,
     put_by_older,
     read,
@@ -37,9 +40,6 @@ from tests.catalog.actions import (
     rename,
     set_fields,
 )
-from tests.catalog.formats.samples import SIZE, child_vmdk, container, disk, short_overlay
-from tests.catalog.older import take_back
-from tests.configuration import configure
 
 UNSAFE, BAD, WRONG = (
     FindingKind.UNSAFE_CONTENT,
@@ -255,7 +255,7 @@ def test_what_its_owner_deactivated_is_active_again_once_it_is_accepted(vfs: Vfs
 def test_after_an_upgrade_doctor_names_fsck(tmp_path: Path) -> None:
     """The older schema knows no gate: what is there counts as judged by none."""
     config = configure(tmp_path)
-    vfs = Vfs(make_catalog(load(config)))
+    vfs = Vfs(new_catalog(load(config)))
     put(vfs, "/file/good")
     of_older(vfs, tmp_path, CASES["an overlay shorter than a sector"], "/file/evil")
     vfs.close()

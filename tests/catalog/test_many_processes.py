@@ -15,17 +15,19 @@ from pathlib import Path
 
 import pytest
 
-from catalog.bootstrap import make_catalog
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.fsck import fsck
-from tests.catalog.actions import (
+from tests.kit.catalog import (
     image_at,
     names_in,
+    new_catalog,
     put,
     read,
     settings_at,
     staged_files,
 )
+
+pytestmark = pytest.mark.stress
 
 PROCESSES = 16
 SECONDS = float(os.environ.get("IMAGEFS_SOAK", "10"))
@@ -38,7 +40,7 @@ from catalog.model.access import ADMIN
 from catalog.bootstrap import open_catalog
 from catalog.catalog import Catalog
 from catalog.tree.vfs import Vfs
-from tests.catalog.actions import *
+from tests.kit.catalog import *
 
 path, me, seconds = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 chance, mine, added, steps, waits = random.Random(me), {}, 0, 0, []
@@ -102,7 +104,7 @@ def test_nothing_is_locked_and_nothing_is_lost(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every process ends well, and the catalog holds the sum of what they did."""
-    vfs = Vfs(make_catalog(settings_at(tmp_path)))
+    vfs = Vfs(new_catalog(settings_at(tmp_path)))
     put(vfs, "/file/counter", b"counter")
     processes = [
         subprocess.Popen(

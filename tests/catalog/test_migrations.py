@@ -20,8 +20,8 @@ from catalog.repository.tables import metadata
 from catalog.settings import Settings
 from catalog.tree.vfs import Vfs
 from catalog.users import add_user
-from tests.catalog.actions import image_at, make_folder, put, read, remove, rename
 from tests.catalog.older import bring_to, contents, fill, revisions, scripts, take_back
+from tests.kit.catalog import image_at, make_folder, put, read, remove, rename
 
 
 def test_a_fresh_schema_is_that_of_the_models(catalog: Catalog) -> None:

@@ -26,7 +26,8 @@ from catalog.process import this_process
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.in_progress import Life, abort, in_progress
 from catalog.uploads import upload as upload_module
-from tests.catalog.actions import (
+from tests.configuration import configure
+from tests.kit.catalog import (
     ALICE,
     BOB,
     begin,
@@ -39,7 +40,6 @@ from tests.catalog.actions import (
     remove,
     staged_files,
 )
-from tests.configuration import configure
 
 
 def test_an_upload_in_progress_is_told(vfs: Vfs) -> None:

@@ -9,7 +9,7 @@ import pytest
 from catalog.errors import Conflict, ImageKilled, NotFound, StoreUnavailable
 from catalog.model.access import ADMIN
 from catalog.tree.vfs import Vfs
-from tests.catalog.actions import (
+from tests.kit.catalog import (
     ALICE,
     begin,
     link,

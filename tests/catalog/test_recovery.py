@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog.bootstrap import make_catalog, open_catalog
+from catalog.bootstrap import open_catalog
 from catalog.catalog import Catalog
 from catalog.copies.recovery import give_up_dead, recover
 from catalog.model.activity import UploadRecord
@@ -21,12 +21,13 @@ from catalog.process import Process, is_gone, start_time, this_process
 from catalog.settings import Settings
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.fsck import fsck
-from tests.catalog.actions import (
+from tests.kit.catalog import (
     begin,
     image_at,
     keys_in,
     link,
     names_in,
+    new_catalog,
     put,
     read,
     remove,
@@ -44,7 +45,7 @@ from pathlib import Path
 from catalog.bootstrap import open_catalog
 from catalog.stores.folder.writer import FilesystemWriter
 from catalog.tree.vfs import Vfs
-from tests.catalog.actions import *
+from tests.kit.catalog import *
 
 def stop(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -304,7 +305,7 @@ def test_opening_again_after_a_kill(kill: Kill, tmp_path: Path, vfs: Vfs) -> Non
     """A catalog whose last user was killed opens as any other: SQLite replays its log."""
     vfs.catalog.close()
     kill("put(vfs, '/file/a', b'data'); begin(vfs, '/file/b', b'x'); stop()")
-    again = make_catalog(settings_at(tmp_path))
+    again = new_catalog(settings_at(tmp_path))
     recover(again)
     assert read(Vfs(again), "/file/a") == b"data"
     with again.read() as repository:

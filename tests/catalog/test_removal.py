@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from catalog.bootstrap import make_catalog
 from catalog.copies.purge import finish_deletions, purge
 from catalog.copies.replicate import replicate
 from catalog.errors import (
@@ -24,7 +23,7 @@ from catalog.tree.vfs import Vfs
 from catalog.upkeep.evacuate import EvacuationResult, evacuate
 from catalog.upkeep.fsck import fsck
 from catalog.upkeep.scrub import scrub
-from tests.catalog.actions import (
+from tests.kit.catalog import (
     ALICE,
     begin,
     entry,
@@ -32,6 +31,7 @@ from tests.catalog.actions import (
     keys_in,
     link,
     names_in,
+    new_catalog,
     put,
     read,
     remove,
@@ -50,7 +50,7 @@ NO_ANSWER = StoreUnavailable("file", "timed out")
 @pytest.fixture
 def eager(tmp_path: Path) -> Vfs:
     """A tree whose trash is emptied by every scrub."""
-    return Vfs(make_catalog(settings_at(tmp_path, scrub_time=0)))
+    return Vfs(new_catalog(settings_at(tmp_path, scrub_time=0)))
 
 
 def refuse(vfs: Vfs, store: str, error: CatalogError, *, after: bool = False) -> Callable[[], None]:

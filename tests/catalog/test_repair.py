@@ -20,7 +20,8 @@ from catalog.stores.memory import MemoryStore
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.repair import repair, verify_and_repair
 from catalog.upkeep.verify import Verdict, verify
-from tests.catalog.actions import (
+from tests.catalog.test_verify import overwrite
+from tests.kit.catalog import (
     ALICE,
     BOB,
     link,
@@ -30,7 +31,6 @@ from tests.catalog.actions import (
     some_bytes,
     staged_files,
 )
-from tests.catalog.test_verify import overwrite
 
 CHUNK = 4096
 COUNT = 6

@@ -18,7 +18,7 @@ from catalog.process import this_process
 from catalog.sparing import Meant
 from catalog.tree.vfs import Vfs
 from catalog.upkeep import scrub
-from tests.catalog.actions import (
+from tests.kit.catalog import (
     ALICE,
     BOB,
     begin,

@@ -26,7 +26,8 @@ from catalog.upkeep.fsck import fsck
 from catalog.upkeep.repair import verify_and_repair
 from catalog.upkeep.replicator import Replicator
 from catalog.upkeep.verify import Verdict, verify
-from tests.catalog.actions import (
+from tests.catalog.test_verify import overwrite
+from tests.kit.catalog import (
     ALICE,
     image_at,
     keys_in,
@@ -40,7 +41,6 @@ from tests.catalog.actions import (
     some_bytes,
     staged_files,
 )
-from tests.catalog.test_verify import overwrite
 
 DATA = some_bytes(2 * CHUNK_SIZE + 77)
 LATER = timedelta(days=1)

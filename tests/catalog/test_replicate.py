@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from catalog.bootstrap import make_catalog
 from catalog.copies.recovery import recover
 from catalog.copies.replicate import replicate
 from catalog.errors import (
@@ -32,7 +31,8 @@ from catalog.tree.vfs import Vfs
 from catalog.upkeep.fsck import fsck
 from catalog.upkeep.store_check import note
 from catalog.upkeep.verify import verify
-from tests.catalog.actions import (
+from tests.catalog.test_verify import overwrite
+from tests.kit.catalog import (
     ALICE,
     begin,
     entry,
@@ -42,6 +42,7 @@ from tests.catalog.actions import (
     link,
     make_folder,
     names_in,
+    new_catalog,
     put,
     read,
     remove,
@@ -50,7 +51,6 @@ from tests.catalog.actions import (
     some_bytes,
     staged_files,
 )
-from tests.catalog.test_verify import overwrite
 
 DATA = some_bytes(2 * CHUNK_SIZE + 77)
 
@@ -309,7 +309,7 @@ class ReachingStore(MemoryStore):
 def reaching(settings: Settings, tmp_path: Path) -> Iterator[tuple[Vfs, ReachingStore]]:
     """A catalog with the stores `memory` and `beside` of one service."""
     stores = {**settings.stores, "beside": MemoryStoreSettings()}
-    catalog = make_catalog(Settings("test", settings.catalog, stores))
+    catalog = new_catalog(Settings("test", settings.catalog, stores))
     memory = catalog.store("memory")
     assert isinstance(memory, MemoryStore)
     beside = ReachingStore(memory)

@@ -16,8 +16,10 @@ from catalog.tree.vfs import Vfs
 from catalog.upkeep.fsck import fsck
 from catalog.upkeep.repair import verify_and_repair
 from catalog.upkeep.verify import Verdict, verify
-from tests.catalog.actions import FILE_STORES, link, names_in, put, some_bytes, staged_files
 from tests.catalog.copier import copy_for_ever
+from tests.kit.catalog import FILE_STORES, link, names_in, put, some_bytes, staged_files
+
+pytestmark = pytest.mark.stress
 
 DATA = some_bytes(3 * CHUNK_SIZE + 5)
 MOMENTS = 25

@@ -15,7 +15,7 @@ from catalog.model.status import Status
 from catalog.model.tree import FolderKind, LocationState
 from catalog.process import Process, this_process
 from catalog.tree.vfs import Vfs
-from tests.catalog.actions import (
+from tests.kit.catalog import (
     ALICE,
     entry,
     link,

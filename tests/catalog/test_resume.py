@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog.bootstrap import make_catalog, open_catalog
+from catalog.bootstrap import open_catalog
 from catalog.copies.recovery import recover
 from catalog.model.access import ADMIN
 from catalog.model.image import CHUNK_SIZE, Image
@@ -27,12 +27,14 @@ from catalog.upkeep.evacuate import evacuate
 from catalog.upkeep.fsck import fsck
 from catalog.upkeep.scrub import scrub
 from catalog.upkeep.verify import Verdict, verify
-from tests.catalog.actions import ALICE, link, put, read, remove, some_bytes, staged_files
 from tests.catalog.stores.s3_account import Account
 from tests.catalog.stores.swift_account import section
 from tests.catalog.test_verify import overwrite
 from tests.configuration import configure
+from tests.kit.catalog import ALICE, link, new_catalog, put, read, remove, some_bytes, staged_files
 from tests.servers.swift import Swift
+
+pytestmark = pytest.mark.stress
 
 DATA = some_bytes(8 * CHUNK_SIZE + 77)
 PART = 8 << 20
@@ -82,7 +84,7 @@ def config(tmp_path: Path) -> Path:
 @pytest.fixture
 def vfs(config: Path) -> Iterator[Vfs]:
     """The tree."""
-    catalog = make_catalog(load(config))
+    catalog = new_catalog(load(config))
     yield Vfs(catalog)
     catalog.close()
 
@@ -206,7 +208,7 @@ def s3(swift_server: Swift, tmp_path: Path) -> Iterator[tuple[Path, Vfs]]:
     user, key = (account.reference(each).file for each in (account.access_key, account.secret_key))
     sections = _S3.format(server=swift_server, user=user, key=key)
     config = configure(tmp_path, sections=sections)
-    catalog = make_catalog(load(config))
+    catalog = new_catalog(load(config))
     yield config, Vfs(catalog)
     catalog.close()
 
@@ -215,7 +217,7 @@ def s3(swift_server: Swift, tmp_path: Path) -> Iterator[tuple[Path, Vfs]]:
 def swift(swift_server: Swift, tmp_path: Path) -> Iterator[tuple[Path, Vfs]]:
     """A configuration with a container beside the folders, and its tree."""
     config = configure(tmp_path, sections=section(swift_server, tmp_path / "swift", "swift"))
-    catalog = make_catalog(load(config))
+    catalog = new_catalog(load(config))
     catalog.store("swift").initialize()
     yield config, Vfs(catalog)
     catalog.close()

@@ -11,7 +11,7 @@ from catalog.errors import InvalidTransition
 from catalog.model.access import ADMIN
 from catalog.model.status import HAS_DATA, IN_PROGRESS, Status, may_become, sources_of
 from catalog.tree.vfs import Vfs
-from tests.catalog.actions import image_at
+from tests.kit.catalog import image_at
 
 # docs/semantics.md#statuses, written out a second time: the table under test must not test itself.
 ALLOWED = {

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from catalog.bootstrap import make_catalog
 from catalog.errors import Conflict
 from catalog.model.image import Image
 from catalog.tree.vfs import Vfs
 from catalog.uploads.turns import Turns
-from tests.catalog.actions import ALICE, settings_at
+from tests.kit.catalog import ALICE, new_catalog, settings_at
 
 ONE, OTHER = (4711, 1), (4712, 1)
 
@@ -21,7 +20,7 @@ ONE, OTHER = (4711, 1), (4712, 1)
 @pytest.fixture
 def vfs(tmp_path: Path) -> Iterator[Vfs]:
     """A new catalog."""
-    vfs = Vfs(make_catalog(settings_at(tmp_path)))
+    vfs = Vfs(new_catalog(settings_at(tmp_path)))
     yield vfs
     vfs.close()
 

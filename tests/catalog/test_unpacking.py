@@ -16,8 +16,8 @@ from backports import zstd
 
 from catalog.errors import CatalogError, DigestMismatch, IncompleteUpload, InvalidImage
 from catalog.formats.packed.unpacking import Unpacked
-from tests.catalog.actions import some_bytes
 from tests.catalog.formats.samples import MIB
+from tests.kit.catalog import some_bytes
 
 DISK = some_bytes(MIB + 17) + bytes(3 * MIB)
 CHECKSUM = zstd.CompressionParameter.checksum_flag

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from catalog.bootstrap import make_catalog
 from catalog.errors import (
     CatalogError,
     Conflict,
@@ -30,11 +29,12 @@ from catalog.model.access import ADMIN
 from catalog.model.image import CHUNK_SIZE
 from catalog.tree.vfs import Vfs
 from catalog.uploads.upload import UploadState
-from tests.catalog.actions import (
+from tests.kit.catalog import (
     ALICE,
     begin,
     image_at,
     link,
+    new_catalog,
     put,
     read,
     remove,
@@ -70,7 +70,7 @@ def test_an_upload_becomes_active(vfs: Vfs, tmp_path: Path, store: str) -> None:
 @pytest.mark.parametrize("algo", ["sha256", "sha384", "sha512"])
 def test_chunk_digests_are_recorded(tmp_path: Path, algo: str) -> None:
     """Read back they are those of every 4 MiB, in the configured algorithm; md5 if wanted."""
-    catalog = make_catalog(settings_at(tmp_path, os_hash_algo=algo, checksum=True))
+    catalog = new_catalog(settings_at(tmp_path, os_hash_algo=algo, checksum=True))
     data = some_bytes(2 * CHUNK_SIZE + 5)
     image = put(Vfs(catalog), "/file/a", data)
     with catalog.read() as repository:
@@ -182,7 +182,7 @@ def test_an_expected_size_must_be_a_number(vfs: Vfs) -> None:
 
 def test_an_image_too_large_is_refused_at_the_write(tmp_path: Path) -> None:
     """Writing or growing past `max_image_size` fails, and so does the commit after it."""
-    vfs = Vfs(make_catalog(settings_at(tmp_path, max_image_size=1000)))
+    vfs = Vfs(new_catalog(settings_at(tmp_path, max_image_size=1000)))
     put(vfs, "/file/exact", bytes(1000))
     upload = begin(vfs, "/file/a", bytes(1000))
     with pytest.raises(ImageTooLarge):
@@ -198,7 +198,7 @@ def test_an_image_too_large_is_refused_at_the_write(tmp_path: Path) -> None:
 
 def test_staging_is_bounded(tmp_path: Path) -> None:
     """Past `staging_limit` a write is StoreFull; what others staged is not lost."""
-    vfs = Vfs(make_catalog(settings_at(tmp_path, staging_limit=1 << 20)))
+    vfs = Vfs(new_catalog(settings_at(tmp_path, staging_limit=1 << 20)))
     first = begin(vfs, "/file/a", b"x" * (600 << 10))
     second = begin(vfs, "/file/b", b"x" * (300 << 10))
     with pytest.raises(StoreFull, match="1048576"):
@@ -344,7 +344,7 @@ def test_closing_cancels_what_goes_on(vfs: Vfs, tmp_path: Path) -> None:
     upload = begin(vfs, "/file/a", b"data")
     vfs.close()
     assert upload.state is UploadState.CANCELLED
-    again = Vfs(make_catalog(settings_at(tmp_path)))
+    again = Vfs(new_catalog(settings_at(tmp_path)))
     assert "stopped" in image_at(again, "/file/a").message
     again.close()
 

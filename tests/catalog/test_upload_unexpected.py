@@ -10,7 +10,7 @@ import pytest
 
 from catalog.model.status import Status
 from catalog.tree.vfs import Vfs
-from tests.catalog.actions import begin, image_at, staged_files
+from tests.kit.catalog import begin, image_at, staged_files
 
 
 def _fail(*_arguments: Any, **_options: Any) -> NoReturn:

@@ -12,7 +12,7 @@ from catalog.errors import CatalogUnavailable
 from catalog.model.status import Status
 from catalog.tree.vfs import Vfs
 from catalog.uploads.upload import Upload
-from tests.catalog.actions import begin, entry, image_at, put, read, remove, rename, staged_files
+from tests.kit.catalog import begin, entry, image_at, put, read, remove, rename, staged_files
 
 
 def test_reopened_by_many_at_once(vfs: Vfs) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from catalog import presence
-from catalog.bootstrap import make_catalog
 from catalog.copies.uses import in_use
 from catalog.errors import Conflict
 from catalog.model.access import ADMIN
@@ -20,11 +19,12 @@ from catalog.model.tree import Place
 from catalog.process import Process
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.scrub import scrub
-from tests.catalog.actions import (
+from tests.kit.catalog import (
     begin,
     entry,
     image_at,
     link,
+    new_catalog,
     put,
     remove,
     rename,
@@ -37,7 +37,7 @@ QEMU = "qemu-system-x86 (pid 4711)"
 @pytest.fixture
 def eager(tmp_path: Path) -> Vfs:
     """A tree whose trash is emptied by every scrub."""
-    return Vfs(make_catalog(settings_at(tmp_path, scrub_time=0)))
+    return Vfs(new_catalog(settings_at(tmp_path, scrub_time=0)))
 
 
 def _kept(vfs: Vfs) -> list[str]:

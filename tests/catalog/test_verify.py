@@ -13,7 +13,7 @@ from catalog.model.access import ADMIN
 from catalog.model.image import CHUNK_SIZE, Image
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.verify import BadChunk, Verdict, Verified, read_verified, verify
-from tests.catalog.actions import ALICE, BOB, image_at, link, put, set_fields, some_bytes
+from tests.kit.catalog import ALICE, BOB, image_at, link, put, set_fields, some_bytes
 
 DATA = some_bytes(2 * CHUNK_SIZE + 1000)
 

@@ -13,7 +13,7 @@ from catalog.repository.database import Database
 from catalog.settings import Settings
 from catalog.tree.namespace import Link
 from catalog.tree.vfs import Vfs
-from tests.catalog.actions import (
+from tests.kit.catalog import (
     ALICE,
     begin,
     entry,

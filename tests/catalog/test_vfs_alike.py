@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
 from catalog import locks
-from catalog.bootstrap import make_catalog, open_catalog
+from catalog.bootstrap import open_catalog
 from catalog.errors import AlreadyExists, CatalogError, Conflict, Locked, NotFound
 from catalog.locks import LockRequest
 from catalog.model import names
 from catalog.model.access import ADMIN
 from catalog.model.status import Status
 from catalog.tree.vfs import Vfs
-from tests.catalog.actions import (
+from tests.kit.catalog import (
     ALICE,
     begin,
     entry,
@@ -32,6 +32,7 @@ from tests.catalog.actions import (
     link,
     make_folder,
     names_in,
+    new_catalog,
     put,
     put_as_before,
     remove,
@@ -55,7 +56,7 @@ PAIRS = [
 @pytest.fixture
 def vfs(tmp_path: Path) -> Iterator[Vfs]:
     """An empty catalog."""
-    vfs = Vfs(make_catalog(settings_at(tmp_path)))
+    vfs = Vfs(new_catalog(settings_at(tmp_path)))
     yield vfs
     vfs.close()
 
@@ -180,7 +181,7 @@ def test_the_form_is_its_own_form(text: str) -> None:
 def test_both_forms_of_an_earlier_version_are_kept(tmp_path: Path) -> None:
     """The migration renames nothing, and fails for nothing; each is found by its own name."""
     settings = settings_at(tmp_path)
-    vfs = Vfs(make_catalog(settings))
+    vfs = Vfs(new_catalog(settings))
     first, second = put(vfs, f"/file/{NFD}"), put(vfs, "/file/second")
     make_folder(vfs, f"/other/{NFD}")
     vfs.close()

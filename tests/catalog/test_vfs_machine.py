@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from sqlalchemy import text
 
-from catalog.bootstrap import make_catalog
 from catalog.copies.recovery import recover
 from catalog.errors import CatalogError
 from catalog.model.names import is_temporary
@@ -23,11 +22,12 @@ from catalog.model.tree import Entry, Folder
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.fsck import fsck
 from catalog.uploads.upload import Upload
-from tests.catalog.actions import (
+from tests.kit.catalog import (
     ALICE,
     image_at,
     link,
     make_folder,
+    new_catalog,
     read_image,
     remove,
     rename,
@@ -99,7 +99,7 @@ class VfsMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="imagefs-", dir=DISK))
-        self.catalog = make_catalog(settings_at(self.folder))
+        self.catalog = new_catalog(settings_at(self.folder))
         self.vfs = Vfs(self.catalog)
         self.tree: dict[str, Model | None] = {}
         """Path -> image, or None for a folder."""

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from catalog.bootstrap import make_catalog
 from catalog.errors import InvalidName
 from catalog.model.status import Status
 from catalog.tree.vfs import Vfs
-from tests.catalog.actions import (
+from tests.kit.catalog import (
     ALICE,
     begin,
     entry,
@@ -19,6 +18,7 @@ from tests.catalog.actions import (
     link,
     make_folder,
     names_in,
+    new_catalog,
     put,
     put_as_before,
     remove,
@@ -30,7 +30,7 @@ from tests.catalog.actions import (
 @pytest.fixture
 def vfs(tmp_path: Path) -> Iterator[Vfs]:
     """A catalog with an image, a folder and an upload."""
-    vfs = Vfs(make_catalog(settings_at(tmp_path)))
+    vfs = Vfs(new_catalog(settings_at(tmp_path)))
     put(vfs, "/file/image")
     make_folder(vfs, "/file/folder")
     begin(vfs, "/file/upload.part", b"data").finish()

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from catalog.bootstrap import make_catalog
 from catalog.errors import StoreFull, StoreUnavailable
 from catalog.model.status import Status
 from catalog.tree.vfs import Vfs
 from catalog.uploads.writeback import check_written_back
-from tests.catalog.actions import begin, image_at, settings_at, some_bytes, staged_files
 from tests.imagefs.tools import MIB, run
+from tests.kit.catalog import begin, image_at, new_catalog, settings_at, some_bytes, staged_files
 
 
 @pytest.fixture
@@ -51,7 +50,7 @@ def test_nothing_failed(tmp_path: Path) -> None:
 
 def test_upload_is_not_trusted_when_the_disk_lost_a_page(staging: Path, tmp_path: Path) -> None:
     """It is killed with the reason, though all could be read so far and was sent."""
-    vfs = Vfs(make_catalog(settings_at(tmp_path)))
+    vfs = Vfs(new_catalog(settings_at(tmp_path)))
     upload = begin(vfs, "/memory/a", some_bytes(8 * MIB))
     os.sync()
     with pytest.raises((StoreFull, StoreUnavailable), match="staging"):

@@ -7,7 +7,7 @@ import random
 from typing import Protocol
 
 from catalog.model.image import CHUNK_SIZE
-from tests.catalog.actions import some_bytes
+from tests.kit.catalog import some_bytes
 
 KIB = 1 << 10
 DATA = some_bytes(2 * CHUNK_SIZE + 12345)

@@ -11,7 +11,6 @@ from xml.etree.ElementTree import Element
 
 from defusedxml.ElementTree import fromstring
 
-from catalog.bootstrap import make_catalog
 from catalog.model.access import Principal, Role
 from catalog.model.image import Image
 from catalog.settings import Settings
@@ -22,8 +21,8 @@ from dav.auth import Authentication
 from dav.forwarded import Forwarding, Proxies
 from dav.server import Server
 from dav.settings import DavSettings
-from tests.catalog.actions import image_at, put, settings_at, some_bytes
 from tests.dav.wire import Answer, Wire
+from tests.kit.catalog import image_at, new_catalog, put, settings_at, some_bytes
 
 ANONYMOUS = Principal("anonymous")
 """Whom the server takes those for who give no name."""
@@ -60,7 +59,7 @@ def serving(
     trusted_proxies: tuple[str, ...] = (),
 ) -> Iterator[Served]:
     """A server over a new catalog with the stores `file`, `other` and `memory`."""
-    catalog = make_catalog(settings or settings_at(folder))
+    catalog = new_catalog(settings or settings_at(folder))
     vfs = Vfs(catalog)
     dav = DavSettings.model_validate({"anonymous": "write", "trusted_proxies": trusted_proxies})
     app = Forwarding(

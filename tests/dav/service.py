@@ -16,6 +16,7 @@ from dav.listening import TlsFiles
 from tests.dav.server import xml
 from tests.dav.wire import Answer, Wire
 from tests.imagefs.daemon import COMMAND, DEADLINE, Daemon, memory, wait_until
+from tests.kit.marks import check_marked
 
 USER, PASSWORD = "alice", "pass wörd"
 
@@ -31,6 +32,7 @@ class Service:
     def __init__(
         self, catalog: Daemon, anonymous: str, tls: TlsFiles | None = None, port: int = 0
     ) -> None:
+        check_marked("a WebDAV server")
         self.catalog = catalog
         self.tls = tls
         self.log = catalog.state / "dav.log"

@@ -17,10 +17,12 @@ from catalog.model.status import Status
 from catalog.tree.vfs import Vfs
 from tests.access_images import DATA, SPENDING, new_path, prepare, state_in_memory
 from tests.access_table import CHANGERS, SEERS, STATES, WHO, Action, Case, State, cases
-from tests.catalog.actions import image_at
 from tests.dav.service import service
 from tests.dav.wire import Answer, Wire
 from tests.imagefs.daemon import Daemon
+from tests.kit.catalog import image_at
+
+pytestmark = pytest.mark.server
 
 PASSWORD = "pass wörd"
 LOCK = (

@@ -11,7 +11,6 @@ from typing import Any, NoReturn
 import pytest
 
 from catalog.authentication import Authenticator
-from catalog.bootstrap import make_catalog
 from catalog.catalog import Catalog
 from catalog.errors import InvalidSettings, TooManyAttempts
 from catalog.model.access import Principal, Role
@@ -22,7 +21,7 @@ from dav.auth import CHALLENGE, Authentication
 from dav.environ import principal_of
 from dav.forwarded import Forwarding, Proxies
 from dav.settings import DavSettings
-from tests.catalog.actions import settings_at
+from tests.kit.catalog import new_catalog, settings_at
 
 
 class Unread(BytesIO):
@@ -87,7 +86,7 @@ RIGHT, WRONG = basic("alice", "pa:ss wörd"), basic("alice", "wrong")
 @pytest.fixture
 def catalog(tmp_path: Path) -> Iterator[Catalog]:
     """A catalog with the user alice."""
-    catalog = make_catalog(settings_at(tmp_path))
+    catalog = new_catalog(settings_at(tmp_path))
     add_user(catalog, "alice", "pa:ss wörd", project="web")
     yield catalog
     catalog.close()

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from catalog.bootstrap import make_catalog
 from catalog.errors import CatalogError, Forbidden, InvalidValue, NotFound
 from catalog.model.access import ADMIN, Principal
 from catalog.model.fields import FIELDS
@@ -20,7 +19,7 @@ from dav.browse import assets, sums
 from dav.browse.commands import quote
 from dav.browse.exchange import query_of
 from dav.negotiation import Kind, kind_for
-from tests.catalog.actions import (
+from tests.kit.catalog import (
     ALICE,
     BOB,
     READER,
@@ -28,6 +27,7 @@ from tests.catalog.actions import (
     entry,
     image_at,
     make_folder,
+    new_catalog,
     put,
     put_as_before,
     remove,
@@ -51,7 +51,7 @@ HOSTILE = (
 @pytest.fixture
 def vfs(tmp_path: Path):
     """A catalog with the stores file, other and memory."""
-    catalog = make_catalog(settings_at(tmp_path))
+    catalog = new_catalog(settings_at(tmp_path))
     yield Vfs(catalog)
     catalog.close()
 

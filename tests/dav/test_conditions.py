@@ -7,9 +7,9 @@ from itertools import count
 
 import pytest
 
-from tests.catalog.actions import begin
 from tests.dav.server import ANONYMOUS, Served, serving
 from tests.dav.wire import Wire, head
+from tests.kit.catalog import begin
 
 IMAGE = "/file/image.img"
 LONG_AGO = "Mon, 01 Jan 2001 00:00:00 GMT"

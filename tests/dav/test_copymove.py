@@ -15,7 +15,8 @@ from catalog.errors import Forbidden
 from catalog.model.access import ADMIN
 from catalog.model.status import Status
 from catalog.tree.vfs import Vfs
-from tests.catalog.actions import (
+from tests.dav.server import ANONYMOUS, Served, serving
+from tests.kit.catalog import (
     entry,
     image_at,
     link,
@@ -27,7 +28,6 @@ from tests.catalog.actions import (
     set_fields,
     some_bytes,
 )
-from tests.dav.server import ANONYMOUS, Served, serving
 
 DATA = some_bytes(200_000, seed=5)
 

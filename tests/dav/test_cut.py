@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from catalog.bootstrap import make_catalog
 from catalog.model.status import Status
 from catalog.model.tree import Entry
 from catalog.tree.vfs import Vfs
@@ -21,10 +20,10 @@ from dav.auth import Authentication
 from dav.limits import Limits
 from dav.server import Server
 from dav.settings import DavSettings
-from tests.catalog.actions import read, settings_at, some_bytes
 from tests.dav.server import Served
 from tests.dav.wire import Wire, head
 from tests.imagefs.daemon import wait_until
+from tests.kit.catalog import new_catalog, read, settings_at, some_bytes
 
 DATA = some_bytes(2_500_001)
 """More than two of the blocks that an upload is written in."""
@@ -37,7 +36,7 @@ WAYS = ("fin", "rst", "stall")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server that waits a second for a client; nothing is left of what was cut off."""
     folder = tmp_path_factory.mktemp("cut")
-    catalog = make_catalog(settings_at(folder))
+    catalog = new_catalog(settings_at(folder))
     vfs = Vfs(catalog)
     settings = DavSettings.model_validate({"anonymous": "write"})
     app = Authentication(App(vfs), catalog, settings, render_error)
@@ -79,6 +78,7 @@ def send_part(served: Served, path: str, cut: int, way: str, *, chunked: bool) -
         assert wire.read().status == 400
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("way", WAYS)
 def test_an_upload_that_is_cut_off(served: Served, way: str) -> None:
     """At 50 random places: killed, with the reason as its message, and a retry succeeds."""

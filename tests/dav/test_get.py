@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from catalog.model.access import ADMIN, Role
-from tests.catalog.actions import begin, put, rename, set_fields, some_bytes
 from tests.dav.server import ANONYMOUS, Served, login, serving
 from tests.dav.wire import Answer
+from tests.kit.catalog import begin, put, rename, set_fields, some_bytes
 
 DATA = some_bytes(100_000, seed=1)
 IMAGE = "/file/image.img"

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from catalog.bootstrap import make_catalog
 from catalog.errors import CatalogUnavailable, StoreUnavailable
 from catalog.model.access import Principal, Role
 from catalog.tree.vfs import Vfs
@@ -25,8 +24,8 @@ from dav.app import App, render_error
 from dav.auth import Authentication
 from dav.server import Server
 from dav.settings import DavSettings
-from tests.catalog.actions import make_folder, put, remove, set_fields, settings_at
 from tests.dav.wire import Answer, Wire
+from tests.kit.catalog import make_folder, new_catalog, put, remove, set_fields, settings_at
 
 OWNER = Principal("owner")
 OTHER = Principal("other")
@@ -69,7 +68,7 @@ class Served:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """One server for all requests."""
-    catalog = make_catalog(settings_at(tmp_path_factory.mktemp("hidden")))
+    catalog = new_catalog(settings_at(tmp_path_factory.mktemp("hidden")))
     for name, role in (
         ("owner", Role.MEMBER),
         ("other", Role.MEMBER),
@@ -339,7 +338,7 @@ def test_a_fault_tells_strangers_no_paths(
 
 def test_a_database_that_is_gone_is_not_told_to_who_is_not_in(tmp_path: Path) -> None:
     """Before anybody is let in."""
-    catalog = make_catalog(settings_at(tmp_path))
+    catalog = new_catalog(settings_at(tmp_path))
     vfs = Vfs(catalog)
     app = Authentication(
         App(vfs), catalog, DavSettings.model_validate({"anonymous": "none"}), render_error

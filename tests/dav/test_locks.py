@@ -19,15 +19,15 @@ from wsgidav.lock_man import lock_manager
 from wsgidav.wsgidav_app import WsgiDAVApp
 
 from catalog import locks
-from catalog.bootstrap import make_catalog, open_catalog
+from catalog.bootstrap import open_catalog
 from catalog.catalog import Catalog
 from catalog.errors import InvalidTransition
 from catalog.model.access import Role
 from catalog.model.status import Status
 from catalog.users import add_user
 from dav.locks import LockManager
-from tests.catalog.actions import names_in, settings_at
 from tests.dav.server import ANONYMOUS, Served, login, serving
+from tests.kit.catalog import names_in, new_catalog, settings_at
 
 LOCKINFO = """<?xml version="1.0"?><lockinfo xmlns="DAV:"><lockscope><{}/></lockscope>
 <locktype><write/></locktype><owner><href xmlns:x="urn:x" x:y="&lt;">häns</href></owner></lockinfo>
@@ -37,7 +37,7 @@ LOCKINFO = """<?xml version="1.0"?><lockinfo xmlns="DAV:"><lockscope><{}/></lock
 @pytest.fixture
 def catalog(tmp_path: Path) -> Iterator[Catalog]:
     """A new catalog."""
-    catalog = make_catalog(settings_at(tmp_path))
+    catalog = new_catalog(settings_at(tmp_path))
     yield catalog
     catalog.close()
 

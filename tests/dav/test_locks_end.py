@@ -15,7 +15,8 @@ from catalog.model.access import ADMIN, Role
 from catalog.tree.vfs import Vfs
 from catalog.upkeep import scrub
 from catalog.users import add_user
-from tests.catalog.actions import (
+from tests.dav.server import Served, serving, xml
+from tests.kit.catalog import (
     link,
     make_folder,
     names_in,
@@ -25,7 +26,6 @@ from tests.catalog.actions import (
     set_fields,
     settings_at,
 )
-from tests.dav.server import Served, serving, xml
 
 LOCKINFO = (
     b'<lockinfo xmlns="DAV:"><lockscope><exclusive/></lockscope><locktype><write/></locktype>'

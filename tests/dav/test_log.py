@@ -8,11 +8,14 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.dav.wire import Wire
 from tests.imagefs.daemon import COMMAND, DEADLINE, Daemon, wait_until
 from tests.servers.programs import free_ports
 
 
+@pytest.mark.server
 def test_nobody_reads_the_log(tmp_path: Path) -> None:
     """Requests are answered, the server stops, and the lines that are lost are counted."""
     daemon, port = Daemon(tmp_path / "dav"), free_ports(1)[0]

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from catalog.model.status import Status
-from tests.catalog.actions import read
 from tests.dav.server import Served, serving
 from tests.imagefs.tools import MIB, run, some_bytes
+from tests.kit.catalog import read
 from tests.servers.certificates import NAME, make_certificates
 from tests.servers.nginx import running_nginx
 from tests.servers.programs import free_ports
+
+pytestmark = pytest.mark.server
 
 DOCS = Path(__file__).parents[2] / "docs" / "webdav.md"
 LOCKINFO = (

@@ -16,7 +16,6 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-from catalog.bootstrap import make_catalog
 from catalog.model.status import Status
 from catalog.tree.vfs import Vfs
 from catalog.users import add_user
@@ -24,12 +23,13 @@ from dav.app import App, render_error
 from dav.auth import Authentication
 from dav.server import Server
 from dav.settings import DavSettings
-from tests.catalog.actions import (
+from tests.kit.catalog import (
     ALICE,
     begin,
     image_at,
     make_folder,
     names_in,
+    new_catalog,
     put,
     read,
     settings_at,
@@ -124,7 +124,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 @pytest.fixture
 def page(browser: Chrome, tmp_path: Path) -> Iterator[Page]:
     """The browser at a server of a new catalog; nothing may be refused by its policy."""
-    catalog = make_catalog(settings_at(tmp_path))
+    catalog = new_catalog(settings_at(tmp_path))
     add_user(catalog, "alice", "secret")
     vfs = Vfs(catalog)
     app = Authentication(App(vfs), catalog, DavSettings(), render_error)

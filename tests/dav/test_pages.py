@@ -9,17 +9,17 @@ from random import Random
 
 import pytest
 
-from catalog.bootstrap import make_catalog
 from catalog.model.tree import Entry, Folder
 from catalog.tree.vfs import Vfs
 from dav import propfind
 from dav.pages import Page, Pages
-from tests.catalog.actions import (
+from tests.kit.catalog import (
     ALICE,
     folder_at,
     image_at,
     make_folder,
     names_in,
+    new_catalog,
     put,
     remove,
     rename,
@@ -34,7 +34,7 @@ END = 1 << 60
 @pytest.fixture
 def vfs(tmp_path: Path) -> Iterator[Vfs]:
     """A catalog with two images in /file/a, and nothing in /file/b."""
-    vfs = Vfs(make_catalog(settings_at(tmp_path)))
+    vfs = Vfs(new_catalog(settings_at(tmp_path)))
     for path in ("/file/a", "/file/b"):
         make_folder(vfs, path)
     for path in ("/file/a/1", "/file/a/2"):
@@ -213,6 +213,7 @@ def _change(vfs: Vfs, random: Random, number: int) -> None:
             remove(vfs, random.choice(images))
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("seed", range(3))
 def test_listings_are_as_if_nothing_were_kept(
     vfs: Vfs, seed: int, monkeypatch: pytest.MonkeyPatch

@@ -16,7 +16,12 @@ from catalog.members import add_member
 from catalog.model.access import ADMIN
 from catalog.tree.vfs import Vfs
 from dav import pages
-from tests.catalog.actions import (
+from tests.catalog.large_folder import fill
+from tests.dav.server import ANONYMOUS, Served, serving, xml
+from tests.dav.service import service
+from tests.dav.wire import Answer, Wire
+from tests.imagefs.daemon import Daemon
+from tests.kit.catalog import (
     begin,
     make_folder,
     put,
@@ -26,11 +31,6 @@ from tests.catalog.actions import (
     settings_at,
     some_bytes,
 )
-from tests.catalog.large_folder import fill
-from tests.dav.server import ANONYMOUS, Served, serving, xml
-from tests.dav.service import service
-from tests.dav.wire import Answer, Wire
-from tests.imagefs.daemon import Daemon
 
 DATA = some_bytes(100_000, seed=4)
 IMAGE = "/file/image.img"
@@ -377,6 +377,7 @@ def test_times(served: Served) -> None:
 # -- a large folder --------------------------------------------------------------------
 
 
+@pytest.mark.server
 def test_ten_thousand_members(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

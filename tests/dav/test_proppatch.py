@@ -12,9 +12,9 @@ from defusedxml.ElementTree import fromstring
 
 from catalog.model.access import ADMIN
 from catalog.model.status import Status
-from tests.catalog.actions import make_folder, put, some_bytes
 from tests.dav.server import ANONYMOUS, Served, serving, xml
 from tests.dav.wire import Answer
+from tests.kit.catalog import make_folder, put, some_bytes
 
 _NAMESPACES = (
     'xmlns:D="DAV:" xmlns:I="urn:imagefs:image" xmlns:P="urn:imagefs:property"'

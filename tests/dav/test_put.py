@@ -16,7 +16,11 @@ from catalog.model.access import ADMIN, Role
 from catalog.model.status import Status
 from catalog.users import add_user, remove_user
 from dav.representation import etag
-from tests.catalog.actions import (
+from tests.dav.dripping import dripping
+from tests.dav.server import ANONYMOUS, Served, login, serving
+from tests.dav.wire import Answer, Wire, head
+from tests.imagefs.daemon import wait_until
+from tests.kit.catalog import (
     image_at,
     make_folder,
     names_in,
@@ -26,10 +30,6 @@ from tests.catalog.actions import (
     some_bytes,
     staged_files,
 )
-from tests.dav.dripping import dripping
-from tests.dav.server import ANONYMOUS, Served, login, serving
-from tests.dav.wire import Answer, Wire, head
-from tests.imagefs.daemon import wait_until
 
 DATA = some_bytes(300_000, seed=2)
 

@@ -8,8 +8,8 @@ from urllib.parse import quote
 import pytest
 
 from catalog.model.status import Status
-from tests.catalog.actions import folder_at, names_in
 from tests.dav.server import Served, serving
+from tests.kit.catalog import folder_at, names_in
 
 LOCK = (
     b'<lockinfo xmlns="DAV:"><lockscope><exclusive/></lockscope>'

@@ -62,6 +62,7 @@ def test_a_sync_onto_a_full_server(small: Service, tmp_path: Path) -> None:
     assert {path: small.fields(path) for path in before} == before
 
 
+@pytest.mark.server
 def test_the_server_is_killed_in_the_middle(tmp_path: Path) -> None:
     """DELETE comes when it is up again, before the next attempt."""
     catalog = Daemon(tmp_path / "state")

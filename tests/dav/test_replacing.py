@@ -13,10 +13,10 @@ import pytest
 
 from catalog.model.access import ADMIN
 from catalog.model.status import Status
-from tests.catalog.actions import make_folder, names_in, put, remove, some_bytes
 from tests.dav.server import ANONYMOUS, Served, serving
 from tests.dav.wire import Answer, Wire, head
 from tests.imagefs.daemon import wait_until
+from tests.kit.catalog import make_folder, names_in, put, remove, some_bytes
 
 DATA = some_bytes(300_000, seed=3)
 # A qcow2 image that wants another file.
@@ -385,6 +385,7 @@ class Clients:
             self.cut()
 
 
+@pytest.mark.stress
 # The server may not have noted yet that a client has read it all.
 @pytest.mark.may_log("was (deleted|replaced) while in use")
 @pytest.mark.parametrize("seed", range(12))

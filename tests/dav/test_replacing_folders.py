@@ -15,8 +15,8 @@ import pytest
 from catalog.errors import StoreRefused
 from catalog.model.tree import Entry, Folder, Place
 from catalog.tree.vfs import Vfs
-from tests.catalog.actions import folder_at, image_at, make_folder, names_in, read, some_bytes
 from tests.dav.server import ANONYMOUS, Served, serving
+from tests.kit.catalog import folder_at, image_at, make_folder, names_in, read, some_bytes
 
 DATA = some_bytes(200_000, seed=5)
 

@@ -14,11 +14,11 @@ import pytest
 from catalog.model.access import ADMIN
 from catalog.model.status import Status
 from catalog.process import Process
-from tests.catalog.actions import begin, read, some_bytes
 from tests.dav.dripping import dripping
 from tests.dav.server import ANONYMOUS, Served, serving
 from tests.dav.wire import Answer, Wire, head
 from tests.imagefs.daemon import wait_until
+from tests.kit.catalog import begin, read, some_bytes
 
 DATA = some_bytes(300_000, seed=3)
 

@@ -234,6 +234,7 @@ def test_many_ranges_at_once(served: Served) -> None:
     assert b"".join(found[first] for first in sorted(found)) == data
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("secure", [False, True])
 def test_a_large_file_arrives_whole(huge: Path, tls: TlsFiles, secure: bool) -> None:
     """1 GiB by sendfile and over TLS, to a client that pauses; and back again."""

@@ -24,6 +24,7 @@ HTTP_STORE = '> type = "http"\n'
 LISTEN = "127.0.0.1:8080"
 
 
+@pytest.mark.server
 @pytest.mark.skipif(os.geteuid() != 0, reason="the tour shows root's files")
 def test_tour(tmp_path: Path) -> None:
     """Every command of the README prints what it says, in an empty folder."""

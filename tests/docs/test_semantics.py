@@ -37,6 +37,7 @@ def folder() -> Iterator[Path]:
             subprocess.run(["umount", "-l", f"{name}/mnt"], check=False, capture_output=True)
 
 
+@pytest.mark.server
 @pytest.mark.skipif(os.geteuid() != 0, reason="the page's commands are root's")
 def test_examples(folder: Path, tmp_path: Path) -> None:
     """Every command prints what the page says it prints."""

@@ -6,6 +6,8 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
+
 from catalog.locks import DEFAULT_TIMEOUT, MAX_TIMEOUT
 from dav import conditions
 from dav.errors import STATUS
@@ -13,6 +15,8 @@ from dav.limits import DEFAULT_LIMITS, KIB, MIB
 from tests.dav.service import service
 from tests.docs import console
 from tests.imagefs.daemon import Daemon
+
+pytestmark = pytest.mark.server
 
 PAGE = Path(__file__).parents[2] / "docs/webdav.md"
 

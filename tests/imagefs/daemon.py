@@ -17,6 +17,8 @@ from catalog.bootstrap import open_catalog
 from catalog.catalog import Catalog
 from catalog.settings import load
 from tests.configuration import configure
+from tests.kit.catalog import new_catalog
+from tests.kit.marks import check_marked
 
 COMMAND = (sys.executable, "-m", "catalog.cli")
 DEADLINE = 30.0
@@ -58,7 +60,7 @@ class Daemon:
         self.path.mkdir(parents=True)
         sections += f"[mount]\ndrain_timeout = {drain_timeout}\n"
         self.config = configure(state, catalog=catalog, sections=sections)
-        self.command("init")
+        new_catalog(load(self.config)).close()
 
     def catalog(self) -> Catalog:
         """The catalog in this process; the caller closes it."""
@@ -66,6 +68,7 @@ class Daemon:
 
     def spawn(self, *program: str) -> subprocess.Popen[bytes]:
         """Start the mount and wait for nothing; `program` runs in place of the command."""
+        check_marked("a mount")
         arguments = ["--config", str(self.config), "mount", "--foreground", str(self.path)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

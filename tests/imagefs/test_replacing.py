@@ -149,6 +149,7 @@ def test_when_both_fail(old: Path, data: bytes) -> None:
     assert_active(old, data)
 
 
+@pytest.mark.mount
 def test_the_mount_dies_in_the_middle(tmp_path: Path, data: bytes) -> None:
     """The next start gives the name back."""
     daemon = Daemon(tmp_path)

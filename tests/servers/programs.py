@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
+from tests.kit.marks import check_marked
+
 _SERVERS = Path(__file__).parents[2] / ".servers"
 _READY_SECONDS = 60
 _TAKEN: list[socket.socket] = []
@@ -84,6 +86,7 @@ def _is_free(port: int) -> bool:
 @contextmanager
 def running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program whose output goes to `log`; in the end it is terminated, by its id."""
+    check_marked(Path(command[0]).name)
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:

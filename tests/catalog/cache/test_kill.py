@@ -11,9 +11,13 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from catalog.cache.block_cache import BlockCache
 from catalog.cache.folder import CacheFolder
 from tests.catalog.cache.remote import CHUNK, Remote, chunks_of, open_at, some_data
+
+pytestmark = pytest.mark.stress
 
 SIZE = 100 * CHUNK
 _FILL = f"""

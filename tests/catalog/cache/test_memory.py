@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.stress
+
 _READ = """
 import hashlib, sys
 from pathlib import Path

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from catalog.bootstrap import make_catalog
 from catalog.cache.pool import THREADS, Job, Pool, Urgency
 from catalog.cache.reader import CachedReader
 from catalog.catalog import Catalog
@@ -20,8 +19,8 @@ from catalog.model.image import CHUNK_SIZE
 from catalog.settings import CacheSettings, Settings
 from catalog.stores.memory import MemoryStore, MemoryStoreSettings
 from catalog.tree.vfs import Vfs
-from tests.catalog.actions import ALICE, link, put, read_image, settings_at, some_bytes
 from tests.imagefs.daemon import wait_until
+from tests.kit.catalog import ALICE, link, new_catalog, put, read_image, settings_at, some_bytes
 
 DATA = some_bytes(5_200_000)
 
@@ -32,7 +31,7 @@ def catalog(tmp_path: Path) -> Iterator[Catalog]:
     plain = settings_at(tmp_path)
     cache = CacheSettings(path=tmp_path / "cache")
     stores = {**plain.stores, "memory": MemoryStoreSettings()}
-    catalog = make_catalog(Settings("test", plain.catalog, stores, cache))
+    catalog = new_catalog(Settings("test", plain.catalog, stores, cache))
     yield catalog
     catalog.close()
 

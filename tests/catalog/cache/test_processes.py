@@ -13,6 +13,8 @@ from catalog.cache.block_cache import BlockCache
 from catalog.cache.folder import CacheFolder
 from tests.catalog.cache.remote import CHUNK, Remote, open_at, some_data
 
+pytestmark = pytest.mark.stress
+
 DATA = some_data(40 * CHUNK)
 
 

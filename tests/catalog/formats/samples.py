@@ -13,7 +13,7 @@ import pytest
 
 from catalog.errors import InvalidImage
 from catalog.formats.gate import Declared, Detected, inspect_file
-from tests.catalog.actions import some_bytes
+from tests.kit.catalog import some_bytes
 
 MIB = 1 << 20
 SIZE = 8 * MIB

@@ -18,6 +18,8 @@ from catalog.errors import InvalidImage
 from catalog.formats.gate import Declared, Detected, inspect
 from tests.catalog.formats.damage import damaged, seeds
 
+pytestmark = pytest.mark.stress
+
 COUNT = int(os.environ.get("IMAGEFS_FUZZ", "600"))
 LARGEST_READ = 1 << 20
 """Bytes that the gate may ask for at once."""

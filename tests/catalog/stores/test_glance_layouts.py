@@ -135,6 +135,7 @@ def test_glance_reads_what_we_store(
     swift_store.delete(url)
 
 
+@pytest.mark.server
 def test_file(tmp_path: Path) -> None:
     """A folder of Glance's becomes a store of ours."""
     folder = tmp_path / "images"

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from catalog.bootstrap import make_catalog
 from catalog.errors import NotSupported, StoreRefused, StoreUnavailable
 from catalog.model.access import ADMIN
 from catalog.settings import Settings
@@ -23,9 +22,9 @@ from catalog.tree.vfs import Vfs
 from catalog.upkeep.findings import FindingKind
 from catalog.upkeep.fsck import fsck
 from catalog.upkeep.scrub import scrub
-from tests.catalog.actions import begin, image_at, put, read, remove, rename, settings_at
 from tests.catalog.stores.contract import DATA, put_by_writer, read_all
 from tests.catalog.stores.s3_account import Account, opened
+from tests.kit.catalog import begin, image_at, new_catalog, put, read, remove, rename, settings_at
 from tests.servers.proxy import Fault, Plan, Proxy, Request, always, never
 from tests.servers.swift import Swift
 
@@ -82,7 +81,7 @@ def vfs(account: Account, between: Proxy, tmp_path: Path) -> Iterator[Vfs]:
     plain = settings_at(tmp_path, scrub_time=0)
     section = account.by_way_of(between.url).settings(policy={"attempts": 2})
     settings = Settings("test", plain.catalog, {**plain.stores, "s3": section})
-    found = Vfs(make_catalog(settings))
+    found = Vfs(new_catalog(settings))
     yield found
     between.set_plan(never)
     found.close()

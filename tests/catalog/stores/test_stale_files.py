@@ -14,6 +14,8 @@ from catalog.stores.folder.store import FilesystemStore, FilesystemStoreSettings
 from tests.catalog.stores.contract import DATA
 from tests.servers.forgetful import forget, forgetful_folder
 
+pytestmark = pytest.mark.mount
+
 
 @pytest.fixture
 def behind(tmp_path: Path) -> Iterator[Path]:

@@ -29,6 +29,8 @@ from tests.servers.certificates import make_certificates
 from tests.servers.proxy import Fault, Proxy, always, first, proxy
 from tests.servers.vcsim import DATACENTER, DATASTORE, PASSWORD, USER, vcsim
 
+pytestmark = pytest.mark.server
+
 FOLDERS = itertools.count()
 
 

@@ -1,16 +1,21 @@
-"""What the catalog's tests do again and again, in the words of the tree."""
+"""A catalog for a test, and what tests do with it again and again, in the words of the tree."""
 
 from __future__ import annotations
 
 import random
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
+from catalog.bootstrap import make_catalog
+from catalog.catalog import Catalog
 from catalog.formats import gate
 from catalog.formats.gate import Detected
 from catalog.model.access import ADMIN, Principal, Role
 from catalog.model.image import Image
 from catalog.model.tree import Entry, Folder
+from catalog.repository.engine import kind_and_file
 from catalog.settings import CatalogSettings, Settings
 from catalog.stores.folder.store import FilesystemStoreSettings
 from catalog.stores.memory import MemoryStoreSettings
@@ -34,6 +39,27 @@ def settings_at(path: Path, **catalog: object) -> Settings:
     stores = {name: FilesystemStoreSettings(path=path / name) for name in FILE_STORES}
     memory = MemoryStoreSettings(capacity=1 << 24)
     return Settings("test", CatalogSettings.model_validate(values), {**stores, "memory": memory})
+
+
+def new_catalog(settings: Settings) -> Catalog:
+    """As `make_catalog`, several times as fast: the migrations are done once a process."""
+    _kind, path = kind_and_file(settings.catalog.url)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(_empty_database(tuple(sorted(settings.stores))))
+    return make_catalog(settings)
+
+
+@cache
+def _empty_database(stores: tuple[str, ...]) -> bytes:
+    """The file of a catalog with the folders of these stores, and nothing else."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "catalog.db"
+        values = {"url": f"sqlite:///{path}", "staging": Path(folder) / "staging"}
+        each = dict.fromkeys(stores, MemoryStoreSettings(capacity=1))
+        make_catalog(Settings("test", CatalogSettings.model_validate(values), each)).close()
+        # The journal of it is gone: its last user has closed it.
+        return path.read_bytes()
 
 
 def some_bytes(size: int, seed: int = 0) -> bytes:
