@@ -1,4 +1,4 @@
-"""A file that appears under its name in one step, when all of it is there.
+"""A file that gets its name in one step, after all of it was written.
 
 Threading: any thread.
 """
@@ -12,15 +12,15 @@ from pathlib import Path
 from secrets import token_hex
 
 _ROOM = 200
-"""Bytes of a name that leave room for what is appended."""
+"""Bytes of the name that are kept; the rest of the 255 is for the suffix."""
 
 
 @contextmanager
 def appearing(target: Path) -> Iterator[Path]:
-    """The path beside `target` to write the file at.
+    """A path beside `target`, at which the caller writes the file.
 
-    At the end it takes the target's name; after a failure nothing is left of it.  An OSError
-    names the target: the other name tells nobody anything.
+    At the end the file is renamed to `target`; after a failure it is removed.  An OSError names
+    the target, as the temporary name means nothing to the user.
     """
     stem = os.fsencode(target.name)[:_ROOM].decode(errors="ignore")
     part = target.with_name(f"{stem}.{token_hex(4)}.part")

@@ -46,9 +46,10 @@ def apply(
 ) -> None:
     """Set each `image.<field>` and `property.<name>`; None removes a property.
 
-    A read-only field is ignored until the image has its data, so that copying all
-    attributes of another image works; afterwards only its own value is accepted.
-    Removing a field gives it its default; one without, or one that guards, is Immutable.
+    A read-only field is ignored until the image has its data, so that all attributes of
+    another image can be copied; afterwards only its present value is accepted.  Removing a
+    field sets it to its default; a field without a default, or one that guards, raises
+    Immutable.
     """
     properties: dict[str, str | None] = {}
     for name, value in values.items():
@@ -107,7 +108,7 @@ def _set_status(repository: Repository, image: Image, value: Status, principal: 
 
 
 def _may_expect(image: Image, field: Field) -> bool:
-    """Whether setting the field announces what the data will turn out to be."""
+    """Whether setting the field says beforehand what the data will be."""
     if image.status in _WITHOUT_DATA:
         return field.name in ("size", "os_hash_value")
     # An external location has no digest until `verify` has read it.
@@ -135,7 +136,7 @@ def _expect(repository: Repository, image: Image, name: str, text: str) -> None:
 def change_tags(
     repository: Repository, number: int, add: Collection[str], remove: Collection[str]
 ) -> None:
-    """Add some tags and remove others, so that two who tag at once both succeed.
+    """Add some tags and remove others, so that two changes at the same time both succeed.
 
     Raises InvalidValue, and NotFound for a tag to remove that is not there.
     """

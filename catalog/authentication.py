@@ -1,16 +1,18 @@
-"""Who is it?  A name and a password become a principal.
+"""Checks a name and a password, and returns the principal.
 
-Scope: the check, its pace, and what is remembered of it; rows and hashes are in `users`.  State
-is in this process' memory and bounded.  Threading: any thread.
+Scope: checking passwords, limiting the pace of guesses, remembering results; rows and hashes are
+in `users`.  State is in this process' memory and bounded.  Threading: any thread.
 
-Guessing is slow, and nobody is locked out by it:
+Guessing is slow, and it locks nobody out:
 
-- What was right is known again at once, whoever guesses meanwhile, and from wherever.
-- What was wrong is refused again at once.  A program with an old password costs and counts once.
-- After a few wrong passwords for a user from an address, further ones for this user from this
-  address are looked at one after the other, a few in a second.  Who comes waits for its turn; it
-  is refused, and not looked at, only when too many wait already.
-- One address has one password looked at at a time, all together a few: hashing is expensive.
+- A password that was right before is accepted at once, even while others guess.
+- A password that was wrong before is refused at once, so that a program with an old password
+  costs one check and counts as one failure.
+- After a few wrong passwords for one user from one address, further passwords for this user from
+  this address are checked one after the other, a few per second.  A request waits for its turn.
+  It is refused without a check only when too many requests wait already.
+- Hashing is expensive: one address has one password hashed at a time, and all addresses together
+  have a few.
 """
 
 from __future__ import annotations
@@ -32,23 +34,23 @@ from catalog.model.access import Principal, User
 from catalog.users import hash_password, is_password
 
 REMEMBERED = 86_400.0
-"""Seconds since its last use that a right password is known again without 50 ms of hashing."""
+"""Seconds after its last use in which a right password is accepted without hashing (50 ms)."""
 WRONG_REMEMBERED = 60.0
-"""Seconds that a wrong password is known again."""
+"""Seconds in which a wrong password is refused without hashing."""
 FREE_FAILURES = 3
-"""Wrong passwords before there is a pace: people mistype."""
+"""Wrong passwords before the pace is limited, as people mistype."""
 PACE = 0.2
-"""Seconds between two passwords that are looked at, for a user and address with failures."""
+"""Seconds between two checks for a user and an address with failures."""
 LONGEST_WAIT = 2.0
-"""Seconds that somebody waits for a turn: so many turns are given out ahead."""
+"""Seconds that a request waits for its turn at most; a request with a later turn is refused."""
 FORGIVEN_AFTER = 900.0
 """Seconds without a failure after which counting starts anew."""
 _ENTRIES = 10_000
-"""What is kept of each kind; a guesser needs minutes of hashing to push one out."""
+"""Entries that are remembered of each kind; a guesser needs minutes of hashing to push one out."""
 _CHECKS = 4
-"""Checks at the same time, so that guessers fill neither memory nor all processors."""
+"""Hashes computed at the same time, so that guessers use up neither memory nor processors."""
 _LONGEST_QUEUE = 10.0
-"""Seconds that a password waits to be hashed."""
+"""Seconds that a password waits to be hashed; then the request is refused."""
 
 _Kept = TypeVar("_Kept")
 
@@ -59,14 +61,14 @@ class _Failures:
 
     count: int = 0
     last: float = 0.0
-    """When, on the clock."""
+    """The time of the last failure, by the clock of `Authenticator`."""
     next_turn: float = 0.0
-    """When the next password may be looked at."""
+    """The earliest time of the next check."""
 
 
 @dataclass(slots=True)
 class _Door:
-    """One address: one goes in at a time."""
+    """The lock of one address, for one check at a time, and how many requests use it."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     users: int = 0
@@ -82,37 +84,39 @@ class Authenticator:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        """Takes as long as one check.  `clock` counts seconds, `sleep` waits for some."""
+        """Takes as long as one check.  `clock` returns seconds, `sleep` waits for some."""
         self._catalog = catalog
         self._clock = clock
         self._sleep = sleep
         self._secret = secrets.token_bytes(32)
-        # Checked when there is no such user, so that a guess at names costs the same.
+        # Used when there is no such user: the check then takes as long, and its time does not
+        # show which names exist.
         self._nobody = hash_password(secrets.token_hex())
         self._lock = threading.Lock()
         self._checks = threading.BoundedSemaphore(_CHECKS)
         self._doors: dict[str, _Door] = {}
         self._failures: OrderedDict[bytes, _Failures] = OrderedDict()
-        # Apart: what guessers fill pushes out nothing that users have made.
+        # Two tables: the entries of guessers cannot push out those of users.
         self._right: OrderedDict[bytes, float] = OrderedDict()
         self._wrong: OrderedDict[bytes, float] = OrderedDict()
 
     def authenticate(self, name: str, password: str, address: str) -> Principal:
-        """Who has this name and password; `address` is where the attempt comes from.
+        """The principal with this name and password; `address` is the client's address.
 
-        Waits up to LONGEST_WAIT for a turn.  Raises NotAuthenticated and TooManyAttempts, of
-        users that exist and others alike.
+        Waits up to LONGEST_WAIT for a turn.  Raises NotAuthenticated and TooManyAttempts, in
+        the same way whether the user exists or not.
         """
         with self._catalog.read() as repository:
             user = repository.user(name)
-        # With the hash in it: what was right or wrong before a change says nothing after it.
+        # The hash is part of it: after a change of the password, earlier results do not count.
         attempt = self._digest(name, user.password_hash if user else "", password)
         if self._knows(attempt, name) and user is not None:
             return user.principal
         pair = self._digest(name, address)
         self._wait_for_turn(name, pair)
         with self._one_of(address, name):
-            # Of many requests that begin together only the first is hashed.
+            # Again, as another request may have checked the same password while this one waited:
+            # of many requests that begin together only the first is hashed.
             if self._knows(attempt, name) and user is not None:
                 return user.principal
             return self._check(name, user, password, pair, attempt)
@@ -141,10 +145,10 @@ class Authenticator:
             return True
 
     def _wait_for_turn(self, name: str, pair: bytes) -> None:
-        """Wait until the next password for the pair may be looked at.
+        """Wait for the next turn of this pair of a user and an address.
 
-        Who is refused has waited as well: a guesser that came back at once would take each turn
-        that becomes free.
+        A request that is refused waits as well: otherwise a guesser could come back at once
+        and take every turn that becomes free.
         """
         with self._lock:
             now = self._clock()
@@ -164,7 +168,7 @@ class Authenticator:
 
     @contextmanager
     def _one_of(self, address: str, name: str) -> Iterator[None]:
-        """Be the only one of an address whose password is hashed.  Raises TooManyAttempts."""
+        """Be the only request of an address that hashes a password.  Raises TooManyAttempts."""
         with self._lock:
             door = self._doors.setdefault(address, _Door())
             door.users += 1
@@ -190,7 +194,7 @@ class Authenticator:
             _keep(self._wrong, attempt, now + WRONG_REMEMBERED)
 
     def _digest(self, *parts: str) -> bytes:
-        """A short name for the parts, that tells nothing to who reads this memory."""
+        """A short key for the parts, from which nobody who reads this memory learns them."""
         text = "".join(f"{len(part)}:{part}" for part in parts).encode()
         return hmac.new(self._secret, text, hashlib.sha256).digest()
 
@@ -206,7 +210,7 @@ def _held(lock: threading.Lock | threading.Semaphore, name: str) -> Iterator[Non
 
 
 def _keep(kept: OrderedDict[bytes, _Kept], key: bytes, value: _Kept) -> None:
-    """Remember a value as the newest; the oldest is forgotten when there are too many."""
+    """Remember a value as the newest; drop the oldest one if there are too many."""
     kept[key] = value
     kept.move_to_end(key)
     if len(kept) > _ENTRIES:

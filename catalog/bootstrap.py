@@ -21,7 +21,7 @@ from catalog.stores.registry import open_store
 _log = logging.getLogger(__name__)
 
 COUNTED = 1000
-"""Objects of a store that are counted at most."""
+"""How far the objects of a store are counted."""
 
 
 def has_catalog(settings: Settings) -> bool:
@@ -37,11 +37,11 @@ def has_catalog(settings: Settings) -> bool:
 
 
 def make_catalog(settings: Settings, emptied: Collection[str] = ()) -> Catalog:
-    """Make the database, the stores' folders and the tree; what is there already stays.
+    """Make the database, the stores' folders and the tree; existing ones stay as they are.
 
-    A store in which the catalog has images must be there: else its disk is not mounted, and
-    nothing is made in its place, unless it is one of `emptied`.  All others are made before
-    that is raised as StoreUnavailable.
+    If the catalog has images in a store whose folder is missing, the disk is probably not
+    mounted: the folder is not made, unless the store is one of `emptied`.  The other stores
+    are made first; then StoreUnavailable is raised.
     """
     database = Database.open(settings.catalog.url, create=True)
     database.make_schema()
@@ -77,9 +77,9 @@ def _make_stores(catalog: Catalog, emptied: Collection[str]) -> Iterator[Catalog
 
 
 def unknown_data(catalog: Catalog) -> Iterator[tuple[str, int]]:
-    """Stores of a new catalog that hold data of an older one, and of how many images.
+    """Stores of a new catalog that have data of an older catalog, and the number of objects.
 
-    It counts to `COUNTED` and no further: a bucket may hold millions.
+    It counts up to `COUNTED` only: a bucket may have millions of objects.
     """
     for store in catalog.stores.values():
         if Capability.LISTING in store.capabilities:

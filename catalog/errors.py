@@ -1,8 +1,8 @@
-"""Every failure the catalog can tell its callers, as one tree.
+"""Every failure that the catalog reports to its callers, as one tree of exceptions.
 
-Each class carries fields, not a finished sentence; `str()` puts them into the one
-line a person reads.  Adapters own the tables that turn a class into an errno
-(`imagefs/errors.py`) or an HTTP status (`dav/errors.py`).
+A class has fields, not a finished sentence; `str()` makes the line that a person reads.  The
+frontends have the tables that map a class to an errno (`imagefs/errors.py`) or to an HTTP status
+(`dav/errors.py`).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from datetime import datetime
 
 
 class CatalogError(Exception):
-    """The root: anything the catalog refuses or fails to do."""
+    """The root of the tree: anything that the catalog refuses or fails to do."""
 
     def __init__(self, subject: str, reason: str = "") -> None:
-        """`subject` is what it is about (a path, an id, a store); `reason` is why."""
+        """`subject` is what the failure is about (a path, an id, a store); `reason` says why."""
         super().__init__(subject, reason)
         self.subject = subject
         self.reason = reason
@@ -26,7 +26,7 @@ class CatalogError(Exception):
         return f"{self.subject}: {reason}" if self.subject else reason
 
     def beside(self, subject: str) -> str:
-        """What is to be said of it behind a subject, which is not said twice."""
+        """The message without this subject, for a line that begins with it anyway."""
         return str(self).removeprefix(f"{subject}: ")
 
 
@@ -128,9 +128,9 @@ class Deactivated(Forbidden):
 
 
 class NotAuthenticated(CatalogError):
-    """Who asks is not known: no name, no such user, or another password.
+    """The client is not known: no name, no such user, or a wrong password.
 
-    Which of them it was is never told.
+    The message never says which of them it was.
     """
 
     summary = "wrong name or password"
@@ -193,7 +193,7 @@ class IncompleteUpload(CatalogError):
 
 
 class DigestMismatch(CatalogError):
-    """Data is not what its digest says (on upload: not what was expected)."""
+    """Data does not match its digest (at an upload: not the digest that was expected)."""
 
     summary = "the data does not match its digest"
 
@@ -227,7 +227,7 @@ class StoreUnavailable(CatalogError):
 
 
 class StoreBusy(StoreUnavailable):
-    """The store asks to be left alone for a while (RFC 9110 §15.6.4, RFC 6585 §4).
+    """The store asks for a pause (RFC 9110 §15.6.4, RFC 6585 §4).
 
     `retry_after` is in seconds; None if the store did not say.
     """
@@ -240,7 +240,7 @@ class StoreBusy(StoreUnavailable):
 
 
 class StoreRefused(StoreUnavailable):
-    """The store's answer will not change by itself: no such bucket, not these credentials.
+    """The store refuses for good: no such bucket, or wrong credentials.
 
     Waiting does not help: somebody has to change the settings or the server.
     """
@@ -249,25 +249,25 @@ class StoreRefused(StoreUnavailable):
 
 
 class StoreLacks(StoreRefused):
-    """The server does not have such a request at all."""
+    """The server does not know this kind of request at all."""
 
     summary = "the store cannot do that"
 
 
 class DataChanged(StoreUnavailable):
-    """The object is another than the one that was opened: reading on would mix the two."""
+    """The object was replaced after it was opened: reading on would mix old and new data."""
 
     summary = "has changed since it was opened"
 
 
 class NotSupported(CatalogError):
-    """This kind of entry or store cannot do that (a link inside one store)."""
+    """This kind of entry or store does not support that (a link inside one store)."""
 
     summary = "is not supported here"
 
 
 class CatalogUnavailable(CatalogError):
-    """The catalog's database cannot be opened or has gone away."""
+    """The catalog's database cannot be opened, or no longer answers."""
 
     summary = "the catalog's database is unavailable"
 
@@ -297,7 +297,7 @@ class SchemaTooNew(CatalogUnavailable):
 
 
 class CatalogDamaged(CatalogUnavailable):
-    """The database file is damaged: it holds what imagefs has not written."""
+    """The database file is damaged: it has content that imagefs did not write."""
 
     summary = "the catalog's database is damaged"
 

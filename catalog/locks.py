@@ -1,8 +1,8 @@
-"""Locks on paths of the tree: a client's promise from us that others do not write.
+"""Locks on paths of the tree: a promise to a client that others do not write there.
 
-WebDAV alone asks for locks and obeys them (RFC 4918 §6, §7).  A lock is on a path, not on an
-image: it goes with DELETE and does not follow MOVE.  They are rows, so that every process sees
-them and a restart keeps them.  Threading: any thread.
+Only WebDAV asks for locks and obeys them (RFC 4918 §6, §7).  A lock is on a path, not on an image:
+DELETE removes it, and it does not follow MOVE.  Locks are rows, so that every process sees them and
+a restart keeps them.  Threading: any thread.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from catalog.repository.tree import ROOT
 DEFAULT_TIMEOUT = 3600
 """Seconds."""
 MAX_TIMEOUT = 86400
-"""Seconds; a longer one, also `Infinite`, is cut: clients that vanish never unlock."""
+"""Seconds.  A longer time-out, also `Infinite`, is shortened: a client that disappears never
+unlocks."""
 MAX_OWNER_XML = 8192
 """Characters."""
 MAX_LOCKS = 1000
-"""Of one principal."""
+"""The number of locks that one principal can hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,8 @@ def create(catalog: Catalog, wanted: LockRequest) -> Lock:
         raise InvalidValue("owner", f"is at most {MAX_OWNER_XML} characters")
     lock = _granted(wanted)
     with catalog.write() as repository:
-        # Two who lock at once are one after the other, also where writers run side by side.
+        # This row's lock puts requests in order: in a database server two writers run at the
+        # same time, and both would find no conflict.
         repository.lock_folder(ROOT)
         repository.forget_expired_locks()
         _check_no_conflict(repository, lock)
@@ -81,13 +83,13 @@ def release(catalog: Catalog, token: str) -> None:
 
 
 def drop_tree(catalog: Catalog, path: str) -> None:
-    """Forget the locks on a path and on all below: it was deleted, or is elsewhere now."""
+    """Drop the locks on a path and on all below, after it was deleted or moved."""
     with catalog.write() as repository:
         repository.drop_locks(path)
 
 
 def find(catalog: Catalog, token: str) -> Lock | None:
-    """The lock of that token; None if there is none, or it has expired."""
+    """The lock with that token; None if there is none, or if it has expired."""
     with catalog.read() as repository:
         return repository.lock(token)
 
@@ -100,7 +102,7 @@ def at(catalog: Catalog, path: str, *, below: bool = False) -> list[Lock]:
 
 
 def over(catalog: Catalog, path: str) -> list[Lock]:
-    """The locks that cover what is at `path`: its own, and deep ones above."""
+    """The locks that apply to `path`: its own, and deep ones above it."""
     with catalog.read() as repository:
         return repository.locks_over(path)
 
@@ -110,7 +112,8 @@ def check_write(
 ) -> None:
     """Raise Locked unless the principal may write at `path`; with `below`, under it too.
 
-    Under a lock writes who holds one there and shows its token (RFC 4918 §6.4, §7).
+    Where there are locks, a client may write if it holds one of them and sends its token
+    (RFC 4918 §6.4, §7).
     """
 
     def is_in_the_way(held: list[Lock]) -> bool:
@@ -119,7 +122,8 @@ def check_write(
     with catalog.read() as repository:
         groups = [repository.locks_over(path)]
         if below:
-            # By path, which they are in the order of: several locks on one path are shared.
+            # Grouped by path; the rows come in the order of paths.  Several locks on one path are
+            # shared locks, and holding one of them is enough.
             inside = groupby(repository.locks_below(path), key=lambda lock: lock.path)
             groups += [list(group) for _path, group in inside]
     blocking = [lock for held in groups if held and is_in_the_way(held) for lock in held]
@@ -148,7 +152,7 @@ def _allowed(timeout: int | None) -> int:
 
 
 def _check_no_conflict(repository: Repository, lock: Lock) -> None:
-    """Raise Locked unless both the lock and all it meets are shared."""
+    """Raise Locked if the new lock, or another one that applies here, is exclusive."""
     others = repository.locks_over(lock.path)
     if lock.deep:
         others += repository.locks_below(lock.path)

@@ -1,6 +1,6 @@
-"""Members of a shared image: who reads it besides its owner (Glance's image members).
+"""Members of a shared image: those who may read it besides its owner (Glance's image members).
 
-Glance's members accept an image before they see it in their list; here adding them is all.
+In Glance a member first has to accept an image to see it in a listing; here it need not.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_MEMBERS = 128
 
 
 def members_of(catalog: Catalog, image: Image) -> frozenset[str]:
-    """The members of a shared image; none of any other, without asking the database."""
+    """The members of a shared image; empty, without a query, for any other image."""
     if image.visibility is not Visibility.SHARED:
         return frozenset()
     with catalog.read() as repository:
@@ -29,7 +29,7 @@ def members_of(catalog: Catalog, image: Image) -> frozenset[str]:
 def visible(
     catalog: Catalog, images: Collection[Image | Listed], principal: Principal
 ) -> frozenset[int]:
-    """The numbers of those images that a listing shows to the principal; at most one query."""
+    """The numbers of the images that a listing shows to the principal; at most one query."""
     with catalog.read() as repository:
         members = repository.members_of_all(images)
     return frozenset(
@@ -58,7 +58,7 @@ def add_member(catalog: Catalog, number: int, member: str, principal: Principal)
 
 
 def remove_member(catalog: Catalog, number: int, member: str, principal: Principal) -> None:
-    """Take that right away; what is open stays open.  Raises NotFound, Forbidden."""
+    """Remove a member; a file it has open stays readable.  Raises NotFound, Forbidden."""
     with catalog.write() as repository:
         access.check_change(principal, repository.image(number))
         repository.drop_member(number, member)

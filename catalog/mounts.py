@@ -1,9 +1,9 @@
 """Where imagefs is mounted on this host, and whether a mount answers.
 
-A mount whose process is stopped, or hangs, answers nobody: whoever asks it waits, and cannot
-even be killed once the process has taken the request.  So only a process of its own asks, and
-is left behind when it takes too long; and the mount table is the kernel's, which waits for no
-mount.  Threading: any thread but trio's, as the mount that is asked may be this process' own.
+A mount whose process is stopped, or hangs, does not answer.  A process that asks it waits, and
+cannot even be killed once the mount's process has taken the request.  So a child process asks,
+and is left behind when it takes too long.  The mount table is the kernel's and can be read without
+asking any mount.  Threading: any thread but trio's, as the mount may be this process' own.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from enum import Enum, auto
 from pathlib import Path
 
 FILE_SYSTEM = "fuse.imagefs"
-"""Our type in the mount table."""
+"""The type of our mounts in the mount table."""
 BIN = os.pathsep.join(("/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin"))
-"""Where tools are looked for: a folder of $PATH may lie in a mount that hangs."""
+"""Where tools are looked for.  Not in $PATH: one of its folders may be in a mount that hangs."""
 PATIENCE = 5.0
 """Seconds a mount has to answer."""
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _FOUND = 150
-"""An exit code of `_FIRST_ON` for its first path; it goes on from there."""
+"""The exit code of `_FIRST_ON` for the first path; each further path has the next number."""
 _FIRST_ON = f"""
 import os, sys
 for code, path in enumerate(sys.argv[2:], {_FOUND}):
@@ -47,11 +47,11 @@ class Mounted:
 
     path: str
     connection: int
-    """The kernel's number of it: /sys/fs/fuse/connections/NUMBER."""
+    """The kernel's number of its connection: /sys/fs/fuse/connections/NUMBER."""
 
 
 class State(Enum):
-    """What becomes of a request."""
+    """How a mount reacts to a request."""
 
     ANSWERS = auto()
     DEAD = auto()
@@ -61,7 +61,10 @@ class State(Enum):
 
 
 def parse(mountinfo: str) -> list[Mounted]:
-    """Our mounts in the text of /proc/PID/mountinfo (proc(5)), the topmost of a place last."""
+    """Our mounts in the text of /proc/PID/mountinfo (proc(5)).
+
+    If several are at one place, the topmost one is the last.
+    """
     found = []
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
@@ -74,13 +77,13 @@ def parse(mountinfo: str) -> list[Mounted]:
 
 
 def mounted() -> list[Mounted]:
-    """Our mounts, as far as this process can see."""
+    """Our mounts that this process can see."""
     return parse(_MOUNTINFO.read_text(errors="surrogateescape"))
 
 
 def state(path: str) -> State:
-    """Whether what is mounted there answers."""
-    # Not stat(2): the kernel goes on answering that from its cache for a second.
+    """Whether the mount at this path answers."""
+    # Not stat(2): for a second the kernel answers that from its cache.
     code = ask("os.statvfs(sys.argv[1])", path)
     if code is None:
         return State.HANGS
@@ -88,18 +91,18 @@ def state(path: str) -> State:
 
 
 def first_on(device: int, paths: Sequence[Path]) -> Path | None:
-    """The first path that leads onto that device, whether it is there or would be.
+    """The first path that is on that device, or would be if it existed.
 
-    None also when what one of them is on does not answer.
+    Returns None also if the mount that one of the paths is on does not answer.
     """
     code = _run(_FIRST_ON, str(device), *map(str, paths))
     return paths[code - _FOUND] if code is not None and code >= _FOUND else None
 
 
 def ask(expression: str, path: str, seconds: float = PATIENCE) -> int | None:
-    """Evaluate a Python expression on `path` (`sys.argv[1]`) in a process of its own.
+    """Evaluate a Python expression on `path` (`sys.argv[1]`) in a child process.
 
-    Returns 0, the errno of an OSError, or None if it was not done after so many seconds.
+    Returns 0, the errno of an OSError, or None if it takes longer than `seconds`.
     """
     script = f"import ctypes, os, sys\ntry:\n {expression}\nexcept OSError as e: sys.exit(e.errno)"
     return _run(script, path, seconds=seconds)
@@ -111,7 +114,7 @@ def _run(script: str, *arguments: str, seconds: float = PATIENCE) -> int | None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        # Not the folder of whoever calls: that may lie in a mount that hangs.
+        # Not the caller's folder: that may be in a mount that hangs.
         cwd="/",
         start_new_session=True,
     )
@@ -121,6 +124,6 @@ def _run(script: str, *arguments: str, seconds: float = PATIENCE) -> int | None:
         return None
     finally:
         if asking.returncode is None:
-            # It may not end before the mount does: nobody waits for that.
+            # Killed, but not waited for: while the mount hangs, the kernel may not let it end.
             asking.kill()
             asking.returncode = -1

@@ -1,8 +1,8 @@
-"""The log of a program that keeps running: it never waits for whoever takes its lines.
+"""The log of a service: writing a line never waits for its receiver.
 
-A pipe that nobody reads, a stopped terminal, or a journal that waits for one of our mounts
-would otherwise stop every request that has something to say, and a mount as a whole.  Lines
-that nobody takes are lost, and counted.  Threading: any thread.
+The receiver may be a pipe that nobody reads, a stopped terminal, or a journal that itself waits for
+one of our mounts.  Waiting for it would stop every request that logs something, and with it the
+mount.  Lines that cannot be written at once are dropped and counted.  Threading: any thread.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _HOST_LOG = "/dev/log"
 _DAEMON = 3 << 3
 """The facility of syslog(3)."""
 _BLOCK = select.PIPE_BUF
-"""Bytes that a descriptor which is ready to be written takes at once."""
+"""Bytes that a pipe takes without waiting when poll(2) says that it can be written."""
 
 
 class _Unwaiting(logging.Handler):
-    """Hands each line on at once, or counts it as lost."""
+    """Writes each line at once, or drops and counts it."""
 
     def __init__(self, form: str) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class _Unwaiting(logging.Handler):
         self._lost = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hand on one line, after the number of those that were lost."""
+        """Write one line; before it, how many lines were dropped, if any."""
         try:
             if self._lost and self._send(_missing(self._lost)):
                 self._lost = 0
@@ -43,7 +43,7 @@ class _Unwaiting(logging.Handler):
 
     @abstractmethod
     def _send(self, record: logging.LogRecord) -> bool:
-        """Whether somebody took it."""
+        """Write a line without waiting; return whether it was taken."""
 
 
 class ToStderr(_Unwaiting):
@@ -55,7 +55,8 @@ class ToStderr(_Unwaiting):
     def _send(self, record: logging.LogRecord) -> bool:
         text = f"{self.format(record)}\n".encode(errors="backslashreplace")
         for at in range(0, len(text), _BLOCK):
-            # Not O_NONBLOCK: that would be so for everybody else who writes there.
+            # poll(2) instead of O_NONBLOCK: that flag would also hold for every other process
+            # that shares this descriptor.
             if not _is_ready(_STDERR):
                 return False
             os.write(_STDERR, text[at : at + _BLOCK])
@@ -81,9 +82,9 @@ class _ToHost(_Unwaiting):
 
 
 def of_host(folder: Path) -> logging.Handler:
-    """The host's log, or else a file in `folder`: opened now, since later it would fail a request.
+    """The host's log daemon, or without one a file in `folder`, which is opened now.
 
-    Before anything is mounted: below a mount point, the file could be in the mount itself.
+    Call this before anything is mounted: otherwise the file could be in the mount itself.
     """
     try:
         _connection().close()
@@ -100,7 +101,7 @@ def of_host(folder: Path) -> logging.Handler:
 
 
 def use(handler: logging.Handler) -> None:
-    """Log there, and nowhere else."""
+    """Log to this handler only."""
     logging.getLogger().handlers[:] = [handler]
 
 

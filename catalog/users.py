@@ -1,6 +1,6 @@
-"""Who may log in over the network, with what password and in which role.
+"""Users that may log in over the network, their passwords and roles.
 
-Passwords are kept only as argon2id hashes; how strong a password is, is for its owner to judge.
+Passwords are kept only as argon2id hashes.  How strong a password is, is not checked.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from catalog.model.access import ANONYMOUS, Role, check_name
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
 _MAX_PASSWORD = 1024
-"""Characters; more is a mistake."""
+"""Characters."""
 
 
 def add_user(
@@ -36,14 +36,14 @@ def add_user(
 
 
 def set_password(catalog: Catalog, name: str, password: str) -> None:
-    """Give a user another password, which holds at once.  Raises NotFound, InvalidValue."""
+    """Give a user another password, valid at once.  Raises NotFound, InvalidValue."""
     hashed = hash_password(password)
     with catalog.write() as repository:
         repository.set_password_hash(name, hashed)
 
 
 def remove_user(catalog: Catalog, name: str) -> None:
-    """Remove a user; images stay with the name as their owner.  Raises NotFound."""
+    """Remove a user; images keep the name as their owner.  Raises NotFound."""
     with catalog.write() as repository:
         repository.drop_user(name)
 
@@ -56,7 +56,7 @@ def hash_password(password: str) -> str:
 
 
 def is_password(password_hash: str, password: str) -> bool:
-    """Whether it is the password of that hash; takes as long either way."""
+    """Whether it is the password of that hash; takes the same time if it is not."""
     try:
         return _HASHER.verify(password_hash, _normal(password))
     except (VerificationError, InvalidHashError):
@@ -64,5 +64,5 @@ def is_password(password_hash: str, password: str) -> bool:
 
 
 def _normal(password: str) -> str:
-    # One keyboard sends é as one character, another as two (RFC 8265 §4.2).
+    # One keyboard sends é as one character, another one as two (RFC 8265 §4.2).
     return unicodedata.normalize("NFC", password)

@@ -1,18 +1,18 @@
-"""Who may do what: the one place, for every frontend.
+"""The rules of who may do what, for every frontend.
 
-A *principal* is who asks.  Frontends make one of a uid or of a login; the rules here
-know nothing of either.  An image's owner and its members are projects, or users by their
-own names: both are one set of names.
+A *principal* is the user that asks.  A frontend makes one from a uid or from a login; these rules
+know nothing of either.  The owner and the members of an image are names of projects or of users;
+both kinds of names are one set.
 
 | visibility | who sees it and reads it |
 |---|---|
-| public, community | everybody; what tells them apart in Glance is only its default list |
+| public, community | everybody; the two differ only in Glance's default listing |
 | shared | its owner and its members |
 | private | its owner |
 
-An administrator does everything, a reader changes nothing, a member changes what it owns.
-Who may not see an image is not shown it by a frontend that makes listings of its own; on
-a mount its name still stands in the folder, where names are unique, and does not open.
+An administrator may do everything, a reader may change nothing, a member may change what it owns.
+A frontend that makes its own listings leaves out the images that the principal may not see.  On
+a mount they are listed, as names in a folder are unique, but they cannot be opened.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks: a name, a role, and perhaps the project it works for."""
+    """The user that asks: a name, a role, and perhaps the project it works for."""
 
     name: str
     role: Role = Role.MEMBER
@@ -50,18 +50,18 @@ class Principal:
 
     @property
     def owner(self) -> str:
-        """Whose the images are that the principal makes."""
+        """The owner of the images that the principal makes."""
         return self.project or self.name
 
     @property
     def names(self) -> frozenset[str]:
-        """What an image's owner or member can be called that means this principal."""
+        """The names by which an image's owner or members can mean this principal."""
         return frozenset({self.name, self.owner})
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Who may log in over the network."""
+    """A user that may log in over the network."""
 
     name: str
     role: Role
@@ -80,11 +80,11 @@ ADMIN = Principal("root", Role.ADMIN)
 """The operator on the host itself."""
 
 ANONYMOUS = "anonymous"
-"""The name of whoever gives none, where that is permitted; no user's."""
+"""The name for clients that log in without one, where that is permitted; no user has it."""
 
 
 def check_name(name: str) -> None:
-    """Raise InvalidValue unless a user or a project can be called so."""
+    """Raise InvalidValue unless a user or a project can have this name."""
     # A colon ends the name in HTTP Basic authentication (RFC 7617 §2).
     if not name or len(name) > 255 or not name.isprintable() or ":" in name:
         raise InvalidValue(name[:60], "a name is 1 to 255 printable characters without a colon")
@@ -106,7 +106,8 @@ def check_create(principal: Principal) -> None:
 def check_change(principal: Principal, image: Image) -> None:
     """Raise Forbidden unless the principal may change or delete the image.
 
-    The owner is named only to those who see the image without being its members.
+    The error names the owner only to a principal that sees the image without being its
+    member.
     """
     if not owns(principal, image.owner):
         whose = image.owner if may_see(principal, image, frozenset()) else _SOMEBODY
@@ -116,7 +117,7 @@ def check_change(principal: Principal, image: Image) -> None:
 def may_see(principal: Principal, image: Image | Listed, members: Set[str]) -> bool:
     """Whether the principal may see that the image is there, and its properties.
 
-    `members` are those of a shared image; `Repository.members_of` asks only then.
+    `members` are the image's members; they count only for a shared image.
     """
     if principal.is_admin or image.visibility in _FOR_ALL:
         return True
@@ -129,7 +130,7 @@ def may_see(principal: Principal, image: Image | Listed, members: Set[str]) -> b
 def may_list(principal: Principal, image: Image | Listed, members: Set[str]) -> bool:
     """Whether a listing shows the image to the principal.
 
-    As `may_see`, but what is in the trash is listed only to who could restore it.
+    As `may_see`, but an image in the trash is listed only to those who may restore it.
     """
     if image.status is Status.PENDING_DELETE and not owns(principal, image.owner):
         return False
@@ -147,9 +148,10 @@ def check_see(principal: Principal, image: Image, members: Set[str]) -> None:
 
 
 def check_read_data(principal: Principal, image: Image, members: Set[str]) -> None:
-    """Raise Forbidden or Deactivated unless the image's data is open to the principal."""
+    """Raise Forbidden or Deactivated unless the principal may read the image's data."""
     check_see(principal, image, members)
-    # In the trash it stays open to whoever could read it before: a guest's disk may lie on it.
+    # An image in the trash can still be read as before: it may be the backing file of the disk
+    # of a guest that runs.
     if Status.DEACTIVATED in (image.status, image.status_before_delete) and not principal.is_admin:
         raise Deactivated(image.name)
     if image.status is Status.SAVING and not owns(principal, image.owner):

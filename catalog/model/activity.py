@@ -1,4 +1,7 @@
-"""What goes on in a catalog: uploads, uses, locks and changes.  Frozen; safe to share."""
+"""Values for what happens in a catalog: uploads, uses, locks and changes.
+
+Threading: frozen, safe to share.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,12 @@ class Use:
     """A program that has an image open."""
 
     process: Process
-    """Which serves it the data: a mount, `imagefs dav`."""
+    """The process that serves the data to the program: a mount, `imagefs dav`."""
     user: str
     """For people: `qemu-img (pid 4711)`; empty when it is not known."""
     since: datetime
     heartbeat_at: datetime
-    """When `process` last said so."""
+    """When `process` last confirmed the use."""
 
     def __str__(self) -> str:
         return f"{self.user or f'pid {self.process.pid}'} on {self.process.host}"
@@ -56,7 +59,7 @@ class Lock:
     deep: bool
     """Also over everything below the path (`Depth: infinity`)."""
     owner_xml: str
-    """What the client says of itself: an element `DAV:owner`, or empty."""
+    """What the client says about itself: an element `DAV:owner`, or empty."""
     principal: str
     timeout: int
     """Seconds, as granted."""
@@ -64,23 +67,23 @@ class Lock:
     created_at: datetime
 
     def covers(self, path: str) -> bool:
-        """Whether what is at `path` is under this lock."""
+        """Whether this lock applies to `path`."""
         path = alike(path)
         above = self.path.rstrip("/") + "/"
         return path == self.path or (self.deep and path.startswith(above))
 
 
 class ChangeKind(StrEnum):
-    """What one row of the change feed tells."""
+    """What one row of the change feed is about."""
 
     ENTRY = "entry"
-    """A name in a folder appeared, went, or stands for something else."""
+    """A name in a folder was added, was removed, or refers to something else now."""
     IMAGE = "image"
     """An image's metadata or status changed."""
 
 
 Version = tuple[int, int]
-"""Of the catalog: equal only if nothing in the tree has changed in between."""
+"""The catalog's version: two are equal only if nothing in the tree changed in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,5 +96,5 @@ class Change:
     name: str | None
     image: int | None
     origin: str
-    """The process that made it, as `str(Process)`."""
+    """The process that made the change, as `str(Process)`."""
     at: datetime

@@ -1,7 +1,7 @@
-"""Digest algorithms, by the names they are recorded under.
+"""Digest algorithms, by the names that images record.
 
-An image keeps the name of the algorithm with its digests, so that what was recorded under
-another stays valid.
+An image records the name of the algorithm with its digests, so that digests of an earlier
+algorithm stay valid.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 CHUNK_ALGO = "blake3"
-"""Of new chunk digests: four times as fast as SHA-256 with its instructions, and as strong."""
+"""The algorithm of new chunk digests: as strong as SHA-256, and four times as fast, even where
+the processor has instructions for SHA-256."""
 
 
 class Hash(Protocol):
@@ -51,7 +52,7 @@ def digest_of(algo: str, data: ReadableBuffer) -> bytes:
 
 
 class ChunkDigester:
-    """A digest for every CHUNK_SIZE bytes, which are given in their order."""
+    """Computes a digest for every CHUNK_SIZE bytes; the bytes are given in order."""
 
     def __init__(self) -> None:
         self._done: list[bytes] = []
@@ -73,6 +74,6 @@ class ChunkDigester:
             data = data[len(part) :]
 
     def value(self) -> ChunkDigests:
-        """The digests of what was given."""
+        """The digests of all bytes given so far."""
         last = () if self._room == CHUNK_SIZE else (self._hash.digest(),)
         return ChunkDigests(CHUNK_ALGO, CHUNK_SIZE, (*self._done, *last))

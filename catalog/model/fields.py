@@ -19,16 +19,16 @@ MAX_PROPERTIES = 128
 MAX_TAGS = 128
 MAX_NAME_BYTES = 255
 _NEAR = 0.85
-"""The likeness of two names (difflib) above which one is taken for a slip of the other:
-`visiblity` and `tag` are, and `site` is not `size`, nor `created_by` `created_at`."""
+"""How alike two names are (difflib) when one counts as a misspelling of the other.  With this
+value `visiblity` and `tag` are misspelt fields, and `site` and `created_by` are not."""
 
 _OTHER_WORDS = {"hidden": "os_hidden", "private": "visibility", "public": "visibility"}
-"""What people say instead of a field's name."""
+"""Other words that people use for a field."""
 
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """All there is to tell of one image."""
+    """Everything that can be shown of one image."""
 
     image: Image
     properties: Mapping[str, str]
@@ -46,9 +46,10 @@ class Field:
     only_before_data: bool = False
     """Can be set only until the image has data: it describes the data."""
     default: str | None = None
-    """What a new image has, of a field that goes along when an image is copied."""
+    """The value in a new image; None for a field that is not copied with an image."""
     guards: bool = False
-    """It keeps others out: it is changed by those who say to what, and never just taken away."""
+    """Whether the field restricts others.  It can be set to a value, but not removed: removing it
+    would open the image to others without anybody having said so."""
 
 
 def _column(name: str) -> Callable[[Details], str | None]:
@@ -68,7 +69,7 @@ def _column(name: str) -> Callable[[Details], str | None]:
 
 
 def _one_of(allowed: frozenset[str], **known_as: str) -> Callable[[str], str]:
-    """`known_as` are other names, and what they are here."""
+    """A parser for these values; `known_as` maps other names to ours."""
 
     def parse(text: str) -> str:
         text = known_as.get(text, text)
@@ -90,7 +91,7 @@ def _boolean(text: str) -> bool:
 
 def whole(text: str, below: int) -> int:
     """A number that a column of the database holds.  Raises ValueError."""
-    # Longer ones int() refuses in its own words.
+    # The length first: int() refuses a very long number with a message of its own.
     if not text.isdecimal() or len(text) > 19 or int(text) >= below:
         raise ValueError("is a whole number, 0 or more")
     return int(text)
@@ -166,11 +167,11 @@ def parse(field: Field, text: str) -> Any:
 
 
 def field_meant(name: str) -> str | None:
-    """The field whose name this is, or nearly; None for what may be a property's name.
+    """The field with this name or nearly this name; None if a property may have the name.
 
-    Whoever sets the property `visiblity` means the field, and believes it is set.
+    A user who sets the property `visiblity` means the field, and would believe that it is set.
     """
-    # A client's own property of another XML namespace: no slip of the pen.
+    # A property of another XML namespace is the client's own: no misspelling.
     if name.startswith("{"):
         return None
     plain = name.lower().replace("-", "_")
@@ -181,13 +182,13 @@ def field_meant(name: str) -> str | None:
     letters = sorted(plain.replace("_", ""))
     for field in FIELDS:
         if letters == sorted(field.replace("_", "")):
-            return field  # the same, two letters exchanged, or `mindisk`
+            return field  # the same letters: equal, two exchanged, or `mindisk`
     close = get_close_matches(plain, FIELDS, n=1, cutoff=_NEAR)
     return close[0] if close else None
 
 
 def check_property(name: str, value: str) -> None:
-    """Raise InvalidValue unless a custom property can be so."""
+    """Raise InvalidValue unless a custom property can have this name and value."""
     if not name or len(name.encode()) > MAX_NAME_BYTES or not name.isprintable():
         raise InvalidValue(name[:60], f"a property's name is 1 to {MAX_NAME_BYTES} bytes")
     if len(value.encode()) > 65535:

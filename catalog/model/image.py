@@ -1,4 +1,4 @@
-"""The catalog's values: images, their places, folders, locks.  Frozen; safe to share."""
+"""Images, and what is known about their data.  Threading: frozen, safe to share."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ DISK_FORMATS = frozenset("ami ari aki vhd vhdx vmdk raw qcow2 vdi iso ploop gpt 
 CONTAINER_FORMATS = frozenset("ami ari aki bare ovf ova docker compressed".split())
 
 GATE = 1
-"""The format gate (`formats`) that judges.  One more whenever it refuses what it used to accept:
-what an older one accepted is then judged again (`judgement`)."""
+"""The number of today's format gate (`formats`).  Add one whenever the gate begins to refuse
+something that it accepted before: `judgement` then judges older images again."""
 
 
 class Visibility(StrEnum):
@@ -33,7 +33,7 @@ class Image:
     """One image's metadata."""
 
     number: int
-    """Small, unique, never used again: the inode's base."""
+    """Small, unique, never used again; the inode is made from it."""
     id: str
     name: str
     status: Status
@@ -54,9 +54,9 @@ class Image:
     os_hash_value: str | None
     checksum: str | None
     expected_size: int | None
-    """Bytes; what the uploader said beforehand, verified at commit."""
+    """Bytes, as the uploader said beforehand; checked at commit."""
     expected_hash: str | None
-    """Hex; its length tells the algorithm."""
+    """Hexadecimal; its length shows the algorithm."""
     message: str
     """Why the image is as it is: the reason of its last failure, or empty."""
     mtime: int
@@ -66,13 +66,13 @@ class Image:
     deleted_at: datetime | None
     status_before_delete: Status | None
     deleted_by: str | None
-    """Who moved it to the trash: a principal's name."""
+    """The name of the principal that moved it to the trash."""
     gate: int | None
-    """Which `GATE` has accepted the data; None if it was one that did not count."""
+    """The `GATE` that accepted the data; None if it was before gates had numbers."""
 
     @property
     def is_accepted(self) -> bool:
-        """Whether the format gate as it is now has accepted the data."""
+        """Whether today's format gate has accepted the data."""
         return self.gate is not None and self.gate >= GATE
 
     @property
@@ -88,14 +88,14 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class External:
-    """Data that lies elsewhere and is only referred to."""
+    """Data that stays at its URL; the catalog only refers to it."""
 
     url: str
     size: int
     disk_format: str
     virtual_size: int
     expected_hash: str | None
-    """What the user says its digest is; `verify` checks it."""
+    """The digest as the user gave it; `verify` checks it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class ChunkDigests:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What a finished upload found out about the data."""
+    """What a finished upload knows about its data."""
 
     size: int
     disk_format: str
@@ -120,11 +120,11 @@ class Saved:
     checksum: str | None
     chunks: ChunkDigests
     mtime: int | None = None
-    """Nanoseconds since 1970; None leaves the time of saving."""
+    """Nanoseconds since 1970; None for the time of saving."""
     gate: int | None = GATE
-    """As of an image."""
+    """As `Image.gate`."""
 
 
 def now() -> datetime:
-    """The present, aware and in UTC."""
+    """The present time, in UTC and with its time zone."""
     return datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""What a listing is asked for, and what it shows.  Frozen; safe to share."""
+"""What a listing can be asked for, and what it shows.  Threading: frozen, safe to share."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ListedEntry:
 
 @dataclass(frozen=True, slots=True)
 class FolderPage:
-    """Some of a folder's entries, and how many the filter lets through in all."""
+    """Some of a folder's entries, and the number of all entries that match the filter."""
 
     listed: tuple[ListedEntry, ...]
     total: int
@@ -55,13 +55,13 @@ class StoreTotals:
 
 @dataclass(frozen=True, slots=True)
 class ImageFilter:
-    """Which images a listing wants; every field that is given narrows it."""
+    """Which images a listing wants: those that match every field given."""
 
     statuses: frozenset[Status] | None = None
     properties: tuple[tuple[str, str], ...] = ()
     tags: tuple[str, ...] = ()
     store: str | None = None
     before: datetime | None = None
-    """Only those deleted before this time (the scrubber)."""
+    """Only images deleted before this time (for the scrubber)."""
     not_accepted_by: int | None = None
-    """Only those whose data no format gate of this version, or a later one, has accepted."""
+    """Only images whose data was not accepted by this format gate or a later one."""

@@ -1,8 +1,8 @@
-"""What a name in the tree may be, and what it says.
+"""Which names are allowed in the tree, and which are temporary.
 
-Two questions are asked of a name.  `check`: can an entry be called so at all?  That holds for
-every entry there is, also for one that an earlier version made.  `check_new`: may something be
-called so from now on?  It is asked wherever an entry gets its name, whatever the frontend.
+There are two checks.  `check` is for every entry there is: an entry with a name that it refuses
+cannot exist, not even from an earlier version.  `check_new` refuses more; it is called wherever an
+entry gets its name, in every frontend.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from catalog.errors import InvalidName
 TRASH = ".trash"
 BY_ID = ".by-id"
 SUMS = "SHA256SUMS"
-"""The digests of a folder's images, which the catalog makes when it is read: no entry's name."""
+"""The file with the digests of a folder's images.  The catalog makes it when it is read, so no
+entry can have the name."""
 MAX_BYTES = 255
 
 FOLDER_ICON = "Icon\r"
-"""Finder's file of a folder's own icon: the one name with a control character."""
+"""Finder's file with a folder's icon: the only name with a control character that is allowed."""
 
 _TEMPORARY = re.compile(
     r"^\."  # rsync's .NAME.XXXXXX, .nfs*, ._*, .DS_Store, .Trash-*, .~lock: never an image's
@@ -34,15 +35,15 @@ _OF_DESKTOPS = re.compile(
     r"|lost\+found",
     re.IGNORECASE,
 )
-"""What desktops and file systems leave in every folder.  Not `*~`: `cp -b` and `rsync -b` rename
-an image to it, and what they keep so is an image."""
+"""Files that desktops and file systems leave in every folder.  `*~` is not among them: `cp -b` and
+`rsync -b` keep an image under such a name."""
 
 _TO_QEMU = re.compile(
     r"(json|file|fat|nbd|https?|ftps?|ssh|rbd|iscsi|iser|nfs|nvme|gluster|sheepdog|vxhs|quorum"
     r"|host_(device|cdrom)|blk(debug|verify|logwrites|replay)|null-(co|aio))(\+[a-z]+)?:"
 )
-"""What qemu, told such a name without a folder before it, takes for something else than a file
-of that name: `json:{…}` names any file of the host (`path_has_protocol` in qemu's block.c)."""
+"""Names that qemu does not take for a file's, if no folder is before them: `json:{…}` can name any
+file of the host (`path_has_protocol` in qemu's block.c)."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Unicode's Default_Ignorable_Code_Point beyond what is in a category of its own (Cf).
@@ -55,7 +56,7 @@ _UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp"})
 
 
 def check(name: str) -> str:
-    """Return `name` if an entry can be called so; else raise InvalidName."""
+    """Return `name` if an entry can have it; else raise InvalidName."""
     if not name or name in (".", ".."):
         raise InvalidName(name or "(empty)")
     if "/" in name or (_CONTROL.search(name) and name != FOLDER_ICON):
@@ -70,10 +71,10 @@ def check(name: str) -> str:
 
 
 def check_new(name: str) -> None:
-    """Raise InvalidName unless something may be called so from now on.
+    """Raise InvalidName unless an entry may get this name now.
 
-    Refused is what nobody sees in a listing, as it would let two names look the same, or one
-    like a name that ends otherwise; and the names that are the catalog's own.
+    Characters that nobody sees in a listing are refused: with them two names look the same,
+    or a name seems to have another ending.  The catalog's own names are refused, too.
     """
     check(name)
     if name == SUMS:
@@ -86,7 +87,7 @@ def check_new(name: str) -> None:
         )
     if name != name.strip():
         raise InvalidName(ascii(name), "a name neither begins nor ends with a space")
-    # Nearly all names are these: no look at each character.
+    # Nearly all names are ASCII: their characters need no look one by one.
     if name.isascii():
         return
     for character in name:
@@ -97,32 +98,33 @@ def check_new(name: str) -> None:
 
 
 def alike(name: str) -> str:
-    """The form in which names that look the same are equal; also of a whole path.
+    """A form of a name, or of a path, in which names that look the same are equal.
 
-    Unicode writes an accented letter as one character or as two, and macOS sends the other form
-    than everybody else; a space has many widths.  The form is never shown or stored as the name.
+    Unicode can write an accented letter as one character or as two; macOS sends two, all others
+    send one.  There are also spaces of many widths.  The form is only for comparison: it is
+    never shown, and never stored as the name.
     """
-    # Of ASCII each character is its own form.
+    # An ASCII name is its own form.
     return name if name.isascii() else normalize("NFC", name).translate(_SPACES)
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file so called is never published: it is not finished, or a desktop's own."""
+    """Whether a file with this name is never published: it is unfinished, or a desktop's file."""
     return _TEMPORARY.search(name) is not None or _OF_DESKTOPS.fullmatch(name) is not None
 
 
 def shown(name: str) -> str:
-    """A name that a stranger gave, as a text that is safe to print."""
+    """A name from an untrusted source, as text that is safe to print."""
     return "".join(each if each.isprintable() else "?" for each in name[:200])
 
 
 def in_trash(name: str, image_id: str) -> str:
-    """The name to give an entry whose own is already taken in the trash."""
+    """The name in the trash for an entry whose own name is taken there."""
     return _longer(name, f".{image_id}")
 
 
 def beside(name: str) -> str:
-    """A free name for what is to take another's place; as temporary as that."""
+    """A free name for an image that is to replace the one called `name`; temporary if that is."""
     token = token_hex(4)
     return _longer(f".{token}{name}", "") if is_temporary(name) else _longer(name, f".{token}")
 

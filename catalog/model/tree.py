@@ -1,4 +1,4 @@
-"""Folders and what stands in them: entries, locations, places.  Frozen; safe to share."""
+"""Folders, and what is in them: entries, locations, places.  Threading: frozen, safe to share."""
 
 from __future__ import annotations
 
@@ -12,31 +12,32 @@ from catalog.model.status import Status
 
 
 class LocationState(StrEnum):
-    """What a location's data is."""
+    """Whether a location's data is there."""
 
     PENDING = "pending"
-    """The entry exists; its data is not there yet."""
+    """The row exists; its data is not complete yet."""
     ACTIVE = "active"
     DELETING = "deleting"
-    """No longer an entry; the data is being removed and the row goes after it."""
+    """The data is being removed; the row is removed after it."""
 
 
 class FolderKind(StrEnum):
-    """What a folder is in the tree."""
+    """The kinds of folders in the tree."""
 
     ROOT = "root"
     STORE = "store"
     TRASH = "trash"
     PLAIN = "plain"
     BY_ID = "by-id"
-    """`/.by-id`; in no table."""
+    """`/.by-id`; it has no row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """An image's copy in one store; while it has a folder it is that folder's entry.
+    """An image's copy in one store; if it has a folder, it is an entry of that folder.
 
-    An image outside of `deleted` has at least one entry.  Copies made by `replicas` are none.
+    An image that is not `deleted` has at least one entry.  Copies that the replicator makes for
+    `replicas` are not entries.
     """
 
     number: int
@@ -51,13 +52,13 @@ class Location:
 
     @property
     def is_told(self) -> bool:
-        """Whether the image's `stores` tell of it: an entry, or a complete copy without a name."""
+        """Whether the field `stores` shows it: an entry, or a complete copy without a name."""
         return self.folder is not None or self.state is LocationState.ACTIVE
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A name in a folder that stands for an image."""
+    """A name in a folder, with the image it refers to."""
 
     location: Location
     image: Image
@@ -84,12 +85,12 @@ class Entry:
 class Listed(NamedTuple):
     """An entry with as much of its image as a listing shows.
 
-    A tuple, unlike its neighbours: folders of 10,000 images are listed, and making the
-    whole Entry of each took longer than all else.  Fields as in Image, but for the first.
+    This is a tuple because folders of 10,000 images are listed, and making a whole Entry for
+    each took longer than everything else.  The fields after `name` are those of Image.
     """
 
     cookie: int
-    """The location's number: where a listing goes on behind this entry."""
+    """The location's number: a listing can continue after this entry."""
     name: str
     number: int
     id: str
@@ -109,7 +110,7 @@ class Listed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an entry is to be: a name in a folder."""
+    """The place of an entry: a name in a folder."""
 
     folder: int
     name: str
@@ -117,7 +118,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder: the root, a store, its trash, or one that somebody made."""
+    """A folder: the root, a store's, its trash, or one that a user made."""
 
     number: int
     parent: int
@@ -127,7 +128,7 @@ class Folder:
     name: str
     kind: FolderKind
     temporary: bool
-    """Made with a temporary name: nothing inside it is ever published."""
+    """Whether it was made with a temporary name: nothing inside is ever published."""
     owner: str
     created_at: datetime
     updated_at: datetime

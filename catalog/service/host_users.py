@@ -13,9 +13,9 @@ from catalog.model.access import ADMIN, Principal, Role
 
 
 def admin_uids(database: str) -> frozenset[int]:
-    """The uids that administer the catalog whose database is at this url.
+    """The uids of the administrators of the catalog whose database is at this url.
 
-    Root, and the owner of a SQLite file: who can write the file can do everything anyway.
+    These are root and the owner of a SQLite file, who can write to the file anyway.
     """
     scheme, _, path = database.partition("://")
     if scheme.partition("+")[0] == "sqlite":
@@ -27,7 +27,7 @@ def admin_uids(database: str) -> frozenset[int]:
 
 
 def name_of_uid(uid: int) -> str:
-    """A user's name in the user database, which may take long (LDAP); the number without one."""
+    """A user's name, or the number if it has none; the user database (LDAP) may take long."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -37,7 +37,7 @@ def name_of_uid(uid: int) -> str:
 def principal_of_uid(
     uid: int, admins: frozenset[int], name: Callable[[int], str] = name_of_uid
 ) -> Principal:
-    """Who a user of this host is; `name` tells the user's name."""
+    """The principal for a user of this host; `name` looks up the user's name."""
     if uid == 0:
         return ADMIN
     return Principal(name(uid), Role.ADMIN if uid in admins else Role.MEMBER)

@@ -36,8 +36,8 @@ class Objection:
 def objection(catalog: Catalog, image: Image, location: Location) -> Objection | None:
     """Have the gate judge a complete copy; if it accepts the data, record that.
 
-    Returns None also when the gate refuses the data of a deactivated image: nobody can read
-    it, so there is nothing left to do.  Raises NotFound, StoreUnavailable.
+    Returns None also when the gate refuses the data of a deactivated image: only an
+    administrator can read it, so nothing is left to do.  Raises NotFound, StoreUnavailable.
     """
     if image.is_accepted or not image.has_data:
         return None

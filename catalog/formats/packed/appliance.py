@@ -1,7 +1,7 @@
-"""The disk of an OVA: a tar archive (ustar) whose first file describes an appliance.
+"""Reads the disk from an OVA: a tar archive (ustar) whose first file describes an appliance.
 
-After DMTF DSP0243 (OVF 2.1).  Of tar this reads what such archives need, within a bound of
-memory: archives are strangers'.
+The format is DMTF DSP0243 (OVF 2.1).  Only the parts of tar that such archives need are read, and
+memory is bounded, as archives come from untrusted sources.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from catalog.model.names import shown
 
 _BLOCK = 512
 _LARGEST_TEXT = 2 << 20
-"""Bytes of a description; real ones have some ten thousand.  As a tree it takes 100 times that."""
+"""Bytes of a description; real ones have about ten thousand.  Its XML tree can take 100 times as
+much memory."""
 _LARGEST_NAME = 64 << 10
 _LARGEST_FILE = (1 << 63) - 1
 _LINKS = (b"1", b"2")
-"""Kinds of members without data, whatever their size says."""
+"""Kinds of members that have no data, whatever size their header has."""
 _OCTAL = re.compile(rb"[0-7]{1,21}")
 _RECORD = re.compile(rb"([0-9]{1,6}) ")
 _STEP = 1 << 20
@@ -39,7 +40,7 @@ class _Member:
 
 
 def is_ova(head: bytes) -> bool:
-    """Whether data that begins so is an OVA."""
+    """Whether data with this beginning is an OVA."""
     return foreign.is_tar(head) and foreign.is_ova(head)
 
 
@@ -48,8 +49,9 @@ def disk_of(
 ) -> tuple[str, Iterator[bytes]]:
     """The name of the one disk of an OVA, and its data, compared with the manifest at its end.
 
-    `tell` is given a line for what the manifest leaves out.  Raises InvalidImage for a
-    description that is damaged or names several disks or none, DigestMismatch, IncompleteUpload.
+    `tell` gets a line for each file that the manifest does not name.  Raises InvalidImage for a
+    description that is damaged or does not name exactly one disk, DigestMismatch,
+    IncompleteUpload.
     """
     described = _next_member(subject, archive)
     if described is None or described.size > _LARGEST_TEXT:
@@ -63,7 +65,7 @@ def disk_of(
 
 
 def _data_of(subject: str, archive: Stream, wanted: str, manifest: Manifest) -> Iterator[bytes]:
-    """The disk; all of the archive is looked at, so that neither a cut nor a second one passes."""
+    """The disk's data.  The whole archive is read, to find out if it is cut off or has another."""
     is_found = False
     while (member := _next_member(subject, archive)) is not None:
         if member.name == wanted:
@@ -88,7 +90,7 @@ def _data_of(subject: str, archive: Stream, wanted: str, manifest: Manifest) -> 
 
 
 def _content(subject: str, archive: Stream, member: _Member) -> Iterator[bytes]:
-    """What is in a file; then its padding is read too."""
+    """A file's data; afterwards its padding is read as well."""
     left = member.size
     while left and (data := archive.read(min(left, _STEP))):
         left -= len(data)
@@ -105,7 +107,7 @@ def _whole(size: int) -> int:
 
 
 def _next_member(subject: str, archive: Stream) -> _Member | None:
-    """The next file; None at the end.  Its data is what is read next."""
+    """The next file's header; None at the end.  The file's data is next in the stream."""
     told: dict[bytes, bytes] = {}
     while True:
         header = archive.exactly(_BLOCK)
@@ -142,7 +144,7 @@ def _plain_name(header: bytes) -> bytes:
 
 
 def _number(subject: str, field: bytes) -> int:
-    """A size: octal digits, or a number of 11 bytes behind a set bit (GNU)."""
+    """A size: octal digits, or, if the first bit is set, a binary number of 11 bytes (GNU)."""
     if field[:1] == b"\x80":
         number = int.from_bytes(field[1:], "big")
     else:
@@ -154,13 +156,13 @@ def _number(subject: str, field: bytes) -> int:
 
 
 def _settings(extra: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """What an extended header says of the next file: records `LENGTH KEY=VALUE` (POSIX pax)."""
+    """The settings of an extended header: records `LENGTH KEY=VALUE` (POSIX pax)."""
     while match := _RECORD.match(extra):
         length = int(match[1])
         key, _, value = extra[match.end() : length - 1].partition(b"=")
         if length <= match.end():
             return
-        # Only here a size is decimal.
+        # A size is decimal here; give it in octal, as a plain header has it.
         yield key, b"%o" % int(value) if key == b"size" and value.isdigit() else value
         extra = extra[length:]
 
@@ -193,7 +195,7 @@ def _disk_name(subject: str, text: bytes) -> str:
 
 
 def _named(root: Element, name: str) -> list[Element]:
-    """All elements of a name, in whatever namespace."""
+    """All elements with a name, in any namespace."""
     return [each for each in root.iter() if str(each.tag).rpartition("}")[2] == name]
 
 

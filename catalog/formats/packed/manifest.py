@@ -1,8 +1,8 @@
-"""The manifest of an OVA: digests of its files, `SHA256(disk.vmdk)= HEX`, one a line.
+"""The manifest of an OVA: digests of its files, one per line as `SHA256(disk.vmdk)= HEX`.
 
-After DMTF DSP0243 (OVF 2.1).  It comes behind the description or at the end of the archive.  As
-ovftool does, a file that is not as the manifest says is refused, and one that the manifest
-leaves out is told.
+The format is DMTF DSP0243 (OVF 2.1).  The manifest comes after the description or at the end of
+the archive.  As in ovftool, a file with another digest is refused, and a file that the manifest
+does not name is only reported.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ _ALGORITHMS = {
     **dict.fromkeys(("SHA256", "SHA-256", "SHA2-256"), "sha256"),
     **dict.fromkeys(("SHA512", "SHA-512", "SHA2-512"), "sha512"),
 }
-"""Those of the standard; SHA2-256 is what OpenSSL 3 writes."""
+"""The algorithms of the standard; OpenSSL 3 writes SHA2-256."""
 
 _LINE = re.compile(r"([\w/-]{1,20})\s*\((.*)\)\s*=\s*([0-9a-f]{1,128})", re.ASCII | re.IGNORECASE)
 
 
 def is_manifest(name: str) -> bool:
-    """Whether a file of an archive is its manifest, by its name."""
+    """Whether a file in an archive is its manifest, by its name."""
     return name.lower().endswith(".mf")
 
 
 class Manifest:
-    """Compares files with what the manifest says of them, whichever comes first.
+    """Compares files with the manifest's digests, whichever comes first in the archive.
 
-    Memory does not grow with the manifest: what it says of other files is forgotten.
+    Memory does not grow with the manifest: digests of other files are not kept.
     """
 
     def __init__(self, subject: str, files: Collection[str], tell: Callable[[str], object]) -> None:
-        """`files` are the names to compare; `tell` is given a line for each that is not."""
+        """`files` are the names to compare; `tell` gets a line for each that is not compared."""
         self._subject = subject
         self._tell = tell
         self._name: str | None = None
-        """What the manifest is called; None until it was read."""
+        """The manifest's name; None until it was read."""
         self._said: dict[str, dict[str, str]] = {file: {} for file in files}
         self._unknown: dict[str, str] = {}
-        """An algorithm that is not known, for each file that has one."""
+        """The algorithm of each file whose digest has one that is not known."""
         self._found: dict[str, dict[str, Hash]] = {}
 
     def feed(self, file: str, data: bytes) -> None:
@@ -62,12 +62,13 @@ class Manifest:
         for line in text.decode("utf-8-sig", "replace").split("\n"):
             if match := _LINE.fullmatch(line.strip()):
                 self._note(match[1], match[2].removeprefix("./"), match[3].lower())
-        # What was fed before: there is no need to read the rest.
+        # Compare files that came before the manifest now: the rest of the archive need not be
+        # read to refuse them.
         for file in self._found:
             self._compare(file)
 
     def finish(self) -> None:
-        """All was given: compare, and tell of what was not.  Raises DigestMismatch."""
+        """Compare at the end; report the files that are not compared.  Raises DigestMismatch."""
         for file in self._said if self._name is not None else ():
             self._compare(file)
             if self._said[file]:
@@ -79,7 +80,7 @@ class Manifest:
 
     def _hashes(self, file: str) -> dict[str, Hash]:
         if file not in self._found:
-            # Nobody knows yet which algorithm a manifest at the end uses.
+            # If the manifest comes later, its algorithm is not known yet: compute all of them.
             is_known = self._name is not None
             algos = self._said[file] if is_known else dict.fromkeys(_ALGORITHMS.values())
             self._found[file] = {algo: new_hash(algo) for algo in algos}

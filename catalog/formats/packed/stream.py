@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 
 
 class Stream:
-    """Reads an iterator of bytes; what was looked at can be read again."""
+    """Reads from an iterator of bytes; bytes can be looked at before they are read."""
 
     def __init__(
         self, pieces: Iterable[bytes], on_piece: Callable[[bytes], object] | None = None
     ) -> None:
-        """`on_piece` is told of each piece once, when it comes."""
+        """`on_piece` is called once with each piece, when it comes."""
         self._pieces = iter(pieces)
         self._on_piece = on_piece
         self._ready = b""
@@ -39,14 +39,14 @@ class Stream:
         return data
 
     def skip(self, size: int) -> int:
-        """Read and forget; return how many bytes were there."""
+        """Read and drop bytes; return how many there were."""
         left = size
         while left and (data := self.read(min(left, 1 << 20))):
             left -= len(data)
         return size - left
 
     def put_back(self, data: bytes) -> None:
-        """Give back what was read last."""
+        """Give back bytes that were read last; they are read again next."""
         self._ready, self._at = data + self._ready[self._at :], 0
 
     def _next(self) -> bytes:

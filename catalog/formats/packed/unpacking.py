@@ -1,7 +1,7 @@
-"""Taking a disk out of what it is packed in, as it streams by: compression, an OVA, both.
+"""Unpacks a disk from compression, from an OVA, or both, while the bytes stream by.
 
-What it is packed in is told by its content, never by its name.  Memory is bounded whatever
-the data says of itself; how much comes out is for whoever reads it to limit.
+The layers are found by content, never by name.  Memory is bounded, whatever the data says about
+itself.  The size of the output is not: the caller has to limit it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from catalog.formats.packed import appliance
 from catalog.formats.packed.stream import Stream
 
 _STEP = 256 * 1024
-"""Bytes that are unpacked at once."""
+"""Bytes that are unpacked in one step."""
 
 _LAYERS = 3
-"""An OVA may be compressed, and so may the disk in it."""
+"""At most: a compressed OVA with a compressed disk in it."""
 
 _XZ_MEMORY = 256 << 20
 _ZSTD_WINDOW = 27
-"""Bytes that unpacking may take: what `xz -9` needs and more; 2^27, what `zstd` takes by itself."""
+"""Limits of the memory for unpacking.  For xz in bytes, more than `xz -9` needs; for zstd 2^27
+bytes, the limit that the command `zstd` has by default."""
 
 _ERRORS = (OSError, EOFError, ValueError, MemoryError, lzma.LZMAError, zlib.error)
 
@@ -46,7 +47,7 @@ class _Decompressor(Protocol):
 
 
 class _Gzip:
-    """zlib's decompressor with the manners of the others."""
+    """zlib's decompressor with the interface of the others."""
 
     def __init__(self) -> None:
         self._inner: Any = zlib.decompressobj(wbits=31)
@@ -112,20 +113,20 @@ class Unpacked:
     """The disk inside some data."""
 
     def __init__(self, subject: str, data: Iterable[bytes]) -> None:
-        """Looks at the beginning.  Raises InvalidImage, and what reading the data raises."""
+        """Reads the beginning.  Raises InvalidImage, and what reading the data raises."""
         self.layers: list[str] = []
-        """What it is packed in, from the outside; empty if it is as it came."""
+        """The names of the layers, the outermost first; empty if the data is not packed."""
         self.disk_name: str | None = None
-        """What an OVA calls its disk."""
+        """The disk's name in an OVA."""
         self.notes: list[str] = []
-        """What is to be told of it although it is no failure, after `blocks`."""
+        """Remarks for the user that are no failures; complete after `blocks`."""
         self._digest = hashlib.sha256()
         self._subject = subject
         self.taken = 0
-        """Bytes read so far of the data as it came."""
+        """Bytes of the packed data that were read so far."""
         self._disk = Stream(data, self._take)
         self._streams = [self._disk]
-        """What each layer is read from, from the outside."""
+        """The stream that each layer is read from, the outermost first; the disk is the last."""
         while len(self.layers) < _LAYERS and self._unwrap():
             pass
 
@@ -152,7 +153,7 @@ class Unpacked:
         self._streams.append(self._disk)
 
     def name(self, packed: str) -> str:
-        """What to call the disk of a file of that name."""
+        """A name for the disk, made from the name of the packed file."""
         stem = packed
         for suffix in _SUFFIXES if self.layers else ():
             if stem.lower().endswith(suffix) and len(stem) > len(suffix):
@@ -163,10 +164,11 @@ class Unpacked:
         return stem
 
     def blocks(self) -> Iterator[tuple[int, bytes]]:
-        """The disk as (offset, bytes), no bytes for zeros but at the end; then all is read.
+        """The disk as (offset, bytes); afterwards all of the data has been read.
 
-        Raises IncompleteUpload for data that ends too soon, InvalidImage for what is damaged,
-        DigestMismatch for what is not as an OVA's manifest says.
+        A block of zeros is given as no bytes, except at the end, as the last block shows the
+        size.  Raises IncompleteUpload for data that ends too soon, InvalidImage for damaged
+        data, DigestMismatch for data that differs from an OVA's manifest.
         """
         offset, kept = 0, b""
         for data in chain(iter(lambda: self._disk.read(_STEP), b""), [b""]):
@@ -174,25 +176,26 @@ class Unpacked:
                 is_hole = data and kept.count(0) == len(kept)
                 yield offset - len(kept), b"" if is_hole else kept
             kept, offset = data, offset + len(data)
-        # Checksums are at the end of what is compressed, and the digest is of all of it.
+        # Read on to the end of each layer: checksums of compressed data are at its end, and
+        # `source_sha256` is the digest of all of the packed data.
         for stream in reversed(self._streams):
             while stream.read(_STEP):
                 pass
 
     def source_sha256(self) -> str:
-        """The digest of the data as it came, after `blocks`."""
+        """The digest of the packed data; known after `blocks`."""
         return self._digest.hexdigest()
 
 
 def is_packed(head: bytes) -> bool:
-    """Whether data that begins with these 512 bytes is packed in something."""
+    """Whether data that begins with these 512 bytes is packed."""
     return any(head.startswith(magic) for magic, _, _ in _KINDS) or appliance.is_ova(head)
 
 
 def _decompressed(
     subject: str, source: Stream, magic: bytes, name: str, make: Callable[[], Any]
 ) -> Iterator[bytes]:
-    """What comes out of one or more compressed streams, one behind the other."""
+    """The output of one or more compressed streams that follow each other."""
     while source.peek(len(magic)) == magic:
         decompressor: _Decompressor = make()
         while not decompressor.eof:
@@ -206,7 +209,7 @@ def _decompressed(
             if data:
                 yield data
         source.put_back(decompressor.unused_data)
-    # tar and tapes pad with zeros.
+    # Zeros may follow: tar and tapes pad with them.
     while rest := source.read(_STEP):
         if any(rest):
             raise InvalidImage(subject, f"something else follows the {name} data")
