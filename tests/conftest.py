@@ -21,7 +21,7 @@ from tests.servers.cinder import Cinder, cinder
 from tests.servers.swift import Swift, swift
 
 # The contract's assertions explain themselves as those of a test file do.
-pytest.register_assert_rewrite("tests.catalog.stores.contract")
+pytest.register_assert_rewrite("tests.kit.stores.contract")
 
 # Started in the background of a shell, SIGINT would be ignored, by all we start as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,6 +1,6 @@
 """The contract between the catalog and a store of image data.
 
-A driver is one file in this package, listed in `registry`; `tests/catalog/stores/contract.py`
+A driver is one file in this package, listed in `registry`; `tests/kit/stores/contract.py`
 holds every driver to what is written here.  Policy (retries, limits, caches) belongs in
 wrappers, never in a driver.
 

@@ -8,7 +8,7 @@ import pytest
 
 from catalog.tree.vfs import Vfs
 from tests.behaviour.trees import MountTree, Tree, VfsTree, new_folders
-from tests.imagefs.daemon import Daemon
+from tests.kit.daemon import Daemon
 
 
 @pytest.fixture(scope="module", params=["vfs", pytest.param("mount", marks=pytest.mark.mount)])

@@ -1,4 +1,4 @@
-"""Who may do what on a real mount: the table of tests/access_table.py, as far as modes go.
+"""Who may do what on a real mount: the table of tests/kit/access/table.py, as far as modes go.
 
 The users are uids that the host has no names for: they own by number.  Images are made by
 the catalog in this process, so that the mount knows of none before it is asked.
@@ -17,11 +17,11 @@ from catalog.model.access import Principal
 from catalog.model.image import Visibility
 from catalog.model.status import Status
 from catalog.tree.vfs import Vfs
-from tests.access_images import DATA, SPENDING, new_path, prepare, state_in_memory
-from tests.access_table import ON_MOUNT, STATES, Action, Case, State, cases
-from tests.imagefs.daemon import Daemon
-from tests.imagefs.tools import ROOT
+from tests.kit.access.images import DATA, SPENDING, new_path, prepare, state_in_memory
+from tests.kit.access.table import ON_MOUNT, STATES, Action, Case, State, cases
 from tests.kit.catalog import image_at
+from tests.kit.daemon import Daemon
+from tests.kit.tools import ROOT
 
 pytestmark = pytest.mark.skipif(not ROOT, reason="only root can act as other users")
 

@@ -28,12 +28,12 @@ from catalog.model.image import CHUNK_SIZE
 from tests.bench import measure
 from tests.bench.conftest import Table
 from tests.bench.measure import MIB, forget_pages
-from tests.catalog.stores.s3_account import Account
-from tests.imagefs.daemon import Daemon, wait_until
-from tests.imagefs.remote import make_cold, mounted, other_host, s3_section
+from tests.kit.daemon import Daemon, wait_until
+from tests.kit.remote_mount import make_cold, mounted, other_host, s3_section
+from tests.kit.stores.s3_account import Account
 from tests.servers.ceph import ceph, radosgw
-from tests.servers.far import Far, far
 from tests.servers.guest import GUEST_SIZE, boot_guest, make_guest
+from tests.servers.network.slow_relay import SlowRelay, slow_relay
 
 SIZE = 1024 * MIB
 DELAY = 0.025
@@ -107,7 +107,7 @@ class Hosts:
 
     first: Daemon
     second: Daemon
-    server: Far
+    server: SlowRelay
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     with ExitStack() as stack:
         cluster = stack.enter_context(ceph(folder / "cluster"))
         s3 = stack.enter_context(radosgw(cluster))
-        server = stack.enter_context(far(cluster.s3_port, delay=DELAY, rate=RATE))
+        server = stack.enter_context(slow_relay(cluster.s3_port, delay=DELAY, rate=RATE))
         account = Account(server.url, s3.access_key, s3.secret_key, folder)
         account.make_bucket()
         first = stack.enter_context(mounted(folder / "first", s3_section("s3", account)))

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from tests.bench import measure
 from tests.bench.conftest import Table
-from tests.imagefs.daemon import Daemon
-from tests.imagefs.tools import some_bytes
+from tests.kit.daemon import Daemon
+from tests.kit.tools import some_bytes
 
 _IDLE = 500
 _DESCRIPTORS = 50

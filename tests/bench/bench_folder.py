@@ -12,8 +12,8 @@ from pathlib import Path
 from tests.bench import measure
 from tests.bench.conftest import Table
 from tests.bench.measure import MIB
-from tests.catalog.large_folder import fill, name_of
-from tests.imagefs.daemon import Daemon
+from tests.kit.daemon import Daemon
+from tests.kit.large_folder import fill, name_of
 
 SIZES = (1_000, 10_000, 100_000)
 _LOOKUPS = 500

@@ -13,7 +13,7 @@ import pytest
 from tests.bench import measure
 from tests.bench.conftest import Table
 from tests.bench.measure import GIB, MIB
-from tests.imagefs.daemon import Daemon
+from tests.kit.daemon import Daemon
 
 SIZE = GIB
 READ_AHEAD_KIB = 4096

@@ -26,10 +26,10 @@ from obstore.store import S3Store
 from tests.bench import measure
 from tests.bench.conftest import Table
 from tests.bench.measure import MIB
-from tests.catalog.stores.s3_account import Account
-from tests.imagefs.daemon import Daemon
+from tests.kit.daemon import Daemon
+from tests.kit.stores.s3_account import Account
 from tests.servers.ceph import ceph, radosgw
-from tests.servers.link import link
+from tests.servers.network.rated_link import rated_link
 
 SIZE = 512 * MIB
 UPLOAD = 1024 * MIB
@@ -100,7 +100,7 @@ def peers(tmp_path: Path, distance: str) -> Iterator[Peers]:
         account.make_bucket()
         if distance == "far":
             port = int(server.url.rpartition(":")[2])
-            far = stack.enter_context(link(tmp_path / "link", port, CONNECTION))
+            far = stack.enter_context(rated_link(tmp_path / "link", port, CONNECTION))
             account = account.by_way_of(far)
         secrets = {
             "access": account.reference(account.access_key).file,

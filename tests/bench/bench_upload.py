@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.bench import measure
 from tests.bench.conftest import Table
 from tests.bench.measure import GIB, MIB
-from tests.imagefs.daemon import Daemon
+from tests.kit.daemon import Daemon
 
 MEMORY_LIMIT = 200 * MIB
 

@@ -28,11 +28,11 @@ from dav.listening import TlsFiles
 from tests.bench import measure
 from tests.bench.conftest import Table
 from tests.bench.measure import GIB, MIB
-from tests.catalog.large_folder import fill, name_of
 from tests.dav import peers
-from tests.dav.service import Service, service
-from tests.dav.wire import make_certificate
-from tests.imagefs.daemon import Daemon
+from tests.kit.daemon import Daemon
+from tests.kit.large_folder import fill, name_of
+from tests.kit.service import Service, service
+from tests.kit.wire import make_certificate
 
 SIZE = 2 * GIB
 PUT_SIZE = GIB

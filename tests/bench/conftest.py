@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.imagefs.daemon import Daemon
+from tests.kit.daemon import Daemon
 
 
 @dataclass

@@ -12,8 +12,8 @@ from catalog.model.access import ADMIN
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.evacuate import evacuate
 from catalog.upkeep.repair import verify_and_repair
-from tests.catalog.test_verify import overwrite
 from tests.kit.catalog import ALICE, FILE_STORES, image_at, settings_at
+from tests.kit.damage import overwrite
 
 
 def copy_for_ever(path: Path, seed: int, *, repairing: bool) -> None:

@@ -1,4 +1,4 @@
-"""Who may do what, on the tree itself: the whole table of tests/access_table.py."""
+"""Who may do what, on the tree itself: the whole table of tests/kit/access/table.py."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from catalog.model.status import Status
 from catalog.repository.people import listed_to, visible_to
 from catalog.repository.tables import images
 from catalog.tree.vfs import Vfs
-from tests.access_images import SPENDING, new_path, prepare, state_in_memory
-from tests.access_table import STATES, WHO, Action, Case, State, cases
+from tests.kit.access.images import SPENDING, new_path, prepare, state_in_memory
+from tests.kit.access.table import STATES, WHO, Action, Case, State, cases
 from tests.kit.catalog import (
     begin,
     entry,

@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from catalog.cli.program import imagefs as program
-from tests.catalog.stores.servers import Answer, respond, scripted
-from tests.configuration import configure
 from tests.kit.catalog import some_bytes
+from tests.kit.configuration import configure
+from tests.servers.scripted import Answer, respond, scripted
 
 DATA = some_bytes(3_000_001)
 

@@ -35,9 +35,6 @@ from catalog.tree.adopt import Adopted, Adoption, AdoptionResult, Terms
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.fsck import fsck
 from catalog.upkeep.verify import Verdict, verify
-from tests.catalog.formats.samples import short_overlay
-from tests.catalog.stores.contract import put_by_writer
-from tests.configuration import configure
 from tests.kit.catalog import (
     READER,
     begin,
@@ -51,6 +48,9 @@ from tests.kit.catalog import (
     remove,
     some_bytes,
 )
+from tests.kit.configuration import configure
+from tests.kit.images.samples import short_overlay
+from tests.kit.stores.contract import put_by_writer
 
 DATA = some_bytes(CHUNK_SIZE + 77)
 ID, OTHER_ID = (str(UUID(int=number)) for number in (11, 12))

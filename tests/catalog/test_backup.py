@@ -19,8 +19,8 @@ from catalog.errors import CatalogDamaged, InvalidValue, NoCatalog, NotSupported
 from catalog.settings import load
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.backup import backup
-from tests.configuration import configure
 from tests.kit.catalog import names_in, put, read
+from tests.kit.configuration import configure
 
 
 def images_in(file: Path) -> int:

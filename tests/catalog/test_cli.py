@@ -29,10 +29,10 @@ from catalog.model.image import CHUNK_SIZE
 from catalog.repository.schema import SCHEMA
 from catalog.settings import load
 from catalog.tree.vfs import Vfs
-from tests.catalog.stores.servers import nginx
-from tests.catalog.test_verify import overwrite, stored
-from tests.configuration import configure
 from tests.kit.catalog import staged_files
+from tests.kit.configuration import configure
+from tests.kit.damage import overwrite, stored
+from tests.servers.scripted import nginx
 
 DATA = bytes(range(256)) * 4096
 SHA256 = hashlib.sha256(DATA).hexdigest()

@@ -15,11 +15,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from catalog.cli.program import imagefs as program
-from tests.catalog.formats.samples import MIB, SIZE, container
-from tests.catalog.stores.servers import nginx
-from tests.catalog.test_unpacking import PACK, ova
-from tests.configuration import configure
 from tests.kit.catalog import some_bytes
+from tests.kit.configuration import configure
+from tests.kit.images.packed import PACK, ova
+from tests.kit.images.samples import MIB, SIZE, container
+from tests.servers.scripted import nginx
 
 Run = Callable[..., Result]
 

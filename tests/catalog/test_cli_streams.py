@@ -15,8 +15,8 @@ from catalog.bootstrap import open_catalog
 from catalog.cli.program import imagefs as program
 from catalog.settings import load
 from catalog.tree.vfs import Vfs
-from tests.configuration import configure
 from tests.kit.catalog import new_catalog, put
+from tests.kit.configuration import configure
 
 pytestmark = pytest.mark.stress
 

@@ -12,8 +12,6 @@ from catalog.copies.recovery import recover
 from catalog.process import Process, this_process
 from catalog.settings import Settings
 from catalog.tree.vfs import Vfs
-from tests.catalog.stores import swift_account
-from tests.catalog.stores.s3_account import Account
 from tests.kit.catalog import (
     link,
     names_in,
@@ -25,6 +23,8 @@ from tests.kit.catalog import (
     settings_at,
     some_bytes,
 )
+from tests.kit.stores import swift_account
+from tests.kit.stores.s3_account import Account
 from tests.servers.swift import Swift
 
 DATA = some_bytes(300_007)

@@ -26,8 +26,8 @@ from catalog.model.access import ADMIN
 from catalog.repository import engine, schema, sqlite
 from catalog.settings import Settings
 from catalog.tree.vfs import Vfs
-from tests.imagefs.daemon import wait_until
 from tests.kit.catalog import put, read, settings_at
+from tests.kit.daemon import wait_until
 
 
 def test_no_catalog_is_told_as_such(settings: Settings, tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from catalog.cli.program import imagefs as program
 from catalog.errors import CatalogDamaged
 from catalog.settings import load
 from catalog.tree.vfs import Vfs
-from tests.configuration import configure
 from tests.kit.catalog import ALICE, make_folder, new_catalog, put, remove, some_bytes
+from tests.kit.configuration import configure
 
 PAGE = 4096
 

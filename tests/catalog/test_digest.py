@@ -13,7 +13,7 @@ from blake3 import blake3
 
 from catalog.model.image import CHUNK_SIZE
 from catalog.uploads.digester import Digester, Digests
-from tests.catalog.written import DATA, KIB, WRITERS, Written, at_will, in_order
+from tests.kit.images.written import DATA, KIB, WRITERS, Written, at_will, in_order
 
 
 class Digested(Written):

@@ -27,7 +27,6 @@ from catalog.tree.vfs import Vfs
 from catalog.upkeep.evacuate import Evacuated, EvacuationResult, Shown, evacuate
 from catalog.upkeep.fsck import fsck
 from catalog.upkeep.verify import verify
-from tests.catalog.test_verify import overwrite
 from tests.kit.catalog import (
     begin,
     image_at,
@@ -41,6 +40,7 @@ from tests.kit.catalog import (
     some_bytes,
     staged_files,
 )
+from tests.kit.damage import overwrite
 
 DATA = some_bytes(CHUNK_SIZE + 77)
 

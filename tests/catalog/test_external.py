@@ -20,10 +20,10 @@ from catalog.model.tree import Entry
 from catalog.settings import load
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.verify import Verdict, verify
-from tests.catalog.formats.samples import SIZE, container
-from tests.catalog.stores.servers import WebServer, asked_range, nginx, respond, scripted
-from tests.configuration import configure
 from tests.kit.catalog import new_catalog
+from tests.kit.configuration import configure
+from tests.kit.images.samples import SIZE, container
+from tests.servers.scripted import WebServer, asked_range, nginx, respond, scripted
 
 DATA = os.urandom(CHUNK_SIZE + 12345)
 SHA256 = hashlib.sha256(DATA).hexdigest()

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from catalog.cli.exit_codes import OK, TRY_AGAIN
 from catalog.cli.program import imagefs as program
-from tests.configuration import configure
+from tests.kit.configuration import configure
 
 Run = Callable[..., Result]
 

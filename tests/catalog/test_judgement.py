@@ -23,9 +23,7 @@ from catalog.upkeep.findings import FindingKind
 from catalog.upkeep.fsck import fsck
 from catalog.upkeep.repair import verify_and_repair
 from catalog.upkeep.verify import Verdict, verify
-from tests.catalog.formats.samples import SIZE, child_vmdk, container, disk, short_overlay
 from tests.catalog.older import take_back
-from tests.configuration import configure
 from tests.kit.catalog import (
     ALICE,
     BOB,
@@ -40,6 +38,8 @@ from tests.kit.catalog import (
     rename,
     set_fields,
 )
+from tests.kit.configuration import configure
+from tests.kit.images.samples import SIZE, child_vmdk, container, disk, short_overlay
 
 UNSAFE, BAD, WRONG = (
     FindingKind.UNSAFE_CONTENT,

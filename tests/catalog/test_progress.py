@@ -26,7 +26,6 @@ from catalog.process import this_process
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.in_progress import Life, abort, in_progress
 from catalog.uploads import upload as upload_module
-from tests.configuration import configure
 from tests.kit.catalog import (
     ALICE,
     BOB,
@@ -40,6 +39,7 @@ from tests.kit.catalog import (
     remove,
     staged_files,
 )
+from tests.kit.configuration import configure
 
 
 def test_an_upload_in_progress_is_told(vfs: Vfs) -> None:

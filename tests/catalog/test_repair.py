@@ -20,7 +20,6 @@ from catalog.stores.memory import MemoryStore
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.repair import repair, verify_and_repair
 from catalog.upkeep.verify import Verdict, verify
-from tests.catalog.test_verify import overwrite
 from tests.kit.catalog import (
     ALICE,
     BOB,
@@ -31,6 +30,7 @@ from tests.kit.catalog import (
     some_bytes,
     staged_files,
 )
+from tests.kit.damage import overwrite
 
 CHUNK = 4096
 COUNT = 6

@@ -26,7 +26,6 @@ from catalog.upkeep.fsck import fsck
 from catalog.upkeep.repair import verify_and_repair
 from catalog.upkeep.replicator import Replicator
 from catalog.upkeep.verify import Verdict, verify
-from tests.catalog.test_verify import overwrite
 from tests.kit.catalog import (
     ALICE,
     image_at,
@@ -41,6 +40,7 @@ from tests.kit.catalog import (
     some_bytes,
     staged_files,
 )
+from tests.kit.damage import overwrite
 
 DATA = some_bytes(2 * CHUNK_SIZE + 77)
 LATER = timedelta(days=1)

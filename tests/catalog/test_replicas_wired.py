@@ -18,8 +18,8 @@ from catalog.tree.vfs import Vfs
 from catalog.upkeep.replicator import Replicator
 from catalog.upkeep.store_check import note
 from catalog.upkeep.verify import verify
-from tests.catalog.test_verify import overwrite
 from tests.kit.catalog import link, names_in, put, read, remove, some_bytes
+from tests.kit.damage import overwrite
 
 DATA = some_bytes(2 * CHUNK_SIZE + 77)
 

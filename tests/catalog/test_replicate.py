@@ -31,7 +31,6 @@ from catalog.tree.vfs import Vfs
 from catalog.upkeep.fsck import fsck
 from catalog.upkeep.store_check import note
 from catalog.upkeep.verify import verify
-from tests.catalog.test_verify import overwrite
 from tests.kit.catalog import (
     ALICE,
     begin,
@@ -51,6 +50,7 @@ from tests.kit.catalog import (
     some_bytes,
     staged_files,
 )
+from tests.kit.damage import overwrite
 
 DATA = some_bytes(2 * CHUNK_SIZE + 77)
 

@@ -27,11 +27,11 @@ from catalog.upkeep.evacuate import evacuate
 from catalog.upkeep.fsck import fsck
 from catalog.upkeep.scrub import scrub
 from catalog.upkeep.verify import Verdict, verify
-from tests.catalog.stores.s3_account import Account
-from tests.catalog.stores.swift_account import section
-from tests.catalog.test_verify import overwrite
-from tests.configuration import configure
 from tests.kit.catalog import ALICE, link, new_catalog, put, read, remove, some_bytes, staged_files
+from tests.kit.configuration import configure
+from tests.kit.damage import overwrite
+from tests.kit.stores.s3_account import Account
+from tests.kit.stores.swift_account import section
 from tests.servers.swift import Swift
 
 pytestmark = pytest.mark.stress

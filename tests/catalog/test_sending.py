@@ -15,11 +15,11 @@ from catalog.stores.base import Store
 from catalog.stores.registry import open_store
 from catalog.stores.swift.store import SwiftStore
 from catalog.uploads.sender import Sender
-from tests.catalog.stores.contract import put_by_writer, read_all
-from tests.catalog.stores.swift_account import Account, container_of, settings, swift_store
-from tests.catalog.written import DATA, WRITERS, Written, at_will, in_order
-from tests.imagefs.daemon import wait_until
-from tests.servers.proxy import Fault, Proxy, always, first, never, proxy
+from tests.kit.daemon import wait_until
+from tests.kit.images.written import DATA, WRITERS, Written, at_will, in_order
+from tests.kit.stores.contract import put_by_writer, read_all
+from tests.kit.stores.swift_account import Account, container_of, settings, swift_store
+from tests.servers.network.breaking_proxy import Fault, Proxy, always, first, never, proxy
 from tests.servers.swift import Swift
 
 MIB = 1 << 20

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bz2
 import gzip
 import hashlib
 import io
@@ -12,39 +11,14 @@ import zlib
 from collections.abc import Callable, Iterator
 
 import pytest
-from backports import zstd
 
 from catalog.errors import CatalogError, DigestMismatch, IncompleteUpload, InvalidImage
 from catalog.formats.packed.unpacking import Unpacked
-from tests.catalog.formats.samples import MIB
 from tests.kit.catalog import some_bytes
+from tests.kit.images.packed import OVF, PACK, ova
+from tests.kit.images.samples import MIB
 
 DISK = some_bytes(MIB + 17) + bytes(3 * MIB)
-CHECKSUM = zstd.CompressionParameter.checksum_flag
-"""The command zstd writes one, the library does not by itself."""
-
-PACK: dict[str, Callable[[bytes], bytes]] = {
-    "gzip": gzip.compress,
-    "xz": lzma.compress,
-    "zstd": lambda data: zstd.compress(data, options={CHECKSUM: 1}),
-    "bzip2": bz2.compress,
-}
-OVF = b'<?xml version="1.0"?>\n<Envelope><References>%s</References>%s</Envelope>\n'
-
-
-def ova(
-    members: dict[str, bytes], description: bytes | None = None, kind: int = tarfile.USTAR_FORMAT
-) -> bytes:
-    """An appliance of some files, described as one disk unless said otherwise."""
-    files = b"".join(b'<File href="%s"/>' % name.encode() for name in members)
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w", format=kind) as archive:
-        described = {"vm.ovf": OVF % (files, b"") if description is None else description}
-        for name, data in {**described, **members}.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return made.getvalue()
 
 
 def pieces(data: bytes, size: int) -> Iterator[bytes]:

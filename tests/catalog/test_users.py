@@ -30,8 +30,8 @@ from catalog.members import add_member, members_of, remove_member
 from catalog.model.access import ADMIN, Principal, Role
 from catalog.tree.vfs import Vfs
 from catalog.users import add_user, is_password, remove_user, set_password
-from tests.imagefs.daemon import wait_until
 from tests.kit.catalog import ALICE, BOB, image_at, put, set_fields
+from tests.kit.daemon import wait_until
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 

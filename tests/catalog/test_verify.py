@@ -3,37 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 import pytest
 
-from catalog.catalog import Catalog
 from catalog.errors import DataDamaged, Forbidden, StoreUnavailable
 from catalog.model.access import ADMIN
 from catalog.model.image import CHUNK_SIZE, Image
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.verify import BadChunk, Verdict, Verified, read_verified, verify
 from tests.kit.catalog import ALICE, BOB, image_at, link, put, set_fields, some_bytes
+from tests.kit.damage import overwrite, stored
 
 DATA = some_bytes(2 * CHUNK_SIZE + 1000)
-
-
-def stored(catalog: Catalog, image: Image, store: str) -> Path:
-    """The file that holds the image's data in a file store."""
-    reader = catalog.store(store).open(catalog.store(store).url_of(image.id))
-    fd = reader.fileno()
-    assert fd is not None
-    path = Path(f"/proc/self/fd/{fd}").readlink()
-    reader.close()
-    return path
-
-
-def overwrite(path: Path, offset: int, data: bytes) -> None:
-    """Damage a file in place."""
-    path.chmod(0o600)
-    with path.open("r+b") as file:
-        file.seek(offset)
-        file.write(data)
 
 
 def verified(vfs: Vfs, image: Image) -> dict[str, Verified]:

@@ -12,8 +12,8 @@ from catalog.errors import StoreFull, StoreUnavailable
 from catalog.model.status import Status
 from catalog.tree.vfs import Vfs
 from catalog.uploads.writeback import check_written_back
-from tests.imagefs.tools import MIB, run
 from tests.kit.catalog import begin, image_at, new_catalog, settings_at, some_bytes, staged_files
+from tests.kit.tools import MIB, run
 
 
 @pytest.fixture

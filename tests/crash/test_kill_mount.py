@@ -29,7 +29,7 @@ from catalog.paging import all_images
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.fsck import FindingKind, fsck
 from tests.crash import load
-from tests.imagefs.daemon import Daemon
+from tests.kit.daemon import Daemon
 
 log = logging.getLogger(__name__)
 

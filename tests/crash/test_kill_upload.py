@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from catalog.upkeep.fsck import fsck
-from tests.imagefs.daemon import DEADLINE
-from tests.imagefs.three_stores import DATA, STORES, Remote, remote
-from tests.imagefs.tools import MIB, field, status
+from tests.kit.daemon import DEADLINE
+from tests.kit.three_stores import DATA, STORES, Remote, remote
+from tests.kit.tools import MIB, field, status
 from tests.servers.ceph import ceph, radosgw
 from tests.servers.swift import Swift
 

@@ -7,9 +7,9 @@ from itertools import count
 
 import pytest
 
-from tests.dav.service import PASSWORD, USER, Service, service
-from tests.dav.wire import make_certificate
-from tests.imagefs.daemon import Daemon
+from tests.kit.daemon import Daemon
+from tests.kit.service import PASSWORD, USER, Service, service
+from tests.kit.wire import make_certificate
 
 _numbers = count()
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from tests.dav.wire import Wire
+from tests.kit.wire import Wire
 
 
 @contextmanager

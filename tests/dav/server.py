@@ -21,8 +21,8 @@ from dav.auth import Authentication
 from dav.forwarded import Forwarding, Proxies
 from dav.server import Server
 from dav.settings import DavSettings
-from tests.dav.wire import Answer, Wire
 from tests.kit.catalog import image_at, new_catalog, put, settings_at, some_bytes
+from tests.kit.wire import Answer, Wire
 
 ANONYMOUS = Principal("anonymous")
 """Whom the server takes those for who give no name."""

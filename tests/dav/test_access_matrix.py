@@ -1,4 +1,4 @@
-"""Who may do what over WebDAV: the table of tests/access_table.py, on `imagefs dav`.
+"""Who may do what over WebDAV: the table of tests/kit/access/table.py, on `imagefs dav`.
 
 What a principal may not see is not there (404), except that its name is taken.
 """
@@ -15,12 +15,12 @@ import pytest
 from catalog.model.image import Visibility
 from catalog.model.status import Status
 from catalog.tree.vfs import Vfs
-from tests.access_images import DATA, SPENDING, new_path, prepare, state_in_memory
-from tests.access_table import CHANGERS, SEERS, STATES, WHO, Action, Case, State, cases
-from tests.dav.service import service
-from tests.dav.wire import Answer, Wire
-from tests.imagefs.daemon import Daemon
+from tests.kit.access.images import DATA, SPENDING, new_path, prepare, state_in_memory
+from tests.kit.access.table import CHANGERS, SEERS, STATES, WHO, Action, Case, State, cases
 from tests.kit.catalog import image_at
+from tests.kit.daemon import Daemon
+from tests.kit.service import service
+from tests.kit.wire import Answer, Wire
 
 pytestmark = pytest.mark.server
 

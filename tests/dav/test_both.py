@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.dav.service import Service, service
-from tests.dav.wire import head
-from tests.imagefs.daemon import Daemon, wait_until
-from tests.imagefs.tools import assert_active, attempt, field, mode, status, trashed
+from tests.kit.daemon import Daemon, wait_until
+from tests.kit.service import Service, service
+from tests.kit.tools import assert_active, attempt, field, mode, status, trashed
+from tests.kit.wire import head
 
 SOON = 1.0
 """Seconds after which a change must be seen everywhere (docs/semantics.md#reading)."""

@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.dav.service import Service
+from tests.kit.service import Service
 
 
 def cadaver(url: str, *commands: str, home: Path) -> str:

@@ -16,10 +16,10 @@ from catalog.model.image import Visibility
 from catalog.settings import load
 from catalog.tree.adopt import Adoption, Terms
 from catalog.upkeep.verify import verify
-from tests.catalog.stores.servers import nginx
-from tests.configuration import configure
 from tests.dav.server import ANONYMOUS, Served, serving
 from tests.kit.catalog import some_bytes
+from tests.kit.configuration import configure
+from tests.servers.scripted import nginx
 
 OLD, NEW = some_bytes(10_000, seed=1), some_bytes(10_000, seed=2)
 REST = "Range: bytes=5000-"

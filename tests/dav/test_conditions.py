@@ -8,8 +8,8 @@ from itertools import count
 import pytest
 
 from tests.dav.server import ANONYMOUS, Served, serving
-from tests.dav.wire import Wire, head
 from tests.kit.catalog import begin
+from tests.kit.wire import Wire, head
 
 IMAGE = "/file/image.img"
 LONG_AGO = "Mon, 01 Jan 2001 00:00:00 GMT"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.dav.service import PASSWORD, USER, Service
-from tests.imagefs.daemon import wait_until
-from tests.imagefs.tools import attempt, run
+from tests.kit.daemon import wait_until
+from tests.kit.service import PASSWORD, USER, Service
+from tests.kit.tools import attempt, run
 
 CURL = ("curl", "--silent", "--show-error", "--fail-with-body")
 

@@ -21,9 +21,9 @@ from dav.limits import Limits
 from dav.server import Server
 from dav.settings import DavSettings
 from tests.dav.server import Served
-from tests.dav.wire import Wire, head
-from tests.imagefs.daemon import wait_until
 from tests.kit.catalog import new_catalog, read, settings_at, some_bytes
+from tests.kit.daemon import wait_until
+from tests.kit.wire import Wire, head
 
 DATA = some_bytes(2_500_001)
 """More than two of the blocks that an upload is written in."""

@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.dav.service import PASSWORD, USER, Service
-from tests.imagefs.daemon import wait_until
-from tests.imagefs.tools import run
+from tests.kit.daemon import wait_until
+from tests.kit.service import PASSWORD, USER, Service
+from tests.kit.tools import run
 
 # Linux asks for more entries of a folder at once than davfs2's default buffer of 16 KiB holds.
 _CONFIG = """

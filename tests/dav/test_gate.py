@@ -9,12 +9,12 @@ from uuid import uuid4
 
 import pytest
 
-from tests.catalog.formats.damage import corpus
-from tests.catalog.stores.servers import WebServer, nginx
-from tests.catalog.test_unpacking import ova
-from tests.dav.service import Service, service
-from tests.imagefs.daemon import COMMAND, Daemon
-from tests.imagefs.tools import attempt, field
+from tests.kit.daemon import COMMAND, Daemon
+from tests.kit.images.damaged import corpus
+from tests.kit.images.packed import ova
+from tests.kit.service import Service, service
+from tests.kit.tools import attempt, field
+from tests.servers.scripted import WebServer, nginx
 
 # What is refused, and a word of the reason that everybody is told.
 REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {

@@ -13,8 +13,8 @@ import pytest
 
 from catalog.model.access import ADMIN, Role
 from tests.dav.server import ANONYMOUS, Served, login, serving
-from tests.dav.wire import Answer
 from tests.kit.catalog import begin, put, rename, set_fields, some_bytes
+from tests.kit.wire import Answer
 
 DATA = some_bytes(100_000, seed=1)
 IMAGE = "/file/image.img"

@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.dav.service import Service
+from tests.kit.service import Service
 
 _SESSION = {"GIO_USE_VOLUME_MONITOR": "unix", "GVFS_DISABLE_FUSE": "1", "LC_ALL": "C"}
 

@@ -24,8 +24,8 @@ from dav.app import App, render_error
 from dav.auth import Authentication
 from dav.server import Server
 from dav.settings import DavSettings
-from tests.dav.wire import Answer, Wire
 from tests.kit.catalog import make_folder, new_catalog, put, remove, set_fields, settings_at
+from tests.kit.wire import Answer, Wire
 
 OWNER = Principal("owner")
 OTHER = Principal("other")

@@ -14,7 +14,7 @@ import pytest
 from dav.limits import Limits
 from dav.listening import TlsFiles
 from tests.dav.dripping import dripping
-from tests.dav.wire import PATIENCE, Process, Served, Wire, head, make_certificate, process, serving
+from tests.kit.wire import PATIENCE, Process, Served, Wire, head, make_certificate, process, serving
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB

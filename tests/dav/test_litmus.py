@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.dav.service import PASSWORD, USER, Service
+from tests.kit.service import PASSWORD, USER, Service
 
 SUITES = ("basic", "copymove", "props", "locks", "http")
 

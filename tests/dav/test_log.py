@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.dav.wire import Wire
-from tests.imagefs.daemon import COMMAND, DEADLINE, Daemon, wait_until
+from tests.kit.daemon import COMMAND, DEADLINE, Daemon, wait_until
+from tests.kit.wire import Wire
 from tests.servers.programs import free_ports
 
 

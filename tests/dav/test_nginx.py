@@ -13,8 +13,8 @@ import pytest
 
 from catalog.model.status import Status
 from tests.dav.server import Served, serving
-from tests.imagefs.tools import MIB, run, some_bytes
 from tests.kit.catalog import read
+from tests.kit.tools import MIB, run, some_bytes
 from tests.servers.certificates import NAME, make_certificates
 from tests.servers.nginx import running_nginx
 from tests.servers.programs import free_ports

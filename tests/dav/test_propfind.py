@@ -16,11 +16,7 @@ from catalog.members import add_member
 from catalog.model.access import ADMIN
 from catalog.tree.vfs import Vfs
 from dav import pages
-from tests.catalog.large_folder import fill
 from tests.dav.server import ANONYMOUS, Served, serving, xml
-from tests.dav.service import service
-from tests.dav.wire import Answer, Wire
-from tests.imagefs.daemon import Daemon
 from tests.kit.catalog import (
     begin,
     make_folder,
@@ -31,6 +27,10 @@ from tests.kit.catalog import (
     settings_at,
     some_bytes,
 )
+from tests.kit.daemon import Daemon
+from tests.kit.large_folder import fill
+from tests.kit.service import service
+from tests.kit.wire import Answer, Wire
 
 DATA = some_bytes(100_000, seed=4)
 IMAGE = "/file/image.img"

@@ -13,8 +13,8 @@ from defusedxml.ElementTree import fromstring
 from catalog.model.access import ADMIN
 from catalog.model.status import Status
 from tests.dav.server import ANONYMOUS, Served, serving, xml
-from tests.dav.wire import Answer
 from tests.kit.catalog import make_folder, put, some_bytes
+from tests.kit.wire import Answer
 
 _NAMESPACES = (
     'xmlns:D="DAV:" xmlns:I="urn:imagefs:image" xmlns:P="urn:imagefs:property"'

@@ -18,8 +18,6 @@ from catalog.users import add_user, remove_user
 from dav.representation import etag
 from tests.dav.dripping import dripping
 from tests.dav.server import ANONYMOUS, Served, login, serving
-from tests.dav.wire import Answer, Wire, head
-from tests.imagefs.daemon import wait_until
 from tests.kit.catalog import (
     image_at,
     make_folder,
@@ -30,6 +28,8 @@ from tests.kit.catalog import (
     some_bytes,
     staged_files,
 )
+from tests.kit.daemon import wait_until
+from tests.kit.wire import Answer, Wire, head
 
 DATA = some_bytes(300_000, seed=2)
 

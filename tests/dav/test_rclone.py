@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.dav.service import PASSWORD, USER, Service, service
-from tests.imagefs.daemon import Daemon, wait_until
-from tests.imagefs.tools import run, some_bytes
+from tests.dav.rclone_remote import environment
+from tests.kit.daemon import Daemon, wait_until
+from tests.kit.service import Service, service
+from tests.kit.tools import run, some_bytes
 
 
 @pytest.fixture(scope="module")
@@ -20,16 +21,6 @@ def open_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A server whose catalog keeps the digest that rclone knows, too."""
     with service(Daemon(tmp_path_factory.mktemp("open"), catalog="checksum = true")) as running:
         yield running
-
-
-def environment(service: Service, vendor: str) -> dict[str, str]:
-    """A remote `images:` without a configuration file."""
-    settings = {"type": "webdav", "url": service.url, "vendor": vendor}
-    if service.tls:
-        obscured = run("rclone", "obscure", PASSWORD).strip()
-        settings |= {"user": USER, "pass": obscured}
-    names = {f"RCLONE_CONFIG_IMAGES_{name.upper()}": value for name, value in settings.items()}
-    return os.environ | names | {"RCLONE_CONFIG": "/notfound"}
 
 
 def rclone(service: Service, *arguments: object, vendor: str = "owncloud") -> bytes:

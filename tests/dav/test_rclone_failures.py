@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.dav.service import Service
-from tests.dav.test_rclone import environment
-from tests.imagefs.daemon import DEADLINE, Daemon, wait_until
-from tests.imagefs.tools import MIB, run, some_bytes
+from tests.dav.rclone_remote import environment
+from tests.kit.daemon import DEADLINE, Daemon, wait_until
+from tests.kit.service import Service
+from tests.kit.tools import MIB, run, some_bytes
 
 
 @pytest.fixture(scope="module")

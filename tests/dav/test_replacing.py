@@ -14,9 +14,9 @@ import pytest
 from catalog.model.access import ADMIN
 from catalog.model.status import Status
 from tests.dav.server import ANONYMOUS, Served, serving
-from tests.dav.wire import Answer, Wire, head
-from tests.imagefs.daemon import wait_until
 from tests.kit.catalog import make_folder, names_in, put, remove, some_bytes
+from tests.kit.daemon import wait_until
+from tests.kit.wire import Answer, Wire, head
 
 DATA = some_bytes(300_000, seed=3)
 # A qcow2 image that wants another file.

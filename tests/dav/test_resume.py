@@ -16,9 +16,9 @@ from catalog.model.status import Status
 from catalog.process import Process
 from tests.dav.dripping import dripping
 from tests.dav.server import ANONYMOUS, Served, serving
-from tests.dav.wire import Answer, Wire, head
-from tests.imagefs.daemon import wait_until
 from tests.kit.catalog import begin, read, some_bytes
+from tests.kit.daemon import wait_until
+from tests.kit.wire import Answer, Wire, head
 
 DATA = some_bytes(300_000, seed=3)
 

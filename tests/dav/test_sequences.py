@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.dav.service import Service
-from tests.dav.wire import Answer, Wire, head
+from tests.kit.service import Service
+from tests.kit.wire import Answer, Wire, head
 
 EXPLORER = (
     "User-Agent: Microsoft-WebDAV-MiniRedir/10.0.19045",

@@ -17,9 +17,9 @@ from catalog.errors import InvalidSettings
 from dav.limits import Limits
 from dav.listening import TlsFiles
 from dav.server import Server
-from tests.dav.small_app import SmallApp
-from tests.dav.wire import PATIENCE, Served, Wire, head, make_certificate, process, serving
-from tests.imagefs.daemon import wait_until
+from tests.kit.daemon import wait_until
+from tests.kit.small_app import SmallApp
+from tests.kit.wire import PATIENCE, Served, Wire, head, make_certificate, process, serving
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -367,7 +367,7 @@ def test_socket_activation(tmp_path: Path) -> None:
     """A socket that systemd has opened takes the place of the configured address."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-        command = f"exec env LISTEN_FDS=1 LISTEN_PID=$$ {sys.executable} -m tests.dav.small_app"
+        command = f"exec env LISTEN_FDS=1 LISTEN_PID=$$ {sys.executable} -m tests.kit.small_app"
         running = subprocess.Popen(
             ["bash", "-c", f'{command} "$0" 3<&{listening.fileno()}', tmp_path],
             stdin=subprocess.PIPE,

@@ -13,8 +13,8 @@ from dav.forwarded import Proxies
 from dav.limits import DEFAULT_LIMITS, Limits
 from dav.settings import DavSettings
 from dav.shares import Shares
-from tests.dav.wire import Process, Served, Wire, head, make_certificate, process, serving
-from tests.imagefs.daemon import wait_until
+from tests.kit.daemon import wait_until
+from tests.kit.wire import Process, Served, Wire, head, make_certificate, process, serving
 
 HOG, OTHER, PROXY = "127.0.0.2", "127.0.0.3", "127.0.0.9"
 LIMITS = Limits(connections=40, connections_of_one=6, workers=12, workers_of_one=4)

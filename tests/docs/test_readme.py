@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.catalog.stores.servers import nginx
 from tests.docs import console
 from tests.servers.programs import free_ports
+from tests.servers.scripted import nginx
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

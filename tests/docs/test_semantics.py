@@ -15,9 +15,9 @@ import pytest
 
 from catalog.model.status import Status
 from imagefs.errors import ERRNO
-from tests.catalog.stores.servers import nginx
 from tests.docs import console
 from tests.servers.programs import free_ports
+from tests.servers.scripted import nginx
 
 PAGE = Path(__file__).parents[2] / "docs/semantics.md"
 FOLDER = "/srv/imagefs"

@@ -12,9 +12,9 @@ from catalog.locks import DEFAULT_TIMEOUT, MAX_TIMEOUT
 from dav import conditions
 from dav.errors import STATUS
 from dav.limits import DEFAULT_LIMITS, KIB, MIB
-from tests.dav.service import service
 from tests.docs import console
-from tests.imagefs.daemon import Daemon
+from tests.kit.daemon import Daemon
+from tests.kit.service import service
 
 pytestmark = pytest.mark.server
 

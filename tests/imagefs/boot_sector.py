@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.imagefs.tools import MIB, attempt, run
+from tests.kit.tools import MIB, attempt, run
 
 DRIVES = [
     "if=virtio,cache=none,aio=native",

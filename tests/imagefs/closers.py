@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DATA = bytes(range(256)) * 32
-BEGIN = """
+CHILD = """
+def child(work):
+    number = os.fork()
+    if number == 0:
+        work()
+        os._exit(0)
+    return number
+"""
+"""What `BEGIN` has, too: a child process that does some work and ends."""
+BEGIN = (
+    CHILD
+    + """
 import ctypes, os, signal, socket, struct, subprocess, sys, threading, time
 path = sys.argv[1]
 os.write(int(sys.argv[2]), struct.pack("d", time.monotonic()))
@@ -15,12 +26,6 @@ libc = ctypes.CDLL(None, use_errno=True)
 true = ["/bin/true"]
 def create(flags=os.O_WRONLY):
     return os.open(path, flags | os.O_CREAT)  # close-on-exec, as Python always does
-def child(work):
-    number = os.fork()
-    if number == 0:
-        work()
-        os._exit(0)
-    return number
 def execute():
     os.execv(true[0], true)
 def unloadable():  # its only segment lies beyond all memory: found out when it is too late to fail
@@ -39,6 +44,7 @@ def hung():  # a mount that never answers, in a mount namespace of our own
     assert libc.mount(b"hung", b"/mnt", b"fuse", 0, options) == 0
     return "/mnt/x"
 """
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.imagefs.daemon import Daemon, wait_until
 from tests.imagefs.faulty import Remote, remote_mount
+from tests.kit.daemon import Daemon, wait_until
 from tests.servers.swift import Swift
 
 

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from catalog.cache.folder import CacheFolder
 from catalog.errors import Conflict
-from tests.catalog.stores import s3_account, swift_account
-from tests.imagefs.daemon import Daemon, wait_until
-from tests.imagefs.tools import MIB, attempt, field, run, some_bytes
+from tests.kit.daemon import Daemon, wait_until
+from tests.kit.stores import s3_account, swift_account
+from tests.kit.tools import MIB, attempt, field, run, some_bytes
+from tests.servers.network.breaking_proxy import Proxy, never, proxy
 from tests.servers.nginx import nginx
-from tests.servers.proxy import Proxy, never, proxy
 from tests.servers.swift import Swift
 
 CHUNK = 4 * MIB

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.imagefs.daemon import wait_until
-from tests.imagefs.tools import (
+from tests.kit.daemon import wait_until
+from tests.kit.tools import (
     NOBODY,
     ROOT,
     as_nobody,

@@ -12,7 +12,7 @@ import pytest
 
 from catalog.errors import CatalogUnavailable
 from imagefs.accounts import Accounts
-from tests.imagefs.daemon import wait_until
+from tests.kit.daemon import wait_until
 
 
 class Database:

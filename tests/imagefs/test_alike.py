@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.imagefs.daemon import wait_until
-from tests.imagefs.tools import assert_active, attempt, run
+from tests.kit.daemon import wait_until
+from tests.kit.tools import assert_active, attempt, run
 
 NFC, NFD = "\u00e9t\u00e9.img", "e\u0301te\u0301.img"
 

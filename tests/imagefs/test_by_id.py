@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.imagefs.daemon import Daemon, wait_until
-from tests.imagefs.tools import attempt, field, run, trashed
+from tests.kit.daemon import Daemon, wait_until
+from tests.kit.tools import attempt, field, run, trashed
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.imagefs.daemon import Daemon, wait_until
-from tests.imagefs.tools import assert_active, attempt, field, python, run, shell, status
+from tests.kit.daemon import Daemon, wait_until
+from tests.kit.tools import assert_active, attempt, field, python, run, shell, status
 
 
 def test_a_duplicate_keeps_it_open(folder: Path) -> None:

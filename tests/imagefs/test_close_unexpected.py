@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.imagefs.daemon import Daemon
-from tests.imagefs.tools import field, status
+from tests.kit.daemon import Daemon
+from tests.kit.tools import field, status
 
 BROKEN = """
 from catalog import formats

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.dav.service import service
-from tests.imagefs.daemon import wait_until
-from tests.imagefs.three_stores import DATA, STORES, Remote, remote
-from tests.imagefs.tools import MIB, field, run, status
+from tests.kit.daemon import wait_until
+from tests.kit.service import service
+from tests.kit.three_stores import DATA, STORES, Remote, remote
+from tests.kit.tools import MIB, field, run, status
 from tests.servers.ceph import ceph, radosgw
 from tests.servers.swift import Swift
 

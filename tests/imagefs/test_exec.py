@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 
 from tests.imagefs.closers import BEGIN, DATA, VARIANTS, Variant
-from tests.imagefs.daemon import COMMAND, Daemon, wait_until
-from tests.imagefs.tools import assert_active, field, status
 from tests.imagefs.watchdog import SECONDS, watchdog
+from tests.kit.daemon import COMMAND, Daemon, wait_until
+from tests.kit.tools import assert_active, field, status
 
 BLIND = ("setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace", *COMMAND)
 """In a container by default, the mount may not look into processes with more rights."""

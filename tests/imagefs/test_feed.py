@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.imagefs.daemon import Daemon, wait_until
-from tests.imagefs.tools import field, mode, status
+from tests.kit.daemon import Daemon, wait_until
+from tests.kit.tools import field, mode, status
 
 
 @pytest.fixture

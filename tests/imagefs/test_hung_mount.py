@@ -14,8 +14,8 @@ import pytest
 from catalog.errors import NotFound
 from catalog.mounts import Mounted
 from imagefs import mountpoint
-from tests.imagefs.daemon import COMMAND, DEADLINE, Daemon, wait_until
 from tests.imagefs.watchdog import aborting
+from tests.kit.daemon import COMMAND, DEADLINE, Daemon, wait_until
 
 ANSWERED = DEADLINE + 10
 """Seconds a command may take; they tell themselves much earlier."""

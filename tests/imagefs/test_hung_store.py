@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.imagefs.daemon import Daemon, wait_until
-from tests.imagefs.tools import attempt, run, status
-from tests.servers.folder import SharedFolder, shared_folder
+from tests.kit.daemon import Daemon, wait_until
+from tests.kit.tools import attempt, run, status
+from tests.servers.network.hanging_mount import HangingMount, hanging_mount
 
 _CONFIG = """
 [stores.nfs]
@@ -26,15 +26,15 @@ path = "{cache}"
 
 
 @pytest.fixture
-def shared(tmp_path: Path) -> Iterator[SharedFolder]:
+def shared(tmp_path: Path) -> Iterator[HangingMount]:
     """A folder of a server."""
-    with shared_folder(tmp_path) as folder:
+    with hanging_mount(tmp_path) as folder:
         yield folder
 
 
 @pytest.fixture
 def mounted(
-    daemon: Callable[..., Daemon], shared: SharedFolder, tmp_path: Path, source: Path
+    daemon: Callable[..., Daemon], shared: HangingMount, tmp_path: Path, source: Path
 ) -> Iterator[Daemon]:
     """A mount with an image in `nfs` and one in `file`, which nobody has read."""
     mounted = daemon()
@@ -60,7 +60,7 @@ def failure(path: Path) -> int | None:
 
 
 def test_only_the_images_of_the_hung_server_fail(
-    mounted: Daemon, shared: SharedFolder, data: bytes, source: Path
+    mounted: Daemon, shared: HangingMount, data: bytes, source: Path
 ) -> None:
     """With many readers of it waiting, another store is read and written; it back, so is it."""
     hung = mounted.path / "nfs" / "a.img"
@@ -79,7 +79,7 @@ def test_only_the_images_of_the_hung_server_fail(
     assert (mounted.path / "nfs" / "c.img").read_bytes() == data
 
 
-def test_mount_stops_while_a_server_hangs(mounted: Daemon, shared: SharedFolder) -> None:
+def test_mount_stops_while_a_server_hangs(mounted: Daemon, shared: HangingMount) -> None:
     """No thread that hangs keeps the process."""
     shared.hang()
     assert failure(mounted.path / "nfs" / "a.img") == errno.EIO

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.imagefs.daemon import DEADLINE, wait_until
-from tests.imagefs.tools import MIB, assert_active, attempt, field, run, some_bytes, status
+from tests.kit.daemon import DEADLINE, wait_until
+from tests.kit.tools import MIB, assert_active, attempt, field, run, some_bytes, status
 
 SIZE = 64 * MIB
 # qemu-img convert first makes an empty image of this size and closes it: so far, that is

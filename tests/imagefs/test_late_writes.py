@@ -12,13 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.imagefs.daemon import Daemon, wait_until
-from tests.imagefs.tools import assert_active, attempt, field, python, run, status
+from tests.imagefs.closers import CHILD
 from tests.imagefs.watchdog import SECONDS, watchdog
+from tests.kit.daemon import Daemon, wait_until
+from tests.kit.tools import assert_active, attempt, field, python, run, status
 
 PATTERN = bytes(range(256)) * 4096
 DATA = PATTERN * 4
-BEGIN = """
+BEGIN = (
+    CHILD
+    + """
 import array, ctypes, os, signal, socket, struct, sys, threading, time
 path = sys.argv[1]
 data = bytes(range(256)) * 4096 * 4
@@ -33,16 +36,11 @@ def mapped(fd):
     return (ctypes.c_char * size).from_address(address)
 def status():
     return os.getxattr(path, "user.image.status").decode()
-def child(work):
-    number = os.fork()
-    if number == 0:
-        work()
-        os._exit(0)
-    return number
 def write(fd, at, end):
     for offset in range(at, end, 1 << 16):
         os.pwrite(fd, data[offset:min(offset + (1 << 16), end)], offset)
 """
+)
 
 
 @dataclass(frozen=True, slots=True)

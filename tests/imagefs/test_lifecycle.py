@@ -19,8 +19,8 @@ import pytest
 from catalog.cli.session import Session
 from catalog.errors import StoreUnavailable
 from imagefs import cli
-from tests.imagefs.daemon import COMMAND, Daemon, wait_until
-from tests.imagefs.tools import assert_active, attempt, field, run, status
+from tests.kit.daemon import COMMAND, Daemon, wait_until
+from tests.kit.tools import assert_active, attempt, field, run, status
 
 Make = Callable[..., Daemon]
 

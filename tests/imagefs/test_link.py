@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.imagefs.daemon import Daemon
-from tests.imagefs.tools import assert_active, attempt, field, run, status, trashed
+from tests.kit.daemon import Daemon
+from tests.kit.tools import assert_active, attempt, field, run, status, trashed
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from imagefs.looks import UNKNOWN, Looks
-from tests.imagefs.daemon import wait_until
+from tests.kit.daemon import wait_until
 
 
 def test_an_answer() -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.imagefs.daemon import COMMAND, DEADLINE, Daemon, wait_until
-from tests.imagefs.tools import assert_active, field, run, status
+from tests.kit.daemon import COMMAND, DEADLINE, Daemon, wait_until
+from tests.kit.tools import assert_active, field, run, status
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may make namespaces")
 CONTAINER = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", *COMMAND)

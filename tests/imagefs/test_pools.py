@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.imagefs.daemon import Daemon
-from tests.imagefs.tools import ROOT, attempt, run, status
+from tests.kit.daemon import Daemon
+from tests.kit.tools import ROOT, attempt, run, status
 from tests.servers.libvirt import Libvirt, libvirtd
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.imagefs.boot_sector import DRIVES, assert_boots, make_disk
-from tests.imagefs.tools import MIB, assert_active, attempt, field, run, some_bytes, status
+from tests.kit.tools import MIB, assert_active, attempt, field, run, some_bytes, status
 
 FORMATS = {
     "qcow2": "qcow2",

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from imagefs.tree import PAGE
-from tests.imagefs.daemon import Daemon, wait_until
-from tests.imagefs.tools import run, status
+from tests.kit.daemon import Daemon, wait_until
+from tests.kit.tools import run, status
 
 
 def test_the_root(mount: Daemon) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.imagefs.faulty import DATA, Remote, remote_mount
-from tests.imagefs.tools import MIB, run
+from tests.kit.tools import MIB, run
 from tests.servers.swift import Swift
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.dav.service import service
-from tests.imagefs.daemon import Daemon
 from tests.kit.catalog import some_bytes
+from tests.kit.daemon import Daemon
+from tests.kit.service import service
 from tests.servers.cinder import Cinder
 
 MIB = 1024 * 1024

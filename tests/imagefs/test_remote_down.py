@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.imagefs.daemon import DEADLINE, wait_until
 from tests.imagefs.faulty import CHUNK, DATA, IMAGE, STATED, STORES, Remote, failure
-from tests.imagefs.tools import attempt, field, run, status
-from tests.servers.proxy import Fault, always
+from tests.kit.daemon import DEADLINE, wait_until
+from tests.kit.tools import attempt, field, run, status
+from tests.servers.network.breaking_proxy import Fault, always
 
 HANG = Fault(stall=-1)
 

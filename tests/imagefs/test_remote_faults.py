@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.dav.service import service
 from tests.imagefs.faulty import DATA, IMAGE, STORES, Remote
-from tests.imagefs.tools import run
-from tests.servers.proxy import Fault, Plan, Request, every, first
+from tests.kit.service import service
+from tests.kit.tools import run
+from tests.servers.network.breaking_proxy import Fault, Plan, Request, every, first
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 

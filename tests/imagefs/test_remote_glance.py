@@ -15,11 +15,11 @@ from catalog.model.image import CHUNK_SIZE, Visibility
 from catalog.tree.adopt import Adoption, Terms
 from catalog.tree.vfs import Vfs
 from tests.catalog.stores import test_rbd, test_s3_glance
-from tests.catalog.stores.rbd_pool import Pool
-from tests.catalog.stores.s3_account import Account
-from tests.imagefs.daemon import Daemon, wait_until
-from tests.imagefs.remote import Remote, rbd_section, remote, s3_section, share_section
-from tests.imagefs.tools import field, run, some_bytes, status
+from tests.kit.daemon import Daemon, wait_until
+from tests.kit.remote_mount import Remote, rbd_section, remote, s3_section, share_section
+from tests.kit.stores.rbd_pool import Pool
+from tests.kit.stores.s3_account import Account
+from tests.kit.tools import field, run, some_bytes, status
 from tests.servers.ceph import S3, Ceph
 from tests.servers.glance import glance_add
 from tests.servers.keystone import keystone

@@ -17,12 +17,12 @@ import pytest
 
 from catalog.cache.boot_profile import encode
 from catalog.model.image import CHUNK_SIZE
-from tests.catalog.stores.s3_account import Account
 from tests.imagefs.boot_sector import DRIVES, assert_boots, make_disk
-from tests.imagefs.daemon import Daemon, wait_until
-from tests.imagefs.remote import cache_of, make_cold, mounted, other_host, s3_section
-from tests.imagefs.tools import MIB, field, run, some_bytes
-from tests.servers.proxy import Fault, Proxy, always, never, proxy
+from tests.kit.daemon import Daemon, wait_until
+from tests.kit.remote_mount import cache_of, make_cold, mounted, other_host, s3_section
+from tests.kit.stores.s3_account import Account
+from tests.kit.tools import MIB, field, run, some_bytes
+from tests.servers.network.breaking_proxy import Fault, Proxy, always, never, proxy
 from tests.servers.swift import Swift
 
 CHUNKS = 20

@@ -17,10 +17,8 @@ from pathlib import Path
 import pytest
 
 from catalog.model.image import CHUNK_SIZE
-from tests.catalog.stores.s3_account import Account
-from tests.dav.wire import Answer
-from tests.imagefs.daemon import Daemon, wait_until
-from tests.imagefs.remote import (
+from tests.kit.daemon import Daemon, wait_until
+from tests.kit.remote_mount import (
     Remote,
     make_cold,
     rbd_section,
@@ -30,10 +28,12 @@ from tests.imagefs.remote import (
     swift_section,
     vmware_section,
 )
-from tests.imagefs.tools import MIB, assert_active, attempt, field, run, some_bytes, status
+from tests.kit.stores.s3_account import Account
+from tests.kit.tools import MIB, assert_active, attempt, field, run, some_bytes, status
+from tests.kit.wire import Answer
 from tests.servers.ceph import S3, Ceph
 from tests.servers.certificates import make_certificates
-from tests.servers.proxy import proxy
+from tests.servers.network.breaking_proxy import proxy
 from tests.servers.swift import Swift
 from tests.servers.vcsim import vcsim
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.dav.service import service
-from tests.imagefs.daemon import wait_until
 from tests.imagefs.faulty import DATA, Remote
-from tests.imagefs.tools import MIB, attempt, field, run, status
-from tests.servers.proxy import Fault, Plan, Request, always, every
+from tests.kit.daemon import wait_until
+from tests.kit.service import service
+from tests.kit.tools import MIB, attempt, field, run, status
+from tests.servers.network.breaking_proxy import Fault, Plan, Request, always, every
 
 SMALL = DATA[: 18 * MIB + 5]
 """Three parts in S3, four segments in Swift."""

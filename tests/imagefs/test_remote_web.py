@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from catalog.model.image import CHUNK_SIZE
-from tests.imagefs.daemon import Daemon
-from tests.imagefs.remote import Remote, make_cold, remote, web_section
-from tests.imagefs.tools import MIB, attempt, field, run, some_bytes, status
+from tests.kit.daemon import Daemon
+from tests.kit.remote_mount import Remote, make_cold, remote, web_section
+from tests.kit.tools import MIB, attempt, field, run, some_bytes, status
 from tests.servers.nginx import WebServer, nginx
 
 DATA = some_bytes(2 * CHUNK_SIZE + 5, seed=4)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.imagefs.daemon import Daemon
-from tests.imagefs.tools import (
+from tests.kit.daemon import Daemon
+from tests.kit.tools import (
     assert_active,
     attempt,
     field,

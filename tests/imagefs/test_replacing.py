@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.imagefs.daemon import DEADLINE, Daemon, wait_until
-from tests.imagefs.tools import MIB, assert_active, attempt, field, run, shell, some_bytes, status
+from tests.kit.daemon import DEADLINE, Daemon, wait_until
+from tests.kit.tools import MIB, assert_active, attempt, field, run, shell, some_bytes, status
 
 Tool = Callable[[Path, Path], list[object]]
 

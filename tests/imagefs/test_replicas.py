@@ -10,8 +10,8 @@ import pytest
 from catalog.model.image import now
 from catalog.repository import copies
 from catalog.upkeep.replicator import Replicator
-from tests.imagefs.daemon import Daemon
-from tests.imagefs.tools import assert_active, field, run, shell
+from tests.kit.daemon import Daemon
+from tests.kit.tools import assert_active, field, run, shell
 
 _SECTIONS = """\
 [stores.source]

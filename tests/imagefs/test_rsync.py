@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.imagefs.daemon import wait_until
-from tests.imagefs.tools import (
+from tests.kit.daemon import wait_until
+from tests.kit.tools import (
     MIB,
     assert_active,
     attempt,

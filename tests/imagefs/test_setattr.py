@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.imagefs.tools import field, mode, run
+from tests.kit.tools import field, mode, run
 
 
 @pytest.fixture

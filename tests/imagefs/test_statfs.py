@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests.imagefs.daemon import Daemon
-from tests.imagefs.tools import run
+from tests.kit.daemon import Daemon
+from tests.kit.tools import run
 
 
 def test_the_room_is_the_store_s(mount: Daemon, folder: Path) -> None:

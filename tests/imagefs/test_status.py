@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.imagefs.daemon import Daemon, wait_until
-from tests.imagefs.tools import ROOT, as_nobody, attempt, field, mode, status, trashed
+from tests.kit.daemon import Daemon, wait_until
+from tests.kit.tools import ROOT, as_nobody, attempt, field, mode, status, trashed
 
 
 def _open(path: Path, flags: int) -> int:

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 from _pytest.mark import ParameterSet
 
-from tests.imagefs.daemon import wait_until
-from tests.imagefs.tools import MIB, run, some_bytes
+from tests.kit.daemon import wait_until
+from tests.kit.tools import MIB, run, some_bytes
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 DOCS = Path(__file__).parents[2] / "docs/semantics.md"

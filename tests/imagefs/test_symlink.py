@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.catalog.stores.servers import nginx
-from tests.imagefs.daemon import Daemon, wait_until
-from tests.imagefs.tools import MIB, attempt, field, mode, run, some_bytes, status
+from tests.kit.daemon import Daemon, wait_until
+from tests.kit.tools import MIB, attempt, field, mode, run, some_bytes, status
+from tests.servers.scripted import nginx
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.imagefs.daemon import Daemon
-from tests.imagefs.tools import (
+from tests.kit.daemon import Daemon
+from tests.kit.tools import (
     MIB,
     assert_active,
     attempt,

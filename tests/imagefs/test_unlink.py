@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.imagefs.daemon import Daemon, wait_until
-from tests.imagefs.tools import assert_active, attempt, field, python, run, shell, status, trashed
+from tests.kit.daemon import Daemon, wait_until
+from tests.kit.tools import assert_active, attempt, field, python, run, shell, status, trashed
 
 
 def test_rm_moves_to_the_trash(folder: Path, data: bytes) -> None:

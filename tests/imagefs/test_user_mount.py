@@ -17,9 +17,9 @@ from catalog.model.image import Image
 from catalog.model.tree import Entry
 from catalog.tree.vfs import Vfs
 from tests.imagefs.closers import BEGIN, DATA, VARIANTS, Variant
-from tests.imagefs.daemon import COMMAND, Daemon, wait_until
-from tests.imagefs.tools import NOBODY, ROOT
 from tests.imagefs.watchdog import watchdog
+from tests.kit.daemon import COMMAND, Daemon, wait_until
+from tests.kit.tools import NOBODY, ROOT
 
 AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--")
 CHOSEN = (

@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.imagefs.daemon import COMMAND, Daemon, wait_until
-from tests.imagefs.tools import attempt, field, run, some_bytes, trashed
+from tests.kit.daemon import COMMAND, Daemon, wait_until
+from tests.kit.tools import attempt, field, run, some_bytes, trashed
 
 DATA = some_bytes(3 * 1024 * 1024)
 

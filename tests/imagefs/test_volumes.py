@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.imagefs.daemon import Daemon, wait_until
-from tests.imagefs.tools import (
+from tests.kit.daemon import Daemon, wait_until
+from tests.kit.tools import (
     MIB,
     ROOT,
     as_nobody,

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from imagefs.mountpoint import is_mounted
-from tests.imagefs.daemon import DEADLINE, Daemon, wait_until
-from tests.imagefs.tools import NOBODY, as_nobody, assert_active, attempt
 from tests.imagefs.watchdog import watchdog
+from tests.kit.daemon import DEADLINE, Daemon, wait_until
+from tests.kit.tools import NOBODY, as_nobody, assert_active, attempt
 
 SILENT = f"""
 import pwd, time

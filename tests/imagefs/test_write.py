@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.imagefs.daemon import Daemon, wait_until
-from tests.imagefs.tools import MIB, assert_active, field, python, run, shell, some_bytes, status
+from tests.kit.daemon import Daemon, wait_until
+from tests.kit.tools import MIB, assert_active, field, python, run, shell, some_bytes, status
 
 
 def test_backwards(folder: Path, source: Path, data: bytes) -> None:

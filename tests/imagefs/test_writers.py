@@ -16,7 +16,7 @@ import pytest
 
 from imagefs import writers
 from imagefs.writers import NOBODY, File, Hold, Life
-from tests.imagefs.daemon import wait_until
+from tests.kit.daemon import wait_until
 
 THIS = os.getpid()
 

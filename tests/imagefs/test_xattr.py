@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.imagefs.tools import as_nobody, attempt, field, run, shell, status
+from tests.kit.tools import as_nobody, attempt, field, run, shell, status
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ _OF_TYPE = {
     "Proxy": SERVER,
     "S3": SERVER,
     "Service": SERVER,
-    "SharedFolder": MOUNT,
+    "HangingMount": MOUNT,
     "Swift": SERVER,
     "VmwareStore": SERVER,
     "WebServer": SERVER,

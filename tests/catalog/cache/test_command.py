@@ -17,7 +17,7 @@ from catalog.model.access import ADMIN
 from catalog.settings import load
 from catalog.tree.vfs import Vfs
 from tests.catalog.cache.remote import some_data
-from tests.catalog.stores.servers import WebServer, nginx
+from tests.servers.scripted import WebServer, nginx
 
 DATA = some_data(9_000_000)
 CONFIG = """

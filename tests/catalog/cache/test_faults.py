@@ -21,8 +21,17 @@ from catalog.stores.policy.remote import RemoteStore
 from catalog.stores.policy.retry import Timing
 from catalog.stores.policy.settings import PolicySettings
 from tests.catalog.cache.remote import CHUNK, chunks_of, some_data
+from tests.servers.network.breaking_proxy import (
+    Fault,
+    Plan,
+    Proxy,
+    Request,
+    always,
+    every,
+    never,
+    proxy,
+)
 from tests.servers.nginx import nginx
-from tests.servers.proxy import Fault, Plan, Proxy, Request, always, every, never, proxy
 
 DATA = some_data(60 * CHUNK + 777)
 

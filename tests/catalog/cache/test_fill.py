@@ -13,7 +13,7 @@ from catalog.cache.block_cache import BlockCache
 from catalog.cache.folder import CacheFolder
 from catalog.errors import StoreUnavailable
 from tests.catalog.cache.remote import CHUNK, Remote, open_at, some_data
-from tests.imagefs.daemon import wait_until
+from tests.kit.daemon import wait_until
 
 DATA = some_data(20 * CHUNK + 7, 3)
 

@@ -19,8 +19,8 @@ from catalog.model.image import CHUNK_SIZE
 from catalog.settings import CacheSettings, Settings
 from catalog.stores.memory import MemoryStore, MemoryStoreSettings
 from catalog.tree.vfs import Vfs
-from tests.imagefs.daemon import wait_until
 from tests.kit.catalog import ALICE, link, new_catalog, put, read_image, settings_at, some_bytes
+from tests.kit.daemon import wait_until
 
 DATA = some_bytes(5_200_000)
 

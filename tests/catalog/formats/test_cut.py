@@ -8,7 +8,7 @@ import pytest
 
 from catalog.formats.content import opened
 from catalog.formats.gate import Declared, Detected, Refused, judge
-from tests.catalog.formats.samples import (
+from tests.kit.images.samples import (
     CONTAINERS,
     SIZE,
     container,

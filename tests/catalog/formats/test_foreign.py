@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.catalog.formats.samples import (
+from tests.kit.images.samples import (
     MIB,
     SIZE,
     container,

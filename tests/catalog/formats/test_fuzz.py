@@ -16,7 +16,7 @@ import pytest
 
 from catalog.errors import InvalidImage
 from catalog.formats.gate import Declared, Detected, inspect
-from tests.catalog.formats.damage import damaged, seeds
+from tests.kit.images.damaged import damaged, seeds
 
 pytestmark = pytest.mark.stress
 

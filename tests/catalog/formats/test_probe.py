@@ -10,7 +10,7 @@ import pytest
 
 from catalog.errors import InvalidImage
 from catalog.formats import gate
-from tests.catalog.formats.samples import container, refusal, short_overlay, verdict
+from tests.kit.images.samples import container, refusal, short_overlay, verdict
 
 BOOT_SIGNATURE = (510, b"\x55\xaa")
 ISO = (16 * 2048, b"\1CD001\1")

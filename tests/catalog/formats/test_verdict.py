@@ -12,8 +12,8 @@ import pytest
 from catalog.errors import InvalidImage
 from catalog.formats.gate import Declared, Detected, inspect_file
 from catalog.tree.vfs import Vfs
-from tests.catalog.formats.samples import container, luks1
 from tests.kit.catalog import begin, image_at, set_fields, staged_files
+from tests.kit.images.samples import container, luks1
 
 MIB = 1 << 20
 SIZE = 8 * MIB

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from catalog.stores.swift.store import SwiftStore
-from tests.catalog.stores.rbd_pool import Pool
-from tests.catalog.stores.swift_account import swift_store
+from tests.kit.stores.rbd_pool import Pool
+from tests.kit.stores.swift_account import swift_store
 from tests.servers.ceph import Ceph
 from tests.servers.cinder import Cinder
-from tests.servers.proxy import Proxy, proxy
+from tests.servers.network.breaking_proxy import Proxy, proxy
 from tests.servers.swift import Swift
 
 

@@ -27,9 +27,9 @@ from catalog.stores.cinder.volumes import GIB, gigabytes_for
 from catalog.tree.adopt import Adoption, Terms
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.fsck import fsck
-from tests.catalog.stores.cinder_project import cinder_store, settings
-from tests.catalog.stores.contract import DATA, Subject, WriteContract, put_by_writer, read_all
 from tests.kit.catalog import read
+from tests.kit.stores.cinder_project import cinder_store, settings
+from tests.kit.stores.contract import DATA, Subject, WriteContract, put_by_writer, read_all
 from tests.servers.cinder import Cinder
 
 IMAGE = "3e2f8c8e-9b4c-4f3e-8d55-0f0f3f1f2a11"

@@ -26,12 +26,12 @@ from catalog.errors import (
 from catalog.stores.base import DataWriter
 from catalog.stores.cinder.store import CinderStore
 from catalog.stores.cinder.volumes import GIB
-from tests.catalog.stores.cinder_project import cinder_store, settings
-from tests.catalog.stores.contract import DATA, put_by_writer, read_all
+from tests.kit.stores.cinder_project import cinder_store, settings
+from tests.kit.stores.contract import DATA, put_by_writer, read_all
 from tests.servers.ceph import paused
 from tests.servers.cinder import Cinder
+from tests.servers.network.breaking_proxy import Fault, Proxy, Request, always, first, proxy
 from tests.servers.programs import free_ports
-from tests.servers.proxy import Fault, Proxy, Request, always, first, proxy
 
 MIB = 1 << 20
 

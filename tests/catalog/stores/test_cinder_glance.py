@@ -13,8 +13,8 @@ import pytest
 from catalog.errors import NotFound
 from catalog.stores.base import Stat
 from catalog.stores.cinder.store import CinderStore
-from tests.catalog.stores.cinder_project import cinder_store
-from tests.catalog.stores.contract import DATA, put_by_writer, read_all
+from tests.kit.stores.cinder_project import cinder_store
+from tests.kit.stores.contract import DATA, put_by_writer, read_all
 from tests.servers.cinder import REQUIREMENTS, Cinder
 from tests.servers.programs import environment
 

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from catalog.errors import InvalidName, NotFound, ReadOnlyStore, StoreFull, StoreUnavailable
 from catalog.stores.folder.marker import MARKER
 from catalog.stores.folder.store import FilesystemStore, FilesystemStoreSettings
-from tests.catalog.stores.contract import DATA, Subject, WriteContract, put_by_writer, read_all
+from tests.kit.stores.contract import DATA, Subject, WriteContract, put_by_writer, read_all
 
 MIB = 1 << 20
 

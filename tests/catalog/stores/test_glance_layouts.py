@@ -13,7 +13,7 @@ from catalog.errors import NotFound
 from catalog.stores.base import Store
 from catalog.stores.folder.store import FilesystemStore, FilesystemStoreSettings
 from catalog.stores.swift.store import SwiftStore, SwiftStoreSettings
-from tests.catalog.stores.contract import put_by_writer, read_all
+from tests.kit.stores.contract import put_by_writer, read_all
 from tests.servers.glance import glance_add, glance_get
 from tests.servers.keystone import Keystone, keystone
 from tests.servers.swift import Swift, swift

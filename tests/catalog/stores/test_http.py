@@ -23,8 +23,9 @@ from catalog.errors import (
 )
 from catalog.stores.http.settings import HttpStoreSettings
 from catalog.stores.http.store import HttpStore
-from tests.catalog.stores.contract import DATA, ReadContract, Subject, read_all
-from tests.catalog.stores.servers import (
+from tests.kit.stores.contract import DATA, ReadContract, Subject, read_all
+from tests.servers.programs import free_ports
+from tests.servers.scripted import (
     Answer,
     WebServer,
     asked_range,
@@ -32,7 +33,6 @@ from tests.catalog.stores.servers import (
     respond,
     scripted,
 )
-from tests.servers.programs import free_ports
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from catalog.errors import DataChanged, Forbidden, NotFound, StoreBusy, StoreUna
 from catalog.stores.http.settings import HttpStoreSettings
 from catalog.stores.http.store import HttpStore
 from catalog.stores.registry import open_store
-from tests.catalog.stores.contract import DATA, read_all
+from tests.kit.stores.contract import DATA, read_all
+from tests.servers.network.breaking_proxy import Fault, Proxy, always, every, first, proxy
 from tests.servers.nginx import WebServer, nginx
-from tests.servers.proxy import Fault, Proxy, always, every, first, proxy
 
 
 @pytest.fixture(scope="module")

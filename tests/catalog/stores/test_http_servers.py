@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from catalog.errors import CatalogError, StoreRefused, StoreUnavailable
 from catalog.stores.http.settings import HttpStoreSettings
 from catalog.stores.http.store import HttpStore
-from tests.catalog.stores.contract import DATA, read_all
-from tests.catalog.stores.servers import asked_range, respond, scripted
+from tests.kit.stores.contract import DATA, read_all
 from tests.servers.nginx import PASSWORD, TOKEN, USER, WebServer, nginx
+from tests.servers.scripted import asked_range, respond, scripted
 
 LOOPBACK = ("127.0.0.1",)
 

@@ -7,7 +7,7 @@ import pytest
 from catalog.errors import StoreFull
 from catalog.stores.base import Usage
 from catalog.stores.memory import MemoryStore, MemoryStoreSettings
-from tests.catalog.stores.contract import DATA, Subject, WriteContract, put_by_writer, read_all
+from tests.kit.stores.contract import DATA, Subject, WriteContract, put_by_writer, read_all
 
 
 class TestContract(WriteContract):

@@ -9,7 +9,7 @@ import pytest
 
 from catalog.errors import StoreRefused, StoreUnavailable
 from catalog.stores.http_client.errors import http_errors, network_error
-from tests.catalog.stores.s3_account import Account, opened
+from tests.kit.stores.s3_account import Account, opened
 
 
 @pytest.mark.parametrize(

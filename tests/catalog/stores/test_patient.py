@@ -18,28 +18,28 @@ from catalog.stores.folder.shared import SharedStore
 from catalog.stores.folder.store import FilesystemStore, FilesystemStoreSettings
 from catalog.stores.folder.time_limits import TimeLimits
 from catalog.stores.registry import open_store
-from tests.catalog.stores.contract import DATA, Subject, WriteContract, put_by_writer, read_all
-from tests.servers.folder import SharedFolder, shared_folder
+from tests.kit.stores.contract import DATA, Subject, WriteContract, put_by_writer, read_all
+from tests.servers.network.hanging_mount import HangingMount, hanging_mount
 
 THREADS = 4
 
 
 @pytest.fixture
-def shared(tmp_path: Path) -> Iterator[SharedFolder]:
+def shared(tmp_path: Path) -> Iterator[HangingMount]:
     """A folder of a server, initialized as the store `nfs`."""
-    with shared_folder(tmp_path) as folder:
+    with hanging_mount(tmp_path) as folder:
         FilesystemStore("nfs", FilesystemStoreSettings(path=folder.path)).initialize()
         yield folder
 
 
-def folder_store(shared: SharedFolder, seconds: float = 0.2) -> SharedStore:
+def folder_store(shared: HangingMount, seconds: float = 0.2) -> SharedStore:
     """A store of it, without policy."""
     driver = FilesystemStore("nfs", FilesystemStoreSettings(path=shared.path))
     return SharedStore(driver, TimeLimits("nfs", seconds, THREADS))
 
 
 @pytest.fixture
-def store(shared: SharedFolder) -> Iterator[SharedStore]:
+def store(shared: HangingMount) -> Iterator[SharedStore]:
     """A store of it that soon loses patience."""
     store = folder_store(shared)
     yield store
@@ -59,13 +59,13 @@ def eventually(is_so: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def put_behind(shared: SharedFolder, key: str, data: bytes = DATA) -> str:
+def put_behind(shared: HangingMount, key: str, data: bytes = DATA) -> str:
     """An object this host has cached nothing of; its url."""
     (shared.behind / key).write_bytes(data)
     return f"file://{shared.path}/{key}"
 
 
-def open_files(shared: SharedFolder) -> list[str]:
+def open_files(shared: HangingMount) -> list[str]:
     """What this process has open in the folder."""
     links = []
     for fd in os.listdir("/proc/self/fd"):
@@ -78,7 +78,7 @@ def open_files(shared: SharedFolder) -> list[str]:
 
 class TestContract(WriteContract):
     @pytest.fixture
-    def subject(self, shared: SharedFolder) -> Iterator[Subject]:
+    def subject(self, shared: HangingMount) -> Iterator[Subject]:
         """An empty folder, with all its policy."""
         settings = FilesystemStoreSettings(path=shared.path, io_timeout=60)
         store = open_store("nfs", settings)
@@ -103,7 +103,7 @@ USES: dict[str, Callable[[Store, str], object]] = {
 
 @pytest.mark.parametrize("use", USES)
 def test_nobody_waits_for_a_server_that_hangs(
-    store: SharedStore, shared: SharedFolder, use: str
+    store: SharedStore, shared: HangingMount, use: str
 ) -> None:
     """Each use fails in bounded time, and leaves nothing open when the server is back."""
     url = put_behind(shared, "a")
@@ -116,7 +116,7 @@ def test_nobody_waits_for_a_server_that_hangs(
     store.check()
 
 
-def test_read_that_hangs(store: SharedStore, shared: SharedFolder) -> None:
+def test_read_that_hangs(store: SharedStore, shared: HangingMount) -> None:
     """The reader goes on reading when the server is back; closed meanwhile, its file is closed."""
     reader, closed = (store.open(put_behind(shared, key)) for key in ("a", "b"))
     shared.hang()
@@ -135,7 +135,7 @@ def test_read_that_hangs(store: SharedStore, shared: SharedFolder) -> None:
 
 @pytest.mark.parametrize("step", ["write", "take", "commit"])
 def test_upload_that_hangs(
-    store: SharedStore, shared: SharedFolder, tmp_path: Path, step: str
+    store: SharedStore, shared: HangingMount, tmp_path: Path, step: str
 ) -> None:
     """It fails and stays so; when the server is back nothing of it is left."""
     staged = tmp_path / "staged"
@@ -162,7 +162,7 @@ def test_upload_that_hangs(
     assert list((shared.behind / ".staging").iterdir()) == []
 
 
-def test_only_so_many_threads_hang(store: SharedStore, shared: SharedFolder) -> None:
+def test_only_so_many_threads_hang(store: SharedStore, shared: HangingMount) -> None:
     """Past the limit a call fails at once; the server back, all is as before."""
     url = put_behind(shared, "a")
     shared.hang()
@@ -178,7 +178,7 @@ def test_only_so_many_threads_hang(store: SharedStore, shared: SharedFolder) -> 
     assert read_all(store, url) == DATA
 
 
-def test_server_that_hangs_costs_one_time_out(shared: SharedFolder) -> None:
+def test_server_that_hangs_costs_one_time_out(shared: HangingMount) -> None:
     """With its policy, all further requests fail at once until the server is back."""
     url = put_behind(shared, "a")
     settings = {"path": str(shared.path), "io_timeout": 0.2, "policy": {"pause": 0.1}}
@@ -200,7 +200,7 @@ def test_server_that_hangs_costs_one_time_out(shared: SharedFolder) -> None:
     store.close()
 
 
-def test_nothing_is_read_past_the_time_out(store: SharedStore, shared: SharedFolder) -> None:
+def test_nothing_is_read_past_the_time_out(store: SharedStore, shared: HangingMount) -> None:
     """There is neither a descriptor to read from directly, nor a folder to stage in."""
     reader = store.open(put_behind(shared, "a"))
     assert reader.fileno() is None

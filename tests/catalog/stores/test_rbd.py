@@ -30,7 +30,7 @@ from catalog.stores.rbd.connection import RbdStoreSettings
 from catalog.stores.rbd.location import RbdLocation
 from catalog.stores.rbd.store import RbdStore
 from catalog.stores.rbd.writer import format_of, nonzero_ranges
-from tests.catalog.stores.contract import (
+from tests.kit.stores.contract import (
     DATA,
     GrowingContract,
     Subject,
@@ -38,7 +38,7 @@ from tests.catalog.stores.contract import (
     put_by_writer,
     read_all,
 )
-from tests.catalog.stores.rbd_pool import Pool
+from tests.kit.stores.rbd_pool import Pool
 from tests.servers.ceph import Ceph, link_bindings
 from tests.servers.programs import environment
 

@@ -17,8 +17,8 @@ import pytest
 from catalog.errors import Conflict, DataChanged, NotFound, StoreUnavailable
 from catalog.stores.rbd.images import RbdKind, own_name
 from catalog.stores.rbd.store import RbdStore
-from tests.catalog.stores.contract import DATA, read_all
-from tests.catalog.stores.rbd_pool import Pool
+from tests.kit.stores.contract import DATA, read_all
+from tests.kit.stores.rbd_pool import Pool
 from tests.servers.ceph import WATCH_TIMEOUT, Ceph, ceph, paused
 
 MIB = 1 << 20

@@ -14,10 +14,10 @@ import pytest
 from catalog.errors import StoreRefused, StoreUnavailable
 from catalog.stores.rbd.store import RbdStore
 from catalog.stores.swift.store import SwiftStore
-from tests.catalog.stores.contract import DATA, put_by_writer, read_all
-from tests.catalog.stores.rbd_pool import Pool
-from tests.catalog.stores.swift_account import Account, container_of, settings, swift_store
-from tests.servers.proxy import Fault, Proxy
+from tests.kit.stores.contract import DATA, put_by_writer, read_all
+from tests.kit.stores.rbd_pool import Pool
+from tests.kit.stores.swift_account import Account, container_of, settings, swift_store
+from tests.servers.network.breaking_proxy import Fault, Proxy
 from tests.servers.swift import Swift
 
 

@@ -25,7 +25,7 @@ from catalog.stores.s3.settings import S3StoreSettings
 from catalog.stores.s3.store import S3Store
 from catalog.stores.s3.writer import S3Writer
 from catalog.uploads.sender import Sender
-from tests.catalog.stores.contract import (
+from tests.kit.stores.contract import (
     DATA,
     GrowingContract,
     Subject,
@@ -34,7 +34,7 @@ from tests.catalog.stores.contract import (
     put_by_writer,
     read_all,
 )
-from tests.catalog.stores.s3_account import Account, leftovers, opened
+from tests.kit.stores.s3_account import Account, leftovers, opened
 
 MIB = 1 << 20
 LARGE = random.Random(1).randbytes(20 * MIB + 7)

@@ -16,10 +16,20 @@ import pytest
 from catalog.errors import DataChanged, StoreBusy, StoreRefused, StoreUnavailable
 from catalog.stores.registry import open_store
 from catalog.stores.s3.store import S3Store
-from tests.catalog.stores.contract import DATA, put_by_writer, read_all
-from tests.catalog.stores.s3_account import Account, leftovers, opened
+from tests.kit.stores.contract import DATA, put_by_writer, read_all
+from tests.kit.stores.s3_account import Account, leftovers, opened
+from tests.servers.network.breaking_proxy import (
+    Fault,
+    Plan,
+    Proxy,
+    Request,
+    always,
+    every,
+    first,
+    never,
+    proxy,
+)
 from tests.servers.programs import free_ports
-from tests.servers.proxy import Fault, Plan, Proxy, Request, always, every, first, never, proxy
 from tests.servers.swift import Swift
 
 MIB = 1 << 20

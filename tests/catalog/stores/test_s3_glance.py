@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from catalog.stores.s3.store import S3Store
-from tests.catalog.stores.contract import DATA, put_by_writer, read_all
-from tests.catalog.stores.s3_account import Account, leftovers, opened
+from tests.kit.stores.contract import DATA, put_by_writer, read_all
+from tests.kit.stores.s3_account import Account, leftovers, opened
 from tests.servers.ceph import S3
 from tests.servers.programs import environment
 

@@ -22,10 +22,10 @@ from catalog.tree.vfs import Vfs
 from catalog.upkeep.findings import FindingKind
 from catalog.upkeep.fsck import fsck
 from catalog.upkeep.scrub import scrub
-from tests.catalog.stores.contract import DATA, put_by_writer, read_all
-from tests.catalog.stores.s3_account import Account, opened
 from tests.kit.catalog import begin, image_at, new_catalog, put, read, remove, rename, settings_at
-from tests.servers.proxy import Fault, Plan, Proxy, Request, always, never
+from tests.kit.stores.contract import DATA, put_by_writer, read_all
+from tests.kit.stores.s3_account import Account, opened
+from tests.servers.network.breaking_proxy import Fault, Plan, Proxy, Request, always, never
 from tests.servers.swift import Swift
 
 MIB = 1 << 20

@@ -17,10 +17,10 @@ from catalog.errors import StoreRefused
 from catalog.stores.s3.settings import Credentials, S3StoreSettings
 from catalog.stores.s3.signing import signed
 from catalog.stores.secret import SecretReference
-from tests.catalog.stores.contract import DATA, put_by_writer, read_all
-from tests.catalog.stores.s3_account import Account, opened
+from tests.kit.stores.contract import DATA, put_by_writer, read_all
+from tests.kit.stores.s3_account import Account, opened
 from tests.servers.ceph import S3, Ceph
-from tests.servers.proxy import Fault, Plan, Request, proxy
+from tests.servers.network.breaking_proxy import Fault, Plan, Request, proxy
 
 LARGE = bytes(range(256)) * (9 << 12)
 """Sent in two parts."""

@@ -11,8 +11,8 @@ import pytest
 
 from catalog.errors import DataChanged, StoreUnavailable
 from catalog.stores.folder.store import FilesystemStore, FilesystemStoreSettings
-from tests.catalog.stores.contract import DATA
-from tests.servers.forgetful import forget, forgetful_folder
+from tests.kit.stores.contract import DATA
+from tests.servers.network.stale_mount import forget, stale_mount
 
 pytestmark = pytest.mark.mount
 
@@ -23,7 +23,7 @@ def behind(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "behind"
     FilesystemStore("nfs", FilesystemStoreSettings(path=folder)).initialize()
     (folder / "a").write_bytes(DATA)
-    with forgetful_folder(tmp_path) as (behind, _):
+    with stale_mount(tmp_path) as (behind, _):
         yield behind
 
 

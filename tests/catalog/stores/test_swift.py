@@ -22,7 +22,7 @@ from catalog.stores.registry import open_store
 from catalog.stores.swift.client import Limits, SwiftClient
 from catalog.stores.swift.location import SwiftLocation
 from catalog.stores.swift.store import SwiftStore
-from tests.catalog.stores.contract import (
+from tests.kit.stores.contract import (
     DATA,
     GrowingContract,
     Subject,
@@ -30,7 +30,7 @@ from tests.catalog.stores.contract import (
     put_by_writer,
     read_all,
 )
-from tests.catalog.stores.swift_account import (
+from tests.kit.stores.swift_account import (
     SEGMENT,
     Account,
     abandon_upload,

@@ -18,10 +18,10 @@ from catalog.errors import (
 )
 from catalog.stores.swift.location import SwiftLocation
 from catalog.stores.swift.store import SwiftStore
-from tests.catalog.stores.contract import DATA, put_by_writer, read_all
-from tests.catalog.stores.swift_account import container_of, settings, swift_store
+from tests.kit.stores.contract import DATA, put_by_writer, read_all
+from tests.kit.stores.swift_account import container_of, settings, swift_store
 from tests.servers.keystone import Keystone, keystone
-from tests.servers.proxy import Fault, Proxy, Request
+from tests.servers.network.breaking_proxy import Fault, Proxy, Request
 from tests.servers.swift import Swift, swift
 
 

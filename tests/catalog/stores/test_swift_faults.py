@@ -19,15 +19,15 @@ from catalog.errors import (
     StoreUnavailable,
 )
 from catalog.stores.swift.store import SwiftStore, SwiftStoreSettings
-from tests.catalog.stores.contract import DATA, put_by_writer, read_all
-from tests.catalog.stores.swift_account import (
+from tests.kit.stores.contract import DATA, put_by_writer, read_all
+from tests.kit.stores.swift_account import (
     Account,
     container_of,
     settings,
     store_all,
     swift_store,
 )
-from tests.servers.proxy import Fault, Proxy, Request, always, first, proxy
+from tests.servers.network.breaking_proxy import Fault, Proxy, Request, always, first, proxy
 from tests.servers.swift import Swift
 
 

@@ -24,9 +24,9 @@ from catalog.errors import (
 from catalog.stores.vmware.location import VmwareLocation
 from catalog.stores.vmware.settings import VmwareStoreSettings
 from catalog.stores.vmware.store import VmwareStore
-from tests.catalog.stores.contract import DATA, Subject, WriteContract, put_by_writer, read_all
+from tests.kit.stores.contract import DATA, Subject, WriteContract, put_by_writer, read_all
 from tests.servers.certificates import make_certificates
-from tests.servers.proxy import Fault, Proxy, always, first, proxy
+from tests.servers.network.breaking_proxy import Fault, Proxy, always, first, proxy
 from tests.servers.vcsim import DATACENTER, DATASTORE, PASSWORD, USER, vcsim
 
 pytestmark = pytest.mark.server

@@ -12,7 +12,7 @@ from catalog.stores.memory import MemoryStore, MemoryStoreSettings
 from catalog.stores.policy.guard import Operation
 from catalog.stores.policy.remote import RemoteStore
 from catalog.stores.policy.settings import PolicySettings, RemoteStoreSettings
-from tests.catalog.stores.contract import DATA, Subject, WriteContract, put_by_writer, read_all
+from tests.kit.stores.contract import DATA, Subject, WriteContract, put_by_writer, read_all
 
 
 class TestContract(WriteContract):

@@ -12,7 +12,7 @@ import urllib3
 from catalog.stores.base import DataWriter
 from catalog.stores.swift.location import SwiftLocation
 from catalog.stores.swift.store import SwiftStore, SwiftStoreSettings
-from tests.catalog.stores.contract import DATA
+from tests.kit.stores.contract import DATA
 from tests.servers.swift import Swift
 
 SEGMENT = 1 << 16

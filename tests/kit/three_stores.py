@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from catalog.catalog import Catalog
-from tests.catalog.stores import swift_account
-from tests.catalog.stores.s3_account import Account
-from tests.imagefs.daemon import Daemon, wait_until
-from tests.imagefs.tools import MIB, field, some_bytes
+from tests.kit.daemon import Daemon, wait_until
+from tests.kit.stores import swift_account
+from tests.kit.stores.s3_account import Account
+from tests.kit.tools import MIB, field, some_bytes
 from tests.servers.ceph import S3
 from tests.servers.swift import Swift
 

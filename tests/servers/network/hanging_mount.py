@@ -20,7 +20,7 @@ _READY_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class SharedFolder:
+class HangingMount:
     """A mounted folder."""
 
     path: Path
@@ -48,7 +48,7 @@ class SharedFolder:
 
 
 @contextmanager
-def shared_folder(folder: Path) -> Iterator[SharedFolder]:
+def hanging_mount(folder: Path) -> Iterator[HangingMount]:
     """Mount `folder/behind` at `folder/shared`."""
     path, behind = folder / "shared", folder / "behind"
     path.mkdir()
@@ -59,7 +59,7 @@ def shared_folder(folder: Path) -> Iterator[SharedFolder]:
     with running([*command, str(behind), str(path)], log) as process:
         try:
             _wait_mounted(path, process, log)
-            yield SharedFolder(path, behind, process.pid)
+            yield HangingMount(path, behind, process.pid)
         finally:
             process.send_signal(signal.SIGCONT)
             subprocess.run(["umount", "-l", str(path)], capture_output=True, check=False)

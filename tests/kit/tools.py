@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.imagefs.daemon import wait_until
 from tests.kit.catalog import some_bytes as some_bytes
+from tests.kit.daemon import wait_until
 
 MIB = 1024 * 1024
 ROOT = os.geteuid() == 0

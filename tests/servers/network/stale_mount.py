@@ -1,6 +1,6 @@
 """A read-only file system that forgets its open files, as NFS does (ESTALE).
 
-    python -m tests.servers.forgetful FOLDER MOUNTPOINT
+    python -m tests.servers.network.stale_mount FOLDER MOUNTPOINT
 
 It shows the files of FOLDER, one level deep.  When `FOLDER.forget` appears, every file
 opened before is stale, for good; files opened later are read.
@@ -26,12 +26,12 @@ _READY_SECONDS = 10
 
 
 @contextmanager
-def forgetful_folder(folder: Path) -> Iterator[tuple[Path, Path]]:
+def stale_mount(folder: Path) -> Iterator[tuple[Path, Path]]:
     """Mount `folder/behind` at `folder/shared`; both are given."""
     behind, path = folder / "behind", folder / "shared"
     behind.mkdir(exist_ok=True)
     path.mkdir()
-    command = [sys.executable, "-m", "tests.servers.forgetful", str(behind), str(path)]
+    command = [sys.executable, "-m", "tests.servers.network.stale_mount", str(behind), str(path)]
     log = folder / "forgetful.log"
     with running(command, log) as process:
         try:
@@ -56,7 +56,7 @@ def _wait_mounted(path: Path, process: subprocess.Popen[bytes], log: Path) -> No
     raise RuntimeError(f"the file system is not up: {log.read_text()}")
 
 
-class _Forgetful(pyfuse3.Operations):
+class _StaleMount(pyfuse3.Operations):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self._folder = folder
@@ -114,7 +114,7 @@ class _Forgetful(pyfuse3.Operations):
 
 def _main(folder: str, mount_point: str) -> None:
     options = set(pyfuse3.default_options) | {"fsname=forgetful"}
-    pyfuse3.init(_Forgetful(Path(folder)), mount_point, options)
+    pyfuse3.init(_StaleMount(Path(folder)), mount_point, options)
     try:
         trio.run(pyfuse3.main)
     finally:

@@ -34,7 +34,7 @@ _SERVER = """\
 
 
 @contextmanager
-def link(folder: Path, server: int, rate: int) -> Iterator[str]:
+def rated_link(folder: Path, server: int, rate: int) -> Iterator[str]:
     """Forward to the port `server`, `rate` bytes a second for each answer; the URL to ask."""
     folder.mkdir()
     (port,) = free_ports(1)

@@ -16,8 +16,8 @@ from dav.forwarded import NO_PROXIES, Proxies
 from dav.limits import DEFAULT_LIMITS, Limits
 from dav.listening import TlsFiles
 from dav.server import Server
-from tests.dav.small_app import SmallApp
-from tests.imagefs.daemon import memory
+from tests.kit.daemon import memory
+from tests.kit.small_app import SmallApp
 
 PATIENCE = 30.0
 """A deadline, so that no failing test hangs."""
@@ -176,7 +176,7 @@ def process(folder: Path, tls: TlsFiles | None = None) -> Iterator[Process]:
     """Run a server in another process: for its memory, or for a processor of its own."""
     files = [tls.certificate, tls.key] if tls else []
     running = subprocess.Popen(
-        [sys.executable, "-m", "tests.dav.small_app", folder, *files],
+        [sys.executable, "-m", "tests.kit.small_app", folder, *files],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": os.getcwd()},

@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
-from tests.catalog.formats.samples import (
+from tests.kit.images.samples import (
     CONTAINERS,
     container,
     disk,

@@ -16,8 +16,8 @@ from typing import Any
 from catalog.bootstrap import open_catalog
 from catalog.catalog import Catalog
 from catalog.settings import load
-from tests.configuration import configure
 from tests.kit.catalog import new_catalog
+from tests.kit.configuration import configure
 from tests.kit.marks import check_marked
 
 COMMAND = (sys.executable, "-m", "catalog.cli")

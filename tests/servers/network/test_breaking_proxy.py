@@ -11,7 +11,7 @@ import pytest
 import requests
 from requests import exceptions
 
-from tests.servers.proxy import Fault, Proxy, always, every, first, proxy
+from tests.servers.network.breaking_proxy import Fault, Proxy, always, every, first, proxy
 
 DATA = bytes(range(256)) * 4096
 

@@ -1,6 +1,6 @@
 """A server that is far away: what it sends comes late and, on each connection, slowly.
 
-    with far(server_port) as away:
+    with slow_relay(server_port) as away:
         store = ...(away.url)
 
 Bytes are relayed as they are, whatever the protocol.  Each request waits for `delay`;
@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 _BLOCK = 1 << 18
 
 
-class Far(socketserver.ThreadingTCPServer):
+class SlowRelay(socketserver.ThreadingTCPServer):
     """The relay before one server on loopback."""
 
     daemon_threads = True
@@ -46,7 +46,7 @@ class Far(socketserver.ThreadingTCPServer):
 
 
 class _Relay(socketserver.BaseRequestHandler):
-    server: Far
+    server: SlowRelay
     request: socket.socket
 
     def handle(self) -> None:
@@ -82,9 +82,9 @@ class _Relay(socketserver.BaseRequestHandler):
 
 
 @contextmanager
-def far(server_port: int, *, delay: float, rate: int) -> Iterator[Far]:
+def slow_relay(server_port: int, *, delay: float, rate: int) -> Iterator[SlowRelay]:
     """Run a relay before `server_port`: `delay` seconds a request, `rate` bytes a second."""
-    with Far(server_port, delay, rate) as server:
+    with SlowRelay(server_port, delay, rate) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:

@@ -13,7 +13,7 @@ from catalog.model.access import ADMIN, Principal
 from catalog.model.image import Visibility
 from catalog.model.status import Status
 from catalog.tree.vfs import Vfs
-from tests.access_table import MEMBER, WHO, Action, State
+from tests.kit.access.table import MEMBER, WHO, Action, State
 from tests.kit.catalog import begin, image_at, put, remove, set_fields
 
 DATA = b"data"

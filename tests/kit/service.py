@@ -14,9 +14,9 @@ from contextlib import contextmanager
 
 from dav.listening import TlsFiles
 from tests.dav.server import xml
-from tests.dav.wire import Answer, Wire
-from tests.imagefs.daemon import COMMAND, DEADLINE, Daemon, memory, wait_until
+from tests.kit.daemon import COMMAND, DEADLINE, Daemon, memory, wait_until
 from tests.kit.marks import check_marked
+from tests.kit.wire import Answer, Wire
 
 USER, PASSWORD = "alice", "pass wörd"
 

@@ -11,10 +11,10 @@ from catalog.cache.folder import CacheFolder
 from catalog.catalog import Catalog
 from catalog.errors import Conflict
 from tests.bench.measure import forget_pages
-from tests.catalog.stores.s3_account import Account
-from tests.dav.service import Service, service
-from tests.imagefs.daemon import Daemon, wait_until
-from tests.imagefs.tools import field
+from tests.kit.daemon import Daemon, wait_until
+from tests.kit.service import Service, service
+from tests.kit.stores.s3_account import Account
+from tests.kit.tools import field
 from tests.servers.ceph import Ceph
 from tests.servers.swift import Swift
 from tests.servers.vcsim import DATACENTER, DATASTORE, PASSWORD, USER
