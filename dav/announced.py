@@ -1,4 +1,4 @@
-"""What the headers of a PUT say of its data, to be verified (RFC 9110 §14.4, RFC 9530).
+"""Reads what the headers of a PUT say about its data, to be verified (RFC 9110 §14.4, RFC 9530).
 
 Scope: header text in, values out.
 """
@@ -38,22 +38,22 @@ class Announced:
     """What a client says beforehand."""
 
     size: int | None
-    """Bytes of the body; None where nobody knows."""
+    """Bytes of the body; None if they are not known."""
     body: Digests
-    """Of what this request carries."""
+    """Digests of this request's body."""
     image: Digests
-    """Of all of the data."""
+    """Digests of the whole image."""
     mtime: int | None
     """Nanoseconds since 1970."""
     part: Part | None
-    """Which bytes of the data the body is; None when it is all."""
+    """The part of the image that the body is; None for the whole image."""
 
 
 def read(environ: dict[str, Any], length: int | None) -> Announced:
-    """What the headers of a request say whose Content-Length is `length`, in bytes.
+    """Read a request's headers; `length` is its Content-Length in bytes.
 
-    Unknown algorithms are ignored (RFC 9530 §2).  Raises HttpError 400 for what could not
-    be verified.
+    Unknown algorithms are ignored (RFC 9530 §2).  Raises HttpError 400 for a value that
+    could not be verified.
     """
     part = _part(environ.get("HTTP_CONTENT_RANGE"), length)
     image = _parse_digests(environ.get("HTTP_REPR_DIGEST", ""))
@@ -113,5 +113,5 @@ def _mtime(header: str | None) -> int | None:
         seconds = float(header or "")
     except ValueError:
         return None
-    # What a database's integer holds; a file older than 1970 has some other reason.
+    # The limits are those of a database's integer; a time before 1970 is surely wrong.
     return int(seconds * 10**9) if 0 <= seconds < 2**33 else None

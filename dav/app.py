@@ -1,7 +1,7 @@
 """The WSGI application: one request in, one response and one log line out.
 
-GET, HEAD, PUT, PROPFIND and POST are ours from here on, because wsgidav's are too slow or wrong
-for images (docs/facts.md#wsgidav); the other methods are wsgidav's.  Threading: one thread a
+GET, HEAD, PUT, PROPFIND and POST are implemented here, because wsgidav's are too slow or wrong for
+images (docs/facts.md#wsgidav).  wsgidav answers the other methods.  Threading: one thread per
 request.
 """
 
@@ -53,7 +53,7 @@ _WSGIDAVS = ("COPY", "DELETE", "LOCK", "MKCOL", "MOVE", "OPTIONS", "PROPPATCH", 
 _CONDITIONS = tuple(
     f"HTTP_IF_{name}" for name in ("MATCH", "NONE_MATCH", "MODIFIED_SINCE", "UNMODIFIED_SINCE")
 )
-"""The headers that wsgidav is not shown."""
+"""Headers that are removed before wsgidav sees the request, as they were checked already."""
 
 _FOR_PEOPLE = ("text/html", "text/plain", "application/json")
 
@@ -92,7 +92,7 @@ class App:
             response = handler(path, environ)
         except Exception as error:  # noqa: BLE001 - every failure is answered, once
             response = self._failed(environ, error)
-        # With an offset the upload goes on, and nothing has failed.
+        # A response with an Upload-Offset is no failure: the upload goes on from there.
         if (
             response.status >= HTTPStatus.BAD_REQUEST
             and "Upload-Offset" not in dict(response.headers)
@@ -100,7 +100,8 @@ class App:
         ):
             self._note_failed_replacement(path, environ)
         if response.status >= HTTPStatus.BAD_REQUEST and MADE in environ:
-            # Nobody else knows of it, or else it stays.
+            # The request made a new image and failed: remove it again.  If anybody has begun
+            # to use the image meanwhile, `take_back` leaves it.
             with suppress(CatalogError):
                 self._vfs.catalog.take_back(environ[MADE])
         if response.send is not None:
@@ -142,7 +143,7 @@ class App:
             return None
 
     def _page(self, path: str, environ: Environ, node: Node | None) -> Response | None:
-        """The page for people and programs (`browse`), where it answers."""
+        """The answer of `browse`, the pages for people and programs, if it has one."""
         answer = browse.respond(browse.request_of(environ, path, self._vfs), node)
         if answer is None:
             return None
@@ -158,7 +159,7 @@ class App:
             place = self._vfs.place(path, principal)
         except (NotFound, NotAFolder) as error:
             raise HttpError(HTTPStatus.CONFLICT, f"the folder is missing: {error}") from None
-        # A lock would tell of an image that the principal may not see.
+        # Not for a hidden image: the error 423 would show that it exists.
         if not put.is_hidden(self._vfs, place, principal):
             self._provider.check_locks(path, environ)
         return put.receive(self._vfs, place, principal, environ)
@@ -177,16 +178,17 @@ class App:
         status = HTTPStatus(int(line[:3]))
         if not dict(headers).get("Content-Type", "").startswith("text/html"):
             return Response(status, headers, body)
-        # wsgidav's own pages tell its version; ours the reason and the request.
+        # wsgidav's error pages show its version; ours show the reason and the request's id.
         if status < HTTPStatus.BAD_REQUEST:
             kept = (header for header in headers if not header[0].startswith("Content-"))
             return empty(status, *kept)
         return _error(environ, status, reason_of(environ))
 
     def _check_conditions(self, path: str, environ: Environ) -> None:
-        """As `conditions.check`, where nothing else refuses the request already (§13.2.1).
+        """As `conditions.check`, unless the request is refused anyway (RFC 9110 §13.2.1).
 
-        wsgidav would ask of a Destination as well, and never where nothing is.
+        wsgidav would also apply the conditions to a Destination, and never to a path where
+        nothing exists.  So its environment gets the request without these headers.
         """
         method = environ["REQUEST_METHOD"]
         node = self._find(path, environ)
@@ -201,9 +203,9 @@ class App:
     # -- failures ----------------------------------------------------------------------
 
     def _note_failed_replacement(self, path: str, environ: Environ) -> None:
-        """Have a good image spared that a request failed to replace, for whatever reason.
+        """Protect a good image for a while after a request failed to replace it.
 
-        Its client may send DELETE for the name next, to clean up.
+        The client may send DELETE for the name next, to clean up.
         """
         target = _replaced_by(path, environ)
         if target is None:
@@ -230,7 +232,7 @@ class App:
             if error.err_condition is not None:
                 self._provider.hide(error, environ)
             message = error.context_info or status.phrase
-        # Below, the text may have been made for its reader already (`provider.hide`).
+        # Errors below 500 are for the client; `provider.hide` may have worded them already.
         if (
             message
             and status >= HTTPStatus.INTERNAL_SERVER_ERROR
@@ -248,7 +250,7 @@ class App:
 def _error(
     environ: Environ, status: HTTPStatus, message: str, *headers: tuple[str, str]
 ) -> Response:
-    """The page, JSON or line that tells of a failure."""
+    """The page, JSON or line that reports a failure."""
     environ[REASON] = message or status.phrase
     accept = environ.get("HTTP_ACCEPT", "")
     answer = render_error(status, message, request_id_of(environ), accept)
@@ -257,18 +259,20 @@ def _error(
 
 
 def render_error(status: HTTPStatus, message: str, request_id: str, accept: str) -> Response:
-    """The page, JSON or line that tells of a failure, whichever `accept` asks for."""
+    """The page, JSON or line that reports a failure, as `accept` asks for it."""
     page = browse.error_page(status, message, request_id, accept)
     body = page.body if isinstance(page.body, bytes) else b"".join(page.body)
     return Response(status, list(page.headers), [body])
 
 
 def _asked_about_locks(status: HTTPStatus, environ: Environ) -> bool:
-    """Whether a request failed by what its client knows of locks.
+    """Whether a request failed only because of a condition about locks.
 
-    What is locked, its lock spares, from the same client's DELETE too.  A tag beside a token,
-    or DAV:no-lock, asks for a state of locks and data (RFC 4918 §10.4); litmus asks so, and
-    deletes next.  A token alone may be of a lock that has ended: that failure counts.
+    Such a failure does not count as a failed replacement.  A locked image is protected by
+    its lock, also from a DELETE of the same client.  A header `If` with an ETag beside a
+    token, or with DAV:no-lock, tests a state of locks and data (RFC 4918 §10.4): litmus
+    sends one and deletes next.  A header with only a token may be about a lock that has
+    expired while the client was writing: that failure counts.
     """
     asked = environ.get("HTTP_IF", "")
     state = "<DAV:no-lock>" in asked or (">" in asked and "[" in asked)
@@ -277,21 +281,22 @@ def _asked_about_locks(status: HTTPStatus, environ: Environ) -> bool:
 
 
 def _replaced_by(path: str, environ: Environ) -> str | None:
-    """The path of what a request is to replace, if it is of that kind."""
+    """The path of the image that a request would replace; None if it is not such a request."""
     match environ["REQUEST_METHOD"]:
         case "PUT":
             return path
         case "COPY" | "MOVE" if environ.get("HTTP_OVERWRITE") != "F":
             target = destination.plain(unquote(environ.get("HTTP_DESTINATION", "")))
-            # Onto itself there is nothing to replace.
+            # A COPY or MOVE of an image onto itself replaces nothing.
             return target if target and target != path else None
     return None
 
 
 def _make_safe(environ: Environ) -> None:
-    """Take from a request what wsgidav does not do right."""
+    """Change a request so that wsgidav handles it correctly."""
     if environ["REQUEST_METHOD"] in ("LOCK", "PROPPATCH"):
-        # wsgidav takes a chunked body for none, and its parser may resolve entities.
+        # wsgidav takes a chunked body for an empty one, and its parser may resolve entities.
+        # So read the body and check it with our own parser first.
         body = environ["wsgi.input"].read()
         if body:
             xml.parse(body)
@@ -302,7 +307,7 @@ def _make_safe(environ: Environ) -> None:
 def _condition(
     environ: Environ, status: HTTPStatus, condition: DAVErrorCondition, message: str
 ) -> Response:
-    """A precondition that failed, as XML that names it (RFC 4918 §16), unless it is for people."""
+    """The answer to a failed precondition: XML that names it (RFC 4918 §16); a page for people."""
     if any(kind in environ.get("HTTP_ACCEPT", "") for kind in _FOR_PEOPLE):
         return _error(environ, status, message)
     environ[REASON] = message
@@ -323,6 +328,6 @@ def _log(environ: Environ, path: str, status: str, started: float) -> None:
         ascii(path)[1:-1],
         status[:3],
         (time.monotonic() - started) * 1000,
-        # What its client is not told.
+        # The cause that the client does not get to see.
         f" {ascii(environ[CAUSE])[1:-1]}" if status >= "5" and CAUSE in environ else "",
     )

@@ -1,8 +1,9 @@
-"""Who asks: HTTP Basic authentication (RFC 7617) in front of everything else.
+"""HTTP Basic authentication (RFC 7617), before anything else looks at a request.
 
-Scope: a request's `Authorization` becomes a principal, or the request is answered here, without
-a look at its body.  Passwords and their pace are `catalog.authentication`'s.  No Digest: it
-would need the passwords themselves.  Threading: one thread a request.
+Scope: turns a request's `Authorization` into a principal, or refuses the request without reading
+its body.  The authenticator of the catalog checks passwords and limits the pace of guesses.  Digest
+authentication is not offered, as it needs the passwords themselves.  Threading: one thread per
+request.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ access_log = logging.getLogger("dav.access")
 CHALLENGE = 'Basic realm="imagefs", charset="UTF-8"'
 
 LOGIN = "login"
-"""The query of a page that asks even those for a name who may go without."""
+"""The query of a page that asks for a login even where anonymous access is permitted."""
 
 _OURS = HTTPStatus.INTERNAL_SERVER_ERROR
-"""From here on the fault is not the client's."""
+"""Statuses from here on are not the client's fault."""
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS", "PROPFIND"})
 _ANONYMOUS = {
@@ -44,7 +45,7 @@ _ANONYMOUS = {
 
 
 class Render(Protocol):
-    """What makes the answer to a request that is refused, in a form that `accept` asks for."""
+    """Makes the answer to a refused request, in the form that `accept` asks for."""
 
     def __call__(
         self, status: HTTPStatus, message: str, request_id: str, accept: str
@@ -52,12 +53,12 @@ class Render(Protocol):
 
 
 class Authentication:
-    """A WSGI application that lets in whom it knows, as `environ.PRINCIPAL`."""
+    """A WSGI application that passes on requests of known users, with `environ.PRINCIPAL` set."""
 
     def __init__(
         self, app: Application, catalog: Catalog, settings: DavSettings, render: Render
     ) -> None:
-        """`render` makes the answer to whoever is not let in."""
+        """`render` makes the answer to a request that is refused."""
         self._app = app
         self._render = render
         self._anonymous = _ANONYMOUS.get(settings.anonymous)
@@ -80,8 +81,9 @@ class Authentication:
             address = share_of(environ["REMOTE_ADDR"])
             return self._authenticator.authenticate(name, password, address)
         principal = self._anonymous
-        # Who may only read without a name is asked for one before a change, as most clients
-        # send it no earlier; a browser is asked when somebody wants to log in.
+        # Where anonymous clients may only read, a request that changes something is answered
+        # with 401, as most clients send a name only after that.  A browser gets 401 when its
+        # user follows the link to log in.
         if (
             principal is None
             or environ.get("QUERY_STRING") == LOGIN

@@ -1,7 +1,7 @@
-"""Bodies: what a client sends, as `wsgi.input`; and files to be sent without copying.
+"""Request bodies as `wsgi.input`, and files that are sent without copying.
 
-Threading: one thread at a time works on a connection's objects.  No body is ever held in
-memory, except by `Body.read`, which is bounded.
+Threading: one thread at a time works on a connection's objects.  No body is held in memory, except
+by `Body.read`, which is bounded.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from catalog.errors import ImageTooLarge, IncompleteUpload
 
-# The other side of the framing is cheap to send and costly to look at: keep it short.
+# Chunk extensions and trailers cost the client little and cost us work: limit their length.
 CHUNK_LINE_LIMIT = 256
 TRAILER_LIMIT = 8 * 1024
 _BLOCK = 16 * 1024
@@ -21,7 +21,7 @@ _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*
 
 
 class Disconnected(Exception):
-    """The client has gone away, or has made no progress for too long."""
+    """The client closed the connection, or made no progress for too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class FileRange:
     release: Callable[[], object] | None = None
 
     def close(self) -> None:
-        """Give back the file; once."""
+        """Release or close the file; to be called once."""
         if self.release is not None:
             self.release()
         else:
@@ -45,21 +45,21 @@ class FileRange:
 
 
 class Incoming:
-    """What arrives on a connection; `buffer` is what has arrived and nobody has used yet."""
+    """The bytes that arrive on a connection; `buffer` has those that nobody has used yet."""
 
     def __init__(
         self, receive: Callable[[memoryview], int], abort: Callable[[], object] | None = None
     ) -> None:
-        """`receive` waits for bytes, puts them into the view, returns how many: 0 at the end.
+        """`receive` waits for bytes, puts them into the view, returns their number: 0 at the end.
 
-        `abort` makes it return at once, from any thread.
+        `abort` makes `receive` return at once; any thread may call it.
         """
         self._receive = receive
         self.abort = abort or (lambda: None)
         self.buffer = bytearray()
 
     def fill(self) -> None:
-        """Wait for more and add it to the buffer; raises Disconnected."""
+        """Wait for more bytes and add them to the buffer; raises Disconnected."""
         block = memoryview(bytearray(_BLOCK))
         count = self._receive(block)
         if not count:
@@ -160,20 +160,20 @@ class Body:
         return bytes(data)
 
     def can_discard(self, limit: int) -> bool:
-        """Tell whether the rest is known, on its way, and at most `limit` bytes."""
+        """Whether the client is sending the rest already, and it is at most `limit` bytes."""
         if self.finished:
             return True
         left = None if self.length is None else self.length - self.received
         return left is not None and left <= limit and not self._broken and self._invite is None
 
     def discard(self) -> None:
-        """Read the rest for the sake of the next request; raises IncompleteUpload."""
+        """Read and drop the rest, so that the next request can be read; raises IncompleteUpload."""
         block = memoryview(bytearray(_BLOCK))
         while self.readinto(block):
             pass
 
     def abort(self) -> None:
-        """Hang up: whoever is reading gets IncompleteUpload now.  From any thread."""
+        """Cut the connection: a reader gets IncompleteUpload at once.  From any thread."""
         self.aborted = True
         self._incoming.abort()
 
@@ -193,7 +193,7 @@ class Body:
         """Fill the view from as many chunks as have arrived, so that tiny ones cost little."""
         done = 0
         while done < len(view) and not self.finished:
-            # The last chunk's CR LF may be there, and nothing behind it.
+            # Stop rather than wait when at most the CR LF of the last chunk has arrived.
             if done and len(self._incoming.buffer) <= 2:
                 break
             if not self._in_chunk:
@@ -205,7 +205,7 @@ class Body:
         return done
 
     def _next_chunk(self) -> None:
-        """RFC 9112 §7.1.  Chunk extensions and trailers are read and ignored."""
+        """Read the next chunk's line (RFC 9112 §7.1).  Extensions and trailers are ignored."""
         if not self._first_chunk and self._incoming.line(0):
             raise _broken("a chunk is longer than its size")
         self._first_chunk = False

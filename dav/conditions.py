@@ -27,30 +27,30 @@ _RANGE = re.compile(r"(\d{0,19})-(\d{0,19})")
 
 @dataclass(frozen=True, slots=True)
 class Validators:
-    """What a representation is recognised by; None where there is no representation."""
+    """The ETag and the date of a representation."""
 
     etag: str | None
-    """With its quotes; None where nothing exists, or it has none."""
+    """With its quotes; None if nothing exists there, or if it has no tag."""
     modified_at: datetime | None
     exists: bool = True
 
 
 def is_weak(etag: str | None) -> bool:
-    """Whether a tag may stay when the data changes (RFC 9110 §8.8.1)."""
+    """Whether the tag is weak: it may stay the same when the data changes (RFC 9110 §8.8.1)."""
     return etag is not None and etag.startswith("W/")
 
 
 def opaque(etag: str) -> str:
-    """What the weak comparison compares (RFC 9110 §8.8.3.2)."""
+    """The part of a tag that the weak comparison compares (RFC 9110 §8.8.3.2)."""
     return etag.removeprefix("W/")
 
 
 def check(environ: Mapping[str, Any], current: Validators) -> None:
-    """Raise HttpError 412, or 304 for a GET or HEAD, as RFC 9110 §13.2.2 orders it."""
+    """Raise HttpError 412, or 304 for a GET or HEAD, in the order of RFC 9110 §13.2.2."""
     if if_match := environ.get("HTTP_IF_MATCH"):
-        # RFC 9110 §13.1.1 wants strong tags.  A weak one of ours is never shown to be of the
-        # data that a reader has (`representation.validators`), and to who changes or deletes
-        # the image it says which one is meant: no other has ever had it.
+        # RFC 9110 §13.1.1 wants strong tags.  A weak tag of ours is accepted for a change or a
+        # deletion: it says which image is meant, as no other image has ever had it.  For reading,
+        # `representation.validators` gives no weak tag, so that it cannot match here.
         if not _matches(if_match, current, weak=is_weak(current.etag)):
             raise HttpError(HTTPStatus.PRECONDITION_FAILED, "If-Match: it is another by now")
     elif _is_after(current, environ.get("HTTP_IF_UNMODIFIED_SINCE")):
@@ -66,7 +66,7 @@ def check(environ: Mapping[str, Any], current: Validators) -> None:
 
 
 def _is_after(current: Validators, header: str | None) -> bool | None:
-    """Whether it was modified after the header's date; None where one of them is missing."""
+    """Whether it was modified after the header's date; None if one of the dates is missing."""
     date = _date(header)
     if date is None or current.modified_at is None:
         return None
@@ -76,7 +76,7 @@ def _is_after(current: Validators, header: str | None) -> bool | None:
 def ranges(
     environ: Mapping[str, Any], current: Validators, size: int
 ) -> list[tuple[int, int]] | None:
-    """The byte ranges asked for, as half-open pairs; None for all of it.
+    """The byte ranges that were asked for, as half-open pairs; None for all bytes.
 
     A malformed Range is ignored, as RFC 9110 §14.2 says.  Raises HttpError 416 when no
     range overlaps the representation.

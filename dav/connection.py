@@ -1,8 +1,8 @@
-"""One client's connection: collects requests' heads without waiting, then serves them.
+"""One client's connection: collects the heads of requests without waiting, then serves them.
 
-Threading: one thread at a time, a worker that the connection was given to because it has
-something to read.  Between two such calls it waits in the server's selector: no worker ever
-waits for a handshake, for a head, or for the next request of a connection that is kept.
+Threading: one thread at a time: a worker that gets the connection when there is something to read.
+Between two such calls the connection is in the server's selector.  So no worker ever waits for a
+handshake, for a head, or for the next request of a connection that is kept.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 BLOCK = 1024 * 1024
 WINDOW = 64 * BLOCK
-"""As much of a file is mapped at once: it counts as this process' memory."""
+"""Bytes of a file that are mapped at once: they count as this process' memory."""
 _HEAD_BLOCK = 16 * 1024
 _TOO_LATE = "the request took too long"
 _SHORT = "the file is shorter than the range to send"
@@ -44,11 +44,11 @@ _NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 Answer = Callable[[head.Head, Wire], Ending]
-"""Answers a request over the wire.  Raises BadRequest before it has sent anything, Disconnected."""
+"""Answers a request.  Raises Disconnected, or BadRequest if it has not sent anything yet."""
 
 
 class Phase(Enum):
-    """What the next bytes of the client are for."""
+    """The state of a connection."""
 
     HANDSHAKE = "TLS is being agreed on"
     HEAD = "a request's head is expected or has begun"
@@ -58,7 +58,7 @@ class Phase(Enum):
 
 
 class Connection(HTTPConnection):
-    """A TCP connection, over TLS or not.  `deadline` is when the selector shall give it up."""
+    """A TCP connection, with or without TLS.  At `deadline` the selector ends it."""
 
     socket: _Socket
 
@@ -71,7 +71,8 @@ class Connection(HTTPConnection):
         closed: Callable[[Connection], object],
     ) -> None:
         """`answer` is called with each request, `closed` when the connection is being closed."""
-        # Not cheroot's __init__: it would make the buffered files that this class replaces.
+        # Without cheroot's __init__, which would make the buffered files that this class
+        # replaces.
         self.socket = sock
         self.remote_addr, self.remote_port = address
         self._limits = limits
@@ -83,13 +84,14 @@ class Connection(HTTPConnection):
         self._pace = Pace(limits)
         self._begun = True
         self._scanned = 0
-        # The kernel's time-outs count only while nothing moves, and cost no poll(2) per call.
+        # Time-outs of the kernel: they count only while nothing moves, and need no poll(2) for
+        # each call.
         progress = struct.pack("ll", limits.transfer_seconds, 0)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, progress)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, progress)
 
     def communicate(self) -> bool:
-        """Do what can be done without waiting for the client; True to be called again."""
+        """Do what is possible without waiting for the client; True if there is more to come."""
         try:
             self._advance()
         except _NOT_YET:
@@ -99,7 +101,7 @@ class Connection(HTTPConnection):
         return False
 
     def send(self, data: bytes | memoryview) -> None:
-        """Send all of the data; raises Disconnected when the client does not take it."""
+        """Send all of the data; raises Disconnected if the client does not receive it."""
         try:
             self._push(data)
         except OSError as error:
@@ -125,14 +127,16 @@ class Connection(HTTPConnection):
     def abort(self) -> None:
         """Make every call that waits for this client fail; from any thread."""
         with suppress(OSError):
-            # Not SSLSocket.shutdown, which takes the TLS state away from its user.
+            # Not SSLSocket.shutdown: that would drop the TLS state, which another thread may be
+            # using.
             _Socket.shutdown(self.socket, socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Close the socket; over TLS say so, that the client knows nothing is missing."""
+        """Close the socket; over TLS, say so first, as a proof that nothing is missing."""
         self._closed(self)
         if self.phase is Phase.CUT:
-            # An orderly end is all that tells an HTTP/1.0 client that it has everything.
+            # End with a reset: an HTTP/1.0 client takes an orderly end for the end of the data,
+            # and would believe that it has everything.
             with suppress(OSError):
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         else:
@@ -149,7 +153,7 @@ class Connection(HTTPConnection):
                 self.socket.setblocking(True)
                 self._serve(end)
             except BadRequest as error:
-                # Its method: what is refused may be no request at all.
+                # Look at the bytes themselves: the head could not be parsed.
                 is_head = self.incoming.buffer.startswith(b"HEAD ")
                 self._refuse(error, with_body=not is_head)
             self.socket.setblocking(False)
@@ -171,14 +175,15 @@ class Connection(HTTPConnection):
         self.phase = Phase.HEAD
 
     def _receive_head(self) -> int:
-        """Where the next request's head ends; raises BlockingIOError until all has arrived."""
+        """Where the next request's head ends; raises BlockingIOError while it is incomplete."""
         buffer = self.incoming.buffer
         while not (end := self._find_head(buffer)):
             block = self.socket.recv(_HEAD_BLOCK)
             if not block:
                 raise Disconnected("closed by the client")
             buffer += block
-            # Not only the selector looks at deadlines: it never meets who always sends a bit.
+            # Check the deadline here as well: a client that keeps sending single bytes is hardly
+            # ever in the selector, which checks it otherwise.
             if self._begun and time.monotonic() > self.deadline:
                 raise BadRequest(_TOO_LATE, HTTPStatus.REQUEST_TIMEOUT)
             if not self._begun:
@@ -222,15 +227,17 @@ class Connection(HTTPConnection):
         self.deadline = time.monotonic() + seconds
 
     def _refuse(self, error: BadRequest, *, with_body: bool) -> None:
-        # It holds no worker: who takes not even so little need not be told.
+        # Without blocking, so that it holds no worker: the answer is short, and a client that
+        # does not even receive that gets none.
         self.socket.setblocking(False)
         self.send(plain_response(error.status, error.reason, self.remote_addr, with_body=with_body))
         self._linger()
 
     def _linger(self) -> None:
-        """Say that nothing more follows, but let the client finish (RFC 9112 §9.6).
+        """End our side of the connection, but let the client finish sending (RFC 9112 §9.6).
 
-        Closing at once would send a reset, and the client lose the response that says why.
+        Closing at once would send a reset, by which the client can lose the response that it
+        has not read yet.
         """
         self._say_goodbye()
         _Socket.shutdown(self.socket, socket.SHUT_WR)
@@ -259,7 +266,7 @@ class Connection(HTTPConnection):
         return count
 
     def _push(self, data: bytes | memoryview, flags: int = 0) -> None:
-        """`sendall`, which would be content with any progress however small."""
+        """Send everything and measure the pace; `sendall` would accept any progress."""
         with memoryview(data) as view:
             done = 0
             while done < len(view):
@@ -287,9 +294,10 @@ class Connection(HTTPConnection):
             raise _disconnected(error) from error
 
     def _send_mapped(self, fd: int, offset: int, size: int) -> None:
-        """Send from the page cache: the kernel copies at twice the speed of its sendfile.
+        """Send from the page cache: the kernel copies twice as fast as its sendfile does.
 
-        Only the kernel touches the mapping: of a file cut off meanwhile it says EFAULT.
+        Only the kernel reads the mapping.  If the file is cut off meanwhile, it returns EFAULT,
+        where a read of ours would be killed by SIGBUS.
         """
         start = offset - offset % mmap.ALLOCATIONGRANULARITY
         if os.fstat(fd).st_size < offset + size:
@@ -300,12 +308,13 @@ class Connection(HTTPConnection):
             memoryview(mapping) as view,
         ):
             for at in range(lead, lead + size, BLOCK):
-                # Given back before the mapping is, also when this fails.
+                # Released before the mapping is closed, also after a failure: mmap refuses to
+                # close while a view of it exists.
                 with view[at : min(at + BLOCK, lead + size)] as block:
                     self._push(block)
 
     def _send_spliced(self, fd: int, offset: int, size: int) -> None:
-        """Send from the disk, which sendfile reads ahead of best."""
+        """Send from the disk with sendfile, which reads ahead best."""
         end = offset + size
         while offset < end:
             started = time.monotonic()
@@ -327,7 +336,7 @@ class Connection(HTTPConnection):
 
 
 def _is_cached(fd: int, offset: int, size: int) -> bool:
-    """Whether a range of a file is likely in memory: its first and its last byte are."""
+    """Whether a range of a file is probably in memory: its first and its last byte are."""
     try:
         return all(
             os.preadv(fd, [bytearray(1)], at, os.RWF_NOWAIT) for at in (offset, offset + size - 1)

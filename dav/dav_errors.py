@@ -1,4 +1,4 @@
-"""The catalog's errors as wsgidav passes them on, in a multi-status for example."""
+"""The catalog's errors as errors of wsgidav, which can put them into a multi-status."""
 
 from __future__ import annotations
 
@@ -9,8 +9,5 @@ from dav.errors import to_status
 
 
 def to_dav_error(error: CatalogError, text: str = "") -> DAVError:
-    """The same failure for wsgidav.
-
-    `text` is what its principal is told, unless that is the error itself.
-    """
+    """The same failure for wsgidav; `text` is the message, if not the error's own."""
     return DAVError(int(to_status(error)), context_info=text or str(error))

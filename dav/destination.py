@@ -1,9 +1,9 @@
-"""The `Destination` of COPY and MOVE (RFC 4918 §10.3), in a form that wsgidav reads rightly.
+"""The `Destination` of COPY and MOVE (RFC 4918 §10.3), in a form that wsgidav reads correctly.
 
-The path decides: a proxy that does TLS has another scheme, host and port than we have, and
-seldom tells them.  wsgidav decodes the header before it takes it apart, and so cuts a name at
-its `?` or `;`.  On its way through wsgidav such a character is a surrogate, which no name
-holds.
+Only the path counts: a proxy that does TLS has another scheme, host and port than this server, and
+seldom sends them.  wsgidav decodes the header before it splits it, and so cuts a name at `?` or
+`;`.  While wsgidav handles the request, such a character is replaced by a surrogate, which no name
+can have.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _SHIELDS = {quote(character): chr(shielded) for shielded, character in _PLAIN.it
 def shield(destination: str, public_host: str | None) -> str:
     """The header's text for wsgidav: only a path.
 
-    `public_host` is what the client calls us, where that is known for sure.  Raises HttpError
-    400 for what is no URL of a name, and 502 for one on another server.
+    `public_host` is the client's name for this server, if it is surely known.  Raises HttpError
+    400 for anything but the URL of a name, and 502 for a URL on another server.
     """
     try:
         url = urlsplit(destination, allow_fragments=False)
-        # RFC 4918 knows no fragment here: the character is one of a name's.
+        # RFC 4918 has no fragments here: a `#` is part of the name.
         path = decode_path(url.path.encode("latin-1").replace(b"#", b"%23")).decode()
     except (BadRequest, ValueError) as error:
         raise HttpError(HTTPStatus.BAD_REQUEST, f"Destination: {error}") from error
@@ -41,7 +41,7 @@ def shield(destination: str, public_host: str | None) -> str:
 
 
 def _check_host(netloc: str, public_host: str | None) -> None:
-    """Raise HttpError unless it is ours, or nobody can tell; ports are a proxy's own affair."""
+    """Raise HttpError for another server's name, if ours is known.  Ports may be a proxy's."""
     if not netloc or public_host is None or host_name(netloc) == host_name(public_host):
         return
     raise HttpError(
@@ -53,5 +53,5 @@ def _check_host(netloc: str, public_host: str | None) -> None:
 
 
 def plain(path: str) -> str:
-    """The path that wsgidav has read from a shielded header."""
+    """The real path, from the one that wsgidav has read from a shielded header."""
     return path.translate(_PLAIN)

@@ -1,6 +1,6 @@
-"""What we keep in the environment of a WSGI request (PEP 3333) beside its own: names and readers.
+"""Our own keys in the environment of a WSGI request (PEP 3333), and functions that read them.
 
-Threading: an environment is one request's, and so one thread's.
+Threading: an environment belongs to one request, and so to one thread.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ StartResponse = Callable[..., Any]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 PRINCIPAL = "imagefs.principal"
-"""Who asks: set by what is between the server and the application."""
+"""The principal that asks; `auth` sets it before the application is called."""
 
 REQUEST_ID = "imagefs.request_id"
-"""Which request it is, to its client and in the log."""
+"""The request's id, shown to the client and in the log."""
 
 SEND = "imagefs.send"
-"""A FileRange that is the response's body; the server sends it and closes it."""
+"""A FileRange as the response's body; the server sends it and closes it."""
 
 PEER = "imagefs.peer"
-"""The address of the connection: a proxy's, or the client's own."""
+"""The address at the other end of the connection: a proxy's, or the client's own."""
 
 PUBLIC_HOST = "imagefs.public_host"
-"""The name by which the client calls us; not there when nobody can tell."""
+"""The client's name for this server; missing if it is not known."""
 
 REASON = "imagefs.reason"
-"""Why the request was refused, in the words that its client is told."""
+"""Why the request was refused, as the client gets to see it."""
 
 CAUSE = "imagefs.cause"
-"""Why it failed, for the log alone: not there unless that is more than its client is told."""
+"""Why it failed, for the log only; missing if the client sees the same."""
 
 
 def principal_of(environ: Environ) -> Principal:
-    """Who asks."""
+    """The principal that asks."""
     principal: Principal = environ[PRINCIPAL]
     return principal
 
@@ -49,12 +49,12 @@ def request_id_of(environ: Environ) -> str:
 
 
 def public_host_of(environ: Environ) -> str | None:
-    """The name by which the client calls us, as HOST:PORT; None when nobody can tell."""
+    """The client's name for this server, as HOST:PORT; None if it is not known."""
     host: str | None = environ.get(PUBLIC_HOST)
     return host
 
 
 def reason_of(environ: Environ) -> str:
-    """Why the request was refused; empty if nothing has said so."""
+    """Why the request was refused; empty if there is no reason."""
     reason: str = environ.get(REASON, "")
     return reason

@@ -1,6 +1,6 @@
-"""What an HTTP status means here: one table from the catalog's errors.
+"""One table from the catalog's errors to HTTP statuses.
 
-A test walks the whole tree of `catalog.errors` and demands an entry for each class.
+A test requires an entry for each class in the tree of `catalog.errors`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ STATUS: Mapping[type[CatalogError], HTTPStatus] = {
     errors.StoreFull: _S.INSUFFICIENT_STORAGE,
     errors.IncompleteUpload: _S.BAD_REQUEST,
     errors.DigestMismatch: _S.BAD_REQUEST,
-    # On a read: what lies behind this server is broken, not the request.
+    # While reading: the data behind this server is damaged; the request is right.
     errors.DataDamaged: _S.BAD_GATEWAY,
     errors.ImageKilled: _S.NOT_FOUND,
     errors.StoreUnavailable: _S.SERVICE_UNAVAILABLE,
@@ -61,7 +61,7 @@ STATUS: Mapping[type[CatalogError], HTTPStatus] = {
 
 
 class HttpError(Exception):
-    """A refusal that only HTTP knows: a failed precondition, a range out of bounds."""
+    """A refusal that exists only in HTTP: a failed precondition, a range out of bounds."""
 
     def __init__(
         self, status: HTTPStatus, reason: str = "", headers: tuple[tuple[str, str], ...] = ()
@@ -80,10 +80,10 @@ def to_status(error: CatalogError) -> HTTPStatus:
 
 
 def told(error: CatalogError, principal: Principal | None) -> str:
-    """What the principal is told of an error; None is who has not been let in.
+    """The text of an error for a principal; None is a client that is not logged in.
 
-    What fails on this side names paths, hosts and statements: an administrator reads them, the
-    log has them for all others.
+    The text of a failure of the server can contain paths, hosts and statements.  Only an
+    administrator gets to see it; for all others it is in the log.
     """
     is_admin = principal is not None and principal.is_admin
     is_full = isinstance(error, errors.StoreFull | errors.CatalogFull)

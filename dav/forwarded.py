@@ -1,13 +1,12 @@
-"""Who a request really comes from, when a proxy stands in front of us.
+"""Finds the client of a request that came through a proxy.
 
-A proxy that `[dav] trusted_proxies` names is believed what its `X-Forwarded-For`,
-`X-Forwarded-Proto` and `X-Forwarded-Host` say; nobody else is, as anybody can send them.
-`Forwarded` (RFC 7239) is not read: a proxy that adds to one of the two kinds passes on a
-stranger's other.
+The headers `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Host` are believed only if a
+proxy that `[dav] trusted_proxies` names has sent them, as anybody can send them.  `Forwarded`
+(RFC 7239) is not read: a proxy that writes one of the two kinds passes on the other kind
+unchanged, as a client sent it.
 
-Behind `Forwarding` the environment is that of a server the client talks to itself: REMOTE_ADDR,
-`wsgi.url_scheme` and HTTP_HOST are the client's, and no `X-Forwarded-` header is left to be
-believed.
+After `Forwarding` the environment looks as if the client had connected to this server directly:
+REMOTE_ADDR, `wsgi.url_scheme` and HTTP_HOST are the client's, and no `X-Forwarded-` header is left.
 """
 
 from __future__ import annotations
@@ -22,44 +21,44 @@ Network = IPv4Network | IPv6Network
 
 _FIRST = "HTTP_X_FORWARDED_"
 _SUBSCRIBER = 64
-"""Bits of an IPv6 address that tell one subscriber from another."""
+"""The leading bits of an IPv6 address that differ between two subscribers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """The sender of a request, as far as is known."""
+    """The client that sent a request, as far as it is known."""
 
     address: str
     scheme: str
     """`http` or `https`."""
     host: str
-    """Of this server, with its port, as the client or the nearest proxy calls it."""
+    """This server's name, with its port, as the client or the nearest proxy uses it."""
     public_host: str | None
-    """The same if the client itself is known to call it so."""
+    """This server's name as the client uses it; None if that is not known."""
 
 
 class Proxies:
-    """The proxies whose word is taken."""
+    """The proxies whose headers are believed."""
 
     def __init__(self, networks: Collection[Network]) -> None:
         self._networks = tuple(networks)
 
     def trusts(self, address: str) -> bool:
-        """Whether a proxy of ours has that address; what is no address is nobody's."""
+        """Whether it is the address of a trusted proxy; False for anything but an address."""
         plain = _address(address)
         if plain is None:
             return False
         return any(ip_address(plain) in network for network in self._networks)
 
     def client(self, environ: Environ) -> Client:
-        """Who sent a request (PEP 3333)."""
+        """The client of a request (PEP 3333)."""
         peer = _address(environ["REMOTE_ADDR"]) or environ["REMOTE_ADDR"]
         scheme = environ["wsgi.url_scheme"]
         own = f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}"
         host = environ.get("HTTP_HOST", own)
         if not self.trusts(peer):
-            # With proxies named, who is none of them talks to us itself.  Without, it may be
-            # a proxy that nobody named, which calls us by an address of its own.
+            # If proxies are configured, any other peer is a client.  If none are, the peer may be
+            # an unknown proxy, and the Host may be a name that only this proxy uses.
             return Client(peer, scheme, host, host if self._networks else None)
         address, hops = self._walk(peer, _items(environ, "FOR"))
         said = _said(environ, "PROTO", hops).lower()
@@ -69,14 +68,15 @@ class Proxies:
         return Client(address, scheme, public or host, public)
 
     def address(self, peer: str, forwarded_for: str) -> str:
-        """Who sent a request that came from `peer` with this `X-Forwarded-For`."""
+        """The client's address of a request from `peer` with this `X-Forwarded-For`."""
         plain = _address(peer) or peer
         return self._walk(plain, _split(forwarded_for))[0] if self.trusts(plain) else plain
 
     def _walk(self, peer: str, forwarded: list[str]) -> tuple[str, int]:
-        """The first address from the right that is no proxy's, and how many proxies there were.
+        """The first address from the right that is no proxy's, and the number of proxies.
 
-        What stands left of it was sent by the client and may be anything.
+        Each proxy adds its peer at the right.  Anything left of the result was sent by the
+        client and may be false.
         """
         address, hops = peer, 1
         for item in reversed(forwarded):
@@ -91,7 +91,7 @@ class Proxies:
 
 
 class Forwarding:
-    """A WSGI application that shows another one the client instead of the proxy."""
+    """A WSGI application that shows the next one the client instead of the proxy."""
 
     def __init__(self, app: Application, proxies: Proxies) -> None:
         self._app = app
@@ -115,7 +115,7 @@ NO_PROXIES = Proxies(())
 
 
 def share_of(address: str) -> str:
-    """Whose share an address counts for: one subscriber has a network of IPv6 (RFC 6177)."""
+    """The key for an address' share: a subscriber has a whole network of IPv6 (RFC 6177)."""
     plain = _address(address)
     if plain is None or ":" not in plain:
         return plain or address
@@ -139,13 +139,13 @@ def _split(text: str) -> list[str]:
 
 
 def _said(environ: Environ, name: str, hops: int) -> str:
-    """What the outermost of `hops` proxies said, or the last that said anything."""
+    """The value from the outermost of `hops` proxies, or from the first that has sent one."""
     items = _items(environ, name)
     return items[-min(hops, len(items))] if items else ""
 
 
 def _address(text: str) -> str | None:
-    """An address in its one form; with a port it is taken off (as Azure's proxies add one)."""
+    """An address in its normal form, without a port (Azure's proxies add one)."""
     bare = text.partition("%")[0]
     if bare.startswith("["):
         bare = bare[1:].partition("]")[0]

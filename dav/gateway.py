@@ -1,6 +1,6 @@
-"""Between a request and the WSGI application (PEP 3333).
+"""Connects a request with the WSGI application (PEP 3333).
 
-Threading: one thread; there is one for each request.
+Threading: one thread; each request has its own gateway.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None
 
 
 class Responder(Protocol):
-    """What frames the response and sends it."""
+    """Frames the response and sends it."""
 
     server: Any
     """cheroot's: it has the application."""
@@ -34,7 +34,7 @@ class Responder(Protocol):
 
 
 class Gateway(Gateway_10):
-    """cheroot's WSGI environment; the answer is sent by what cheroot calls the request."""
+    """Makes the WSGI environment as cheroot does; the answer is sent through `req`."""
 
     req: Responder
     env: dict[str, Any]
@@ -46,14 +46,14 @@ class Gateway(Gateway_10):
         return environ
 
     def respond(self) -> None:
-        """Call the application and send what it answers; raises Disconnected."""
+        """Call the application and send its answer; raises Disconnected."""
         response: Iterable[bytes] = ()
         try:
             response = self.req.server.wsgi_app(self.env, self.start_response)
             for block in response:
                 if block:
                     self.write(block)
-            # Looked up late: an application written as a generator has only now run to its end.
+            # Only now, as an application that is a generator has run to its end only now.
             if isinstance(file := self.env.get(SEND), FileRange):
                 self.req.write_file(file)
             self.req.end()
@@ -66,7 +66,7 @@ class Gateway(Gateway_10):
         headers: list[tuple[str, str]],
         exc_info: _ExcInfo | None = None,
     ) -> Callable[[bytes], None]:
-        """Note status and headers; they go out with the body's first block (PEP 3333)."""
+        """Keep status and headers; they are sent with the body's first block (PEP 3333)."""
         if exc_info and exc_info[1] and self.req.sent_headers:
             raise exc_info[1]
         if self.started_response and not exc_info:

@@ -1,6 +1,6 @@
 """GET and HEAD of an image's data (RFC 9110 §9.3.1, §14).
 
-Data of a local file goes out by sendfile (`dav.body.FileRange`), any other in blocks.
+Data of a local file is sent by the kernel (`dav.body.FileRange`), any other data in blocks.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def serve(vfs: Vfs, entry: Entry, principal: Principal, environ: dict[str, Any])
         ("ETag", representation.etag(image)),
         *representation.date_headers(image),
         ("Content-Type", representation.content_type(image)),
-        # Names are anybody's: no browser shall ever show an image's bytes as a page.
+        # Anybody can choose a name like `x.html`: no browser may show an image as a page.
         ("X-Content-Type-Options", "nosniff"),
         *representation.digest_headers(image),
     ]
@@ -48,7 +48,7 @@ def serve(vfs: Vfs, entry: Entry, principal: Principal, environ: dict[str, Any])
     reader = _open(vfs, image, principal, headers, head=head)
     try:
         conditions.check(environ, current)
-        # Range has a meaning for GET alone (RFC 9110 §14.2).
+        # Range is defined for GET only (RFC 9110 §14.2).
         wanted = None if head else conditions.ranges(environ, current, reader.size)
         return _respond(reader, wanted, headers, head=head)
     except BaseException:
@@ -59,9 +59,9 @@ def serve(vfs: Vfs, entry: Entry, principal: Principal, environ: dict[str, Any])
 def _open(
     vfs: Vfs, image: Image, principal: Principal, headers: list[tuple[str, str]], *, head: bool
 ) -> DataReader:
-    """The image's data; none of a queued one; of a temporary name what has been uploaded."""
+    """A reader for the image's data; during an upload, for what was uploaded so far, if at all."""
     if image.status not in (Status.QUEUED, Status.SAVING):
-        # A question about it is no use of it.
+        # A HEAD is not recorded as a use of the image.
         user = "" if head else f"{principal.name} (WebDAV)"
         return vfs.open(image.number, principal, user)
     access.check_read_data(principal, image, members_of(vfs.catalog, image))
@@ -76,7 +76,7 @@ def _open(
 
 
 class _Staged(DataReader):
-    """What an upload has staged; nothing when there is none."""
+    """Reads what an upload has staged; without an upload it is empty."""
 
     def __init__(self, upload: Upload | None) -> None:
         self._upload = upload
@@ -152,7 +152,7 @@ def _multipart(
 
 
 class _Blocks(Iterable[bytes]):
-    """Parts of an image in blocks; closes the reader, also when nobody has read it all."""
+    """Parts of an image in blocks; `close` closes the reader, also before the end."""
 
     def __init__(
         self, reader: DataReader, parts: list[tuple[bytes, tuple[int, int]]], tail: bytes

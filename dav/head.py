@@ -1,7 +1,7 @@
-"""The head of an HTTP request: found in what has arrived, parsed, and refused where in doubt.
+"""Finds the head of an HTTP request in the bytes received, and parses it.
 
-Pure functions.  Stricter than most servers (RFC 9112 §11.2, request
-smuggling): whatever two programs could read in two ways is an error, never repaired.
+Scope: pure functions.  They are stricter than most servers: a head that two programs could read in
+two ways is refused and never repaired (RFC 9112 §11.2, request smuggling).
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _ABSOLUTE = re.compile(rb"https?://([^/?#]+)(.*)", re.IGNORECASE)
 _HOST = re.compile(rb"[0-9A-Za-z._~!$&'()*+,;=%:\[\]-]+")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 
-# Fields whose second value would have to be guessed away; all others are lists (RFC 9110 §5.3).
+# Fields that must not come twice, as it is not clear which value counts.  All others are lists,
+# and are joined (RFC 9110 §5.3).
 _SINGLE = frozenset(
     b"Authorization Content-Length Content-Range Content-Type Depth Destination Expect Host "
     b"Lock-Token Overwrite Range Transfer-Encoding".split()
@@ -40,16 +41,16 @@ class Head:
     http11: bool
     headers: dict[bytes, bytes]
     length: int | None
-    """Of the body, in bytes; None when it is chunked."""
+    """The body's length in bytes; None if it is chunked."""
     keep_alive: bool
     expects_continue: bool
 
 
 def find_end(buffer: bytearray, scanned: int, limits: Limits) -> int:
-    """Where the head ends behind its blank line; 0 while that has not arrived.
+    """Where the head ends, after its blank line; 0 while that has not arrived.
 
-    `scanned` is how much of the buffer an earlier call has seen.  Raises BadRequest as soon as
-    the head can no longer become a good one.
+    `scanned` is how much of the buffer an earlier call has searched.  Raises BadRequest as soon
+    as the head cannot become valid any more.
     """
     found = buffer.find(END, max(scanned - len(END) + 1, 0))
     end = found + len(END) if found >= 0 else len(buffer)
@@ -126,7 +127,7 @@ def _origin_form(target: bytes, headers: dict[bytes, bytes], http11: bool) -> by
 
 
 def _body_length(headers: dict[bytes, bytes], http11: bool) -> int | None:
-    """RFC 9112 §6.3; without either header there is no body."""
+    """The body's length (RFC 9112 §6.3); without either header there is no body."""
     coding = headers.get(b"Transfer-Encoding")
     length = headers.get(b"Content-Length")
     if coding is not None:

@@ -1,7 +1,8 @@
-"""The header `If`: what must be so, of locks and data, for a request to be done (RFC 4918 §10.4).
+"""The header `If`: conditions about locks and data for a request (RFC 4918 §10.4).
 
-Scope: header text and a view of the tree in, a decision out.  wsgidav asks only of what exists,
-of a Destination as well as of the source, and of no URL that is named.
+Scope: header text and a view of the tree in, a decision out.  wsgidav's own check is not used: it
+checks only resources that exist, checks a Destination like the source, and ignores the URLs in the
+header.
 """
 
 from __future__ import annotations
@@ -18,24 +19,24 @@ _WORD = re.compile(r"<[^>]*>|\[[^\]]*\]|[()]|[^\s()<>\[\]]+")
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What there is at a path."""
+    """The state of the resource at a path."""
 
     etag: str | None
-    """With its quotes; None of a folder, and where nothing is."""
+    """With its quotes; None for a folder, and if nothing exists there."""
     tokens: Collection[str]
-    """Of the locks it is under."""
+    """The tokens of the locks that apply to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Condition:
     word: str
-    """`[ETAG]`, `<TOKEN>`, or what a client sends for it."""
+    """`[ETAG]`, `<TOKEN>`, or whatever a client sends instead."""
     wanted: bool
     """False after `Not`."""
 
     def holds(self, state: State) -> bool:
         if self.word.startswith("["):
-            # Weak tags count, which RFC 4918 §10.4.3 leaves to the server.
+            # Weak tags are accepted; RFC 4918 §10.4.3 leaves that to the server.
             found = _bare(self.word[1:-1]) == _bare(state.etag or "") != ""
         else:
             found = self.token in state.tokens
@@ -51,12 +52,12 @@ class _List:
     """Conditions that must all hold for one resource."""
 
     path: str | None
-    """Decoded; None for that of the request."""
+    """Decoded; None for the request's own path."""
     conditions: tuple[_Condition, ...]
 
 
 class IfHeader:
-    """A header that has been read."""
+    """A parsed header."""
 
     def __init__(self, text: str) -> None:
         self._is_empty = not text.strip()
@@ -67,15 +68,15 @@ class IfHeader:
             for condition in each.conditions
             if not condition.word.startswith("[")
         ]
-        """Those it names: the client knows of these locks, whether or not they are there."""
+        """All tokens in the header: the client knows these locks, which may have expired."""
 
     def holds(self, path: str, look: Callable[[str], State]) -> bool:
-        """Whether one of its lists is true.  What cannot be read as one does not hold."""
+        """Whether one of its lists is true; a list that cannot be parsed is not."""
         return self._is_empty or any(_is_true(each, path, look) for each in self._lists)
 
 
 def _bare(etag: str) -> str:
-    """Without quotes, which some clients leave out."""
+    """A tag without its quotes, as some clients leave them out."""
     return opaque(etag.strip()).strip('"')
 
 
@@ -110,4 +111,4 @@ def _path(word: str) -> str:
     try:
         return unquote(urlsplit(word[1:-1]).path)
     except ValueError:
-        return ""  # no URL: nothing is there
+        return ""  # not a URL: a path where nothing exists

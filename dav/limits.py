@@ -1,4 +1,4 @@
-"""What one client may take of the server.  Used by every module of the HTTP server."""
+"""Limits of what one client may use of the server."""
 
 from __future__ import annotations
 
@@ -17,36 +17,38 @@ class Limits:
     header_fields: int = 200
 
     read_body: int = MIB
-    """What `Body.read` returns in all: request bodies that are kept in memory (XML, JSON)."""
+    """The largest body that `Body.read` returns: XML and JSON, which are kept in memory."""
 
     discarded_body: int = 64 * KIB
-    """An unread body up to this size is read and thrown away, to keep the connection."""
+    """An unread body up to this size is read and dropped, to keep the connection."""
 
     header_seconds: float = 10
-    """From connecting, or from its first byte, until a request's head is complete."""
+    """How long a request's head may take, from the connection or from its first byte."""
 
     idle_seconds: float = 60
-    """Between two requests of one connection."""
+    """How long a connection may be idle between two requests."""
 
     transfer_seconds: int = 60
-    """Without any progress while a body is received or sent."""
+    """How long receiving or sending a body may make no progress."""
 
     least_rate: int = 500
-    """Bytes a second, on average over `transfer_seconds` of waiting for a body's client."""
+    """The lowest rate of a body in bytes per second, on average over `transfer_seconds` of waiting
+    for the client."""
 
     linger_seconds: float = 2
-    """How long a client that is refused may go on sending before it is cut off."""
+    """How long a client whose request was refused may continue sending."""
 
     connections: int = 1000
     connections_of_one: int = 250
-    """Of one client when no other has any (`Shares`), idle ones and those with half a head
-    included; a trusted proxy is none."""
+    """Connections of one client while no other client has any (`Shares`), idle ones and those with
+    an incomplete head included.  A trusted proxy does not count as a client."""
 
     workers: int = 500
-    """Requests in progress, stalled ones included; waiting connections take no worker."""
+    """Requests in progress, stalled ones included; a waiting connection needs no worker."""
 
     workers_of_one: int = 100
-    """Of one client when no other has any; behind a trusted proxy, of whom that names."""
+    """Requests of one client while no other client has any.  A trusted proxy says which client
+    it is."""
 
 
 DEFAULT_LIMITS = Limits()

@@ -1,6 +1,6 @@
-"""What a server listens on: an address of its own or systemd's socket, and TLS on it.
+"""The socket that a server listens on: its own or systemd's, with or without TLS.
 
-Raises InvalidSettings for what the configuration has wrong.  Threading: none of this is shared.
+Raises InvalidSettings for mistakes in the configuration.  Threading: none of this is shared.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class TlsFiles:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Listen on an address; port 0 is any that is free.  Raises InvalidSettings."""
+    """Listen on an address; port 0 means any free one.  Raises InvalidSettings."""
     try:
         family, _, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -38,14 +38,14 @@ def listen(host: str, port: int) -> socket.socket:
             address[:2], family=family, backlog=_BACKLOG, dualstack_ipv6=both
         )
     except OSError as error:
-        # Python's own text of a failed bind repeats the address.
+        # Not Python's text: after a failed bind it repeats the address.
         code = error.errno or 0
         reason = os.strerror(code) if code > 0 else error.strerror
         raise InvalidSettings(f"{host}:{port}", f"cannot listen: {reason}") from error
 
 
 def systemd_socket() -> socket.socket | None:
-    """Take the socket systemd has opened for this process, if any (sd_listen_fds(3))."""
+    """Take the socket that systemd has opened for this process, if any (sd_listen_fds(3))."""
     mine = os.environ.pop("LISTEN_PID", "") == str(os.getpid())
     count = os.environ.pop("LISTEN_FDS", "0")
     if not mine or count == "0":
@@ -57,7 +57,7 @@ def systemd_socket() -> socket.socket | None:
 
 
 def tls_adapter(files: TlsFiles) -> BuiltinSSLAdapter:
-    """What makes TLS of a connection.  Raises InvalidSettings for files that cannot be used."""
+    """An adapter that adds TLS to connections.  Raises InvalidSettings for unusable files."""
     try:
         adapter = BuiltinSSLAdapter(str(files.certificate), str(files.key))
     except OSError as error:

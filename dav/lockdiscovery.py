@@ -1,6 +1,6 @@
 """The `lockdiscovery` of many members at once (RFC 4918 §15.8).
 
-One look at the locks serves a whole answer: there are few locks and perhaps many members.
+The locks are read once for a whole answer: there are few locks and perhaps many members.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from catalog.model.image import now
 
 
 class Locks:
-    """All locks of the tree, as they are at the first question."""
+    """All locks of the tree, as they are when they are first needed."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -30,7 +30,7 @@ class Locks:
         return bool(self._all)
 
     def discovery(self, path: str) -> str:
-        """The content of the property for what is at `path`."""
+        """The content of the property for the resource at `path`."""
         return "".join(_active(lock) for lock in self._all if lock.covers(path))
 
 

@@ -1,10 +1,10 @@
 """The catalog's locks as wsgidav's lock manager (its `wsgidav.lock_man.lock_manager`).
 
-Scope: names and values are translated, `catalog.locks` decides.  What wsgidav calls a url is a
-quoted path.  Threading: any thread.
+Scope: translates names and values; the catalog's `locks` decide.  A `url` of wsgidav is a quoted
+path.  Threading: any thread.
 
-A LOCK may be granted while somebody's PUT goes on, by this process or another: whoever
-takes long to write asks `check_request` once more before publishing.
+This process or another one may grant a LOCK while a PUT is going on.  So a request that takes long
+to write calls `check_request` once more before it publishes the data.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from catalog.model.activity import Lock, LockScope
 from dav.dav_errors import to_dav_error
 
 Described = dict[str, Any]
-"""A lock as wsgidav knows it."""
+"""A lock in the form of wsgidav."""
 
 _DECLARATION = re.compile(r"^<\?xml[^>]*\?>\s*")
 
 
 class LockManager:
-    """What wsgidav asks of its `LockManager`."""
+    """The methods that wsgidav calls of its `LockManager`."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -90,11 +90,11 @@ class LockManager:
         locks.release(self._catalog, token)
 
     def remove_all_locks_from_url(self, url: str, *, recursive: bool = False) -> None:
-        """Forget the locks on what was deleted; a folder goes with all below it."""
+        """Drop the locks on a path that was deleted, and on all below it."""
         self.drop_tree(_path(url))
 
     def drop_tree(self, path: str) -> None:
-        """Forget the locks on a path, not quoted, and on all below."""
+        """Drop the locks on a path, which is not quoted, and on all below."""
         locks.drop_tree(self._catalog, _normal(path))
 
     # -- writing under locks -----------------------------------------------------------
@@ -102,7 +102,7 @@ class LockManager:
     def check_write_permission(
         self, *, url: str, depth: str, token_list: Collection[str], principal: str
     ) -> None:
-        """Raise DAVError 423 unless the locks let the principal write there."""
+        """Raise DAVError 423 unless the locks allow the principal to write there."""
         below = depth == "infinity"
         try:
             locks.check_write(self._catalog, _path(url), principal, token_list, below=below)
@@ -122,7 +122,7 @@ class LockManager:
     def write_transaction(
         self, *, url: str, token_list: Collection[str], principal: str, depth: str = "0"
     ) -> Iterator[None]:
-        """Check before a short write, that of PROPPATCH."""
+        """Check before the short write of a PROPPATCH."""
         self.check_write_permission(
             url=url, depth=depth, token_list=token_list, principal=principal
         )
@@ -135,12 +135,12 @@ class LockManager:
         return bool(locks.at(self._catalog, _path(url)))
 
     def is_url_locked_by_token(self, url: str, lock_token: str) -> bool:
-        """Whether the path is under the lock of that token."""
+        """Whether the lock with that token applies to the path."""
         lock = locks.find(self._catalog, lock_token)
         return lock is not None and lock.covers(_path(url))
 
     def is_token_locked_by_user(self, token: str, principal: str) -> bool:
-        """Whether the principal may give up the lock of that token: it holds it, or is admin."""
+        """Whether the principal may release the lock: it holds it, or is an administrator."""
         lock = locks.find(self._catalog, token)
         return lock is not None and (lock.principal == principal or self._is_admin(principal))
 
@@ -157,17 +157,18 @@ class LockManager:
     def get_indirect_url_lock_list(
         self, url: str, *, principal: str | None = None
     ) -> list[Described]:
-        """The locks that cover the path; only those of a principal, if one is named."""
+        """The locks that apply to the path; only those of `principal`, if it is given."""
         found = locks.over(self._catalog, _path(url))
         return [_described(lock) for lock in found if principal in (None, lock.principal)]
 
 
 def _element(document: bytes) -> str:
-    """The element without the XML declaration: it becomes part of other documents."""
+    """The element without the XML declaration, as it is put into other documents."""
     text = _DECLARATION.sub("", document.decode())
     try:
         if text:
-            # What refers to an entity was well-formed only where it came from.
+            # Parse it alone: a reference to an entity that its own document declared would make
+            # the other documents invalid.
             ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
         raise DAVError(HTTPStatus.BAD_REQUEST, f"the lock's owner: {error}") from error
@@ -183,7 +184,7 @@ def _normal(path: str) -> str:
 
 
 def _seconds(timeout: int | None) -> int | None:
-    """The time-out wsgidav has read: None if there was none, -1 for `Infinite`."""
+    """The time-out as wsgidav gives it: None if there was none, -1 for `Infinite`."""
     return locks.MAX_TIMEOUT if timeout is not None and timeout < 0 else timeout
 
 

@@ -1,4 +1,4 @@
-"""What an answer is written as: what the client prefers of what there is (RFC 9110 §12.5.1)."""
+"""Chooses the format of an answer by what the client prefers (RFC 9110 §12.5.1)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Kind(Enum):
-    """What an answer is written as."""
+    """The formats of an answer."""
 
     HTML = "text/html; charset=utf-8"
     JSON = "application/json"
@@ -15,9 +15,9 @@ class Kind(Enum):
 
 
 def kind_for(accept: str, *, otherwise: Kind) -> Kind:
-    """HTML or JSON, whichever the client prefers; `otherwise` if it names neither.
+    """HTML or JSON, as the client prefers; `otherwise` if it names neither.
 
-    RFC 9110 §12.5.1, of which only the two exact names matter here.
+    Of RFC 9110 §12.5.1 only these two exact names are read.
     """
     weights = dict(map(_weighted, accept.split(",")))
     html, json = weights.get("text/html", 0.0), weights.get("application/json", 0.0)

@@ -1,7 +1,7 @@
-"""The least speed of a client that a worker waits for.
+"""The lowest speed of a client that a worker waits for.
 
-Used by connection, which makes one for each request; one thread.  Without it a client that sends
-a byte just before each time-out would hold a worker for ever.
+Without this, a client that sends one byte just before each time-out would hold a worker for ever.
+Threading: one thread; each request has its own `Pace`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from dav.limits import Limits
 
 
 class Pace:
-    """What has moved in either direction, and how long the client was waited for meanwhile.
+    """Counts the bytes in both directions, and the time spent waiting for the client.
 
-    Only waiting counts: a slow disk or a long commit is not the client's fault.
+    Only that waiting counts: a slow disk or a long commit is not the client's fault.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -22,7 +22,7 @@ class Pace:
         self._waited = 0.0
 
     def count(self, size: int, seconds: float) -> None:
-        """Add bytes and how long they took; raises Disconnected when they were too few."""
+        """Add bytes and the seconds they took; raises Disconnected if that is too slow."""
         self._moved += size
         self._waited += seconds
         if self._waited < self._limits.transfer_seconds:

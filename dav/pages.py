@@ -1,8 +1,8 @@
 """Rendered pages of listings, kept until something in them changes.
 
-Clients that show a folder or have it mounted ask for the same listing every minute (davfs2,
-rclone), and images change seldom.  The catalog's change feed tells which pages are out of date.
-Threading: any thread.
+Clients that show or mount a folder (davfs2, rclone) ask for the same listing every minute, while
+images change seldom.  The catalog's change feed shows which pages are out of date.  Threading: any
+thread.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ LIMIT = 32 * 1024 * 1024
 """Bytes of pages kept: a few folders of 10,000 images."""
 
 _MOST = 200
-"""After more than so many changes all pages are forgotten, rather than each one followed."""
+"""After more changes than this, all pages are dropped instead of looking at each change."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Touched:
-    """A change, and the cookie of the name it was made to, if that is still there."""
+    """A change, and the cookie of the entry it is about, if that still exists."""
 
     change: Change
     cookie: int | None
@@ -41,18 +41,18 @@ class Page:
     first: int
     last: int
     is_end: bool
-    """Members with cookies above `last` belong here too, once there are any."""
+    """Whether it is the last page: a new member, whose cookie is above `last`, belongs to it."""
     names: frozenset[str]
     images: frozenset[int]
     """The numbers of its images; `folders` those of its folders."""
     folders: frozenset[int]
 
     def shows(self, touched: _Touched) -> bool:
-        """Whether the page is another since that change."""
+        """Whether the change makes the page out of date."""
         change, cookie = touched.change, touched.cookie
         if change.kind is ChangeKind.IMAGE:
             return change.image in self.images
-        # A folder is itself changed by a change of what it holds.
+        # A change inside a folder also changes the folder's own properties.
         if change.folder in self.folders:
             return True
         if change.folder != self.folder:
@@ -62,7 +62,7 @@ class Page:
 
 
 class Pages:
-    """Pages that are as the catalog is, the least recently used forgotten first."""
+    """Pages that agree with the catalog; the least recently used are dropped first."""
 
     def __init__(self, vfs: Vfs, limit: int = LIMIT) -> None:
         """`limit` is in bytes."""
@@ -74,7 +74,7 @@ class Pages:
         self._lock = threading.Lock()
 
     def refresh(self) -> Version:
-        """Forget what is out of date; return the version that the other pages are of."""
+        """Drop the pages that are out of date; return the version of the remaining ones."""
         with self._lock:
             version = self._vfs.catalog.version()
             if version != self._version:
@@ -83,7 +83,7 @@ class Pages:
             return version
 
     def get(self, key: Hashable) -> Page | None:
-        """The page that is kept under a key; call `refresh` first."""
+        """The page with this key; call `refresh` first."""
         with self._lock:
             page = self._pages.get(key)
             if page is not None:
@@ -91,8 +91,9 @@ class Pages:
             return page
 
     def put(self, key: Hashable, page: Page, version: Version) -> None:
-        """Keep a page; `version` is what `refresh` said before the page was read."""
+        """Keep a page; `version` is what `refresh` returned before the page was read."""
         with self._lock:
+            # Another version: the page may have been read before a change that is dropped already.
             if version != self._version or key in self._pages:
                 return
             self._pages[key] = page
@@ -102,7 +103,7 @@ class Pages:
                 self._size -= len(old.body)
 
     def _forget(self, changes: list[Change] | None) -> None:
-        """Forget the pages that show a change; all if it is not known what has changed."""
+        """Drop the pages that show a change; all pages if the changes are not known."""
         touched = [self._look_up(change) for change in changes or ()]
         for key, page in list(self._pages.items()):
             if changes is None or any(map(page.shows, touched)):

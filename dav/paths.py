@@ -1,6 +1,6 @@
-"""The path of a URL, decoded to a path of the tree, or refused.
+"""Decodes the path of a URL to a path in the tree, or refuses it.
 
-Scope: bytes in, bytes out; whether anything is there is asked elsewhere.
+Scope: bytes in, bytes out; whether anything exists at the path is not checked here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import urllib.parse
 from http import HTTPStatus
 
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-# Finder calls a folder's own icon `Icon` and CR.
+# Control characters, except in Finder's file of a folder's icon: `Icon` and CR.
 _CONTROL = re.compile(rb"(?!(?<=/Icon)\r(?:/|\Z))[\x00-\x1f\x7f]")
 
 
@@ -24,7 +24,7 @@ class BadRequest(Exception):
 
 
 def decode_path(raw: bytes) -> bytes:
-    """Decode the path of a URL to UTF-8 bytes; raises BadRequest for what no name can hold."""
+    """Decode the path of a URL to UTF-8 bytes; raises BadRequest for impossible names."""
     if not raw.startswith(b"/") or b"#" in raw:
         raise BadRequest("the request target must be an absolute path")
     if _BAD_ESCAPE.search(raw):

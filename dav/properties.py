@@ -6,7 +6,7 @@ Names are in Clark notation, `{namespace}name`.
     urn:imagefs:image            the fields of an image, as in extended attributes
     urn:imagefs:property         its custom properties
     http://owncloud.org/ns       checksums and id, as ownCloud clients and rclone read them
-    any other                    kept with the image as a client set it
+    any other                    kept with the image, as a client has set it
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SUPPORTED_LOCK = "".join(
 
 
 class Subject(NamedTuple):
-    """A member of the tree, with what its properties are made of."""
+    """A member of the tree, with the values that its properties are made from."""
 
     name: str
     """Empty for the root."""
@@ -47,20 +47,20 @@ class Subject(NamedTuple):
     image: Image | Listed | None
     """It is either a folder or an image."""
     size: int
-    """Bytes; of an upload in progress what has arrived."""
+    """Bytes; during an upload, those that have arrived."""
     locks: str
     """The content of `lockdiscovery`."""
     custom: Mapping[str, str]
-    """The image's custom properties, if any are asked for."""
+    """The image's custom properties, if the request asks for any."""
     details: Details | None
-    """All about the image, if something is asked for that only they tell."""
+    """The image's details, if the request asks for a property that needs them."""
     used: int | None = None
     available: int | None = None
-    """The store's room, of folders; None where the store cannot tell."""
+    """For a folder, the used and the free bytes of its store; None if they are not known."""
 
 
 Render = Callable[[Subject], str | None]
-"""The content of a property's element as XML; None where the subject has no such property."""
+"""Returns the content of a property's element as XML; None if the subject has no such property."""
 
 
 def split(name: str) -> tuple[str, str]:
@@ -70,7 +70,7 @@ def split(name: str) -> tuple[str, str]:
 
 
 class Column(NamedTuple):
-    """A property of every member of an answer: its content, and the tags around it."""
+    """One property for all members of an answer: its content, and the tags around it."""
 
     render: Render
     opening: str
@@ -79,10 +79,10 @@ class Column(NamedTuple):
     """The element without content."""
 
 
-# Names are clients' and images': remembered, but not all of them for ever.
+# Bounded: clients and images can bring any number of names.
 @lru_cache(maxsize=1024)
 def column(name: str) -> Column:
-    """The property of that name, whichever it is."""
+    """The property with that name, of any kind."""
     namespace, local = split(name)
     prefix = PREFIXES.get(namespace)
     if prefix is not None:
@@ -102,12 +102,12 @@ def _renderer(name: str) -> Render:
         return lambda subject: _field(subject, local)
     if namespace == PROPERTY:
         return lambda subject: _escaped(subject.custom.get(local))
-    # Any client's own is kept as XML already: see `resources`.
+    # A client's own property is stored as XML already: see `resources`.
     return lambda subject: subject.custom.get(name)
 
 
 def names(subject: Subject) -> list[str]:
-    """Every property the subject has, without what only some clients ask for by name."""
+    """The names of all properties that the subject has."""
     found = [name for name, render in LIVE.items() if render(subject) is not None]
     if subject.image is not None:
         found += [f"{{{IMAGE}}}{field}" for field in FIELDS if _field(subject, field) is not None]
@@ -115,7 +115,7 @@ def names(subject: Subject) -> list[str]:
 
 
 def custom_names(subject: Subject) -> list[str]:
-    """The subject's dead properties; a name that XML cannot write is left out."""
+    """The names of the subject's dead properties that are valid in XML."""
     return [
         key if key.startswith("{") else f"{{{PROPERTY}}}{key}"
         for key in subject.custom
@@ -124,7 +124,7 @@ def custom_names(subject: Subject) -> list[str]:
 
 
 def is_valid_name(local: str) -> bool:
-    """Whether XML can write the name of a custom property."""
+    """Whether the name of a custom property is valid in XML."""
     return _NAME.fullmatch(local) is not None
 
 
@@ -139,12 +139,12 @@ def _field(subject: Subject, name: str) -> str | None:
 
 
 def needs_custom(name: str) -> bool:
-    """Whether a property is told by `Subject.custom`."""
+    """Whether a property needs `Subject.custom`."""
     return name not in LIVE and not needs_details(name)
 
 
 def needs_details(name: str) -> bool:
-    """Whether a property is told by `Subject.details`."""
+    """Whether a property needs `Subject.details`."""
     return split(name)[0] == IMAGE
 
 
@@ -197,7 +197,7 @@ LIVE: Mapping[str, Render] = {
     f"{{{OWNCLOUD}}}checksums": _of_image(_checksums),
     f"{{{OWNCLOUD}}}id": _of_image(lambda image, subject: image.id),
 }
-"""What the server itself knows, by name."""
+"""The properties that the server itself computes, by name."""
 
 ALLPROP = tuple(name for name in LIVE if not name.startswith(("{DAV:}quota", f"{{{OWNCLOUD}}}")))
-"""What `allprop` returns besides dead properties (RFC 4918 §9.1.5, RFC 4331 §3)."""
+"""The properties that `allprop` returns besides dead ones (RFC 4918 §9.1.5, RFC 4331 §3)."""

@@ -1,6 +1,6 @@
-"""PROPFIND, written while it is read from the catalog (RFC 4918 §9.1).
+"""PROPFIND, answered while the catalog is being read (RFC 4918 §9.1).
 
-A folder of any size is answered in pages: memory holds one page, and the first bytes go out at
+A folder of any size is answered in pages: memory holds one page, and the first bytes are sent at
 once.
 """
 
@@ -49,12 +49,12 @@ _OK = "<D:status>HTTP/1.1 200 OK</D:status>"
 _MISSING = "<D:status>HTTP/1.1 404 Not Found</D:status>"
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _PAGE = 1000
-"""Members read at once."""
+"""Members that are read in one step."""
 _PLAIN = re.compile(r"[\w.~-]+", re.ASCII)
 
 
 _Named = tuple[str, Folder | None, Image | Listed | None]
-"""A member's name, and what it is: a folder or an image."""
+"""A member's name, and either its folder or its image."""
 
 
 def _parts(node: Node | Member) -> tuple[Folder | None, Image | Listed | None]:
@@ -73,7 +73,7 @@ def _is_growing(member: _Named) -> bool:
 
 
 def _quoted(name: str) -> str:
-    """As `quote`, which takes longer to see that nothing is to be done."""
+    """As `quote`, but faster for names that need no quoting."""
     return name if _PLAIN.fullmatch(name) else quote(name)
 
 
@@ -82,7 +82,7 @@ class Wanted:
     """What a PROPFIND asks for."""
 
     names: tuple[str, ...] | None
-    """Properties by name; None for all or for the names alone."""
+    """The properties by name; None for all of them, or for their names only."""
     only_names: bool = False
     include: tuple[str, ...] = ()
 
@@ -92,7 +92,7 @@ def respond(
 ) -> Response:
     """Answer a PROPFIND of depth 0 or 1.
 
-    Raises HttpError 400 for a body that is no `propfind`.
+    Raises HttpError 400 for a body that is not a `propfind`.
     """
     depth = environ.get("HTTP_DEPTH", "infinity").lower()
     if depth not in ("0", "1"):
@@ -169,8 +169,8 @@ class _Listing:
         yield _TAIL
 
     def _page(self, version: Version, folder: int, path: str, after: int) -> Page | None:
-        """The members behind the cookie `after`; None when there are no more."""
-        # These change without a change of the folder's own in the feed.
+        """The members after the cookie `after`; None if there are no more."""
+        # Not kept: these parts of an answer change without a row in the change feed.
         may_keep = (
             folder != BY_ID and not self._needs_room and not (self._needs_locks and self._locks.any)
         )
@@ -196,7 +196,7 @@ class _Listing:
         return page
 
     def _shown(self, found: list[_Named]) -> list[_Named]:
-        """What the principal may see; /.by-id would list each image a second time."""
+        """The members the principal may see, without /.by-id, which has each image once more."""
         images = [image for _name, _folder, image in found if image is not None]
         visible = members.visible(self._vfs.catalog, images, self._principal)
         return [
@@ -252,7 +252,7 @@ class _Listing:
         return parts + "</D:response>\n"
 
     def _propstats(self, subject: Subject) -> tuple[str, str]:
-        """The elements of the properties it has, and of those it has not."""
+        """The elements of the properties that it has, and of those that it does not have."""
         if self._wanted.only_names:
             return "".join(properties.column(name).alone for name in properties.names(subject)), ""
         columns = self._columns
@@ -274,7 +274,7 @@ class _Listing:
 
 
 def _accepts_gzip(header: str) -> bool:
-    """Whether `Accept-Encoding` names gzip, and not to forbid it (RFC 9110 §12.5.3)."""
+    """Whether `Accept-Encoding` allows gzip by name (RFC 9110 §12.5.3)."""
     for coding in header.lower().split(","):
         name, _, weight = coding.replace(" ", "").partition(";")
         if name == "gzip":
@@ -283,7 +283,8 @@ def _accepts_gzip(header: str) -> bool:
 
 
 def _gzip(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    # 16 + 15: a gzip header; level 1: a listing shrinks to a tenth at any level.
+    # Window bits 16 + 15 make a gzip header.  Level 1, as a listing shrinks to a tenth at any
+    # level.
     packer = zlib.compressobj(1, zlib.DEFLATED, 31)
     for block in blocks:
         if packed := packer.compress(block) + packer.flush(zlib.Z_SYNC_FLUSH):
