@@ -6,7 +6,8 @@ none spans a store's I/O.  Threading: any thread; every call opens its own trans
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from time import time_ns
@@ -18,13 +19,14 @@ from catalog.model import access, names
 from catalog.model.access import Principal
 from catalog.model.activity import Change, UploadRecord, Version
 from catalog.model.fields import Details
-from catalog.model.image import ChunkDigests, External, Image, Saved, now
+from catalog.model.image import Announced, ChunkDigests, External, Image, Saved, Visibility, now
 from catalog.model.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.model.tree import Entry, Folder, FolderKind, Location, LocationState, Place
 from catalog.process import Process, this_process
 from catalog.repository import copies
 from catalog.repository.database import Database, Repository
 from catalog.repository.reserve import on_a_full_disk
+from catalog.rules import GaveWay
 from catalog.settings import CatalogSettings
 from catalog.sparing import Meant
 from catalog.stores.base import Capability, Store
@@ -41,6 +43,15 @@ class Rename:
     target: Place
     principal: Principal
     replace: bool
+
+
+Check = Callable[[Repository, Entry], bool]
+"""Asked of an upload in the transaction that would publish it: False leaves it as it is.  What it
+raises refuses the upload."""
+
+
+class Reannounced(Exception):
+    """Something else has been announced of an upload's data since that was verified."""
 
 
 class _Undo(Exception):
@@ -133,6 +144,13 @@ class Catalog:
                 repository.stores_of(number),
             )
 
+    def members_of(self, image: Image) -> frozenset[str]:
+        """The members of a shared image; none of any other, without asking the database."""
+        if image.visibility is not Visibility.SHARED:
+            return frozenset()
+        with self.read() as repository:
+            return repository.members_of(image)
+
     def properties_of(self, numbers: Collection[int]) -> dict[int, dict[str, str]]:
         """The custom properties of those images that have any, by number."""
         with self.read() as repository:
@@ -187,23 +205,34 @@ class Catalog:
         image_id: str | None = None,
         *,
         target: Place | None = None,
+        replace: bool = True,
+        expected_hash: str | None = None,
     ) -> Entry:
         """Make a queued image with an entry.
 
-        `target` is where it will be when it is complete, if not at `place`.  Raises
-        AlreadyExists, InvalidName, NotFound, Forbidden, ReadOnlyStore.
+        `target` is where it will be when it is complete, if not at `place`.  `expected_hash` is
+        announced of its data.  Raises AlreadyExists, InvalidName, NotFound, Forbidden,
+        ReadOnlyStore, and what `rename` to `target` would raise.
         """
         access.check_create(principal)
         for each in (place, target or place):
             names.check_new(each.name)
+        if expected_hash is not None:
+            attributes.hash_algorithm(expected_hash)
         with self.write() as repository:
             folder = rules.writable_folder(repository, place)
             self._check_takes_data(folder.store)
             rules.check_free(repository, place)
-            number = rules.add_image(repository, (target or place).name, principal, image_id)
+            name = (target or place).name
+            number = rules.add_image(
+                repository, name, principal, image_id, expected_hash=expected_hash
+            )
             repository.add_location(number, folder.store, folder.number, place.name)
             replacing.begin(repository, number, place, target, principal)
-            return rules.entry_at(repository, place)
+            entry = rules.entry_at(repository, place)
+            if target is not None:
+                rules.check_move(repository, entry, target, principal, replace=replace)
+            return entry
 
     def register(self, place: Place, external: External, principal: Principal) -> Entry:
         """Make an active image of data that lies at a URL (`ln -s URL`)."""
@@ -218,12 +247,12 @@ class Catalog:
     @on_a_full_disk
     def rename(
         self, source: Place, target: Place, principal: Principal, *, replace: bool = True
-    ) -> list[Location]:
+    ) -> GaveWay:
         """Rename an entry within its store; restores it when it comes from the trash.
 
-        What had the name `target` is removed in the same step.  Returns the copies whose
-        data goes next.  Raises NotFound, AlreadyExists (unless `replace`), IsAFolder,
-        Protected, Conflict, Forbidden, InvalidName.
+        What had the name `target` is removed in the same step.  Raises NotFound,
+        AlreadyExists (unless `replace`), IsAFolder, Protected, Conflict, Forbidden,
+        InvalidName.
         """
         with self.write() as repository:
             entry = rules.entry_at(repository, source)
@@ -236,8 +265,7 @@ class Catalog:
         """Raise what `rename` would raise, and change nothing."""
         with self.read() as repository:
             entry = rules.entry_at(repository, source)
-            access.check_change(principal, entry.image)
-            rules.check_move(repository, entry, target, principal, replace=replace)
+            rules.check_rename(repository, entry, target, principal, replace=replace)
 
     def take_back(self, entry: Entry) -> None:
         """Undo `create`, when what the image was made for has failed; it leaves no trace.
@@ -297,12 +325,11 @@ class Catalog:
         *,
         replace: bool = False,
         instead_of: Place | None = None,
-    ) -> list[Location]:
+    ) -> GaveWay:
         """Note that a copy is complete, and make it the entry `place` if it is to have a name.
 
         A copy that is complete already gets the name.  `instead_of` takes another copy out
-        of the tree.  Returns the copies taken out, whose data goes next.  Raises as
-        `rename`.
+        of the tree, which is among the copies that are returned.  Raises as `rename`.
         """
         with self.write() as repository:
             image = repository.image(location.image)
@@ -317,16 +344,16 @@ class Catalog:
             repository.set_location(location.number, LocationState.ACTIVE, url)
             if place is None:
                 repository.set_image(location.image)  # its `stores` have changed
-                return []
+                return GaveWay()
             entry = Entry(location, image)
-            dropped = rules.move(repository, entry, place, principal, replace=replace)
+            gave_way = rules.move(repository, entry, place, principal, replace=replace)
             if instead_of is not None:
                 old = rules.entry_at(repository, instead_of).location
                 if old.image != location.image:
                     raise Conflict(instead_of.name, "is another image since")
                 repository.detach_location(old)
-                dropped.append(old)
-            return dropped
+                gave_way = dataclasses.replace(gave_way, dropped=(*gave_way.dropped, old))
+            return gave_way
 
     @on_a_full_disk
     def drop_copy(self, location: Location) -> None:
@@ -338,12 +365,19 @@ class Catalog:
 
     # -- uploads -----------------------------------------------------------------------
 
-    def start_upload(self, number: int, process: Process, staged: str) -> None:
-        """queued -> saving.  Raises InvalidTransition, NotFound."""
+    def start_upload(
+        self, number: int, process: Process, staged: str, store: str | None = None
+    ) -> None:
+        """queued -> saving.  Raises InvalidTransition, NotFound.
+
+        With `store` also Conflict, unless the image has a name there.
+        """
         at = now()
         with self.write() as repository:
             record = UploadRecord(number, process, staged, at, at)
             rules.begin_upload(repository, record, Status.QUEUED)
+            if store not in (None, *(each.store for each in repository.entries_of(number))):
+                raise Conflict(repository.image(number).name, "is elsewhere since")
 
     def reopen_upload(self, number: int, process: Process, staged: str) -> list[Location]:
         """active -> saving, for the writer that committed it.
@@ -364,13 +398,23 @@ class Catalog:
         url: str,
         saved: Saved,
         publish: Rename | None = None,
-    ) -> list[Location]:
+        checked: Announced | None = None,
+        check: Check | None = None,
+    ) -> GaveWay | None:
         """saving -> active, with everything the upload found out, in one step.
 
-        `publish` renames the entry in the same step.  Returns the copies that gave way,
-        whose data goes next.
+        `publish` renames the entry in the same step.  `checked` is what the data was compared
+        with: raises Reannounced if that is another by now.  Returns None, and changes nothing,
+        if `check` says so.
         """
         with self.write() as repository:
+            image = repository.image(number)
+            # Of any other status it is refused below.
+            if image.status is Status.SAVING:
+                if checked not in (None, image.announced):
+                    raise Reannounced
+                if check is not None and not check(repository, repository.entries_of(number)[0]):
+                    return None
             repository.change_status(
                 number,
                 Status.ACTIVE,
@@ -396,7 +440,7 @@ class Catalog:
             if publish is None:
                 if (replaced := repository.replaced(number)) is not None:
                     sparing.take_place(repository, number, replaced)
-                return []
+                return GaveWay()
             return rules.move(
                 repository,
                 rules.entry_at(repository, publish.source),

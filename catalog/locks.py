@@ -110,25 +110,59 @@ def over(catalog: Catalog, path: str) -> list[Lock]:
 def check_write(
     catalog: Catalog, path: str, principal: str, tokens: Collection[str], *, below: bool = False
 ) -> None:
-    """Raise Locked unless the principal may write at `path`; with `below`, under it too.
-
-    Where there are locks, a client may write if it holds one of them and sends its token
-    (RFC 4918 §6.4, §7).
-    """
-
-    def is_in_the_way(held: list[Lock]) -> bool:
-        return not any(lock.principal == principal and lock.token in tokens for lock in held)
-
+    """Raise Locked unless the principal may write at `path`; with `below`, under it too."""
     with catalog.read() as repository:
-        groups = [repository.locks_over(path)]
+        held = held_at(repository, path)
+    Writing(path, principal, tokens).check(held, below=below)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The locks that count where something is written."""
+
+    over: tuple[Lock, ...] = ()
+    """Those that cover the path."""
+    below: tuple[Lock, ...] = ()
+    """Those on anything under it, by path."""
+
+
+NOT_HELD = Held()
+
+
+def held_at(repository: Repository, path: str) -> Held:
+    """The locks over a path and below it."""
+    if not repository.has_locks():
+        return NOT_HELD
+    return Held(tuple(repository.locks_over(path)), tuple(repository.locks_below(path)))
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """Somebody who is about to write at a path, and the locks that it knows of."""
+
+    path: str
+    principal: str
+    tokens: Collection[str]
+
+    def check(self, held: Held, *, below: bool = False) -> None:
+        """Raise Locked unless the locks let it write there; with `below`, under it too.
+
+        Where there are locks, a client may write if it holds one of them and sends its token
+        (RFC 4918 §6.4, §7).
+        """
+        groups = [list(held.over)]
         if below:
             # Grouped by path; the rows come in the order of paths.  Several locks on one path are
             # shared locks, and holding one of them is enough.
-            inside = groupby(repository.locks_below(path), key=lambda lock: lock.path)
+            inside = groupby(held.below, key=lambda lock: lock.path)
             groups += [list(group) for _path, group in inside]
-    blocking = [lock for held in groups if held and is_in_the_way(held) for lock in held]
-    if blocking:
-        raise _locked(path, blocking)
+        blocking = [lock for group in groups if self._is_kept_out(group) for lock in group]
+        if blocking:
+            raise _locked(self.path, blocking)
+
+    def _is_kept_out(self, group: list[Lock]) -> bool:
+        own = (each for each in group if each.principal == self.principal)
+        return bool(group) and not any(each.token in self.tokens for each in own)
 
 
 def _granted(wanted: LockRequest) -> Lock:

@@ -1,11 +1,13 @@
-"""Members of a shared image: those who may read it besides its owner (Glance's image members).
+"""Who may see an image and who may read it; its members, who may besides its owner.
 
-In Glance a member first has to accept an image to see it in a listing; here it need not.
+The one place that applies the rules of `access` to what the catalog knows.  In Glance a member
+first has to accept an image to see it in a listing; here it need not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Set
+from typing import Protocol
 
 from catalog.catalog import Catalog
 from catalog.errors import NotSupported, QuotaExceeded
@@ -18,12 +20,25 @@ MAX_MEMBERS = 128
 """As Glance's image_member_quota."""
 
 
-def members_of(catalog: Catalog, image: Image) -> frozenset[str]:
-    """The members of a shared image; empty, without a query, for any other image."""
-    if image.visibility is not Visibility.SHARED:
-        return frozenset()
-    with catalog.read() as repository:
-        return repository.members_of(image)
+class Members(Protocol):
+    """What knows the members of an image: a transaction, or a catalog, which begins one."""
+
+    def members_of(self, image: Image) -> Set[str]: ...
+
+
+def may_see(known: Members, image: Image, principal: Principal) -> bool:
+    """Whether the principal may see that the image is there, and its properties."""
+    return access.may_see(principal, image, known.members_of(image))
+
+
+def check_see(known: Members, image: Image, principal: Principal) -> None:
+    """Raise Forbidden unless the principal may see the image."""
+    access.check_see(principal, image, known.members_of(image))
+
+
+def check_read(known: Members, image: Image, principal: Principal) -> None:
+    """Raise Forbidden or Deactivated unless the image's data is open to the principal."""
+    access.check_read_data(principal, image, known.members_of(image))
 
 
 def visible(

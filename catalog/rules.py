@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
+from dataclasses import dataclass
 from time import time_ns
 
 from catalog import sparing
@@ -26,8 +27,8 @@ from catalog.errors import (
 )
 from catalog.model import access, names
 from catalog.model.access import Principal
-from catalog.model.activity import UploadRecord
-from catalog.model.image import GATE, External, Visibility, now
+from catalog.model.activity import UploadRecord, Use
+from catalog.model.image import GATE, External, Image, Visibility, now
 from catalog.model.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.model.tree import Entry, Folder, FolderKind, Location, LocationState, Place
 from catalog.repository import copies
@@ -35,6 +36,18 @@ from catalog.repository.database import Repository
 
 DELETION_FAILED = "deleting it for good failed"
 """How the message begins of an image whose store has refused that, until it is restored."""
+
+
+@dataclass(frozen=True, slots=True)
+class GaveWay:
+    """What has gone from a name, as something else took it."""
+
+    dropped: tuple[Location, ...] = ()
+    """Copies that are no entries any more: their data goes next."""
+    trashed: Image | None = None
+    uses: tuple[Use, ...] = ()
+    """Who had told that they have what is in the trash now open."""
+
 
 # -- folders ---------------------------------------------------------------------------
 
@@ -145,7 +158,12 @@ def check_free(repository: Repository, place: Place) -> None:
 
 
 def add_image(
-    repository: Repository, name: str, principal: Principal, image_id: str | None = None
+    repository: Repository,
+    name: str,
+    principal: Principal,
+    image_id: str | None = None,
+    *,
+    expected_hash: str | None = None,
 ) -> int:
     """Make a queued image with Glance's defaults and return its number."""
     at = now()
@@ -162,6 +180,7 @@ def add_image(
         min_ram=0,
         protected=False,
         os_hidden=False,
+        expected_hash=expected_hash and expected_hash.lower(),
         message="",
         mtime=time_ns(),
         created_at=at,
@@ -191,6 +210,14 @@ def add_external(
     )
     repository.add_location(number, folder.store, folder.number, name, url=external.url)
     return number
+
+
+def check_rename(
+    repository: Repository, entry: Entry, target: Place, principal: Principal, *, replace: bool
+) -> None:
+    """Raise what would refuse the principal to rename the entry."""
+    access.check_change(principal, entry.image)
+    check_move(repository, entry, target, principal, replace=replace)
 
 
 def check_move(
@@ -227,16 +254,14 @@ def check_move(
 
 def move(
     repository: Repository, entry: Entry, target: Place, principal: Principal, *, replace: bool
-) -> list[Location]:
-    """Rename an entry within its store; from the trash it is restored to what it was.
-
-    Returns the copies that gave way, whose data goes next.
-    """
+) -> GaveWay:
+    """Rename an entry within its store; from the trash it is restored to what it was."""
     present = check_move(repository, entry, target, principal, replace=replace)
     if repository.folder(target.folder).store != entry.store:
         raise Conflict(entry.name, "moving to another store takes a copy of the data")
-    dropped = [] if present is None else _give_way(repository, present, principal)
+    gave_way = GaveWay()
     if present is not None:
+        gave_way = _give_way(repository, present, principal)
         # Should it not be whole yet, and fail, that one comes back.
         sparing.take_place(repository, entry.image.number, present.image.number)
     if entry.image.status is Status.PENDING_DELETE:
@@ -244,7 +269,7 @@ def move(
     else:
         repository.move_entry(entry.location, target.folder, target.name)
         repository.set_image(entry.image.number, name=target.name)
-    return dropped
+    return gave_way
 
 
 def restore(repository: Repository, entry: Entry, target: Place) -> None:
@@ -304,13 +329,13 @@ def remove(repository: Repository, entry: Entry, principal: Principal) -> list[L
     return [dataclasses.replace(location, state=LocationState.DELETING)]
 
 
-def _give_way(repository: Repository, entry: Entry, principal: Principal) -> list[Location]:
+def _give_way(repository: Repository, entry: Entry, principal: Principal) -> GaveWay:
     """As `remove`, for an entry whose name is taken by another in the same step."""
     if not _has_other_names(repository, entry):
         to_trash(repository, entry, principal)
-        return []
+        return GaveWay(trashed=entry.image, uses=tuple(repository.uses(entry.image.number)))
     repository.detach_location(entry.location)
-    return [entry.location]
+    return GaveWay(dropped=(entry.location,))
 
 
 def check_removable(repository: Repository, entry: Entry) -> None:

@@ -25,7 +25,7 @@ from catalog.model.access import check_create
 from catalog.model.tree import Folder
 from catalog.tree.namespace import Node
 from catalog.tree.vfs import Vfs
-from dav import browse, conditions, destination, get, propfind, put, representation, xml
+from dav import browse, conditions, destination, get, propfind, put, representation, view, xml
 from dav.environ import (
     CAUSE,
     REASON,
@@ -43,6 +43,7 @@ from dav.pages import Pages
 from dav.provider import MAKING, CatalogProvider
 from dav.resources import IF_MATCH, MADE
 from dav.response import Response, empty
+from dav.view import View, view_of
 
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("dav.access")
@@ -88,6 +89,7 @@ class App:
             if handler is None:
                 allowed = ("Allow", ", ".join(sorted(self._methods)))
                 raise HttpError(HTTPStatus.METHOD_NOT_ALLOWED, headers=(allowed,))
+            view.keep(environ, self._view(path, environ))
             self._provider.check_if(path, environ)
             response = handler(path, environ)
         except Exception as error:  # noqa: BLE001 - every failure is answered, once
@@ -115,32 +117,37 @@ class App:
 
     # -- methods -----------------------------------------------------------------------
 
+    def _view(self, path: str, environ: Environ) -> View:
+        """What the request is about to ask of the tree."""
+        method = environ["REQUEST_METHOD"]
+        data = method in conditions.READING and not browse.is_asked_for(environ)
+        paths = [path]
+        if method not in (*conditions.READING, "PROPFIND"):
+            paths.append(_above(path))
+        named = environ.get("HTTP_DESTINATION") if method in ("COPY", "MOVE") else None
+        if named and (target := destination.path_of(named)):
+            paths += [target, _above(target)]
+        return View(self._vfs, principal_of(environ), paths, data=data)
+
     def _get(self, path: str, environ: Environ) -> Response:
-        node = self._find(path, environ)
-        page = self._page(path, environ, node)
+        spot = view_of(environ).spot(path)
+        page = self._page(path, environ, spot.node)
         if page is not None:
             return page
-        if node is None:
+        if spot.found is None:
             raise NotFound(path)
-        found = self._provider.follow(node)
-        if isinstance(found, Folder):
+        if isinstance(spot.found, Folder):
             raise HttpError(HTTPStatus.NOT_ACCEPTABLE, "a folder is HTML, JSON or PROPFIND")
-        return get.serve(self._vfs, found, principal_of(environ), environ)
+        return get.serve(self._vfs, spot, spot.found.image, principal_of(environ), environ)
 
     def _post(self, path: str, environ: Environ) -> Response:
-        node = self._find(path, environ)
-        if node is not None:
-            conditions.check(environ, representation.validators(self._provider.follow(node)))
-        page = self._page(path, environ, node)
+        spot = view_of(environ).spot(path)
+        if spot.found is not None:
+            conditions.check(environ, representation.validators(spot.found))
+        page = self._page(path, environ, spot.node)
         if page is None:
             raise HttpError(HTTPStatus.METHOD_NOT_ALLOWED)
         return page
-
-    def _find(self, path: str, environ: Environ) -> Node | None:
-        try:
-            return self._vfs.find(path, principal_of(environ))
-        except NotFound:
-            return None
 
     def _page(self, path: str, environ: Environ, node: Node | None) -> Response | None:
         """The answer of `browse`, the pages for people and programs, if it has one."""
@@ -155,23 +162,27 @@ class App:
             raise HttpError(HTTPStatus.METHOD_NOT_ALLOWED, "MKCOL makes a folder")
         principal = principal_of(environ)
         check_create(principal)
-        try:
-            place = self._vfs.place(path, principal)
-        except (NotFound, NotAFolder) as error:
-            raise HttpError(HTTPStatus.CONFLICT, f"the folder is missing: {error}") from None
+        spot = view_of(environ).spot(path)
+        if isinstance(spot.error, NotFound | NotAFolder):
+            raise HttpError(HTTPStatus.CONFLICT, f"the folder is missing: {spot.error}")
+        if spot.error is not None:
+            raise spot.error
         # Not for a hidden image: the error 423 would show that it exists.
-        if not put.is_hidden(self._vfs, place, principal):
+        if not spot.is_hidden:
             self._provider.check_locks(path, environ)
-        return put.receive(self._vfs, place, principal, environ)
+        return put.receive(self._vfs, spot, principal, environ)
 
     def _propfind(self, path: str, environ: Environ) -> Response:
-        node = self._provider.resolve(path, principal_of(environ))
+        node = view_of(environ).spot(path).found
+        if node is None:
+            raise NotFound(path)
         conditions.check(environ, representation.validators(node))
         return propfind.respond(self._vfs, node, principal_of(environ), environ, self._pages)
 
     def _wsgidav(self, path: str, environ: Environ) -> Response:
         self._check_conditions(path, environ)
-        _make_safe(environ)
+        if _make_safe(environ):
+            view_of(environ).forget()
         given: list[tuple[str, list[tuple[str, str]]]] = []
         body = self._provider.handle(environ, lambda *answer: given.append(answer[:2]))
         ((line, headers),) = given
@@ -191,8 +202,7 @@ class App:
         nothing exists.  So its environment gets the request without these headers.
         """
         method = environ["REQUEST_METHOD"]
-        node = self._find(path, environ)
-        found = None if node is None else self._provider.follow(node)
+        found = view_of(environ).spot(path).found
         is_refused = method == "MKCOL" if found else method not in MAKING
         if method != "OPTIONS" and not is_refused:
             conditions.check(environ, representation.validators(found))
@@ -292,16 +302,22 @@ def _replaced_by(path: str, environ: Environ) -> str | None:
     return None
 
 
-def _make_safe(environ: Environ) -> None:
-    """Change a request so that wsgidav handles it correctly."""
-    if environ["REQUEST_METHOD"] in ("LOCK", "PROPPATCH"):
-        # wsgidav takes a chunked body for an empty one, and its parser may resolve entities.
-        # So read the body and check it with our own parser first.
-        body = environ["wsgi.input"].read()
-        if body:
-            xml.parse(body)
-        environ["wsgi.input"] = BytesIO(body)
-        environ["CONTENT_LENGTH"] = str(len(body))
+def _above(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[0] or "/"
+
+
+def _make_safe(environ: Environ) -> bool:
+    """Change a request so that wsgidav handles it correctly; return whether its body was read."""
+    if environ["REQUEST_METHOD"] not in ("LOCK", "PROPPATCH"):
+        return False
+    # wsgidav takes a chunked body for an empty one, and its parser may resolve entities.
+    # So read the body and check it with our own parser first.
+    body = environ["wsgi.input"].read()
+    if body:
+        xml.parse(body)
+    environ["wsgi.input"] = BytesIO(body)
+    environ["CONTENT_LENGTH"] = str(len(body))
+    return True
 
 
 def _condition(

@@ -52,6 +52,18 @@ def _check_host(netloc: str, public_host: str | None) -> None:
     )
 
 
+def path_of(destination: str) -> str:
+    """The path that the header names, for who needs no more than a hint; empty if it names none."""
+    try:
+        return decode_path(
+            urlsplit(destination, allow_fragments=False)
+            .path.encode("latin-1")
+            .replace(b"#", b"%23")
+        ).decode()
+    except (BadRequest, ValueError):
+        return ""
+
+
 def plain(path: str) -> str:
     """The real path, from the one that wsgidav has read from a shielded header."""
     return path.translate(_PLAIN)

@@ -11,13 +11,12 @@ from secrets import token_hex
 from typing import Any
 
 from catalog.errors import Conflict
-from catalog.members import members_of
-from catalog.model import access
+from catalog.members import check_read
 from catalog.model.access import Principal
 from catalog.model.image import Image
 from catalog.model.status import Status
-from catalog.model.tree import Entry
 from catalog.stores.base import DataReader
+from catalog.tree.namespace import Spot
 from catalog.tree.vfs import Vfs
 from catalog.uploads.upload import Upload, UploadState
 from dav import conditions, representation
@@ -27,13 +26,14 @@ from dav.response import Response
 _BLOCK = 1024 * 1024
 
 
-def serve(vfs: Vfs, entry: Entry, principal: Principal, environ: dict[str, Any]) -> Response:
-    """Answer a GET or HEAD of an image.
+def serve(
+    vfs: Vfs, spot: Spot, image: Image, principal: Principal, environ: dict[str, Any]
+) -> Response:
+    """Answer a GET or HEAD of an image, which was looked at to be read.
 
     Raises HttpError (304, 412, 416), Forbidden, Deactivated, ImageKilled, Conflict while
     it is being uploaded, StoreUnavailable.
     """
-    image = entry.image
     headers = [
         ("Accept-Ranges", "bytes"),
         ("ETag", representation.etag(image)),
@@ -43,9 +43,9 @@ def serve(vfs: Vfs, entry: Entry, principal: Principal, environ: dict[str, Any])
         ("X-Content-Type-Options", "nosniff"),
         *representation.digest_headers(image),
     ]
-    current = representation.validators(entry, reading=True)
+    current = representation.validators_of(image, reading=True)
     head = environ["REQUEST_METHOD"] == "HEAD"
-    reader = _open(vfs, image, principal, headers, head=head)
+    reader = _open(vfs, spot, image, principal, headers, head=head)
     try:
         conditions.check(environ, current)
         # Range is defined for GET only (RFC 9110 §14.2).
@@ -57,14 +57,20 @@ def serve(vfs: Vfs, entry: Entry, principal: Principal, environ: dict[str, Any])
 
 
 def _open(
-    vfs: Vfs, image: Image, principal: Principal, headers: list[tuple[str, str]], *, head: bool
+    vfs: Vfs,
+    spot: Spot,
+    image: Image,
+    principal: Principal,
+    headers: list[tuple[str, str]],
+    *,
+    head: bool,
 ) -> DataReader:
     """A reader for the image's data; during an upload, for what was uploaded so far, if at all."""
     if image.status not in (Status.QUEUED, Status.SAVING):
         # A HEAD is not recorded as a use of the image.
         user = "" if head else f"{principal.name} (WebDAV)"
-        return vfs.open(image.number, principal, user)
-    access.check_read_data(principal, image, members_of(vfs.catalog, image))
+        return vfs.open_seen(spot, principal, user)
+    check_read(spot, image, principal)
     upload = vfs.uploads.get(image.number)
     if upload is not None and upload.state is UploadState.FINISHED:
         return _Staged(upload)

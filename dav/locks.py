@@ -28,9 +28,10 @@ from wsgidav.dav_error import (
 from catalog import locks
 from catalog.catalog import Catalog
 from catalog.errors import CatalogError, Locked, NotFound
-from catalog.locks import LockRequest
+from catalog.locks import LockRequest, Writing
 from catalog.model.activity import Lock, LockScope
 from dav.dav_errors import to_dav_error
+from dav.environ import Environ
 
 Described = dict[str, Any]
 """A lock in the form of wsgidav."""
@@ -70,7 +71,7 @@ class LockManager:
         try:
             return _described(locks.create(self._catalog, wanted))
         except Locked as error:
-            raise _locked(error, PRECONDITION_CODE_LockConflict) from error
+            raise locked(error, PRECONDITION_CODE_LockConflict) from error
         except CatalogError as error:
             raise to_dav_error(error) from error
 
@@ -107,7 +108,7 @@ class LockManager:
         try:
             locks.check_write(self._catalog, _path(url), principal, token_list, below=below)
         except Locked as error:
-            raise _locked(error, PRECONDITION_CODE_MissingLockToken) from error
+            raise locked(error) from error
 
     def check_request(self, environ: dict[str, Any]) -> None:
         """Raise DAVError 423 unless a request may write at its own path, with its own tokens."""
@@ -162,6 +163,11 @@ class LockManager:
         return [_described(lock) for lock in found if principal in (None, lock.principal)]
 
 
+def writing(environ: Environ, path: str) -> Writing:
+    """A request that is about to write at a path, with the tokens that it shows."""
+    return Writing(_normal(path), environ["wsgidav.user_name"], environ["wsgidav.ifLockTokenList"])
+
+
 def _element(document: bytes) -> str:
     """The element without the XML declaration, as it is put into other documents."""
     text = _DECLARATION.sub("", document.decode())
@@ -202,7 +208,8 @@ def _described(lock: Lock) -> Described:
     }
 
 
-def _locked(error: Locked, code: str) -> DAVError:
+def locked(error: Locked, code: str = PRECONDITION_CODE_MissingLockToken) -> DAVError:
+    """What is refused because of a lock, as wsgidav tells it."""
     condition = DAVErrorCondition(code)
     for path in error.paths:
         condition.add_href(quote(path))

@@ -13,21 +13,28 @@ from wsgidav.dav_error import DAVError
 from wsgidav.dav_provider import DAVProvider
 from wsgidav.request_server import RequestServer
 
-from catalog.errors import CatalogError, NotAFolder, NotFound
-from catalog.model.access import Principal
-from catalog.model.tree import Entry, Folder
-from catalog.tree.namespace import Link, Node
+from catalog.errors import CatalogError, Locked
+from catalog.model.tree import Folder
 from catalog.tree.vfs import Vfs
 from dav import destination, representation
 from dav.conditions import READING
 from dav.environ import principal_of, public_host_of
 from dav.errors import HttpError
 from dav.if_header import IfHeader, State
-from dav.locks import LockManager
+from dav.locks import LockManager, locked, writing
 from dav.resources import CREATED, Collection, Member
+from dav.view import view_of
 
 MAKING = frozenset({"LOCK", "MKCOL", "PUT"})
 """The methods for a name that nothing has."""
+
+
+class _Requests(RequestServer):  # type: ignore[misc]
+    """wsgidav's methods, which find out about locks by what the request has seen."""
+
+    def _check_write_permission(self, res: Any, depth: str, environ: dict[str, Any]) -> None:
+        if res is not None:
+            self._davProvider.check_write(res.path, environ, below=depth == "infinity")
 
 
 class CatalogProvider(DAVProvider):  # type: ignore[misc]
@@ -39,7 +46,7 @@ class CatalogProvider(DAVProvider):  # type: ignore[misc]
         self._locks = locks
         self.set_share_path("/")
         self.set_lock_manager(locks)
-        self._requests = RequestServer(self)
+        self._requests = _Requests(self)
 
     def handle(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
         """Let wsgidav answer a request; its answers are small.  Raises DAVError."""
@@ -70,24 +77,12 @@ class CatalogProvider(DAVProvider):  # type: ignore[misc]
         if path is None:
             return None
         path = destination.plain(path)
-        try:
-            node = self.resolve(path, principal_of(environ))
-        except (NotFound, NotAFolder):
+        node = view_of(environ).spot(path).found
+        if node is None:
             return None
         if isinstance(node, Folder):
             return Collection(path, environ, node)
         return Member(path, environ, node)
-
-    def resolve(self, path: str, principal: Principal) -> Folder | Entry:
-        """What a URL path stands for; a link in /.by-id is followed.
-
-        Raises NotFound, also for an image that the principal may not see.
-        """
-        return self.follow(self.vfs.find(path, principal))
-
-    def follow(self, node: Node) -> Folder | Entry:
-        """Where a link in /.by-id leads; anything else is itself."""
-        return self.vfs.entries_of(node.image.number)[0] if isinstance(node, Link) else node
 
     def custom_request_handler(
         self, environ: dict[str, Any], start_response: Any, default_handler: Any
@@ -114,31 +109,31 @@ class CatalogProvider(DAVProvider):  # type: ignore[misc]
             return  # It is refused without the header, too (RFC 9110 §13.2.1).
 
         def look(path: str) -> State:
-            resource = self.get_resource_inst(path, environ)
-            node = None if resource is None else resource.node
-            etag = representation.validators(node, reading=method in READING).etag
+            spot = view_of(environ).spot(path)
+            etag = representation.validators(spot.found, reading=method in READING).etag
             # Of a name that may be hidden only what is the principal's own.
-            whose = environ["wsgidav.user_name"] if resource is None else None
-            held = self._locks.get_indirect_url_lock_list(self.ref_url(path), principal=whose)
-            return State(etag, {lock["token"] for lock in held})
+            whose = environ["wsgidav.user_name"] if spot.found is None else None
+            held = (lock for lock in spot.held.over if whose in (None, lock.principal))
+            return State(etag, {lock.token for lock in held})
 
         if not header.holds(path, look):
             raise HttpError(HTTPStatus.PRECONDITION_FAILED, "the condition of 'If' does not hold")
 
     def check_locks(self, path: str, environ: dict[str, Any]) -> None:
         """Raise DAVError 423 unless the locks let the request write there."""
-        resource = self.get_resource_inst(path, environ)
-        if resource is None:
-            above = path.rstrip("/").rpartition("/")[0] or "/"
-            resource = self.get_resource_inst(above, environ)
+        if view_of(environ).spot(path).found is None:
             # The name itself may be locked, by whom made and lost it.
-            self._locks.check_write_permission(
-                url=self.ref_url(path),
-                depth="0",
-                token_list=environ["wsgidav.ifLockTokenList"],
-                principal=environ["wsgidav.user_name"],
-            )
-        self._requests._check_write_permission(resource, "0", environ)
+            self.check_write(path, environ)
+            path = path.rstrip("/").rpartition("/")[0] or "/"
+        self.check_write(path, environ)
+
+    def check_write(self, path: str, environ: dict[str, Any], *, below: bool = False) -> None:
+        """Raise DAVError 423 unless the locks let the request write there, or below it too."""
+        held = view_of(environ).spot(path).held
+        try:
+            writing(environ, path).check(held, below=below)
+        except Locked as error:
+            raise locked(error) from error
 
     def hide(self, error: DAVError, environ: dict[str, Any]) -> None:
         """Let a 423 tell nothing of what its principal may not see."""

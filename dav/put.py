@@ -15,33 +15,34 @@ the same client's, whose first one has fallen silent: that one is ended.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from secrets import token_hex
-from typing import Any
 
+from catalog.catalog import Rename
 from catalog.errors import (
     CatalogError,
     Conflict,
     DigestMismatch,
     Forbidden,
     IsAFolder,
-    NotFound,
+    Locked,
 )
-from catalog.members import members_of
+from catalog.locks import Writing
 from catalog.model import access
 from catalog.model.access import Principal
 from catalog.model.image import Image
-from catalog.model.names import is_temporary
 from catalog.model.status import Status
 from catalog.model.tree import Entry, Place
-from catalog.tree.namespace import BY_ID
+from catalog.tree.namespace import BY_ID, Spot
 from catalog.tree.vfs import BY_ANOTHER, Vfs
 from catalog.uploads.upload import Upload
-from dav import announced, conditions, representation, subtrees
+from dav import announced, conditions, representation
 from dav.announced import Announced, Digests, Part
 from dav.body import Body
+from dav.environ import Environ
 from dav.errors import HttpError
+from dav.locks import locked, writing
 from dav.response import Response, empty
 from dav.upload import blocks, verify
 
@@ -54,53 +55,50 @@ class _Request:
     """A PUT; it is also who writes to the image that takes its data."""
 
     vfs: Vfs
+    spot: Spot
     place: Place
     principal: Principal
-    environ: dict[str, Any]
+    environ: Environ
     body: Body
     expected: Announced
 
-    def check_locks(self) -> None:
-        """Raise DAVError 423 unless the locks there are now let the request write."""
-        self.environ["wsgidav.provider"].lock_manager.check_request(self.environ)
+    @property
+    def writing(self) -> Writing:
+        """What the locks are asked for when the data is there."""
+        return writing(self.environ, self.environ["PATH_INFO"])
 
 
-def receive(vfs: Vfs, place: Place, principal: Principal, environ: dict[str, Any]) -> Response:
-    """Answer a PUT.
+def receive(vfs: Vfs, spot: Spot, principal: Principal, environ: Environ) -> Response:
+    """Answer a PUT to what has been seen of its path.
 
     Raises HttpError (400, 409, 412), DAVError 423, IsAFolder, IncompleteUpload,
     DigestMismatch, InvalidImage, Protected, Forbidden, Conflict, StoreFull, StoreUnavailable.
     """
     body: Body = environ["wsgi.input"]
     expected = announced.read(environ, body.length)
-    request = _Request(vfs, place, principal, environ, body, expected)
+    place = spot.place
+    request = _Request(vfs, spot, place, principal, environ, body, expected)
     if place.folder == BY_ID:
         raise Forbidden(place.name, "/.by-id is made by the catalog")
-    present = _present(vfs, place)
+    present = _present(spot)
     if present is not None and _outlive(request, present.image):
-        present = _present(vfs, place)
-    hidden = is_hidden(vfs, place, principal)
-    if present is not None and not hidden:
+        spot = vfs.look([spot.path], principal)[0]
+        request = replace(request, spot=spot, place=spot.place)
+        present = _present(spot)
+    if present is not None and not spot.is_hidden:
         # Before the conditions, which tell of the image (RFC 9110 §13.2.1).
         access.check_change(principal, present.image)
     existing = present if present and representation.exists(present.image) else None
-    conditions.check(environ, representation.validators(None if hidden else existing))
-    if hidden:
+    conditions.check(environ, representation.validators(None if spot.is_hidden else existing))
+    if spot.is_hidden:
         raise Forbidden(place.name, "the name is taken")
     if expected.part is not None:
         return _receive_part(request, present, expected.part)
-    target = _begin(request, present)
+    sha2, others = _split(expected.image + expected.body)
+    target = _begin(request, present, sha2)
     with vfs.uploads.turns.taken(target.image, request):
-        _upload(request, target)
-    return _finish(request, present, target)
-
-
-def is_hidden(vfs: Vfs, place: Place, principal: Principal) -> bool:
-    """Whether an image is there that the principal may not see."""
-    present = subtrees.find(vfs, place)
-    if not isinstance(present, Entry):
-        return False
-    return not access.may_see(principal, present.image, members_of(vfs.catalog, present.image))
+        image = _upload(request, target, present, sha2, others)
+    return _answer(request, present, image)
 
 
 def _outlive(request: _Request, image: Image) -> bool:
@@ -125,18 +123,23 @@ def _outlive(request: _Request, image: Image) -> bool:
     return False
 
 
-def _upload(request: _Request, target: Entry) -> None:
+def _upload(
+    request: _Request, target: Entry, present: Entry | None, sha2: str | None, digests: Digests
+) -> Image:
     """The request's body into `target`, which stays queued when there is none."""
     vfs, expected = request.vfs, request.expected
     upload: Upload | None = None
     try:
-        digests = _announce(request, target, expected.image + expected.body)
+        if present is not None and target.name == request.place.name:
+            _announce(request, target, sha2)
         for offset, block in blocks(request.body, 0, expected.size, digests):
             if upload is None:
-                upload = vfs.uploads.start(target.image.number, request)
+                upload = vfs.uploads.start(target.image.number, request, target)
                 upload.expected_size = expected.size
             upload.write(offset, block)
-        _publish(request, target, upload)
+        if upload is None:
+            return _leave_empty(request, target, present)
+        return _publish(request, target, upload)
     except BaseException as error:
         # Killed, so that it is in nobody's way and tells why; `error` counts, not this.
         with suppress(CatalogError):
@@ -146,87 +149,97 @@ def _upload(request: _Request, target: Entry) -> None:
         raise
 
 
-def _present(vfs: Vfs, place: Place) -> Entry | None:
-    try:
-        node = vfs.lookup(place.folder, place.name)
-    except NotFound:
-        return None
-    if not isinstance(node, Entry):
-        raise IsAFolder(place.name)
-    return node
+def _present(spot: Spot) -> Entry | None:
+    if spot.present is None or isinstance(spot.present, Entry):
+        return spot.present
+    raise IsAFolder(spot.name)
 
 
-def _begin(request: _Request, present: Entry | None) -> Entry:
-    """The queued image that takes the data: a new one, the queued one, or a replacement."""
+def _begin(request: _Request, present: Entry | None, sha2: str | None) -> Entry:
+    """The queued image that takes the data: a new one, the queued one, or a replacement.
+
+    `sha2` is what is announced of its data: one that is made here is told so.
+    """
     vfs, place, principal = request.vfs, request.place, request.principal
+    folder = request.spot.folder
     if present is None:
-        return vfs.create(place, principal)
+        return vfs.create(place, principal, folder=folder, expected_hash=sha2)
     match vfs.settled(present.image).status:
         case Status.QUEUED:
             return present
         case Status.KILLED:
             return vfs.catalog.renew(place, principal)
         case Status.SAVING:
-            return _begin_again(request, present)
+            return _begin_again(request, present, sha2)
     # Refused names are refused before the data comes.
     replacement = Place(place.folder, f".{token_hex(8)}.put")
-    entry = vfs.create(replacement, principal, target=place)
-    try:
-        vfs.catalog.check_rename(replacement, place, principal, replace=True)
-    except CatalogError:
-        vfs.remove(replacement, principal)
-        raise
-    return entry
+    return vfs.create(replacement, principal, target=place, folder=folder, expected_hash=sha2)
 
 
-def _begin_again(request: _Request, present: Entry) -> Entry:
+def _announce(request: _Request, entry: Entry, sha2: str | None) -> None:
+    """Have the catalog verify a digest, which it computes anyway."""
+    if sha2 is not None:
+        request.vfs.catalog.set_attributes(
+            entry.image.number, {"image.os_hash_value": sha2}, request.principal
+        )
+
+
+def _split(digests: Digests) -> tuple[str | None, Digests]:
+    """A digest that the catalog verifies, if there is one, and those that are left to us."""
+    for digest in digests:
+        algorithm, value = digest
+        if algorithm in ("sha256", "sha384", "sha512"):
+            return value, tuple(other for other in digests if other is not digest)
+    return None, digests
+
+
+def _begin_again(request: _Request, present: Entry, sha2: str | None) -> Entry:
     """A new image instead of an upload that waits: for its other parts, or for its name."""
-    uploads = request.vfs.uploads
-    upload = uploads.get(present.image.number)
+    vfs = request.vfs
+    upload = vfs.uploads.get(present.image.number)
     if upload is None:
         raise Conflict(present.name, BY_ANOTHER)
-    with uploads.turns.taken(present.image, request):
+    with vfs.uploads.turns.taken(present.image, request):
         upload.cancel("another upload took its place")
     # Under the name is what has failed now, or what that was to replace.
-    return _begin(request, _present(request.vfs, request.place))
+    return _begin(request, _present(vfs.look([request.spot.path], request.principal)[0]), sha2)
 
 
-def _publish(request: _Request, target: Entry, upload: Upload | None) -> None:
-    """Make the image active under the request's name, unless that is temporary."""
+def _publish(request: _Request, target: Entry, upload: Upload) -> Image:
+    """Make the image active under the request's name, unless that is temporary.
+
+    Whoever has locked the name meanwhile trusts that it stays as it was (RFC 4918 §7).
+    """
     vfs, place = request.vfs, request.place
-    if upload is not None:
-        upload.mtime = request.expected.mtime
-        upload.finish()
-    # Whoever has locked the name meanwhile trusts that it stays as it was (RFC 4918 §7).
-    request.check_locks()
-    if target.name != place.name and upload is None:
-        _keep(request, target)
-    elif target.name != place.name:
-        vfs.rename(Place(target.folder, target.name), place, request.principal)
-    elif upload is not None and not is_temporary(_name_now(request, target)):
-        upload.commit()
+    upload.mtime = request.expected.mtime
+    move = None
+    if target.name != place.name:
+        if isinstance(request.spot.present, Entry):
+            vfs.uses.publish_of(request.spot.present.image)
+        source = Place(target.folder, target.name)
+        move = Rename(source, place, request.principal, replace=True)
+    try:
+        vfs.publish(upload, request.writing, move)
+    except Locked as error:
+        raise locked(error) from error
+    return upload.image
 
 
-def _name_now(request: _Request, target: Entry) -> str:
-    """The name of what has been written: a MOVE may have come before the end of the data."""
-    entries = request.vfs.entries_of(target.image.number)
-    return entries[0].name if entries else request.place.name
-
-
-def _keep(request: _Request, target: Entry) -> None:
+def _leave_empty(request: _Request, target: Entry, present: Entry | None) -> Image:
     """Let the old image stay: no data came, and an empty image is none to put in its place.
 
     Explorer and Finder announce so what they are about to send, and may never send it.
     """
     vfs, place, principal = request.vfs, request.place, request.principal
+    request.environ["wsgidav.provider"].lock_manager.check_request(request.environ)
+    if target.name == place.name or present is None:
+        return target.image
     vfs.remove(Place(target.folder, target.name), principal)
     vfs.note_failed_replacement(place, principal, "it was announced, and nothing was sent yet")
+    return present.image
 
 
-def _finish(request: _Request, present: Entry | None, target: Entry) -> Response:
-    image = request.vfs.catalog.image(target.image.number)
-    if image.status is Status.DELETED and present is not None:
-        image = present.image
+def _answer(request: _Request, present: Entry | None, image: Image) -> Response:
     existed = present is not None and representation.exists(present.image)
     status = HTTPStatus.NO_CONTENT if existed else HTTPStatus.CREATED
     # Nothing was added to the data: its tag, as RFC 9110 §9.3.4 allows.
@@ -241,19 +254,21 @@ def _receive_part(request: _Request, present: Entry | None, part: Part) -> Respo
     # `curl -C -` does not ask how much has arrived: from 0 on, it is another upload.
     anew = (Status.KILLED, Status.SAVING) if part.first == 0 else (Status.KILLED,)
     if present is None or present.image.status in anew:
-        present = _begin(request, present)
+        present = _begin(request, present, None)
     with request.vfs.uploads.turns.taken(present.image, request):
         upload = _resume(request, present, part)
         _append(request, upload, part)
         if upload.size < part.total:
             return empty(HTTPStatus.ACCEPTED, ("Upload-Offset", str(upload.size)))
         try:
-            verify(upload, _announce(request, present, request.expected.image))
-            _publish(request, present, upload)
+            sha2, others = _split(request.expected.image)
+            _announce(request, present, sha2)
+            verify(upload, others)
+            image = _publish(request, present, upload)
         except BaseException as error:
             upload.cancel(_reason(error))
             raise
-    return _finish(request, None, present)
+    return _answer(request, None, image)
 
 
 def _resume(request: _Request, present: Entry, part: Part) -> Upload:
@@ -269,7 +284,7 @@ def _resume(request: _Request, present: Entry, part: Part) -> Upload:
             f"{arrived} bytes have arrived: go on there",
             (("Upload-Offset", str(arrived)),),
         )
-    upload = upload or uploads.start(present.image.number, request)
+    upload = upload or uploads.start(present.image.number, request, present)
     upload.expected_size = part.total
     return upload
 
@@ -283,18 +298,6 @@ def _append(request: _Request, upload: Upload, part: Part) -> None:
         # What has arrived is not what was sent: it has to be sent again.
         upload.truncate(part.first)
         raise
-
-
-def _announce(request: _Request, target: Entry, digests: Digests) -> Digests:
-    """Have the catalog verify a sha2 digest, which it computes anyway; return the others."""
-    for digest in digests:
-        algorithm, value = digest
-        if algorithm in ("sha256", "sha384", "sha512"):
-            request.vfs.catalog.set_attributes(
-                target.image.number, {"image.os_hash_value": value}, request.principal
-            )
-            return tuple(other for other in digests if other is not digest)
-    return digests
 
 
 def _reason(error: BaseException) -> str:

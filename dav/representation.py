@@ -64,10 +64,15 @@ def validators(node: Node | None, *, reading: bool = False) -> Validators:
     of another version, which must neither be called current (304) nor be joined to this one.
     """
     if isinstance(node, Entry):
-        if reading and may_change(node.image):
-            return Validators(None, None)
-        return Validators(etag(node.image), modified_at(node.image))
+        return validators_of(node.image, reading=reading)
     return Validators(None, None, exists=node is not None)
+
+
+def validators_of(image: Image, *, reading: bool) -> Validators:
+    """The same of an image."""
+    if reading and may_change(image):
+        return Validators(None, None)
+    return Validators(etag(image), modified_at(image))
 
 
 def content_length(image: Image | Listed, uploads: Uploads) -> int:

@@ -39,6 +39,7 @@ from dav.conditions import opaque
 from dav.dav_errors import to_dav_error
 from dav.environ import REASON, principal_of, request_id_of
 from dav.errors import told
+from dav.view import view_of
 
 CREATED = "imagefs.created"
 """Set in the environ when a COPY or MOVE made a new member: wsgidav answers 204 to both."""
@@ -93,7 +94,7 @@ class _Resource:
 
     @property
     def _place(self) -> Place:
-        return self._vfs.place(self.path)
+        return view_of(self.environ).spot(self.path).place
 
     def support_ranges(self) -> bool:
         return True
@@ -160,29 +161,30 @@ class _Resource:
 
     def handle_move(self, dest_path: str) -> bool:
         with _dav_errors(self.environ):
-            target = self._target(dest_path)
-            present = subtrees.find(self._vfs, target)
+            target, present = self._target(dest_path)
             self._check_room(present, target)
-            self._check_move(target)
-            self._put(present, target, self._move_to, self._move_back)
+            self._check_move(present, target)
+            self._put(present, target, self._move_to(present), self._move_back)
         self.environ[CREATED] = present is None
         self.provider.drop_locks(self.path)
         return True
 
-    def _target(self, dest_path: str) -> Place:
+    def _target(self, dest_path: str) -> tuple[Place, Node | None]:
+        """Where this is to be, and what stands there."""
         path = destination.plain(dest_path)
         # wsgidav has compared them in the form that `destination` makes.
         if is_equal_or_child_uri(self.path, path):
             raise Forbidden(path, "is what is to be copied or moved, or is in it")
-        return self._vfs.place(path)
+        spot = view_of(self.environ).spot(path)
+        return spot.place, spot.present
 
-    def _check_move(self, target: Place) -> None:
+    def _check_move(self, present: Node | None, target: Place) -> None:
         """Raise what would refuse the move only when its target has made room already."""
         if isinstance(self.node, Entry):
             check_change(self._principal, self.node.image)
         elif isinstance(self.node, Folder):
             check_own(self.node, self._principal)
-            if self._vfs.store_for(target) != self.node.store:
+            if present is not None and self._vfs.store_for(target) != self.node.store:
                 raise NotSupported(self.node.name, "a folder cannot move to another store")
 
     def _check_room(self, present: Node | None, target: Place) -> None:
@@ -206,8 +208,17 @@ class _Resource:
         else:
             put(target)
 
-    def _move_to(self, place: Place) -> None:
-        self._vfs.rename(self._place, place, self._principal)
+    def _may_replace(self, present: Node | None) -> bool:
+        """Whether what stands at the target gives way: also what has come there since."""
+        return present is not None or self.environ.get("HTTP_OVERWRITE") != "F"
+
+    def _move_to(self, present: Node | None) -> Callable[[Place], None]:
+        may_replace = self._may_replace(present)
+
+        def put(place: Place) -> None:
+            self._vfs.rename(self._place, place, self._principal, replace=may_replace)
+
+        return put
 
     def _move_back(self, place: Place) -> None:
         self._vfs.rename(place, self._place, self._principal, replace=False)
@@ -217,7 +228,7 @@ class _Resource:
 
         def put(place: Place) -> None:
             if isinstance(self.node, Entry):
-                vfs.copy(self.node, place, principal, replace=True)
+                vfs.copy(self.node, place, principal, replace=may_replace)
             else:
                 subtrees.copy(vfs, self.node, place, principal, members=depth_infinity)
 
@@ -225,8 +236,8 @@ class _Resource:
             subtrees.discard(vfs, place, principal)
 
         with _dav_errors(self.environ):
-            target = self._target(dest_path)
-            present = subtrees.find(vfs, target)
+            target, present = self._target(dest_path)
+            may_replace = self._may_replace(present)
             self._check_room(present, target)
             subtrees.check_copy(vfs, self.node, target, principal, members=depth_infinity)
             self._put(present, target, put, take_back)
@@ -261,6 +272,7 @@ class Collection(_Resource, DAVCollection):  # type: ignore[misc]
         with _dav_errors(self.environ):
             entry = self._vfs.create(Place(self.folder.number, name), self._principal)
         self.environ[MADE] = entry
+        view_of(self.environ).forget()
         return Member(f"{self.path.rstrip('/')}/{name}", self.environ, entry)
 
     def set_property_value(self, name: str, value: Element | None, *, dry_run: bool) -> None:

@@ -28,8 +28,8 @@ from catalog.errors import (
     IncompleteUpload,
     NotFound,
 )
-from catalog.members import members_of
-from catalog.model.access import Principal, check_change, check_read_data
+from catalog.members import check_read
+from catalog.model.access import Principal, check_change
 from catalog.model.image import Image
 from catalog.model.status import HAS_DATA, Status
 from catalog.model.tree import Place
@@ -145,7 +145,7 @@ class Handles:
             check_change(principal, image)
             self._check_open_to_write(image, handle, flags)
         else:
-            check_read_data(principal, image, members_of(self._vfs.catalog, image))
+            check_read(self._vfs.catalog, image, principal)
         with self._lock:
             committer = self._committers.get(number)
             if committer is not None and not _same(committer, handle.opener):
@@ -431,7 +431,7 @@ class Handles:
         stopped = handle.trail.last.stopped
         if handle.preallocation.refused:
             _refuse(upload, REASON)
-        if self._is_temporary(handle.image):
+        if self._vfs.has_temporary_name(handle.image):
             upload.interrupted = handle.opener.command if stopped else ""
             if stopped:
                 return  # kept as it is: the writer may continue
@@ -439,7 +439,7 @@ class Handles:
             upload.finish()
             # Asked again: a rename that came before `finish` was over could not publish it, and
             # has left that to this close.
-            if self._is_temporary(handle.image):
+            if self._vfs.has_temporary_name(handle.image):
                 return
         if stopped:
             _refuse(upload, f"writer {handle.opener} was interrupted")
@@ -447,10 +447,6 @@ class Handles:
         self._volumes.note(handle.image, upload.disk_format, handle.flags, blank=upload.blank)
         with self._lock:
             self._committers[handle.image] = handle.opener
-
-    def _is_temporary(self, number: int) -> bool:
-        entries = self._vfs.entries_of(number)
-        return bool(entries) and self._vfs.is_temporary(entries[0])
 
     def give_up_idle(self, seconds: float) -> list[Upload]:
         """Cancel uploads that nobody has open, and that nobody has written to for so long."""

@@ -13,8 +13,8 @@ from dataclasses import replace
 import pyfuse3
 
 from catalog.errors import Forbidden, InvalidName, InvalidValue, NotFound, NotSupported
-from catalog.members import members_of
-from catalog.model.access import Principal, check_see
+from catalog.members import check_see
+from catalog.model.access import Principal
 from catalog.model.fields import Details
 from catalog.model.image import Image
 from catalog.model.tree import Entry, Folder, Listed, Place
@@ -212,8 +212,7 @@ class Tree:
         if kind is not InodeKind.IMAGE:
             return None
         details = self.vfs.catalog.details(number)
-        members = members_of(self.vfs.catalog, details.image)
-        check_see(self.principal(uid), details.image, members)
+        check_see(self.vfs.catalog, details.image, self.principal(uid))
         upload = self.vfs.uploads.get(number)
         if upload is not None:
             details = replace(details, image=replace(details.image, size=upload.size))

@@ -21,7 +21,7 @@ from catalog.cli.output import (
 )
 from catalog.cli.session import Session, pass_session
 from catalog.cli.targets import absolute, find, paths_of
-from catalog.model import access, names
+from catalog.model import names
 from catalog.model.fields import FIELDS
 from catalog.model.image import Image
 from catalog.model.status import Status
@@ -76,10 +76,7 @@ def list_images(
     An image with copies in two stores is listed twice.  The path of a store that is no longer
     configured lists what the catalog still knows of it.
     """
-    from catalog.members import members_of
-
-    def is_visible(image: Image) -> bool:
-        return access.may_see(session.principal, image, members_of(session.catalog, image))
+    from catalog.members import may_see
 
     wanted = _matching(session.vfs, properties, tags)
     listed: Iterable[Listed] = (
@@ -87,7 +84,7 @@ def list_images(
         for found, entry in _images(session.vfs, absolute(path), deleted)
         if (not status or entry.image.status in status)
         and (wanted is None or entry.image.number in wanted)
-        and is_visible(entry.image)
+        and may_see(session.catalog, entry.image, session.principal)
     )
     if sort is not None:
         listed = _sorted(listed, sort)
@@ -107,10 +104,10 @@ def list_images(
 def show(session: Session, image: str, as_json: bool) -> None:
     """Show all there is to tell of IMAGE: a path, an id or the beginning of an id."""
     from catalog.copies.uses import in_use
-    from catalog.members import members_of
+    from catalog.members import check_see
 
     found = find(session.vfs, image).image
-    access.check_see(session.principal, found, members_of(session.catalog, found))
+    check_see(session.catalog, found, session.principal)
     details = session.catalog.details(found.number)
     paths = paths_of(session.vfs, found)
     users = in_use(session.catalog, found.number)

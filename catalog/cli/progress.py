@@ -25,14 +25,13 @@ def uploads(session: Session, as_json: bool) -> None:
 
     Of an upload the bytes are known on its own host; of a copy the message tells how far.
     """
-    from catalog.members import members_of
-    from catalog.model import access
+    from catalog.members import may_see
     from catalog.upkeep.in_progress import in_progress
 
     found = [
         _describe(session, going)
         for going in in_progress(session.catalog)
-        if access.may_see(session.principal, going.image, members_of(session.catalog, going.image))
+        if may_see(session.catalog, going.image, session.principal)
     ]
     if as_json:
         json_array(found)

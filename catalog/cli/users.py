@@ -10,7 +10,7 @@ from catalog.cli.output import json_array, json_option, line, printable
 from catalog.cli.session import Session, pass_session
 from catalog.cli.targets import find
 from catalog.errors import NotFound
-from catalog.model.access import Role, check_see
+from catalog.model.access import Role
 
 
 @click.group(no_args_is_help=False)
@@ -114,11 +114,11 @@ def remove_member(session: Session, image: str, project: str) -> None:
 @pass_session
 def list_members(session: Session, image: str, as_json: bool) -> None:
     """List the members of IMAGE."""
-    from catalog.members import members_of
+    from catalog.members import check_see
 
     found = find(session.vfs, image).image
-    members = members_of(session.catalog, found)
-    check_see(session.principal, found, members)
+    check_see(session.catalog, found, session.principal)
+    members = session.catalog.members_of(found)
     if as_json:
         json_array(sorted(members))
         return

@@ -12,11 +12,11 @@ from contextlib import suppress
 from secrets import token_hex
 
 from catalog.catalog import Catalog, Rename
-from catalog.copies.removal import clear_failed, delete_detached
+from catalog.copies.removal import clear_failed, let_go
 from catalog.copies.replicate import transfer
 from catalog.copies.stream import compare
 from catalog.errors import CatalogError, Conflict, DataDamaged, NotSupported, ReadOnlyStore
-from catalog.members import members_of
+from catalog.members import check_read
 from catalog.model import access
 from catalog.model.access import Principal
 from catalog.model.image import Image, Saved
@@ -42,23 +42,23 @@ def duplicate(
     image = source.image
     location = source.location
     place = Place(target.folder, f".{token_hex(8)}.copy")
-    made = catalog.create(place, principal, target=target)
+    made = catalog.create(place, principal, target=target, replace=replace)
     number = made.image.number
     catalog.start_upload(number, this_process(), "")
     try:
-        catalog.check_rename(place, target, principal, replace=replace)
         _copy_properties(catalog, image, number, principal)
         saved = _saved(catalog, image)
         url = _copy_data(catalog, image, location, made.image.id)
         rename = Rename(place, target, principal, replace)
-        dropped = catalog.finish_upload(number, url, saved, rename)
+        gave_way = catalog.finish_upload(number, url, saved, rename)
     except BaseException as error:
         if catalog.fail_upload(number, f"the copy failed: {error}"):
             clear_failed(catalog.store(location.store), made.image.id)
         with suppress(CatalogError):
             catalog.remove(place, principal)
         raise
-    delete_detached(catalog, dropped)
+    assert gave_way is not None
+    let_go(catalog, gave_way)
 
 
 def check_copy(catalog: Catalog, source: Entry, store: str, principal: Principal) -> None:
@@ -67,7 +67,7 @@ def check_copy(catalog: Catalog, source: Entry, store: str, principal: Principal
     Raises Forbidden, Deactivated, Conflict, NotSupported, ReadOnlyStore.
     """
     image = source.image
-    access.check_read_data(principal, image, members_of(catalog, image))
+    check_read(catalog, image, principal)
     if store == source.store:
         _check_source(catalog, source)
         return

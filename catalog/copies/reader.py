@@ -8,8 +8,9 @@ whoever reads the whole of it first.  Threading: a reader may be used by several
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import suppress
+from dataclasses import dataclass
 
 from catalog.cache.boot_profile import BootProfile
 from catalog.cache.chunks import Chunks
@@ -19,10 +20,11 @@ from catalog.copies.external import unchanged
 from catalog.copies.locations import copies_to_read, report_damage
 from catalog.copies.recording import FirstReader
 from catalog.errors import CatalogError, Conflict, ImageKilled, NotFound, StoreUnavailable
-from catalog.model import access
+from catalog.members import check_read
 from catalog.model.access import Principal
 from catalog.model.image import ChunkDigests, Image
 from catalog.model.status import IN_PROGRESS, Status
+from catalog.repository.database import Repository
 from catalog.stores.base import Capability, DataReader
 
 BOOT_PROFILE = "boot_profile"
@@ -48,15 +50,46 @@ def opened(
     StoreUnavailable when no copy can be opened.
     """
     with catalog.read() as repository:
-        image = repository.image(number)
-        found = copies_to_read(catalog, repository, number)
-        members = repository.members_of(image)
-        chunks = repository.chunk_digests(number)
-        profile = repository.properties(number).get(BOOT_PROFILE, "")
-    access.check_read_data(principal, image, members)
+        found = readable(catalog, repository, number)
+    return found.image, open_readable(catalog, found, principal, record=record)
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """All that has to be known of an image to read its data."""
+
+    image: Image
+    members: Set[str]
+    copies: Sequence[Copy]
+    chunks: ChunkDigests | None
+    profile: str
+
+    def members_of(self, _image: Image) -> Set[str]:
+        """Its members (`members.Members`)."""
+        return self.members
+
+
+def readable(catalog: Catalog, repository: Repository, number: int) -> Readable:
+    """What has to be known of an image to read it.  Raises NotFound."""
+    image = repository.image(number)
+    return Readable(
+        image,
+        repository.members_of(image),
+        copies_to_read(catalog, repository, number),
+        repository.chunk_digests(number),
+        repository.properties(number).get(BOOT_PROFILE, ""),
+    )
+
+
+def open_readable(
+    catalog: Catalog, found: Readable, principal: Principal, *, record: bool = True
+) -> DataReader:
+    """Open what `readable` has found.  Raises as `opened`, but for NotFound."""
+    image, chunks = found.image, found.chunks
+    check_read(found, image, principal)
     _check_has_data(image)
-    reader = _open_copy(catalog, image, found, chunks, profile)
-    return image, FirstReader(reader, catalog, image) if chunks is None and record else reader
+    reader = _open_copy(catalog, image, found.copies, chunks, found.profile)
+    return FirstReader(reader, catalog, image) if chunks is None and record else reader
 
 
 def _open_copy(

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from catalog.catalog import Catalog
+from catalog.copies import uses
 from catalog.errors import (
     CatalogError,
     CatalogUnavailable,
@@ -33,7 +34,7 @@ from catalog.process import this_process
 from catalog.repository import copies as rows
 from catalog.repository.database import Repository
 from catalog.repository.reserve import on_a_full_disk
-from catalog.rules import DELETION_FAILED
+from catalog.rules import DELETION_FAILED, GaveWay
 from catalog.stores.base import Capability, Store
 
 _log = logging.getLogger(__name__)
@@ -80,6 +81,13 @@ def delete_detached(catalog: Catalog, locations: Iterable[Location]) -> None:
             _tell(catalog, location.image, f"{_LEFT} in store {location.store}: {error}")
         else:
             _tell(catalog, location.image, "", instead_of=f"{_LEFT} in store {location.store}")
+
+
+def let_go(catalog: Catalog, gave_way: GaveWay) -> None:
+    """Do what is left to do of what another has replaced; tell if it is in use."""
+    if gave_way.trashed is not None:
+        uses.warn(gave_way.trashed, gave_way.uses, uses.REPLACED)
+    delete_detached(catalog, gave_way.dropped)
 
 
 def clear_failed(store: Store, key: str) -> None:

@@ -15,7 +15,7 @@ from catalog.cache.chunks import Chunks
 from catalog.catalog import Catalog
 from catalog.copies.locations import complete_locations
 from catalog.copies.progress import Notice, Progress, no_progress
-from catalog.copies.removal import delete_data, delete_detached
+from catalog.copies.removal import delete_data, let_go
 from catalog.copies.stream import compare, read_intact
 from catalog.copies.unfinished import recover_if_dead
 from catalog.errors import (
@@ -61,10 +61,10 @@ def replicate(
     unnamed = None if place is None else _unnamed(catalog, image, target)
     if unnamed is not None:
         url = str(unnamed.url)
-        dropped = catalog.finish_copy(
+        gave_way = catalog.finish_copy(
             unnamed, url, place, principal, replace=replace, instead_of=instead_of
         )
-        delete_detached(catalog, dropped)
+        let_go(catalog, gave_way)
         return
     location = _begin(catalog, image, target)
     notice = Notice(catalog, image, store)
@@ -75,7 +75,7 @@ def replicate(
 
     try:
         url = transfer(catalog, image, target, image.id, copied)
-        dropped = catalog.finish_copy(
+        gave_way = catalog.finish_copy(
             location, url, place, principal, replace=replace, instead_of=instead_of
         )
     except BaseException as error:
@@ -86,7 +86,7 @@ def replicate(
             notice.end()
         raise
     notice.end()
-    delete_detached(catalog, dropped)
+    let_go(catalog, gave_way)
 
 
 def transfer(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 
@@ -107,7 +107,7 @@ class Uses:
 
         `what` is DELETED or REPLACED.
         """
-        self._publish_of(image)
+        self.publish_of(image)
         users = in_use(self._catalog, image.number)
         yield
         if users and self._catalog.image(image.number).status is Status.PENDING_DELETE:
@@ -117,10 +117,11 @@ class Uses:
         """Raise Conflict if anybody has the image open, through this process or another one."""
         with self._ended:
             self._ended.wait_for(lambda: image.number not in self._open, _CLOSING)
-        self._publish_of(image)
+        self.publish_of(image)
         check_unused(self._catalog, image)
 
-    def _publish_of(self, image: Image) -> None:
+    def publish_of(self, image: Image) -> None:
+        """Tell the other processes of an image that something is about to happen to."""
         with self._lock:
             is_ours = image.number in self._touched or image.number in self._open
         if is_ours:
@@ -137,7 +138,11 @@ def check_unused(catalog: Catalog, image: Image) -> None:
 def in_use(catalog: Catalog, number: int) -> list[Use]:
     """The programs that have the image open now, on all hosts, the oldest first."""
     with catalog.read() as repository:
-        uses = repository.uses(number)
+        return current(repository.uses(number))
+
+
+def current(uses: Iterable[Use]) -> list[Use]:
+    """Those of processes that still live, oldest first."""
     recent = (use for use in uses if now() - use.heartbeat_at < LEASE_TIME)
     return sorted((use for use in recent if not is_gone(use.process)), key=lambda use: use.since)
 
@@ -175,6 +180,13 @@ def warning(image: Image, users: list[Use], what: str) -> str:
     if what == REPLACED:
         return f"{text}; a guest that names it by path, and not by /.by-id, gets the new data"
     return text
+
+
+def warn(image: Image, uses: Iterable[Use], what: str) -> None:
+    """Tell in the log that an image has gone to the trash, if any of its uses goes on."""
+    users = current(uses)
+    if users:
+        _log.warning("%s", warning(image, users, what))
 
 
 DELETED = "deleted"

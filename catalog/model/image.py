@@ -19,6 +19,10 @@ GATE = 1
 something that it accepted before: `judgement` then judges older images again."""
 
 
+Announced = tuple[int | None, str | None, str | None, str]
+"""What an uploader may say of the data beforehand: size, digest, formats of disk and container."""
+
+
 class Visibility(StrEnum):
     """Who sees an image (Glance's words)."""
 
@@ -79,6 +83,11 @@ class Image:
     def has_data(self) -> bool:
         """Whether its data is complete, also while it is in the trash."""
         return (self.status_before_delete or self.status) in HAS_DATA
+
+    @property
+    def announced(self) -> Announced:
+        """What has been said of the data beforehand, to be verified."""
+        return (self.expected_size, self.expected_hash, self.disk_format, self.container_format)
 
     @property
     def verified(self) -> bool | None:

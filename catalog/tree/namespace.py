@@ -6,14 +6,17 @@ Threading: any thread.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 from catalog.catalog import Catalog
-from catalog.errors import NotAFolder, NotFound
-from catalog.model import access, names
+from catalog.copies.reader import Readable, readable
+from catalog.errors import CatalogError, InvalidName, NotAFolder, NotFound
+from catalog.locks import NOT_HELD, Held, held_at
+from catalog.members import may_see
+from catalog.model import names
 from catalog.model.access import Principal
 from catalog.model.image import Image
 from catalog.model.listings import ImageFilter
@@ -48,6 +51,45 @@ Member = Folder | Listed | Link
 """A node as a listing shows it."""
 
 _Row = TypeVar("_Row", Entry, Listed)
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """What is at a path, all of one moment, as it is to who asks."""
+
+    path: str
+    folder: Folder | None = None
+    """In which it is, or would be; None of the root, and where no folder is."""
+    name: str = ""
+    present: Node | None = None
+    """What stands there, seen or not.  Of what is hidden nobody is told."""
+    is_hidden: bool = False
+    """Whether that is an image that the principal may not see."""
+    found: Folder | Entry | None = None
+    """What the path stands for to the principal; a link in /.by-id is followed."""
+    readable: Readable | None = None
+    """How its data is read, if that was asked for."""
+    held: Held = NOT_HELD
+    error: CatalogError | None = None
+    """Why nothing can be there."""
+
+    def members_of(self, _image: Image) -> Set[str]:
+        """Who else reads the image that it was looked at to read (`members.Members`)."""
+        return frozenset() if self.readable is None else self.readable.members
+
+    @property
+    def node(self) -> Node | None:
+        """What the path stands for to the principal; a link is itself."""
+        return None if self.is_hidden else self.present
+
+    @property
+    def place(self) -> Place:
+        """Where it is or would be.  Raises NotFound, NotAFolder, InvalidName."""
+        if self.error is not None:
+            raise self.error
+        if self.folder is None:
+            raise InvalidName("(empty)")
+        return Place(self.folder.number, self.name)
 
 
 class _Fetch(Protocol[_Row]):
@@ -191,15 +233,62 @@ class Namespace:
         an image.
         """
         with self.catalog.read() as repository:
-            try:
-                node = self._resolve(repository, path)
-            except NotAFolder:
-                raise NotFound(path) from None
-            if not isinstance(node, Folder):
-                members = repository.members_of(node.image)
-                if not access.may_see(principal, node.image, members):
-                    raise NotFound(path)
+            return self._find(repository, path, principal)
+
+    def _find(self, repository: Repository, path: str, principal: Principal) -> Node:
+        try:
+            node = self._resolve(repository, path)
+        except NotAFolder:
+            raise NotFound(path) from None
+        if self._is_hidden(repository, node, principal):
+            raise NotFound(path)
         return node
+
+    def _is_hidden(self, repository: Repository, node: Node, principal: Principal) -> bool:
+        if isinstance(node, Folder):
+            return False
+        return not may_see(repository, node.image, principal)
+
+    def look(
+        self, paths: Collection[str], principal: Principal, *, data: bool = False
+    ) -> list[Spot]:
+        """What is at each of those paths, in one transaction; with `data` how it is read."""
+        with self.catalog.read() as repository:
+            return [self._look(repository, path, principal, data) for path in paths]
+
+    def _look(self, repository: Repository, path: str, principal: Principal, data: bool) -> Spot:
+        above, _, name = path.rstrip("/").rpartition("/")
+        held = held_at(repository, "/" + path.strip("/"))
+        if not name:
+            return Spot(path, present=self.root, found=self.root, held=held)
+        try:
+            folder = self._find(repository, above, principal)
+            if not isinstance(folder, Folder):
+                raise NotAFolder(above)
+            names.check(name)
+        except CatalogError as error:
+            return Spot(path, held=held, error=error)
+        try:
+            present = self._lookup(repository, folder.number, name)
+        except NotFound:
+            return Spot(path, folder, name, held=held)
+        if self._is_hidden(repository, present, principal):
+            return Spot(path, folder, name, present, is_hidden=True, held=held)
+        found = self._followed(repository, present)
+        return Spot(
+            path,
+            folder,
+            name,
+            present,
+            found=found,
+            readable=readable(self.catalog, repository, found.image.number)
+            if data and isinstance(found, Entry)
+            else None,
+            held=held,
+        )
+
+    def _followed(self, repository: Repository, node: Node) -> Folder | Entry:
+        return repository.entries_of(node.image.number)[0] if isinstance(node, Link) else node
 
     def _resolve(self, repository: Repository, path: str) -> Node:
         node: Node = self.root

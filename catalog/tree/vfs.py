@@ -13,8 +13,9 @@ in `catalog`, data in `upload`, `reader`, `replicate`.  Threading: any thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+import dataclasses
+from contextlib import suppress
+from dataclasses import dataclass
 
 from catalog import rules, sparing
 from catalog.catalog import Catalog, Rename
@@ -22,11 +23,11 @@ from catalog.copies import external
 from catalog.copies.duplicate import check_copy, check_no_copy, duplicate
 from catalog.copies.progress import Progress, no_progress
 from catalog.copies.purge import purge, restore
-from catalog.copies.reader import opened
-from catalog.copies.removal import check_droppable, delete_detached, remove_marked
+from catalog.copies.reader import Readable, open_readable, readable
+from catalog.copies.removal import check_droppable, let_go, remove_marked
 from catalog.copies.replicate import replicate
 from catalog.copies.unfinished import recover_if_dead
-from catalog.copies.uses import DELETED, REPLACED, User, Uses
+from catalog.copies.uses import DELETED, User, Uses
 from catalog.errors import (
     AlreadyExists,
     CatalogError,
@@ -37,18 +38,37 @@ from catalog.errors import (
     NotFound,
     NotSupported,
 )
+from catalog.locks import Writing, held_at
 from catalog.model import access, names
 from catalog.model.access import Principal
 from catalog.model.image import Image
 from catalog.model.status import IN_PROGRESS, Status
 from catalog.model.tree import Entry, Folder, FolderKind, Place
+from catalog.repository.database import Repository
 from catalog.sparing import Meant
 from catalog.stores.base import Capability, DataReader, Usage
-from catalog.tree.namespace import BY_ID, Namespace
+from catalog.tree.namespace import BY_ID, Namespace, Node, Spot
 from catalog.uploads.staging import Uploads
-from catalog.uploads.upload import UploadState
+from catalog.uploads.upload import Upload, UploadState
 
 BY_ANOTHER = "is being uploaded by another process: 'imagefs uploads' tells by which"
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a rename finds."""
+
+    node: Node
+    out_of: Folder
+    into: Folder
+    present: Entry | None
+    """What has the name already."""
+    refusal: CatalogError | None = None
+    """Why an entry may not have the name."""
+
+    @property
+    def is_to_be_deleted(self) -> bool:
+        return self.into.kind is FolderKind.TRASH and self.out_of.number != self.into.number
 
 
 class Vfs(Namespace):
@@ -61,17 +81,27 @@ class Vfs(Namespace):
 
     # -- changing names ----------------------------------------------------------------
 
-    def create(self, place: Place, principal: Principal, *, target: Place | None = None) -> Entry:
+    def create(
+        self,
+        place: Place,
+        principal: Principal,
+        *,
+        target: Place | None = None,
+        folder: Folder | None = None,
+        expected_hash: str | None = None,
+    ) -> Entry:
         """Make a queued image; `target` is where it will be when it is complete.
 
-        Raises AlreadyExists, InvalidName, ReadOnlyStore, StoreUnavailable.  An unreachable store
-        is refused here, so that no image is left without a way to get its data.
+        `folder` is that of `place`, for who has just seen it.  Raises AlreadyExists,
+        InvalidName, ReadOnlyStore, what `rename` to `target` would raise, and
+        StoreUnavailable: an unreachable store is refused here, so that no image is left
+        without a way to get its data.
         """
         self._check_real(place)
-        store = self.folder(place.folder).store
+        store = (folder or self.folder(place.folder)).store
         if store:
             self.catalog.store(store).check()
-        return self.catalog.create(place, principal, target=target)
+        return self.catalog.create(place, principal, target=target, expected_hash=expected_hash)
 
     def make_folder(self, place: Place, principal: Principal) -> Folder:
         """Make an empty folder."""
@@ -153,34 +183,45 @@ class Vfs(Namespace):
         """
         self._check_real(source)
         self._check_real(target)
-        with self.catalog.read() as repository:
-            node = self._lookup(repository, source.folder, source.name)
-            into = repository.folder(target.folder)
-            out_of = repository.folder(source.folder)
-            present = repository.entry_at(target.folder, target.name)
-        if present is not None:
-            self.settled(present.image)
-        match node:
+        move = Rename(source, target, principal, replace)
+        seen = self._see(move)
+        if seen.present is not None and self.settled(seen.present.image) is not seen.present.image:
+            seen = self._see(move)
+        match seen.node:
             case Folder():
                 self.catalog.move_folder(source, target, principal)
-            case Entry() if into.kind is FolderKind.TRASH and out_of.number != into.number:
-                self._move_to_trash(source, node, into, principal)
+            case Entry() if seen.is_to_be_deleted:
+                self._move_to_trash(source, seen.node, seen.into, principal)
             case Entry():
-                with self._replacing(target, replace):
-                    if into.store != node.store:
-                        self._migrate(node, source, target, into, principal, replace)
-                    else:
-                        self._rename(node, source, target, into, principal, replace)
+                if seen.present is not None and replace:
+                    self.uses.publish_of(seen.present.image)
+                if seen.into.store != seen.node.store:
+                    self._migrate(seen.node, seen, move)
+                else:
+                    self._rename(seen.node, seen, move)
 
-    @contextmanager
-    def _replacing(self, target: Place, replace: bool) -> Iterator[None]:
-        """Warn if the image that the block replaces is in use."""
-        with ExitStack() as stack:
-            with suppress(NotFound):
-                present = self.lookup(target.folder, target.name) if replace else None
-                if isinstance(present, Entry):
-                    stack.enter_context(self.uses.told(present.image, REPLACED))
-            yield
+    def _see(self, move: Rename) -> _Seen:
+        """What a rename finds, all of one moment."""
+        source, target = move.source, move.target
+        with self.catalog.read() as repository:
+            seen = _Seen(
+                self._lookup(repository, source.folder, source.name),
+                repository.folder(source.folder),
+                repository.folder(target.folder),
+                repository.entry_at(target.folder, target.name),
+            )
+            node = seen.node
+            # Only what takes more than this one step is asked for before it begins.
+            if isinstance(node, Entry) and (
+                node.image.status is Status.SAVING or node.store != seen.into.store
+            ):
+                try:
+                    rules.check_rename(
+                        repository, node, target, move.principal, replace=move.replace
+                    )
+                except CatalogError as error:
+                    return dataclasses.replace(seen, refusal=error)
+        return seen
 
     def _move_to_trash(
         self, source: Place, entry: Entry, trash: Folder, principal: Principal
@@ -189,39 +230,24 @@ class Vfs(Namespace):
             raise NotSupported(entry.name, "a deleted image goes to the trash of its own store")
         self.remove(source, principal)
 
-    def _migrate(
-        self,
-        entry: Entry,
-        source: Place,
-        target: Place,
-        into: Folder,
-        principal: Principal,
-        replace: bool,
-    ) -> None:
+    def _migrate(self, entry: Entry, seen: _Seen, move: Rename) -> None:
         if Capability.EXTERNAL in self.catalog.store(entry.store).capabilities:
             raise NotSupported(entry.name, "is only a link: 'ln' it to copy its data")
         # Checked before the data is copied, as that may take long.
-        self.catalog.check_rename(source, target, principal, replace=replace)
+        if seen.refusal is not None:
+            raise seen.refusal
         replicate(
             self.catalog,
             entry.image,
-            into.store,
-            target,
-            principal,
-            replace=replace,
-            instead_of=source,
+            seen.into.store,
+            move.target,
+            move.principal,
+            replace=move.replace,
+            instead_of=move.source,
         )
 
-    def _rename(
-        self,
-        entry: Entry,
-        source: Place,
-        target: Place,
-        into: Folder,
-        principal: Principal,
-        replace: bool,
-    ) -> None:
-        temporary = into.temporary or names.is_temporary(target.name)
+    def _rename(self, entry: Entry, seen: _Seen, move: Rename) -> None:
+        temporary = seen.into.temporary or names.is_temporary(move.target.name)
         upload = self.uploads.get(entry.image.number)
         if upload is not None and upload.interrupted and not temporary:
             # When rsync --partial is stopped by a signal, it renames the incomplete file.
@@ -232,29 +258,46 @@ class Vfs(Namespace):
             and not temporary
             and (upload is None or upload.state is UploadState.FINISHED)
         ):
-            self._publish(entry, source, target, principal, replace)
+            if upload is None:
+                raise Conflict(entry.name, BY_ANOTHER)
+            # Checked before anything is committed: a refused name must not cost the upload.
+            _check_whole(upload)
+            if seen.refusal is not None:
+                raise seen.refusal
+            upload.commit(move, image=entry.image)
         else:
             if entry.image.status is Status.PENDING_DELETE:
                 restore(self.catalog, entry.image)
-            dropped = self.catalog.rename(source, target, principal, replace=replace)
-            delete_detached(self.catalog, dropped)
+            gave_way = self.catalog.rename(
+                move.source, move.target, move.principal, replace=move.replace
+            )
+            let_go(self.catalog, gave_way)
             # The upload was finished between the look above and the rename, by a close that saw the
             # temporary name and did not publish it.  So it is published here.
             if upload is not None and not temporary and upload.state is UploadState.FINISHED:
                 upload.commit()
 
-    def _publish(
-        self, entry: Entry, source: Place, target: Place, principal: Principal, replace: bool
-    ) -> None:
-        upload = self.uploads.get(entry.image.number)
-        if upload is None:
-            raise Conflict(entry.name, BY_ANOTHER)
-        if upload.mtime is not None and upload.mtime // 10**9 == 0:
-            # rsync --partial sets this time on an incomplete file that it keeps.
-            raise IncompleteUpload(entry.name, "rsync was interrupted: the file is not whole")
-        # Checked before the commit: a name that is refused must not kill the upload.
-        self.catalog.check_rename(source, target, principal, replace=replace)
-        upload.commit(publish=Rename(source, target, principal, replace))
+    def publish(self, upload: Upload, writing: Writing, move: Rename | None = None) -> bool:
+        """Finish and commit an upload: as `move` says, or under the name that it has by then.
+
+        False if that name is temporary: a rename publishes it.  Raises what `rename` would, and
+        Locked unless the locks let it be written then: either costs the upload.
+        """
+
+        def check(repository: Repository, entry: Entry) -> bool:
+            writing.check(held_at(repository, writing.path))
+            return move is not None or not names.is_temporary(entry.name)
+
+        if move is not None:
+            _check_whole(upload)
+        elif names.is_temporary(upload.image.name):
+            # Asked beforehand, too: the store need not have it yet.
+            upload.finish()
+            with self.catalog.read() as repository:
+                entries = repository.entries_of(upload.image.number)
+                if not all(check(repository, entry) for entry in entries):
+                    return False
+        return upload.commit(move, check)
 
     def link(
         self,
@@ -283,11 +326,14 @@ class Vfs(Namespace):
         """Make a new image of an image, in the same store or another (WebDAV's COPY)."""
         store = self.store_for(target)
         check_copy(self.catalog, source, store, principal)
-        with self._replacing(target, replace):
-            if store == source.store:
-                duplicate(self.catalog, source, target, principal, replace=replace)
-            else:
-                replicate(self.catalog, source.image, store, target, principal, replace=replace)
+        with suppress(NotFound):
+            present = self.lookup(target.folder, target.name)
+            if isinstance(present, Entry) and replace:
+                self.uses.publish_of(present.image)
+        if store == source.store:
+            duplicate(self.catalog, source, target, principal, replace=replace)
+        else:
+            replicate(self.catalog, source.image, store, target, principal, replace=replace)
 
     def store_for(self, place: Place) -> str:
         """The store for data at `place`.  Raises Forbidden if nothing can be put there."""
@@ -313,12 +359,30 @@ class Vfs(Namespace):
 
         Raises Forbidden, Deactivated, ImageKilled.
         """
-        image, reader = opened(self.catalog, number, principal)
-        return self.uses.note(image, reader, user) if user else reader
+        with self.catalog.read() as repository:
+            found = readable(self.catalog, repository, number)
+        return self._open(found, principal, user)
+
+    def open_seen(self, spot: Spot, principal: Principal, user: User = "") -> DataReader:
+        """As `open`, of what `look` has looked at to read."""
+        if spot.readable is None:
+            raise NotFound(spot.path)
+        return self._open(spot.readable, principal, user)
+
+    def _open(self, found: Readable, principal: Principal, user: User) -> DataReader:
+        reader = open_readable(self.catalog, found, principal)
+        return self.uses.note(found.image, reader, user) if user else reader
 
     def is_temporary(self, entry: Entry) -> bool:
         """Whether the entry's name or folder is temporary, so that it is not published yet."""
         return names.is_temporary(entry.name) or self.folder(entry.folder).temporary
+
+    def has_temporary_name(self, number: int) -> bool:
+        """The same of the name that an image has now; not of one without any."""
+        with self.catalog.read() as repository:
+            for entry in repository.entries_of(number)[:1]:
+                return names.is_temporary(entry.name) or repository.folder(entry.folder).temporary
+        return False
 
     def close(self) -> None:
         """Cancel all uploads in progress, with a reason, and close the catalog."""
@@ -370,3 +434,9 @@ class Vfs(Namespace):
             place.folder == self.root.number and place.name == names.BY_ID
         ):
             raise Forbidden(place.name, "/.by-id is made by the catalog")
+
+
+def _check_whole(upload: Upload) -> None:
+    if upload.mtime is not None and upload.mtime // 10**9 == 0:
+        # rsync --partial gives a file this time when it keeps one that is not whole.
+        raise IncompleteUpload(upload.image.name, "rsync was interrupted: the file is not whole")

@@ -21,6 +21,7 @@ from catalog.copies.progress import Progress, no_progress
 from catalog.copies.reader import open_image
 from catalog.copies.recording import Recording
 from catalog.errors import CatalogError, DataDamaged, DigestMismatch, NotFound
+from catalog.members import check_read
 from catalog.model import access
 from catalog.model.access import Principal
 from catalog.model.image import CHUNK_SIZE, ChunkDigests, Image
@@ -77,7 +78,7 @@ def verify(
     Raises Forbidden, Deactivated.
     """
     with catalog.read() as repository:
-        access.check_read_data(principal, image, repository.members_of(image))
+        check_read(repository, image, principal)
         chunks = repository.chunk_digests(image.number)
         locations = repository.locations_of(image.number)
     for location in locations:

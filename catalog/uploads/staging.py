@@ -27,6 +27,7 @@ from catalog.errors import (
 )
 from catalog.model.image import Image
 from catalog.model.status import Status
+from catalog.model.tree import Entry
 from catalog.process import this_process
 from catalog.stores.base import Store
 from catalog.uploads.turns import Turns
@@ -57,22 +58,26 @@ class Uploads:
         upload = self._uploads.get(number)
         return None if upload is None or upload.ended else upload
 
-    def start(self, number: int, writer: object = None) -> Upload:
+    def start(self, number: int, writer: object = None, entry: Entry | None = None) -> Upload:
         """The upload of that image; it is begun if there is none (queued -> saving).
 
-        Raises Conflict while another one than `writer` has the turn, InvalidTransition,
-        StoreUnavailable, StoreFull, NotFound.
+        `entry` is the image's only one, for a caller that has just read or made it.  Raises
+        Conflict while another one than `writer` has the turn, InvalidTransition, StoreUnavailable,
+        StoreFull, NotFound.
         """
         with self._lock:
             present = self.get(number)
             if present is not None:
                 self.turns.check(present.image, writer)
                 return present
-            image, store = self._image_and_store(number)
+            if entry is not None:
+                image, store = entry.image, self._catalog.store(entry.store)
+            else:
+                image, store = self._image_and_store(number)
             self.turns.check(image, writer)
             staged = self._staging_path(image, store)
             # The row comes before the file: recovery finds the file by the row.
-            self._catalog.start_upload(number, this_process(), str(staged))
+            self._catalog.start_upload(number, this_process(), str(staged), store.name)
             try:
                 fd = _create(staged)
             except OSError as error:

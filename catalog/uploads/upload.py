@@ -26,11 +26,12 @@ from enum import Enum, auto
 from pathlib import Path
 
 from catalog.attributes import hash_algorithm
-from catalog.catalog import Catalog, Rename
-from catalog.copies.removal import clear_failed, delete_detached
+from catalog.catalog import Catalog, Check, Reannounced, Rename
+from catalog.copies.removal import clear_failed, let_go
 from catalog.errors import (
     CatalogError,
     CatalogUnavailable,
+    Conflict,
     DigestMismatch,
     ImageKilled,
     ImageTooLarge,
@@ -41,8 +42,9 @@ from catalog.errors import (
     StoreUnavailable,
 )
 from catalog.formats import blank, gate
-from catalog.model.image import Image, Saved
+from catalog.model.image import Announced, Image, Saved
 from catalog.model.status import IN_PROGRESS, Status
+from catalog.rules import GaveWay
 from catalog.stores.base import Capability, Store
 from catalog.uploads.digester import Digester, Digests
 from catalog.uploads.sender import Sender
@@ -52,9 +54,6 @@ _log = logging.getLogger(__name__)
 
 _ASK_AGAIN = 1.0
 """Seconds of writing after which the catalog is asked whether the upload was aborted."""
-
-Announced = tuple[int | None, str | None, str | None, str]
-"""What an uploader may announce of the data: size, digest, formats of disk and container."""
 
 
 class UploadState(Enum):
@@ -80,7 +79,8 @@ class Upload:
         check_room: Callable[[int], None],
     ) -> None:
         """Use `uploads.Uploads.start` to get one."""
-        self.image = image
+        self.image = replace(image, status=Status.SAVING)
+        """As it was when the upload began, and once it is committed with its digest."""
         self.state = UploadState.OPEN
         self.mtime: int | None = None
         """The data's modification time, in nanoseconds, if a tool has set one."""
@@ -107,6 +107,10 @@ class Upload:
             # does, so nothing is sent early.
             self._sender.drop()
         self._saved: Saved | None = None
+        # What the store has already is not changed any more: it may be the staging file itself.
+        self._url: str | None = None
+        # Also of a staging file that its store has taken over.
+        self._path = Path(f"/proc/self/fd/{fd}")
         self._checked: Announced | None = None
         self._check_room = check_room
         self._worked_at = self._asked_at = time.monotonic()
@@ -201,6 +205,8 @@ class Upload:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
+        if self._url is not None and not self.ended:
+            raise Conflict(self.image.name, "is complete, and in its store: it lacks only a name")
         if self.state is UploadState.FINISHED:
             self._unfinish()
         if self.state is not UploadState.OPEN:
@@ -263,7 +269,7 @@ class Upload:
                 digests = self._follow().finish(size)
                 self._stop_following()
             image = self._catalog.image(self.image.number)
-            self._checked = _announced(image)
+            self._checked = image.announced
             self._check_expected(image, size, digests)
             self._saved = self._inspect(image, size, digests)
             self.disk_format = self._saved.disk_format
@@ -272,33 +278,62 @@ class Upload:
             self._sender.finish(size)
             self.state = UploadState.FINISHED
 
-    def commit(self, publish: Rename | None = None) -> None:
+    def commit(
+        self,
+        publish: Rename | None = None,
+        check: Check | None = None,
+        image: Image | None = None,
+    ) -> bool:
         """Make the image active; `publish` renames its entry in the same step.  Idempotent.
 
-        On any failure the image is killed with the reason as its message, and the error is
-        raised.
+        False, and the upload stays FINISHED, if `check` says so.  `image` is how it is now, for
+        a caller that has just read it.  On any failure the image is killed with the reason as
+        its message, and the error is raised.
         """
         with self._lock:
             if self.state is UploadState.COMMITTED:
-                return
+                return True
             if self.state is UploadState.CANCELLED:
                 raise ImageKilled(self.image.name, "the upload has been cancelled")
             with self._or_killed():
+                if self.state is UploadState.FINISHED:
+                    self._check_again(image or self._catalog.image(self.image.number))
                 self.finish()
-                assert self._saved is not None
-                self._saved = self._check_again(self._saved)
                 # In this order: the store makes the object durable, and then one transaction makes
                 # the image active.  After a crash in between, recovery finds the upload's row and
                 # kills the image.
-                url = self._sender.commit()
+                if self._url is None:
+                    self._url = self._sender.commit()
                 with self._foreign_errors():
                     check_written_back(self._fd)
-                # Only now: rsync sets the time after it has closed, and so finished, the file.
-                saved = replace(self._saved, mtime=self.mtime)
-                dropped = self._catalog.finish_upload(self.image.number, url, saved, publish)
+                gave_way = self._record_saved(self._url, publish, check)
+            if gave_way is None:
+                return False
             self.state = UploadState.COMMITTED
             self._staged.unlink(missing_ok=True)
-            delete_detached(self._catalog, dropped)
+            let_go(self._catalog, gave_way)
+            return True
+
+    def _record_saved(
+        self, url: str, publish: Rename | None, check: Check | None
+    ) -> GaveWay | None:
+        """Tell the catalog that all data is there; None if `check` does not let it."""
+        while True:
+            assert self._saved is not None
+            # rsync sets the time after it has closed the file, which finished it.
+            saved = replace(self._saved, mtime=self.mtime)
+            try:
+                gave_way = self._catalog.finish_upload(
+                    self.image.number, url, saved, publish, self._checked, check
+                )
+            except Reannounced:
+                self._check_again(self._catalog.image(self.image.number))
+                continue
+            if gave_way is not None:
+                self.image = replace(
+                    self.image, status=Status.ACTIVE, os_hash_value=saved.os_hash_value
+                )
+            return gave_way
 
     @contextmanager
     def _or_killed(self) -> Iterator[None]:
@@ -353,14 +388,17 @@ class Upload:
     def _foreseen_size(self) -> int | None:
         return self.expected_size or self._catalog.image(self.image.number).expected_size
 
-    def _check_again(self, saved: Saved) -> Saved:
+    def _check_again(self, image: Image) -> None:
         """Compare finished data with what was announced after it was finished."""
-        image = self._catalog.image(self.image.number)
-        if _announced(image) == self._checked:
-            return saved
-        self._check_expected(image, saved.size, saved)
+        if image.announced == self._checked:
+            return
+        assert self._saved is not None
+        self._check_expected(image, self._saved.size, self._saved)
         found = self._detect(image)
-        return replace(saved, disk_format=found.disk_format, virtual_size=found.virtual_size)
+        self._saved = replace(
+            self._saved, disk_format=found.disk_format, virtual_size=found.virtual_size
+        )
+        self._checked = image.announced
 
     def _check_expected(self, image: Image, size: int, digests: Digests | Saved) -> None:
         if image.expected_size is not None and image.expected_size != size:
@@ -372,7 +410,7 @@ class Upload:
         algo = hash_algorithm(image.expected_hash)
         value = digests.os_hash_value
         if algo != digests.os_hash_algo:
-            with self._foreign_errors(), self._staged.open("rb") as file:
+            with self._foreign_errors(), self._path.open("rb") as file:
                 value = hashlib.file_digest(file, algo).hexdigest()
         if value != image.expected_hash:
             raise DigestMismatch(
@@ -383,7 +421,7 @@ class Upload:
         with self._foreign_errors():
             try:
                 declared = gate.Declared(image.disk_format, image.container_format)
-                return gate.inspect_file(self._staged, declared)
+                return gate.inspect_file(self._path, declared)
             except InvalidImage as error:
                 raise InvalidImage(image.name, error.reason) from error
 
@@ -409,15 +447,6 @@ class Upload:
         if self._digester is not None:
             self._digester.stop()
             self._digester = None
-
-
-def _announced(image: Image) -> Announced:
-    return (
-        image.expected_size,
-        image.expected_hash,
-        image.disk_format,
-        image.container_format,
-    )
 
 
 def reason_of(error: BaseException) -> str:

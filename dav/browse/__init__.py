@@ -9,6 +9,6 @@ from __future__ import annotations
 
 from dav.browse.exchange import Request, Response, request_of
 from dav.browse.pages import error_page
-from dav.browse.routes import respond
+from dav.browse.routes import is_asked_for, respond
 
-__all__ = ["Request", "Response", "error_page", "request_of", "respond"]
+__all__ = ["Request", "Response", "error_page", "is_asked_for", "request_of", "respond"]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from catalog import locks
 from catalog.errors import CatalogError, NotFound
-from catalog.members import members_of, visible
+from catalog.members import check_read, visible
 from catalog.model import names
-from catalog.model.access import check_read_data
 from catalog.model.tree import Entry, Folder, FolderKind
 from catalog.tree.namespace import BY_ID, Link, Node
 from dav.browse import assets, attributes, documents, pages, sums
@@ -15,14 +14,21 @@ from dav.browse.exchange import (
     Response,
     answer,
     number_of,
+    query_of,
     redirect,
     url_of,
 )
 from dav.browse.listing import PAGE_SIZE, arrived, read_listing
 from dav.browse.stores import store_cards
+from dav.environ import Environ
 from dav.negotiation import Kind, kind_for
 
 PAGE_QUERY = "page"
+
+
+def is_asked_for(environ: Environ) -> bool:
+    """Whether a request is for the page of an image, and not for its data."""
+    return PAGE_QUERY in query_of(environ.get("QUERY_STRING", ""))
 
 
 def respond(request: Request, node: Node | None) -> Response | None:
@@ -137,8 +143,7 @@ def _show(request: Request, entry: Entry, path: str) -> Response:
 
 def _may_download(request: Request, entry: Entry) -> bool:
     try:
-        members = members_of(request.vfs.catalog, entry.image)
-        check_read_data(request.principal, entry.image, members)
+        check_read(request.vfs.catalog, entry.image, request.principal)
     except CatalogError:
         return False
     return True

@@ -171,8 +171,7 @@ def test_a_killed_move_is_finished(kill: Kill, vfs: Vfs, tmp_path: Path) -> None
     """Once the new copy is the entry, the old data goes."""
     image = put(vfs, "/file/a", b"data")
     kill(
-        "import catalog.copies.replicate as r; r.delete_detached = stop\n"
-        "rename(vfs, '/file/a', '/other/a')"
+        "import catalog.copies.replicate as r; r.let_go = stop\nrename(vfs, '/file/a', '/other/a')"
     )
     recover(vfs.catalog)
     assert read(vfs, "/other/a") == b"data"

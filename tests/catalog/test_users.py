@@ -26,7 +26,7 @@ from catalog.errors import (
     QuotaExceeded,
     TooManyAttempts,
 )
-from catalog.members import add_member, members_of, remove_member
+from catalog.members import add_member, remove_member
 from catalog.model.access import ADMIN, Principal, Role
 from catalog.tree.vfs import Vfs
 from catalog.users import add_user, is_password, remove_user, set_password
@@ -350,14 +350,14 @@ def test_members_are_the_owner_s_to_choose(vfs: Vfs) -> None:
     add_member(vfs.catalog, number, "bob", ADMIN)
     with pytest.raises(AlreadyExists):
         add_member(vfs.catalog, number, "bob", ALICE)
-    assert members_of(vfs.catalog, image_at(vfs, "/file/a")) == {"web", "bob"}
+    assert vfs.catalog.members_of(image_at(vfs, "/file/a")) == {"web", "bob"}
     for change in (add_member, remove_member):
         with pytest.raises(Forbidden):
             change(vfs.catalog, number, "bob", BOB)
     remove_member(vfs.catalog, number, "bob", ALICE)
     with pytest.raises(NotFound):
         remove_member(vfs.catalog, number, "bob", ALICE)
-    assert members_of(vfs.catalog, image_at(vfs, "/file/a")) == {"web"}
+    assert vfs.catalog.members_of(image_at(vfs, "/file/a")) == {"web"}
 
 
 def test_only_a_shared_image_has_members(vfs: Vfs, monkeypatch: pytest.MonkeyPatch) -> None:

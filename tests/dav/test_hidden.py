@@ -320,7 +320,7 @@ def test_a_fault_tells_strangers_no_paths(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    for name in ("find", "lookup", "resolve", "usage"):
+    for name in ("find", "look", "lookup", "resolve", "usage"):
         monkeypatch.setattr(served.vfs, name, fail)
     for store in served.vfs.catalog.stores.values():
         monkeypatch.setattr(type(store), "usage", fail)
