@@ -14,12 +14,12 @@ from catalog.model.access import ADMIN
 from catalog.model.image import CHUNK_SIZE, Visibility
 from catalog.tree.adopt import Adoption, Terms
 from catalog.tree.vfs import Vfs
-from tests.catalog.stores import test_rbd, test_s3_glance
 from tests.kit.daemon import Daemon, wait_until
 from tests.kit.remote_mount import Remote, rbd_section, remote, s3_section, share_section
 from tests.kit.stores.rbd_pool import Pool
 from tests.kit.stores.s3_account import Account
 from tests.kit.tools import field, run, some_bytes, status
+from tests.servers import glance_rbd, glance_s3
 from tests.servers.ceph import S3, Ceph
 from tests.servers.glance import glance_add
 from tests.servers.keystone import keystone
@@ -89,11 +89,11 @@ def glances(ceph: Ceph, rgw: S3, tmp_path_factory: pytest.TempPathFactory) -> It
         }
 
         def add_to_s3() -> str:
-            return test_s3_glance.glance(account, "add", IDS["s3"], DATA).decode().strip()
+            return glance_s3.glance(account, "add", IDS["s3"], DATA).decode().strip()
 
         def add_to_rbd() -> str:
             size = str(len(DATA))
-            return test_rbd.glance(ceph, "add", IDS["rbd"], size, data=DATA).decode().strip()
+            return glance_rbd.glance(ceph, "add", IDS["rbd"], size, data=DATA).decode().strip()
 
         add = {
             "file": lambda: glance_add(folder, "file", for_file, IDS["file"], DATA, 0),

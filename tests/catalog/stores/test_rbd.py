@@ -39,8 +39,8 @@ from tests.kit.stores.contract import (
     read_all,
 )
 from tests.kit.stores.rbd_pool import Pool
-from tests.servers.ceph import Ceph, link_bindings
-from tests.servers.programs import environment
+from tests.servers.ceph import Ceph
+from tests.servers.glance_rbd import glance
 
 MIB = 1 << 20
 
@@ -261,45 +261,6 @@ def test_format_is_told_by_its_first_bytes(name: str, tmp_path: Path) -> None:
 
 
 # A pool that is shared with Glance
-
-GLANCE = """
-import io, sys
-from oslo_config import cfg
-import glance_store
-conf = cfg.ConfigOpts()
-glance_store.register_opts(conf)
-pool, conf_file, user, thin, command, *names = sys.argv[1:]
-conf([], project="test")
-for name, value in {"stores": ["rbd"], "default_store": "rbd", "rbd_store_pool": pool,
-                    "rbd_store_ceph_conf": conf_file, "rbd_store_user": user,
-                    "rbd_thin_provisioning": thin == "thin"}.items():
-    conf.set_override(name, value, group="glance_store")
-glance_store.create_stores(conf)
-if command == "add":
-    for name, size in zip(names[::2], names[1::2]):
-        data = sys.stdin.buffer.read()
-        print(glance_store.add_to_backend(conf, name, io.BytesIO(data), int(size), "rbd")[0])
-elif command == "get":
-    for part in glance_store.get_from_backend(names[0])[0]:
-        sys.stdout.buffer.write(part)
-elif command == "delete":
-    glance_store.delete_from_backend(names[0])
-"""
-
-
-def glance(ceph: Ceph, *command: str, data: bytes = b"", thin: bool = False) -> bytes:
-    """Use Glance's own driver, in an environment of its own."""
-    python = environment("glance_store", ["glance_store==5.*"]) / "python"
-    link_bindings(python.parent)
-    arguments = [ceph.pool, str(ceph.conf), ceph.user, "thin" if thin else "", *command]
-    done = subprocess.run(
-        [python, "-W", "ignore", "-c", GLANCE, *arguments],
-        input=data,
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout
 
 
 @pytest.mark.parametrize("thin", [False, True])
