@@ -23,9 +23,9 @@ from dav.settings import DavSettings
 log = logging.getLogger(__name__)
 
 _DRAIN = 30.0
-"""Seconds that running requests have to end at a stop."""
+"""Seconds for running requests to end at a stop."""
 _STOP = 5.0
-"""Seconds that a copy in the background has to be taken back at a stop."""
+"""Seconds for a copy in the background to be cleaned up at a stop."""
 
 
 @click.command()
@@ -38,7 +38,7 @@ _STOP = 5.0
 @pass_session
 def dav(session: Session, listen: str | None, anonymous: str | None) -> None:
     """Serve the catalog over WebDAV and to browsers, until it is stopped."""
-    # Imported here: the server's libraries take longer to load than other commands run.
+    # Imported here: loading the server's libraries takes longer than other commands run.
     from dav.app import App, render_error
     from dav.auth import Authentication
     from dav.forwarded import Forwarding, Proxies
@@ -71,7 +71,7 @@ def dav(session: Session, listen: str | None, anonymous: str | None) -> None:
 
 
 def _settings(session: Session, **given: str | None) -> DavSettings:
-    """The `[dav]` section with what the command line says instead.  Raises InvalidSettings."""
+    """The `[dav]` section, changed by the command line's options.  Raises InvalidSettings."""
     configured: DavSettings = session.settings.section("dav")
     wanted = {name: value for name, value in given.items() if value is not None}
     try:
@@ -97,7 +97,8 @@ def _until_stopped(session: Session) -> None:
             session.vfs.uses.publish()
             session.vfs.uploads.give_up_aborted()
         except CatalogError as error:
-            # Requests tell their clients; when the database is back they go on.
+            # No reason to stop: requests report the failure to their clients, and work again
+            # when the database is back.
             log.warning("housekeeping: %s", error)
 
 

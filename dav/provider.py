@@ -26,11 +26,11 @@ from dav.resources import CREATED, Collection, Member
 from dav.view import view_of
 
 MAKING = frozenset({"LOCK", "MKCOL", "PUT"})
-"""The methods for a name that nothing has."""
+"""The methods that make a resource at a free name."""
 
 
 class _Requests(RequestServer):  # type: ignore[misc]
-    """wsgidav's methods, which find out about locks by what the request has seen."""
+    """wsgidav's methods; they check locks by the request's own view of the tree."""
 
     def _check_write_permission(self, res: Any, depth: str, environ: dict[str, Any]) -> None:
         if res is not None:
@@ -49,7 +49,7 @@ class CatalogProvider(DAVProvider):  # type: ignore[misc]
         self._requests = _Requests(self)
 
     def handle(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        """Let wsgidav answer a request; its answers are small.  Raises DAVError."""
+        """Have wsgidav answer a request; its answers are small.  Raises DAVError."""
         if "HTTP_DESTINATION" in environ:
             environ["HTTP_DESTINATION"] = destination.shield(
                 environ["HTTP_DESTINATION"], public_host_of(environ)
@@ -57,22 +57,22 @@ class CatalogProvider(DAVProvider):  # type: ignore[misc]
         return list(self._requests(environ, start_response))
 
     def prepare(self, environ: dict[str, Any]) -> None:
-        """Add what wsgidav's own application would, for its handlers and resources."""
+        """Set the keys that wsgidav's own application would set for its handlers."""
         environ["wsgidav.user_name"] = environ["wsgidav.auth.user_name"]
         environ["wsgidav.provider"] = self
-        # Windows takes only a server that says so for one of WebDAV.
+        # Windows recognises a WebDAV server only by this header.
         environ["wsgidav.config"] = {"add_header_MS_Author_Via": True}
         environ["wsgidav.verbose"] = 0
         environ["wsgidav.app"] = self
 
     def resolve_provider(self, _path: str) -> tuple[str, CatalogProvider]:
-        """Where a Destination leads: there is but one tree."""
+        """The provider for a Destination: there is only this one."""
         return "/", self
 
     def get_resource_inst(
         self, path: str | None, environ: dict[str, Any]
     ) -> Collection | Member | None:
-        """The folder or image of that path; None if there is none."""
+        """The folder or image at the path; None if there is none."""
         # wsgidav asks for the parent of the root.
         if path is None:
             return None
@@ -87,7 +87,7 @@ class CatalogProvider(DAVProvider):  # type: ignore[misc]
     def custom_request_handler(
         self, environ: dict[str, Any], start_response: Any, default_handler: Any
     ) -> Any:
-        """Let wsgidav handle a request, and put its status right after a COPY or MOVE."""
+        """Have wsgidav handle a request, and correct its status after a COPY or MOVE."""
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             if environ.get(CREATED) and status.startswith("204"):
@@ -99,7 +99,7 @@ class CatalogProvider(DAVProvider):  # type: ignore[misc]
     def check_if(self, path: str, environ: dict[str, Any]) -> None:
         """Raise HttpError 412 unless the header `If`, if there is one, holds for the request."""
         header = IfHeader(environ.get("HTTP_IF", ""))
-        # wsgidav asks for these two, and needs to know no more of the header.
+        # wsgidav reads these two keys and need not parse the header itself.
         environ["wsgidav.conditions.if"] = {}
         environ["wsgidav.ifLockTokenList"] = header.tokens
         method = environ["REQUEST_METHOD"]
@@ -111,7 +111,7 @@ class CatalogProvider(DAVProvider):  # type: ignore[misc]
         def look(path: str) -> State:
             spot = view_of(environ).spot(path)
             etag = representation.validators(spot.found, reading=method in READING).etag
-            # Of a name that may be hidden only what is the principal's own.
+            # The name may belong to a hidden image: then other users' locks must not show.
             whose = environ["wsgidav.user_name"] if spot.found is None else None
             held = (lock for lock in spot.held.over if whose in (None, lock.principal))
             return State(etag, {lock.token for lock in held})
@@ -120,15 +120,15 @@ class CatalogProvider(DAVProvider):  # type: ignore[misc]
             raise HttpError(HTTPStatus.PRECONDITION_FAILED, "the condition of 'If' does not hold")
 
     def check_locks(self, path: str, environ: dict[str, Any]) -> None:
-        """Raise DAVError 423 unless the locks let the request write there."""
+        """Raise DAVError 423 unless the locks allow the request to write there."""
         if view_of(environ).spot(path).found is None:
-            # The name itself may be locked, by whom made and lost it.
+            # The name itself can be locked although nothing has it.
             self.check_write(path, environ)
             path = path.rstrip("/").rpartition("/")[0] or "/"
         self.check_write(path, environ)
 
     def check_write(self, path: str, environ: dict[str, Any], *, below: bool = False) -> None:
-        """Raise DAVError 423 unless the locks let the request write there, or below it too."""
+        """Raise DAVError 423 unless the locks allow writing there; with `below`, under it, too."""
         held = view_of(environ).spot(path).held
         try:
             writing(environ, path).check(held, below=below)
@@ -136,7 +136,7 @@ class CatalogProvider(DAVProvider):  # type: ignore[misc]
             raise locked(error) from error
 
     def hide(self, error: DAVError, environ: dict[str, Any]) -> None:
-        """Let a 423 tell nothing of what its principal may not see."""
+        """Remove paths from a 423 that the principal may not see."""
         condition = error.err_condition
         shown = []
         for href in condition.hrefs if condition is not None else ():
@@ -150,13 +150,14 @@ class CatalogProvider(DAVProvider):  # type: ignore[misc]
             condition.hrefs = list(dict.fromkeys(shown))
 
     def ref_url(self, path: str) -> str:
-        """What wsgidav calls a path in front of its lock manager."""
+        """A path in the form in which wsgidav gives it to its lock manager."""
         return quote(path)
 
     def drop_locks(self, path: str) -> None:
-        """Forget the locks on what has gone from `path`, and below it."""
+        """Drop the locks on a path whose resource is gone, and on all below it."""
         try:
             self._locks.drop_tree(path)
         except CatalogError:
-            # They expire; the deletion itself is done and must not be told as a failure.
+            # The deletion itself is done and must not be reported as a failure.  The locks
+            # expire.
             return

@@ -1,15 +1,16 @@
 """PUT: an upload in one request, or in several with Content-Range (RFC 9110 §9.3.4, §14.4).
 
-A new name is visible as `saving` while its data arrives.  Onto an image that has data, the new
-image grows under a temporary name and takes the old one's name in one step at the end; the old
-one goes to the trash.
+At a new name the image is visible as `saving` while its data arrives.  If the PUT replaces an image
+that has data, the new image first gets a temporary name.  At the end it takes the name of the old
+image in one step, and the old image goes to the trash.
 
-Resuming: a PUT with `Content-Range: bytes FIRST-LAST/TOTAL` that is cut off keeps what has
-arrived.  HEAD tells `Upload-Offset`; the next PUT goes on there (`curl -C`), and the one
-that brings the last byte commits.
+Resuming: if a PUT with `Content-Range: bytes FIRST-LAST/TOTAL` is cut off, the data that has
+arrived is kept.  The answer to a HEAD has an `Upload-Offset`; the next PUT continues there
+(`curl -C`), and the PUT with the last byte commits.
 
-Threading: one request at a time writes to an image.  A second one is a Conflict, unless it is
-the same client's, whose first one has fallen silent: that one is ended.
+Threading: one request at a time writes to an image.  A second one gets a Conflict.  But if both
+come from the same user, and the first one has not received a byte for a while, the first one is
+ended.
 """
 
 from __future__ import annotations
@@ -47,12 +48,12 @@ from dav.response import Response, empty
 from dav.upload import blocks, verify
 
 SILENT_SECONDS = 5.0
-"""Without a byte for so long, a PUT makes way for the same client's next one."""
+"""After so long without a byte, a PUT is ended if the same user sends another one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Request:
-    """A PUT; it is also who writes to the image that takes its data."""
+    """A PUT; the object itself is also the owner of the image's turn (`Turns`)."""
 
     vfs: Vfs
     spot: Spot
@@ -64,12 +65,12 @@ class _Request:
 
     @property
     def writing(self) -> Writing:
-        """What the locks are asked for when the data is there."""
+        """The write that the locks have to allow once the data is there."""
         return writing(self.environ, self.environ["PATH_INFO"])
 
 
 def receive(vfs: Vfs, spot: Spot, principal: Principal, environ: Environ) -> Response:
-    """Answer a PUT to what has been seen of its path.
+    """Answer a PUT; `spot` is what was found at its path.
 
     Raises HttpError (400, 409, 412), DAVError 423, IsAFolder, IncompleteUpload,
     DigestMismatch, InvalidImage, Protected, Forbidden, Conflict, StoreFull, StoreUnavailable.
@@ -86,7 +87,8 @@ def receive(vfs: Vfs, spot: Spot, principal: Principal, environ: Environ) -> Res
         request = replace(request, spot=spot, place=spot.place)
         present = _present(spot)
     if present is not None and not spot.is_hidden:
-        # Before the conditions, which tell of the image (RFC 9110 §13.2.1).
+        # Before the conditions: their result would show something about the image
+        # (RFC 9110 §13.2.1).
         access.check_change(principal, present.image)
     existing = present if present and representation.exists(present.image) else None
     conditions.check(environ, representation.validators(None if spot.is_hidden else existing))
@@ -102,15 +104,16 @@ def receive(vfs: Vfs, spot: Spot, principal: Principal, environ: Environ) -> Res
 
 
 def _outlive(request: _Request, image: Image) -> bool:
-    """End an earlier PUT of the same client's that has fallen silent; whether one has ended.
+    """End an earlier PUT of the same user that receives nothing; return whether one has ended.
 
-    A client that lost its connection tries again long before the server misses it.
+    A client that lost its connection tries again long before the server notices the loss.
     """
     turns = request.vfs.uploads.turns
     earlier = turns.of(image.number)
     if not isinstance(earlier, _Request) or earlier.principal != request.principal:
         return False
-    # Twice: what was still on its way when this request came is no sign of life.
+    # Wait twice: bytes that were still on their way when this request came do not show that the
+    # earlier client is alive.
     for _ in range(2):
         received = earlier.body.received
         if turns.wait(image.number, earlier, SILENT_SECONDS):
@@ -126,7 +129,7 @@ def _outlive(request: _Request, image: Image) -> bool:
 def _upload(
     request: _Request, target: Entry, present: Entry | None, sha2: str | None, digests: Digests
 ) -> Image:
-    """The request's body into `target`, which stays queued when there is none."""
+    """Write the request's body to `target`, which stays queued if the body is empty."""
     vfs, expected = request.vfs, request.expected
     upload: Upload | None = None
     try:
@@ -141,7 +144,8 @@ def _upload(
             return _leave_empty(request, target, present)
         return _publish(request, target, upload)
     except BaseException as error:
-        # Killed, so that it is in nobody's way and tells why; `error` counts, not this.
+        # Kill the image: others can use its name, and its message says why it failed.  A
+        # failure of that is ignored, as `error` is the one to report.
         with suppress(CatalogError):
             (upload or vfs.uploads.start(target.image.number, request)).cancel(_reason(error))
             if target.name != request.place.name:
@@ -156,9 +160,9 @@ def _present(spot: Spot) -> Entry | None:
 
 
 def _begin(request: _Request, present: Entry | None, sha2: str | None) -> Entry:
-    """The queued image that takes the data: a new one, the queued one, or a replacement.
+    """The queued image for the data: a new one, the one that is there, or a replacement.
 
-    `sha2` is what is announced of its data: one that is made here is told so.
+    `sha2` is the announced digest; an image that is made here gets it as its expected digest.
     """
     vfs, place, principal = request.vfs, request.place, request.principal
     folder = request.spot.folder
@@ -171,13 +175,13 @@ def _begin(request: _Request, present: Entry | None, sha2: str | None) -> Entry:
             return vfs.catalog.renew(place, principal)
         case Status.SAVING:
             return _begin_again(request, present, sha2)
-    # Refused names are refused before the data comes.
+    # With `target`, a name that is refused is refused now, before the data comes.
     replacement = Place(place.folder, f".{token_hex(8)}.put")
     return vfs.create(replacement, principal, target=place, folder=folder, expected_hash=sha2)
 
 
 def _announce(request: _Request, entry: Entry, sha2: str | None) -> None:
-    """Have the catalog verify a digest, which it computes anyway."""
+    """Let the catalog verify a digest, which it computes anyway."""
     if sha2 is not None:
         request.vfs.catalog.set_attributes(
             entry.image.number, {"image.os_hash_value": sha2}, request.principal
@@ -185,7 +189,7 @@ def _announce(request: _Request, entry: Entry, sha2: str | None) -> None:
 
 
 def _split(digests: Digests) -> tuple[str | None, Digests]:
-    """A digest that the catalog verifies, if there is one, and those that are left to us."""
+    """The first digest that the catalog can verify, if any, and those that we have to verify."""
     for digest in digests:
         algorithm, value = digest
         if algorithm in ("sha256", "sha384", "sha512"):
@@ -194,21 +198,22 @@ def _split(digests: Digests) -> tuple[str | None, Digests]:
 
 
 def _begin_again(request: _Request, present: Entry, sha2: str | None) -> Entry:
-    """A new image instead of an upload that waits: for its other parts, or for its name."""
+    """Cancel an upload that waits for further parts, or for a rename; begin a new image."""
     vfs = request.vfs
     upload = vfs.uploads.get(present.image.number)
     if upload is None:
         raise Conflict(present.name, BY_ANOTHER)
     with vfs.uploads.turns.taken(present.image, request):
         upload.cancel("another upload took its place")
-    # Under the name is what has failed now, or what that was to replace.
+    # The name now belongs to the killed image, or to the image that it would have replaced.
     return _begin(request, _present(vfs.look([request.spot.path], request.principal)[0]), sha2)
 
 
 def _publish(request: _Request, target: Entry, upload: Upload) -> Image:
     """Make the image active under the request's name, unless that is temporary.
 
-    Whoever has locked the name meanwhile trusts that it stays as it was (RFC 4918 §7).
+    The locks are checked once more: if a client has locked the name while the data was arriving,
+    it must stay as it is (RFC 4918 §7).
     """
     vfs, place = request.vfs, request.place
     upload.mtime = request.expected.mtime
@@ -226,9 +231,9 @@ def _publish(request: _Request, target: Entry, upload: Upload) -> Image:
 
 
 def _leave_empty(request: _Request, target: Entry, present: Entry | None) -> Image:
-    """Let the old image stay: no data came, and an empty image is none to put in its place.
+    """Keep the old image, as an empty body does not replace it.
 
-    Explorer and Finder announce so what they are about to send, and may never send it.
+    Explorer and Finder first send an empty PUT to announce a file, and may never send its data.
     """
     vfs, place, principal = request.vfs, request.place, request.principal
     request.environ["wsgidav.provider"].lock_manager.check_request(request.environ)
@@ -242,7 +247,7 @@ def _leave_empty(request: _Request, target: Entry, present: Entry | None) -> Ima
 def _answer(request: _Request, present: Entry | None, image: Image) -> Response:
     existed = present is not None and representation.exists(present.image)
     status = HTTPStatus.NO_CONTENT if existed else HTTPStatus.CREATED
-    # Nothing was added to the data: its tag, as RFC 9110 §9.3.4 allows.
+    # RFC 9110 §9.3.4 allows a tag here, as the data is stored exactly as it was sent.
     headers = [("ETag", representation.etag(image))]
     if request.expected.mtime is not None:
         headers.append(("X-OC-Mtime", "accepted"))
@@ -250,8 +255,8 @@ def _answer(request: _Request, present: Entry | None, image: Image) -> Response:
 
 
 def _receive_part(request: _Request, present: Entry | None, part: Part) -> Response:
-    """Take one part; the upload stays `saving` until the last one has come."""
-    # `curl -C -` does not ask how much has arrived: from 0 on, it is another upload.
+    """Receive one part; the image stays `saving` until the last one has come."""
+    # A part from 0 on begins a new upload: `curl -C -` does not ask how much has arrived.
     anew = (Status.KILLED, Status.SAVING) if part.first == 0 else (Status.KILLED,)
     if present is None or present.image.status in anew:
         present = _begin(request, present, None)
@@ -272,7 +277,7 @@ def _receive_part(request: _Request, present: Entry | None, part: Part) -> Respo
 
 
 def _resume(request: _Request, present: Entry, part: Part) -> Upload:
-    """The upload that the part belongs to.  Raises HttpError 409 when it begins elsewhere."""
+    """The upload that the part continues.  Raises HttpError 409 if it has another offset."""
     uploads = request.vfs.uploads
     upload = uploads.get(present.image.number)
     if upload is None and present.image.status is not Status.QUEUED:
@@ -295,11 +300,11 @@ def _append(request: _Request, upload: Upload, part: Part) -> None:
         for offset, block in blocks(request.body, part.first, expected.size, expected.body):
             upload.write(offset, block)
     except DigestMismatch:
-        # What has arrived is not what was sent: it has to be sent again.
+        # The part was damaged on its way: drop it, so that the client can send it again.
         upload.truncate(part.first)
         raise
 
 
 def _reason(error: BaseException) -> str:
-    # wsgidav's own errors say it in a field.
+    # wsgidav's errors have the reason in a field.
     return getattr(error, "context_info", "") or str(error) or type(error).__name__

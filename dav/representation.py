@@ -1,4 +1,4 @@
-"""What an image is to HTTP: validators, headers, digests."""
+"""How an image is represented in HTTP: validators, headers, digests."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ CONTENT_TYPES = {"qcow2": "application/x-qemu-disk", "iso": "application/x-iso96
 
 
 def exists(image: Image) -> bool:
-    """Whether the image counts as being there: a killed upload is in nobody's way."""
+    """Whether the image counts as existing; a killed image does not."""
     return image.status is not Status.KILLED
 
 
 def etag(image: Image | Listed) -> str:
     """An entity tag: the image's id and, once it has data, the data's digest.
 
-    The same after every rename, another for every other content (RFC 9110 §8.8.3).  A weak one
-    tells the image, and nothing of its data.
+    A rename does not change it, other content does (RFC 9110 §8.8.3).  A weak tag identifies
+    the image, but not its data.
     """
     if may_change(image):
         return f'W/"{image.id}-0"'
@@ -38,17 +38,17 @@ def etag(image: Image | Listed) -> str:
 
 
 def may_change(image: Image | Listed) -> bool:
-    """Whether the data can become another one, of which the catalog would know nothing.
+    """Whether the data can change without the catalog knowing.
 
-    So it is of a link to a web server and of an adopted object, until they have digests, and
-    of what is still being written.
+    That is so for a link to a web server and for an adopted object until they have digests, and
+    for an image that is still being written.
     """
     status = image.status_before_delete or image.status
     return status in IN_PROGRESS or (status in HAS_DATA and image.os_hash_value is None)
 
 
 def modified_at(image: Image) -> datetime:
-    """The data's modification time, with the precision of a second at the client."""
+    """The data's modification time, without the fraction of a second."""
     return datetime.fromtimestamp(mtime_seconds(image), UTC)
 
 
@@ -58,10 +58,11 @@ def mtime_seconds(image: Image | Listed) -> int:
 
 
 def validators(node: Node | None, *, reading: bool = False) -> Validators:
-    """What the conditions of a request compare with; a folder has no tag.
+    """The values that a request's conditions are compared with; a folder has no tag.
 
-    For who is `reading` data that may change there is nothing to compare: what it has may be
-    of another version, which must neither be called current (304) nor be joined to this one.
+    While `reading`, an image whose data may change has no validators: the client's data may be
+    of another version.  It must neither be confirmed as current (304) nor be continued with
+    bytes of this version.
     """
     if isinstance(node, Entry):
         return validators_of(node.image, reading=reading)
@@ -76,7 +77,7 @@ def validators_of(image: Image, *, reading: bool) -> Validators:
 
 
 def content_length(image: Image | Listed, uploads: Uploads) -> int:
-    """Bytes; of an upload in progress what has arrived."""
+    """The size in bytes; during an upload, the bytes that have arrived."""
     upload = uploads.get(image.number) if image.status is Status.SAVING else None
     return image.size if upload is None else upload.size
 
@@ -87,16 +88,16 @@ def content_type(image: Image | Listed) -> str:
 
 
 def http_date(moment: datetime) -> str:
-    """RFC 9110 §5.6.7."""
+    """A time in the format of RFC 9110 §5.6.7."""
     return http_date_at(int(moment.timestamp()))
 
 
 def http_date_at(seconds: int) -> str:
-    """The same of a time in seconds since 1970."""
+    """As `http_date`, for a time in seconds since 1970."""
     return f"{_http_minute(seconds // 60)}{seconds % 60:02} GMT"
 
 
-# A listing has a date for each member, and is asked for again and again.
+# Cached: a listing has a date for each member, and clients ask for it again and again.
 @lru_cache(maxsize=16384)
 def _http_minute(minute: int) -> str:
     at = _EPOCH + timedelta(minutes=minute)
@@ -112,7 +113,7 @@ def http_date_now() -> str:
 
 
 def date_headers(image: Image) -> list[tuple[str, str]]:
-    """`Last-Modified`, unless the data may have changed since without our knowing."""
+    """`Last-Modified`, unless the data may have changed without the catalog knowing."""
     if may_change(image):
         return []
     return [("Last-Modified", http_date(modified_at(image)))]

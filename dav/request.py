@@ -29,7 +29,7 @@ _SMALL_BLOCK = 64 * 1024
 def plain_response(
     status: HTTPStatus, reason: str, client: str, *, with_body: bool = True
 ) -> bytes:
-    """Make, and log, a complete response of the server's own; the connection ends after it.
+    """Make and log a complete response by the server itself; the connection ends after it.
 
     `client` is the client's address.
     """
@@ -50,7 +50,7 @@ def plain_response(
 
 
 class Wire(Protocol):
-    """The way to a client: what a request needs of its connection."""
+    """The part of a connection that a request needs."""
 
     incoming: Incoming
     remote_addr: Any
@@ -64,17 +64,17 @@ class Wire(Protocol):
 
 
 class Ending(Enum):
-    """What becomes of a connection when its request has been answered."""
+    """What to do with a connection after a response."""
 
     KEEP = auto()
     """Another request may follow: all of this one has been read."""
     CLOSE = auto()
     LINGER = auto()
-    """The client may still be sending, and shall get to read the response all the same."""
+    """The client may still be sending; wait for it, so that it can read the response."""
 
 
 class Request(HTTPRequest):
-    """A request whose head is good.  The gateway sets `status` and `outheaders`, then writes."""
+    """A request with a valid head.  The gateway sets `status` and `outheaders`, then writes."""
 
     conn: Wire
     rfile: Body
@@ -82,7 +82,7 @@ class Request(HTTPRequest):
     outheaders: list[tuple[bytes, bytes]]
 
     def __init__(self, server: HTTPServer, wire: Wire, head: Head, limits: Limits) -> None:
-        """`server` is what cheroot's gateway asks for the application and for its own address."""
+        """cheroot's gateway asks `server` for the application and for the server's address."""
         super().__init__(server, wire)
         self.head = head
         self._limits = limits
@@ -117,7 +117,7 @@ class Request(HTTPRequest):
             log.exception("%s %s failed", self.method.decode(), self.path.decode())
             self.close_connection = True
             if self.sent_headers and not self._unsent_head:
-                # Half a response must not look like a whole one.
+                # Cut the connection: half a response must not look like a whole one.
                 raise Disconnected("the response cannot be completed") from error
             self.conn.send(
                 plain_response(
@@ -129,7 +129,7 @@ class Request(HTTPRequest):
             )
 
     def write(self, chunk: bytes) -> None:
-        """Send a block of the body, behind the head if that is still to be sent."""
+        """Send a block of the body, after the head if that was not sent yet."""
         self.ensure_headers_sent()
         self._count(len(chunk))
         if self._bodiless:
@@ -151,14 +151,14 @@ class Request(HTTPRequest):
             self.conn.send_file(file, head)
 
     def end(self) -> None:
-        """Complete the response; raises ValueError when its body is shorter than it said."""
+        """Complete the response; raises ValueError if its body is shorter than announced."""
         self.ensure_headers_sent()
         if self._left and not self._bodiless:
             raise ValueError("the response is shorter than its Content-Length")
         self._send_head(b"0\r\n\r\n" if self.chunked_write else b"")
 
     def send_headers(self) -> None:
-        """Decide the framing and put the head together; it goes out with the first block."""
+        """Choose the framing and build the head, which is sent with the first block."""
         given = {name.lower(): value for name, value in self.outheaders}
         if b"content-length" in given:
             self._left = int(given[b"content-length"])
@@ -174,7 +174,7 @@ class Request(HTTPRequest):
         self._unsent_head = b"HTTP/1.1 %b\r\n%b\r\n" % (self.status, b"".join(lines))
 
     def _connection_headers(self, given: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
-        """Keep the connection only when its next byte is sure to begin a request."""
+        """Keep the connection only if its next byte surely begins a request."""
         if (
             given.get(b"connection", b"").lower() == b"close"
             or not self.rfile.can_discard(self._limits.discarded_body)
@@ -189,7 +189,7 @@ class Request(HTTPRequest):
 
     @property
     def _bodiless(self) -> bool:
-        """RFC 9110 §6.4.1."""
+        """Whether the response cannot have a body (RFC 9110 §6.4.1)."""
         return (
             self.method == b"HEAD" or self.status[:1] == b"1" or self.status[:3] in (b"204", b"304")
         )

@@ -1,8 +1,8 @@
-"""Folders and images as wsgidav's resources: what it needs for DELETE, COPY, MOVE, MKCOL,
-LOCK and PROPPATCH.  GET, PUT and PROPFIND never come here (see `app`).
+"""Folders and images as wsgidav's resources, for DELETE, COPY, MOVE, MKCOL, LOCK and PROPPATCH.
 
-Each operation is the virtual tree's own, in one step: wsgidav's own recursion would delete a
-target before its replacement is there.
+GET, PUT and PROPFIND do not use them (see `app`).  Each operation is one operation of the virtual
+tree.  wsgidav's own recursion is not used, as it would delete a target before its replacement
+exists.
 """
 
 from __future__ import annotations
@@ -42,17 +42,18 @@ from dav.errors import told
 from dav.view import view_of
 
 CREATED = "imagefs.created"
-"""Set in the environ when a COPY or MOVE made a new member: wsgidav answers 204 to both."""
+"""Set in the environ when a COPY or MOVE made a new member; wsgidav always answers 204."""
 
 _log = logging.getLogger(__name__)
 
 MADE = "imagefs.made"
-"""The entry of the image that a LOCK has made, which goes if the lock is refused."""
+"""The entry of an image that a LOCK has made; it is removed if the lock is refused."""
 
 IF_MATCH = "imagefs.if_match"
-"""The request's header, once it was found to hold."""
+"""The request's header If-Match, after it was checked."""
 
-# What Windows Explorer sets after each upload and nobody reads (docs/facts.md#webdav-clients).
+# Windows Explorer sets these after each upload, and nobody reads them
+# (docs/facts.md#webdav-clients).
 _IGNORED = "{urn:schemas-microsoft-com:}"
 
 
@@ -61,7 +62,7 @@ def _dav_errors(environ: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     except CatalogError as error:
-        # wsgidav keeps only the status of what its handlers fail with.
+        # wsgidav keeps only the status of an error, so keep its text here.
         text = told(error, principal_of(environ))
         if isinstance(error, Spared):
             text += ", and so does DELETE with If-Match"
@@ -70,13 +71,13 @@ def _dav_errors(environ: dict[str, Any]) -> Iterator[None]:
     except DAVError:
         raise
     except Exception as error:
-        # wsgidav would tell the client of it, and nobody else.
+        # wsgidav would send the error to the client and not log it.
         _log.exception("%s failed unexpectedly", request_id_of(environ))
         raise DAVError(HTTPStatus.INTERNAL_SERVER_ERROR) from error
 
 
 class _Resource:
-    """What folders and images have in common."""
+    """The common part of folders and images."""
 
     path: str
     environ: dict[str, Any]
@@ -100,8 +101,8 @@ class _Resource:
         return True
 
     def prevent_locking(self) -> bool:
-        # A lock keeps all others from writing: who may not write takes none, and nobody
-        # keeps another's alive by its token, which is no secret (RFC 4918 §6.5).
+        # A lock keeps all others from writing, so a principal that may not write gets none.  A
+        # token is no secret (RFC 4918 §6.5), so it does not suffice to refresh another's lock.
         node = self.node
         with _dav_errors(self.environ):
             if isinstance(node, Entry):
@@ -118,7 +119,7 @@ class _Resource:
         return any(lock and lock.principal != self._principal.name for lock in held)
 
     def get_etag(self) -> None:
-        """None: conditions are ours to check, and wsgidav takes no weak tag."""
+        """None: `conditions` checks the tags, and wsgidav does not accept weak ones."""
 
     def support_etag(self) -> bool:
         return False
@@ -133,7 +134,7 @@ class _Resource:
         return self.path.rstrip("/").rpartition("/")[2]
 
     def handle_delete(self) -> bool:
-        # wsgidav itself asks only for the parent's locks before it comes here.
+        # wsgidav has checked only the locks of the parent before it calls this.
         try:
             self.provider.lock_manager.check_write_permission(
                 url=self.provider.ref_url(self.path),
@@ -150,7 +151,7 @@ class _Resource:
         return True
 
     def _meant(self) -> Meant:
-        """Whether a DELETE says which image it means, by a tag that has been compared."""
+        """Whether a DELETE says which image it means, by a tag that was compared before."""
         if isinstance(self.node, Entry):
             tag = opaque(representation.etag(self.node.image))
             tags = (opaque(each.strip()) for each in self.environ.get(IF_MATCH, "").split(","))
@@ -170,16 +171,17 @@ class _Resource:
         return True
 
     def _target(self, dest_path: str) -> tuple[Place, Node | None]:
-        """Where this is to be, and what stands there."""
+        """The place of the destination, and the node that is there, if any."""
         path = destination.plain(dest_path)
-        # wsgidav has compared them in the form that `destination` makes.
+        # wsgidav has made this check with the shielded path of `destination`; repeat it with the
+        # real one.
         if is_equal_or_child_uri(self.path, path):
             raise Forbidden(path, "is what is to be copied or moved, or is in it")
         spot = view_of(self.environ).spot(path)
         return spot.place, spot.present
 
     def _check_move(self, present: Node | None, target: Place) -> None:
-        """Raise what would refuse the move only when its target has made room already."""
+        """Raise now what would otherwise refuse the move after its target was removed."""
         if isinstance(self.node, Entry):
             check_change(self._principal, self.node.image)
         elif isinstance(self.node, Folder):
@@ -188,7 +190,7 @@ class _Resource:
                 raise NotSupported(self.node.name, "a folder cannot move to another store")
 
     def _check_room(self, present: Node | None, target: Place) -> None:
-        """Raise what keeps a folder at the target from giving way."""
+        """Raise an error if a folder at the target cannot be replaced."""
         if isinstance(present, Folder):
             subtrees.check_removable(self._vfs, present, self._principal)
             above = self._vfs.path(present).rstrip("/")
@@ -202,7 +204,7 @@ class _Resource:
         put: Callable[[Place], None],
         take_back: Callable[[Place], None],
     ) -> None:
-        """Put this at the target.  A folder is replaced, or replaces, by way of a name beside."""
+        """Put this node at the target; if a folder is involved, first at a name beside it."""
         if present and Folder in (type(present), type(self.node)):
             subtrees.replace(self._vfs, present, target, self._principal, put, take_back)
         else:
@@ -263,12 +265,13 @@ class Collection(_Resource, DAVCollection):  # type: ignore[misc]
             try:
                 self._vfs.make_folder(Place(self.folder.number, name), self._principal)
             except AlreadyExists as error:
-                # Not seen before: it is hidden, or has been made since (RFC 4918 §9.3.1).
+                # The name is hidden from the principal, or was made after wsgidav looked
+                # (RFC 4918 §9.3.1).
                 self.environ[REASON] = str(error)
                 raise DAVError(HTTPStatus.METHOD_NOT_ALLOWED, str(error)) from error
 
     def create_empty_resource(self, name: str) -> Member:
-        """Make the queued image that a LOCK on a free name is for (RFC 4918 §7.3)."""
+        """Make a queued image for a LOCK on a free name (RFC 4918 §7.3)."""
         with _dav_errors(self.environ):
             entry = self._vfs.create(Place(self.folder.number, name), self._principal)
         self.environ[MADE] = entry
@@ -304,8 +307,8 @@ class Member(_Resource, DAVNonCollection):  # type: ignore[misc]
     def set_property_value(self, name: str, value: Element | None, *, dry_run: bool) -> None:
         """Set or remove (None) one property.
 
-        wsgidav makes a dry run of all of a request, then sets them if none was refused.
-        The first one that is set takes the others with it: all, or none.
+        wsgidav first makes a dry run for all properties of a request, and sets them if none was
+        refused.  The first call that sets one sets all of them in one transaction.
         """
         if name.startswith(_IGNORED):
             return
@@ -317,7 +320,7 @@ class Member(_Resource, DAVNonCollection):  # type: ignore[misc]
                 self._vfs.catalog.set_attributes(self.image.number, changes, self._principal)
 
     def _checked(self, name: str, value: Element | None) -> dict[str, str | None]:
-        """What the request changes, with one property more."""
+        """The changes of the request so far and this one, checked together."""
         namespace, local = properties.split(name)
         if namespace == "DAV:" or name in properties.LIVE:
             raise DAVError(HTTPStatus.FORBIDDEN, f"{name} is the server's own")
@@ -341,8 +344,8 @@ def _text(namespace: str, value: Element | None) -> str | None:
         return None
     if namespace in (properties.IMAGE, properties.PROPERTY):
         return value.text or ""
-    # Any client's own: its content is kept, markup and all.  Each child for itself, since
-    # it then declares the namespaces it needs.
+    # A client's own property: keep its content with all markup.  Each child is written by
+    # itself, as it then declares the namespaces that it needs.
     children = (xml_to_bytes(child, pretty=False).decode() for child in value)
     return escape(value.text or "") + "".join(child.partition("?>\n")[2] for child in children)
 

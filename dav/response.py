@@ -11,7 +11,7 @@ from dav.body import FileRange
 
 @dataclass(slots=True)
 class Response:
-    """Status, headers, and the body: blocks of bytes or a range of a local file."""
+    """Status, headers, and a body: blocks of bytes or a range of a local file."""
 
     status: HTTPStatus
     headers: list[tuple[str, str]]

@@ -1,8 +1,8 @@
-"""The HTTP server: listens, keeps waiting connections, gives those with work to a worker.
+"""The HTTP server: listens, watches waiting connections, gives those with work to workers.
 
-One process: one thread accepts and watches all connections that wait for their client,
-`workers` serve requests.  Hence a client that is slow with its handshake, its headers or its
-next request costs a socket; one that stalls in the middle of a body costs a thread.
+In its one process, one thread accepts connections and watches all that wait for their client;
+`workers` serve requests.  So a client that is slow with its handshake, its headers or its next
+request costs only a socket.  A client that stalls in the middle of a body costs a thread.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ class Server(HTTPServer):
         limits: Limits = DEFAULT_LIMITS,
         proxies: Proxies = NO_PROXIES,
     ) -> None:
-        """`listen` is host and port, 0 for any; a socket from systemd takes its place.
+        """`listen` is host and port, 0 for any port; a socket from systemd takes its place.
 
-        Who comes through one of `proxies` has a share of its own.
+        Each client that comes through one of `proxies` has a share of its own.
         """
         super().__init__(listen, Gateway, server_name=listen[0])
         self.wsgi_app = app
@@ -63,7 +63,7 @@ class Server(HTTPServer):
         self.ssl_adapter = tls_adapter(tls) if tls else None
         self.requests: Workers[Connection] = Workers(self._serve_connection, limits.workers)
         self.open_connections: dict[Connection, str | None] = {}
-        """Each with the share that it counts for, if any."""
+        """Each connection with the key of the share that it uses; None for a trusted proxy."""
         self.proxies = proxies
         self.connection_shares = Shares(limits.connections_of_one, limits.connections)
         self.worker_shares = Shares(limits.workers_of_one, limits.workers)
@@ -71,11 +71,11 @@ class Server(HTTPServer):
 
     @property
     def port(self) -> int:
-        """The port that is listened on, once started."""
+        """The port that the server listens on, once it was started."""
         return int(self.bind_addr[1])
 
     def start(self) -> None:
-        """Listen, and serve from threads of its own; raises InvalidSettings."""
+        """Listen, and serve in other threads; raises InvalidSettings."""
         self.socket = systemd_socket() or listen(*self.bind_addr)
         self.socket.setblocking(False)
         self.bind_addr = self.socket.getsockname()[:2]
@@ -84,7 +84,7 @@ class Server(HTTPServer):
         threading.Thread(target=self.serve, name="dav-accept", daemon=True).start()
 
     def serve_forever(self) -> None:
-        """Start, and return when another thread has called `stop`."""
+        """Start, and return after another thread has called `stop`."""
         self.start()
         self._ended.wait()
 
@@ -97,7 +97,7 @@ class Server(HTTPServer):
                 log.exception("the server's loop failed; it goes on")
 
     def stop(self, drain: float = 0) -> None:
-        """Stop listening, give running requests `drain` seconds to end, then cut them off."""
+        """Stop listening; let running requests end for `drain` seconds, then cut them off."""
         if not self.ready:
             return
         self.ready = False
@@ -112,7 +112,7 @@ class Server(HTTPServer):
         self._ended.set()
 
     def put_conn(self, conn: Connection) -> None:
-        """Let a connection wait for its client; close it when the server is stopping."""
+        """Watch a connection that waits for its client; close it if the server is stopping."""
         if self.ready:
             self._connections.put(conn)
         else:
@@ -147,7 +147,8 @@ class Server(HTTPServer):
             return Request(self, wire, head, self.limits).answer()
 
     def _closed(self, conn: Connection) -> None:
-        # A worker and `stop` may close one at once: whoever takes it out gives its share back.
+        # A worker and `stop` may close a connection at the same time: only the one whose `pop`
+        # finds it gives its share back.
         share = self.open_connections.pop(conn, None)
         if share is not None:
             self.connection_shares.give_back(share)
@@ -170,7 +171,7 @@ class WaitingConnections(ConnectionManager):
             conn.close()
 
     def _expire(self, threshold: float) -> None:
-        """Cheroot's hook: `threshold` is for its one time-out, we have deadlines."""
+        """Cheroot's hook; `threshold` is not used, as each connection has its own deadline."""
         now = time.monotonic()
         waiting = [(fd, conn) for fd, conn in self._selector.connections if conn is not self.server]
         for fd, conn in waiting:
@@ -179,7 +180,7 @@ class WaitingConnections(ConnectionManager):
                 conn.expire()
 
     def _from_server_socket(self, server_socket: socket.socket) -> None:
-        """Cheroot's hook: accept all who have come; they too wait until they send something."""
+        """Cheroot's hook: accept all new connections; they wait until their clients send."""
         while True:
             try:
                 accepted, address = server_socket.accept()
@@ -214,7 +215,8 @@ class WaitingConnections(ConnectionManager):
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self.server.ssl_adapter is not None:
-                # Not the adapter's wrap(), which would wait for the client's handshake right here.
+                # Not the adapter's wrap(), which would wait for the client's handshake here and
+                # so stop this thread.
                 sock = self.server.ssl_adapter.context.wrap_socket(
                     sock, server_side=True, do_handshake_on_connect=False
                 )

@@ -1,6 +1,6 @@
 """The `[dav]` section of the configuration.
 
-Scope: where it listens, and whom it lets in; what is not safe to serve is refused here, before
+Scope: where the server listens, and who may use it.  Unsafe combinations are refused here, before
 anything is served.  Threading: immutable.
 """
 

@@ -1,7 +1,7 @@
-"""What each client has of something that all share.
+"""Divides a limited number of connections or workers among clients.
 
-One client, however many connections it opens and however slow it is, leaves room for the others,
-and so do several: the server asks before it gives.  All methods are thread-safe.
+However many connections one client opens, and however slow it is, there is room for others; the
+same holds for several such clients.  Threading: all methods are thread-safe.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from contextlib import contextmanager
 
 
 class Shares:
-    """Counts what clients have.
+    """Counts how many each client has.
 
-    A client may have a share of what nobody has (dynamic thresholds, Choudhury and Hahne 1998).
-    With that the next one finds room however many took all that they may.
+    A client may have a fixed ratio of what is free (dynamic thresholds, Choudhury and Hahne
+    1998).  So the next client finds room, even if many others have taken all they may.
     """
 
     def __init__(self, limit: int, total: int) -> None:
-        """`limit` is what a client may have of `total` when no other has anything."""
+        """`limit` is how many of `total` a client may have while no other client has any."""
         self._limit = limit
         self._free = total
-        # Alone, a client that has its limit is at this ratio to what is left.
+        # A client that is alone and has `limit` has this ratio of what is left.
         self._ratio = limit / max(total - limit, 1)
         self._taken: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def take(self, client: str) -> bool:
-        """Give the client one more; False when it has its share already."""
+        """Give the client one more; False if it has its share already."""
         with self._lock:
             if self._taken.get(client, 0) >= min(self._limit, self._free * self._ratio):
                 return False
@@ -43,12 +43,12 @@ class Shares:
             self._free += 1
             self._taken[client] -= 1
             if not self._taken[client]:
-                # Addresses are without number: none is kept that has nothing.
+                # There can be any number of addresses: keep only those that have something.
                 del self._taken[client]
 
     @contextmanager
     def one(self, client: str) -> Iterator[bool]:
-        """Take one for a while; False when the client has its share already."""
+        """Take one for the duration of a block; False if the client has its share already."""
         taken = self.take(client)
         try:
             yield taken

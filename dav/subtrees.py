@@ -1,8 +1,8 @@
-"""Folders with all that is in them: copied and deleted as one.
+"""Copies and deletes folders with all that is in them.
 
-Whatever would stop half-way is looked for first.  What fails all the same is taken back: a copy
-leaves nothing, and what it was to replace is where it was.  What a deletion had reached is in
-the trash.
+Errors that would stop an operation half-way are looked for first.  If one fails half-way anyway, a
+copy is removed again, and the node that it should replace is at its place.  After a failed
+deletion, the images that were deleted already are in the trash.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from catalog.tree.vfs import Vfs
 
 
 def find(vfs: Vfs, place: Place) -> Node | None:
-    """What stands at `place`; None for nothing."""
+    """The node at `place`; None if there is none."""
     try:
         return vfs.lookup(place.folder, place.name)
     except NotFound:
@@ -33,7 +33,7 @@ def find(vfs: Vfs, place: Place) -> Node | None:
 def remove(
     vfs: Vfs, node: Node, place: Place, principal: Principal, meant: Meant = Meant.PERHAPS
 ) -> None:
-    """Delete an image, or a folder with all that is in it: all of it or nothing."""
+    """Delete an image, or a folder with all that is in it, after checking that all may go."""
     if isinstance(node, Folder):
         check_removable(vfs, node, principal)
     _remove(vfs, node, place, principal, meant)
@@ -49,9 +49,10 @@ def _remove(vfs: Vfs, node: Node, place: Place, principal: Principal, meant: Mea
 
 
 def check_removable(vfs: Vfs, folder: Folder, principal: Principal) -> None:
-    """Raise what would stop a deletion in the middle: Forbidden, and as `Vfs.check_remove`.
+    """Raise what would stop a deletion half-way: Forbidden, and as `Vfs.check_remove`.
 
-    A store and its trash are not deleted, so neither is what they hold.
+    A store and its trash cannot be deleted; for them this is raised before any of their members
+    is touched.
     """
     check_own(folder, principal)
     for member in vfs.members(folder.number):
@@ -63,7 +64,7 @@ def check_removable(vfs: Vfs, folder: Folder, principal: Principal) -> None:
 
 
 def _check_change(vfs: Vfs, folder: Folder, member: Entry, principal: Principal) -> None:
-    """As `check_change`; what the principal may not see is not named."""
+    """As `check_change`, but the error does not name an image that the principal may not see."""
     try:
         check_change(principal, member.image)
     except Forbidden:
@@ -80,7 +81,7 @@ def _visible(vfs: Vfs, folder: Folder, principal: Principal) -> list[Node]:
 
 
 def check_copy(vfs: Vfs, node: Node, target: Place, principal: Principal, *, members: bool) -> None:
-    """Raise what would stop a copy in the middle."""
+    """Raise what would stop a copy half-way."""
     store = vfs.store_for(target)
     temporary = vfs.folder(target.folder).temporary or is_temporary(target.name)
 
@@ -97,9 +98,9 @@ def check_copy(vfs: Vfs, node: Node, target: Place, principal: Principal, *, mem
 
 
 def copy(vfs: Vfs, node: Node, target: Place, principal: Principal, *, members: bool) -> None:
-    """Copy an image, or a folder and, if wanted, its members (RFC 4918 §9.8.3), to a free name.
+    """Copy an image, or a folder, to a free name; with `members`, also the folder's members.
 
-    Of a copy that fails nothing stays.
+    Without them is `Depth: 0` (RFC 4918 §9.8.3).  A copy that fails is removed again.
     """
     made: list[tuple[Place, Node]] = []
     try:
@@ -139,7 +140,7 @@ def discard(vfs: Vfs, place: Place, principal: Principal) -> None:
 
 
 def _discard(vfs: Vfs, place: Place, node: Node, principal: Principal) -> None:
-    """Remove one node, unless somebody has put another one at its place since."""
+    """Remove one node, unless another one has taken its place meanwhile."""
     present = find(vfs, place)
     if isinstance(node, Folder):
         vfs.remove_folder(place, principal)
@@ -155,9 +156,9 @@ def replace(
     put: Callable[[Place], None],
     take_back: Callable[[Place], None],
 ) -> None:
-    """Have what `put` puts beside it take the place of `present`, which is then deleted.
+    """Replace `present` by a node that `put` first puts at a name beside it.
 
-    If it cannot be deleted it stays where it was, and `take_back` undoes `put`.
+    If `present` cannot be deleted, it stays at its place, and `take_back` undoes `put`.
     """
     made = Place(target.folder, beside(target.name))
     put(made)
@@ -173,7 +174,7 @@ def replace(
 
 
 def _exchange(vfs: Vfs, present: Folder, made: Place, target: Place, principal: Principal) -> None:
-    """Let two names change hands, then delete what stood at `target`, or change them back."""
+    """Exchange two names, then delete the old node; if that fails, exchange them back."""
     vfs.exchange(made, target, principal)
     try:
         remove(vfs, present, made, principal)

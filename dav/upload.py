@@ -1,6 +1,6 @@
-"""From a request's body to an upload: in blocks, and held to what was announced of it.
+"""Moves a request's body to an upload, in blocks, and compares it with what was announced.
 
-Threading: the request's.
+Threading: the request's thread.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ _BLOCK = 1024 * 1024
 def blocks(
     body: Body, offset: int, size: int | None, digests: Digests
 ) -> Iterator[tuple[int, memoryview]]:
-    """The body in blocks, each with its offset; at its end compares what was announced.
+    """The body in blocks, each with its offset; at the end its size and digests are compared.
 
     Raises IncompleteUpload, DigestMismatch.
     """
     hashes = [(hashlib.new(name, usedforsecurity=False), value) for name, value in digests]
     block = memoryview(bytearray(_BLOCK))
     start = offset
-    # The first bytes at once: they make a queued image a `saving` one, for others to see.
+    # The first bytes at once, without waiting for a whole block: they make the queued image a
+    # `saving` one, which others can see.
     count = body.readinto(block)
     while count:
         yield offset, block[:count]
@@ -46,13 +47,14 @@ def _mismatch(algorithm: str) -> DigestMismatch:
 
 
 def _fill(body: Body, block: memoryview) -> int:
-    """Fill a block as far as the body goes: one large write is cheaper than many small."""
+    """Fill a block as far as the body goes: one large write is cheaper than many small ones."""
     done = 0
     while done < len(block):
         try:
             size = body.readinto(block[done:])
         except IncompleteUpload:
-            # What has come is kept to resume, unless that has begun: the next read raises again.
+            # Keep the bytes that have come, so that the client can resume after them; the next
+            # read raises again.  Not after an abort: then another request writes already.
             if not done or body.aborted:
                 raise
             break
@@ -63,7 +65,7 @@ def _fill(body: Body, block: memoryview) -> int:
 
 
 def verify(upload: Upload, digests: Digests) -> None:
-    """Compare digests that the catalog does not, of what came in several requests."""
+    """Compare digests that the catalog does not compute, for data of several requests."""
     for algorithm, value in digests:
         digest = hashlib.new(algorithm, usedforsecurity=False)
         for offset in range(0, upload.size, _BLOCK):

@@ -1,7 +1,7 @@
 """Threads that serve requests: as many as there is work, up to a limit.
 
-It takes the place of cheroot's ThreadPool, whose number of threads is fixed.  Scope: what a job is
-only `serve` knows.  Threading: all methods are thread-safe.
+This replaces cheroot's ThreadPool, whose number of threads is fixed.  Threading: all methods are
+thread-safe.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _IDLE_SECONDS = 30
 
 
 class Workers(Generic[Job]):
-    """Daemon threads; one ends when it had nothing to do for half a minute."""
+    """Daemon threads; a thread ends after half a minute without work."""
 
     def __init__(self, serve: Callable[[Job], None], limit: int) -> None:
-        """`serve` does one job and lets no exception out."""
+        """`serve` does one job and never raises."""
         self._serve = serve
         self._limit = limit
         self._changed = threading.Condition()
@@ -40,13 +40,13 @@ class Workers(Generic[Job]):
                 self._count += 1
 
     def stop(self) -> None:
-        """Let every thread end as soon as it has nothing to do."""
+        """Have every thread end as soon as the queue is empty."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
 
     def join(self, seconds: float) -> bool:
-        """Wait until all threads have ended; False when some have not."""
+        """Wait until all threads have ended; False if some have not."""
         with self._changed:
             return self._changed.wait_for(lambda: self._count == 0, seconds)
 

@@ -1,4 +1,4 @@
-"""Request bodies that are XML: parsed safely, whatever libraries are installed."""
+"""Parses XML in request bodies safely, independent of which other libraries are installed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from defusedxml.ElementTree import fromstring
 from dav.errors import HttpError
 
 _DEPTH = 100
-"""Elements inside each other.  Whoever writes them out again takes a call for each."""
+"""The deepest nesting of elements: writing them again takes a recursive call for each level."""
 
 
 def parse(body: bytes) -> Element:
     """The root of a small document.  Raises HttpError 400 if it is malformed or has a DTD.
 
-    No client needs a DTD, and entities are what XXE and "billion laughs" are made of.
+    No client needs a DTD, and attacks such as XXE and "billion laughs" need its entities.
     """
     try:
         root: Element = fromstring(body, forbid_dtd=True)

@@ -1,8 +1,8 @@
-"""The page for people: the tree's own URLs, as HTML and as JSON.
+"""The pages for people and programs, at the tree's own URLs, as HTML and as JSON.
 
-Scope: folders, an image's page (`?page`), changing it (`?properties`), `SHA256SUMS`, and the
-page's own assets below `/.assets/`.  The data of an image is never served here.  Threading: any
-thread; everything it keeps is read-only.
+Scope: folders, an image's page (`?page`), changing its fields (`?properties`), `SHA256SUMS`, and
+the files of the pages below `/.assets/`.  The data of an image is never served here.  Threading:
+any thread; all state is read-only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The page's own files, below a path that names their content, so that a browser keeps them."""
+"""The files of the pages, below a path with their content's digest, so that browsers cache them."""
 
 from __future__ import annotations
 

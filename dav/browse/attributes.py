@@ -1,9 +1,10 @@
 """Setting an image's fields and properties from the page: POST to `<image>?properties`.
 
-The body is a JSON object of `image.<field>` and `property.<name>` to a text, or to null,
-which removes a property; all of it is done or nothing.  No other site can make a browser
-send it: it needs a header of its own, which takes a permission that is never given (Fetch
-Standard, "CORS-preflight request"), and the browser must say that it is this server's page.
+The body is a JSON object that maps `image.<field>` and `property.<name>` to a text, or to null to
+remove a property.  All of it is done or nothing.  No other site can make a browser send such a
+request: it needs a header of our own, for which a browser first asks the server for permission
+(Fetch Standard, "CORS-preflight request"), and this server never gives it.  Also, the browser must
+say that the request comes from a page of this server.
 """
 
 from __future__ import annotations
@@ -40,14 +41,14 @@ def _check_own_page(request: Request) -> None:
 
 
 def _is_same_origin(request: Request) -> bool:
-    """Whether the page that asks is ours; a program that is no browser says nothing of it."""
+    """Whether a page of ours sends the request; programs that are no browsers do not say."""
     site = request.headers.get("sec-fetch-site")
     if site is not None:
-        # Browsers send it over TLS.  It holds behind a proxy too, where nobody can tell
-        # what the client calls us (Fetch Metadata §2.3).
+        # Browsers send it over TLS.  It is right even behind a proxy, where the client's name
+        # for this server may be unknown (Fetch Metadata §2.3).
         return site in ("same-origin", "none")
     origin = request.headers.get("origin")
-    # A proxy may speak TLS for us: the scheme of the page is then not ours.
+    # Without the scheme: if a proxy does TLS for us, the page's scheme is not ours.
     return origin is None or urlsplit(origin).netloc == urlsplit(request.base_url).netloc
 
 
@@ -66,7 +67,8 @@ def _values(request: Request) -> dict[str, str | None]:
 
 
 def _check_text(text: str | None) -> None:
-    # JSON can spell what UTF-8 cannot (a lone surrogate) and what SQL takes for an end.
+    # JSON can contain a lone surrogate, which UTF-8 cannot, and a NUL, which can end a text in
+    # SQL.
     if text is not None and ("\0" in text or not _is_utf8(text)):
         raise InvalidValue("body", "holds text that is not UTF-8, or a NUL")
 

@@ -1,6 +1,6 @@
-"""Commands a person copies into a shell to use an image.
+"""Commands that a person can copy into a shell to use an image.
 
-A name is hostile: each is quoted, and none can be read as an option.
+A name may come from an attacker: each is quoted, and none can be taken for an option.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from dav.browse.wording import printable
 MOUNT_POINT = "/mnt/images"
 
 _MEMORY = 2048
-"""MiB for a guest whose image does not say what it needs."""
+"""MiB of memory for a guest whose image has no `min_ram`."""
 _DISK = 20
-"""GiB for a guest that is installed from a CD."""
+"""GiB of the disk for a guest that is installed from a CD."""
 
 _CHECKERS = {"sha256": "sha256sum", "sha384": "sha384sum", "sha512": "sha512sum"}
-# What `--property KEY=VALUE` takes for sure; other properties are left out.
+# Keys that `--property KEY=VALUE` surely accepts; other properties are left out.
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9._-]{1,60}")
 
 
@@ -39,9 +39,9 @@ class Command:
 def commands(
     details: Details, name: str, path: str, base_url: str, principal: Principal
 ) -> tuple[Command, ...]:
-    """What can be done with the image that is called `name` at `path` of the tree."""
+    """Commands for the image that is called `name` at `path` in the tree."""
     mounted = MOUNT_POINT + path
-    # A guest is to find the same bytes again when another image has taken the name.
+    # By id: a guest needs the same bytes even after another image has taken the name.
     kept = f"{MOUNT_POINT}/{names.BY_ID}/{details.image.id}"
     return (
         Command("Download, resume and check", _download(details, name, path, base_url, principal)),
@@ -66,10 +66,10 @@ def _download(details: Details, name: str, path: str, base_url: str, principal: 
 
 
 def quote(text: str) -> str:
-    """One word of a shell.
+    """The text as one word of a shell.
 
-    What does not show, such as a change of the writing direction, is spelled out as bash
-    and zsh do, so that the command is what it looks like.
+    Invisible characters, such as a change of the writing direction, are written as escapes of
+    bash and zsh, so that the command does what it looks like.
     """
     if text.isprintable():
         return shlex.quote(text)

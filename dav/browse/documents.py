@@ -1,7 +1,7 @@
 """The pages as JSON, for programs.
 
-Its keys are the field names of `catalog.model.fields` and stay; sizes are bytes, times UTC
-(`2026-01-31T12:00:00Z`), what an image does not have is `null`.
+The keys are the field names of `catalog.model.fields` and do not change.  Sizes are in bytes, times
+in UTC (`2026-01-31T12:00:00Z`); a field without a value is `null`.
 
     root      {"path", "kind", "stores": [{"name", "path", "default", "images", "size",
                "in_progress", "trashed", "free", "total", "message"}]}
@@ -69,14 +69,14 @@ def _row(row: Row) -> dict[str, Any]:
 
 
 def links_document(links: list[tuple[str, str]]) -> bytes:
-    """A page of `/.by-id`: ids and the paths they stand for."""
+    """A page of `/.by-id`: ids and the paths that they link to."""
     return _json({"path": "/.by-id/", "kind": "by-id", "links": dict(links)})
 
 
 def image_document(
     details: Details, path: str, paths: tuple[str, ...], size: int, locks: Iterable[Lock]
 ) -> bytes:
-    """Everything there is to tell of an image."""
+    """Everything about an image."""
     return _json(
         {
             "path": path,
@@ -113,7 +113,7 @@ def _fields(details: Details) -> dict[str, Any]:
 
 
 def _plain(image: Image, name: str, rendered: str | None) -> Any:
-    """Numbers and truth values as JSON's own, everything else as its text."""
+    """Numbers and truth values as in JSON, everything else as text."""
     value = getattr(image, name, rendered)
     return value if isinstance(value, int | str | None) else rendered
 

@@ -1,7 +1,7 @@
-"""What the page is asked and what it answers, free of WSGI.
+"""Requests to the pages and their answers, independent of WSGI.
 
-Every answer carries the headers that keep an image's hostile name, or a mistake of
-ours, from running anything in the browser.
+Every answer has headers that keep a browser from running code that is in an image's name, even
+after a mistake of ours.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ class Request:
     accept: str
     """The header, or empty."""
     headers: Mapping[str, str]
-    """By lower-case name; the page asks for `origin`, `content-type`, `x-imagefs`."""
+    """By name in lower case."""
     read: Callable[[], bytes]
-    """The whole body, of which the server limits the size."""
+    """Reads the whole body; the server limits its size."""
     principal: Principal
     vfs: Vfs
     request_id: str
     base_url: str
-    """How the client calls this server: scheme and authority, without a path."""
+    """The client's URL of this server: scheme and authority, without a path."""
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What to send; a body that is not `bytes` is sent as it comes, without its length."""
+    """An answer; a body that is not `bytes` is sent in blocks, without its length."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
@@ -60,7 +60,7 @@ class Response:
 
 
 def request_of(environ: Environ, path: str, vfs: Vfs) -> Request:
-    """The request of a WSGI environment (PEP 3333); `path` is the tree's, decoded."""
+    """The request in a WSGI environment (PEP 3333); `path` is the decoded path in the tree."""
     headers = {
         name.removeprefix("HTTP_").lower().replace("_", "-"): value
         for name, value in environ.items()
@@ -82,9 +82,10 @@ def request_of(environ: Environ, path: str, vfs: Vfs) -> Request:
 
 
 def query_of(text: str) -> dict[str, str]:
-    """The fields of a URL's query; `?page` is a field without a value, the first one counts.
+    """The fields of a URL's query; `?page` is a field without a value.
 
-    A query with more fields than any page has is read as an empty one.
+    If a field comes twice, the first one counts.  A query with more fields than any page has
+    is taken for an empty one.
     """
     try:
         pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_QUERY_FIELDS)
@@ -94,7 +95,7 @@ def query_of(text: str) -> dict[str, str]:
 
 
 def number_of(text: str) -> int:
-    """A number in a query; 0 for what is none, or larger than anything there is."""
+    """A number in a query; 0 for anything else, and for a number that is too large."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else 0
 
 
@@ -105,7 +106,7 @@ def answer(
     status: int = 200,
     headers: Iterable[tuple[str, str]] = (),
 ) -> Response:
-    """A page for this user and this moment: no cache keeps it."""
+    """An answer that no cache may keep: it is for this user and this moment only."""
     own = [("Content-Type", kind.value), ("Cache-Control", "no-store"), ("Vary", "Accept")]
     if isinstance(body, bytes):
         own.append(("Content-Length", str(len(body))))
@@ -118,8 +119,8 @@ def redirect(location: str) -> Response:
 
 
 def url_of(path: str) -> str:
-    """The path of a URL for an absolute path of the tree.
+    """The path of a URL for an absolute path in the tree.
 
-    It cannot begin with two slashes, which would name another host.
+    It never begins with two slashes: a browser would take the first name for a host.
     """
     return quote("/" + path.lstrip("/"), safe="/")

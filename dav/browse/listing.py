@@ -1,4 +1,4 @@
-"""What a person sees of a folder: one page of it, sorted and filtered by the URL's query."""
+"""One page of a folder, sorted and filtered as the URL's query says."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from dav.browse.exchange import number_of
 
 PAGE_SIZE = 100
 MAX_FOLDERS = 1000
-"""Folders shown above the images; more than that nobody reads."""
+"""Folders shown above the images at most; nobody reads more."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How the person wants to see the folder."""
+    """The order, filter and position in which the folder is shown."""
 
     sort: Sort
     descending: bool
@@ -31,7 +31,7 @@ class View:
     offset: int
 
     def url(self, *, sort: Sort | None = None, offset: int = 0) -> str:
-        """The query of the same folder in another order, or further on."""
+        """The query for the same folder in another order, or at another position."""
         descending = self.descending
         if sort is not None:
             descending = sort is self.sort and not descending
@@ -53,10 +53,10 @@ class Row:
     path: str
     os: str
     size: int
-    """Bytes; of an upload that goes on, those that have arrived."""
+    """Bytes; during an upload, those that have arrived."""
     owned: bool
     restore_to: str | None
-    """In the trash: the path it goes back to."""
+    """In the trash: the path to which it can be restored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +71,12 @@ class Listing:
     rows: tuple[Row, ...]
     total: int
     usage: Usage | None
-    """The store's room; None when it does not answer."""
+    """The store's used and free bytes; None if it does not answer."""
     writable: bool
 
     @property
     def busy(self) -> bool:
-        """Whether an upload on this page is still going on."""
+        """Whether an image on this page is still being uploaded."""
         return any(row.entry.image.status in IN_PROGRESS for row in self.rows)
 
     @property
@@ -85,7 +85,7 @@ class Listing:
 
 
 def view_of(query: Mapping[str, str], folder: Folder) -> View:
-    """Read the query; what it does not say, or says wrongly, is as by default."""
+    """Read the query; missing and wrong values get their defaults."""
     in_trash = folder.kind is FolderKind.TRASH
     default = Sort.DELETED_AT if in_trash else Sort.NAME
     wanted = query.get("sort", "")
@@ -156,7 +156,7 @@ def _row(
 
 
 def arrived(vfs: Vfs, entry: Entry) -> int:
-    """The image's size in bytes, or what this process has received of it so far."""
+    """The image's size in bytes, or how much of it this process has received so far."""
     if entry.image.status in IN_PROGRESS:
         upload = vfs.uploads.get(entry.image.number)
         if upload is not None:
@@ -165,7 +165,7 @@ def arrived(vfs: Vfs, entry: Entry) -> int:
 
 
 class _Restore:
-    """Where deleted images were; each folder is looked up once."""
+    """The paths where deleted images were; each folder is looked up once."""
 
     def __init__(self, vfs: Vfs) -> None:
         self._vfs = vfs
@@ -178,7 +178,7 @@ class _Restore:
         return f"{self._paths[number]}/{entry.image.name}"
 
     def _folder_path(self, number: int | None, store: str) -> str:
-        # The folder may have been removed since: then the store itself takes it.
+        # If the folder was removed meanwhile, the image is restored to the store's top.
         if number is not None:
             try:
                 return self._vfs.path(self._vfs.folder(number))

@@ -1,4 +1,4 @@
-"""The HTML.  Templates escape everything; nothing here builds markup of strings."""
+"""Makes the HTML.  The templates escape everything; no markup is built from strings here."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _FILTERS = (
     Status.DEACTIVATED,
     Status.KILLED,
 )
-# Shown in the head of the page, or among the digests, and not again in the table.
+# Fields that the head of the page or the list of digests shows; the table leaves them out.
 _SHOWN_ELSEWHERE = frozenset(
     "name status message os_hash_algo os_hash_value checksum stores".split()
 )
@@ -94,7 +94,7 @@ def _page(template: str, request: Request, path: str, **values: Any) -> bytes:
 
 
 def _crumbs(path: str) -> list[tuple[str, str]]:
-    """Name and path of every folder on the way, the last one included."""
+    """The name and the path of every folder along the path, including the last one."""
     crumbs: list[tuple[str, str]] = []
     above = ""
     for name in path.split("/"):
@@ -130,20 +130,20 @@ def listing_page(request: Request, listing: Listing) -> bytes:
 
 
 def by_id_page(request: Request, links: list[tuple[str, str]], following: int | None) -> bytes:
-    """Some of the ids; `following` is the cookie that the next page begins behind."""
+    """Some of the ids; the next page begins after the cookie `following`."""
     return _page("by_id.html", request, "/.by-id", links=links, following=following)
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """An image and where it is, for its page."""
+    """An image with its paths, for its page."""
 
     entry: Entry
     details: Details
     path: str
     paths: tuple[str, ...]
     size: int
-    """Bytes, or those that have arrived."""
+    """Bytes; during an upload, those that have arrived."""
     downloadable: bool
 
 
@@ -197,7 +197,7 @@ _ADVICE = {
 
 
 def error_page(status: int, message: str, request_id: str, accept: str) -> Response:
-    """Say why a request failed: as HTML or JSON to whom asks for it, else in one line."""
+    """The answer to a failed request: HTML or JSON if the client asks for it, else one line."""
     kind = kind_for(accept, otherwise=Kind.TEXT)
     if kind is Kind.JSON:
         return answer(documents.error_document(status, message, request_id), kind, status=status)

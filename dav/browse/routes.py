@@ -1,4 +1,4 @@
-"""Which page a request is for."""
+"""Finds the page for a request."""
 
 from __future__ import annotations
 
@@ -32,12 +32,11 @@ def is_asked_for(environ: Environ) -> bool:
 
 
 def respond(request: Request, node: Node | None) -> Response | None:
-    """Answer a request that is for the page; None for one that is WebDAV's.
+    """Answer a request for a page; None for a request that WebDAV has to answer.
 
-    `node` is what the path stands for to the principal, None if that is nothing.
-
-    GET and HEAD of a folder, of `<image>?page`, of `SHA256SUMS` and of the
-    assets; POST to `<image>?properties`.  Raises catalog.errors.
+    `node` is the node at the path, None if the principal sees none there.  Pages are GET and
+    HEAD of a folder, of `<image>?page`, of `SHA256SUMS` and of the assets, and POST to
+    `<image>?properties`.  Raises the catalog's errors.
     """
     match request.method:
         case "GET":
@@ -66,7 +65,8 @@ def _get(request: Request, node: Node | None) -> Response | None:
         case Entry() | Link() if PAGE_QUERY in request.query:
             return _image(request, node, path)
         case Entry():
-            # An image of an earlier version may be called so: no user's file is a folder's digests.
+            # An image from an earlier version may have the name SHA256SUMS.  Answer with the real
+            # digests: a user's file must not pass for them.
             return _sums(request, path)
     return None
 
@@ -104,7 +104,7 @@ def _folder(request: Request, folder: Folder, path: str) -> Response:
 
 
 def _by_id(request: Request, kind: Kind) -> Response:
-    """Ids in pages: `after` is the cookie of the last one seen."""
+    """A page of ids, which begins after the cookie `after`."""
     after = number_of(request.query.get("after", ""))
     page = request.vfs.page(BY_ID, after=after, limit=PAGE_SIZE)
     found = [node for _cookie, node in page if isinstance(node, Link)]

@@ -1,4 +1,4 @@
-"""The overview: every store, its room and what it holds."""
+"""The overview of all stores, with their free bytes and their images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class StoreCard:
     name: str
     is_default: bool
     takes: str
-    """What can be put there, in a word."""
+    """One word for what can be put there."""
     totals: StoreTotals
     usage: Usage
     problem: str
@@ -29,14 +29,14 @@ class StoreCard:
 
     @property
     def used(self) -> int | None:
-        """Bytes that are not free on whatever the store lies on."""
+        """Bytes that are used on the store's disk or service, by images and anything else."""
         if self.usage.total is None or self.usage.free is None:
             return None
         return self.usage.total - self.usage.free
 
 
 def store_cards(vfs: Vfs, principal: Principal) -> tuple[StoreCard, ...]:
-    """All configured stores, by name, with what the principal sees in them."""
+    """All configured stores, by name, with the totals of what the principal may see."""
     with vfs.catalog.read() as repository:
         totals = repository.store_totals(principal)
     stores = sorted(vfs.catalog.stores.items())

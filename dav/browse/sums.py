@@ -1,4 +1,4 @@
-"""`SHA256SUMS`: every folder's digests, as sha256sum(1) writes and checks them."""
+"""`SHA256SUMS`: the digests of a folder's images, as sha256sum(1) writes and checks them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from catalog.tree.vfs import Vfs
 
 
 def line(os_hash_value: str, name: str) -> str:
-    """One line without its end; a name with a backslash is escaped, which the line tells.
+    """One line without its end.
 
-    GNU coreutils, "md5sum invocation"; names hold no line ends
-    (docs/semantics.md#the-tree).
+    If a name has a backslash, it is escaped, and the line begins with one (GNU coreutils,
+    "md5sum invocation").  Names have no line ends (docs/semantics.md#the-tree).
     """
     escaped = name.replace("\\", "\\\\")
     mark = "\\" if escaped != name else ""

@@ -1,4 +1,4 @@
-"""How sizes, times and names of things are put for people; filters of the templates."""
+"""Sizes, times and names as text for people; filters of the templates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STATUS_NAMES = {
     Status.PENDING_DELETE: "deleted",
     Status.DELETED: "gone",
 }
-"""What a chip says: the words of a person who looks for trouble."""
+"""The word for each status on a page."""
 
 
 def human_size(size: int | None) -> str:
@@ -33,9 +33,9 @@ def human_size(size: int | None) -> str:
 
 
 def printable(text: str) -> str:
-    """Text that shows what it is: what would turn or hide its neighbours is spelled out.
+    """Text in which invisible characters are written as escapes.
 
-    A name with U+202E can pretend to end in `.iso`.
+    A name with U+202E, which changes the writing direction, can seem to end in `.iso`.
     """
     return "".join(c if c.isprintable() or c in "\n\t" else _spelled(c) for c in text)
 
@@ -45,7 +45,7 @@ def _spelled(character: str) -> str:
 
 
 def thousands(number: int) -> str:
-    """A number with a comma at every third digit."""
+    """A number with a comma after every third digit from the right."""
     return f"{number:,}"
 
 
