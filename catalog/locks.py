@@ -112,7 +112,7 @@ def check_write(
 ) -> None:
     """Raise Locked unless the principal may write at `path`; with `below`, under it too."""
     with catalog.read() as repository:
-        held = held_at(repository, path)
+        held = held_at(repository, path, below=below)
     Writing(path, principal, tokens).check(held, below=below)
 
 
@@ -122,18 +122,19 @@ class Held:
 
     over: tuple[Lock, ...] = ()
     """Those that cover the path."""
-    below: tuple[Lock, ...] = ()
-    """Those on anything under it, by path."""
+    below: tuple[Lock, ...] | None = None
+    """Those on anything under it, by path; None if nobody has asked for them."""
 
 
 NOT_HELD = Held()
 
 
-def held_at(repository: Repository, path: str) -> Held:
-    """The locks over a path and below it."""
+def held_at(repository: Repository, path: str, *, below: bool = False) -> Held:
+    """The locks over a path, and below it if that is asked for: there may be many."""
     if not repository.has_locks():
-        return NOT_HELD
-    return Held(tuple(repository.locks_over(path)), tuple(repository.locks_below(path)))
+        return Held(below=()) if below else NOT_HELD
+    inside = tuple(repository.locks_below(path)) if below else None
+    return Held(tuple(repository.locks_over(path)), inside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,7 @@ class Writing:
         """
         groups = [list(held.over)]
         if below:
+            assert held.below is not None
             # Grouped by path; the rows come in the order of paths.  Several locks on one path are
             # shared locks, and holding one of them is enough.
             inside = groupby(held.below, key=lambda lock: lock.path)

@@ -121,13 +121,14 @@ class App:
         """What the request is about to ask of the tree."""
         method = environ["REQUEST_METHOD"]
         data = method in conditions.READING and not browse.is_asked_for(environ)
-        paths = [path]
+        paths, deep = [path], [path] if method in ("COPY", "MOVE") else []
         if method not in (*conditions.READING, "PROPFIND"):
             paths.append(_above(path))
         named = environ.get("HTTP_DESTINATION") if method in ("COPY", "MOVE") else None
         if named and (target := destination.path_of(named)):
             paths += [target, _above(target)]
-        return View(self._vfs, principal_of(environ), paths, data=data)
+            deep.append(target)
+        return View(self._vfs, principal_of(environ), paths, data=data, deep=deep)
 
     def _get(self, path: str, environ: Environ) -> Response:
         spot = view_of(environ).spot(path)

@@ -129,7 +129,7 @@ class CatalogProvider(DAVProvider):  # type: ignore[misc]
 
     def check_write(self, path: str, environ: dict[str, Any], *, below: bool = False) -> None:
         """Raise DAVError 423 unless the locks allow writing there; with `below`, under it, too."""
-        held = view_of(environ).spot(path).held
+        held = view_of(environ).held(path, below=below)
         try:
             writing(environ, path).check(held, below=below)
         except Locked as error:

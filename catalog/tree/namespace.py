@@ -250,15 +250,28 @@ class Namespace:
         return not may_see(repository, node.image, principal)
 
     def look(
-        self, paths: Collection[str], principal: Principal, *, data: bool = False
+        self,
+        paths: Collection[str],
+        principal: Principal,
+        *,
+        data: bool = False,
+        deep: Collection[str] = (),
     ) -> list[Spot]:
-        """What is at each of those paths, in one transaction; with `data` how it is read."""
-        with self.catalog.read() as repository:
-            return [self._look(repository, path, principal, data) for path in paths]
+        """What is at each of those paths, in one transaction.
 
-    def _look(self, repository: Repository, path: str, principal: Principal, data: bool) -> Spot:
+        With `data` how it is read; of those that are `deep` also the locks below them.
+        """
+        with self.catalog.read() as repository:
+            return [
+                self._look(repository, path, principal, data=data, deep=path in deep)
+                for path in paths
+            ]
+
+    def _look(
+        self, repository: Repository, path: str, principal: Principal, *, data: bool, deep: bool
+    ) -> Spot:
         above, _, name = path.rstrip("/").rpartition("/")
-        held = held_at(repository, "/" + path.strip("/"))
+        held = held_at(repository, "/" + path.strip("/"), below=deep)
         if not name:
             return Spot(path, present=self.root, found=self.root, held=held)
         try:
