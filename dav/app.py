@@ -118,7 +118,7 @@ class App:
     # -- methods -----------------------------------------------------------------------
 
     def _view(self, path: str, environ: Environ) -> View:
-        """What the request is about to ask of the tree."""
+        """A view of the paths that the request will need."""
         method = environ["REQUEST_METHOD"]
         data = method in conditions.READING and not browse.is_asked_for(environ)
         paths, deep = [path], [path] if method in ("COPY", "MOVE") else []

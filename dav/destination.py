@@ -53,7 +53,7 @@ def _check_host(netloc: str, public_host: str | None) -> None:
 
 
 def path_of(destination: str) -> str:
-    """The path that the header names, for who needs no more than a hint; empty if it names none."""
+    """The header's path, unchecked, for callers that need only a hint; empty if it has none."""
     try:
         return decode_path(
             urlsplit(destination, allow_fragments=False)

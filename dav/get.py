@@ -29,7 +29,7 @@ _BLOCK = 1024 * 1024
 def serve(
     vfs: Vfs, spot: Spot, image: Image, principal: Principal, environ: dict[str, Any]
 ) -> Response:
-    """Answer a GET or HEAD of an image, which was looked at to be read.
+    """Answer a GET or HEAD of an image, which was looked up for reading.
 
     Raises HttpError (304, 412, 416), Forbidden, Deactivated, ImageKilled, Conflict while
     it is being uploaded, StoreUnavailable.

@@ -164,7 +164,7 @@ class LockManager:
 
 
 def writing(environ: Environ, path: str) -> Writing:
-    """A request that is about to write at a path, with the tokens that it shows."""
+    """A request's write at a path, with the tokens that its client has sent."""
     return Writing(_normal(path), environ["wsgidav.user_name"], environ["wsgidav.ifLockTokenList"])
 
 
@@ -209,7 +209,7 @@ def _described(lock: Lock) -> Described:
 
 
 def locked(error: Locked, code: str = PRECONDITION_CODE_MissingLockToken) -> DAVError:
-    """What is refused because of a lock, as wsgidav tells it."""
+    """The refusal because of a lock, as an error of wsgidav."""
     condition = DAVErrorCondition(code)
     for path in error.paths:
         condition.add_href(quote(path))

@@ -70,7 +70,7 @@ def validators(node: Node | None, *, reading: bool = False) -> Validators:
 
 
 def validators_of(image: Image, *, reading: bool) -> Validators:
-    """The same of an image."""
+    """As `validators`, for an image."""
     if reading and may_change(image):
         return Validators(None, None)
     return Validators(etag(image), modified_at(image))

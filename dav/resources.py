@@ -211,7 +211,7 @@ class _Resource:
             put(target)
 
     def _may_replace(self, present: Node | None) -> bool:
-        """Whether what stands at the target gives way: also what has come there since."""
+        """Whether a node at the target may be replaced, even one that came there meanwhile."""
         return present is not None or self.environ.get("HTTP_OVERWRITE") != "F"
 
     def _move_to(self, present: Node | None) -> Callable[[Place], None]:

@@ -1,7 +1,8 @@
-"""What one request has seen of the tree: each path is looked at once, those it names together.
+"""One request's view of the tree: each path is looked up once, and those it names together.
 
-wsgidav asks for the same few paths again and again.  What is decided by what was seen is decided
-anew by whatever changes the tree, in its own transaction.  Threading: the request's.
+wsgidav asks for the same few paths again and again.  The view can be out of date, so an operation
+that changes the tree makes its decisions again, in its own transaction.  Threading: the request's
+thread.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class View:
         data: bool = False,
         deep: Collection[str] = (),
     ) -> None:
-        """All `paths` are looked at together, at the first question; as by `Namespace.look`."""
+        """All `paths` are looked up together when the first one is needed, by `Namespace.look`."""
         self._vfs = vfs
         self._principal = principal
         self._paths = {_normal(path) for path in paths}
@@ -39,7 +40,7 @@ class View:
         self._spots: dict[str, Spot] = {}
 
     def spot(self, path: str) -> Spot:
-        """What is at a path."""
+        """What was found at a path."""
         wanted = _normal(path)
         if wanted not in self._spots:
             missing = [wanted, *(self._paths - self._spots.keys() - {wanted})]
@@ -48,7 +49,7 @@ class View:
         return self._spots[wanted]
 
     def held(self, path: str, *, below: bool) -> Held:
-        """The locks over a path, and with `below` those under it."""
+        """The locks that apply to a path; with `below`, also those under it."""
         held = self.spot(path).held
         if below and held.below is None:
             self._deep.add(_normal(path))
@@ -57,17 +58,17 @@ class View:
         return held
 
     def forget(self) -> None:
-        """Look again: what was seen is too long ago."""
+        """Drop what was found, so that it is looked up again: it may be out of date."""
         self._spots.clear()
 
 
 def keep(environ: Environ, view: View) -> None:
-    """Let `view` be what the request sees."""
+    """Make `view` the request's view."""
     environ[_KEY] = view
 
 
 def view_of(environ: dict[str, Any]) -> View:
-    """What the request sees."""
+    """The request's view."""
     view: View = environ[_KEY]
     return view
 

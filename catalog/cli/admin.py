@@ -123,7 +123,7 @@ def _describe_gone(gone: GoneStore) -> dict[str, Any]:
 
 
 def _describe(session: Session, store: Store) -> dict[str, Any]:
-    """What there is to tell of a store; `message` is why it does not answer, or empty."""
+    """Everything about a store; `message` says why it does not answer, or is empty."""
     with session.catalog.read() as repository:
         images = repository.count_locations(store.name)
     message, total, free = "", None, None
@@ -168,11 +168,11 @@ def show_config(session: Session, as_json: bool) -> None:
 
 
 def _print_section(name: str, section: dict[str, Any]) -> None:
-    """Print a table of the configuration as TOML, and those in it behind it."""
+    """Print a table of the configuration as TOML, then the tables in it."""
     line(f"[{name}]")
     for key, value in section.items():
         if not isinstance(value, dict):
-            # JSON writes numbers, texts, truth values and lists as TOML does.
+            # Numbers, texts, truth values and lists look the same in JSON and in TOML.
             text = json.dumps(value, ensure_ascii=False)
             line(f"# {key} is unset" if value is None else f"{key} = {text}")
     for key, value in section.items():

@@ -84,7 +84,7 @@ def adopt(
 def _each(
     arguments: Iterable[str], act: Callable[[str], Adopted], codes: list[int]
 ) -> Iterator[Adopted]:
-    """What becomes of each argument; tells each failure, and notes the code of each."""
+    """The result for each argument; reports failures, and appends an exit code for each."""
     for argument in arguments:
         try:
             found = act(argument)
@@ -105,7 +105,7 @@ def _id_of(session: Session, store: str, argument: str) -> str:
 
 
 def _print(store: str, results: Iterable[Adopted]) -> None:
-    """A line each, and one for all."""
+    """Print a line for each result, and one for all of them."""
     counts: Counter[str] = Counter()
     for found in results:
         counts[found.outcome] += 1

@@ -11,7 +11,10 @@ from catalog.model.image import Visibility
 
 
 def parse(texts: Sequence[str]) -> dict[str, str]:
-    """Each `NAME=VALUE` of an argument; a later one counts.  Raises click.BadParameter."""
+    """The values of arguments `NAME=VALUE`; if a name comes twice, the later one counts.
+
+    Raises click.BadParameter.
+    """
     found = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -22,7 +25,7 @@ def parse(texts: Sequence[str]) -> dict[str, str]:
 
 
 def property_option(purpose: str) -> Callable[[Any], Any]:
-    """The option `--property NAME=VALUE`, given as often as needed, as a dictionary."""
+    """The option `--property NAME=VALUE`, which can be repeated, as a dictionary."""
     return click.option(
         "--property",
         "properties",

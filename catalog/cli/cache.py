@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from catalog.cache.folder import CachedImage, CacheFolder
 
 _STEP = 4 << 20
-"""Bytes read at once."""
+"""Bytes that are read in one step."""
 
 _images = click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 
@@ -98,7 +98,7 @@ def _folder(session: Session) -> CacheFolder:
 
 
 def _id_of(session: Session, folder: CacheFolder, argument: str) -> str:
-    """The id that is meant: of an image of the catalog, or of one that is only cached still."""
+    """The id that the argument means: of an image in the catalog, or of one only in the cache."""
     try:
         return find(session.vfs, argument).image.id
     except NotFound:
@@ -124,7 +124,7 @@ def _warm(session: Session, folder: CacheFolder, argument: str) -> None:
 
 
 def _describe(session: Session, image: CachedImage) -> dict[str, Any]:
-    """What there is to tell of a cached image; `name` is empty if the catalog has it no more."""
+    """Everything about a cached image; `name` is empty if the catalog no longer has it."""
     try:
         with session.catalog.read() as repository:
             name = repository.image_by_id(image.image).name

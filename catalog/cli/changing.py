@@ -189,7 +189,7 @@ def _only_entry(vfs: Vfs, number: int, argument: str) -> Entry:
 
 
 def _old_place(vfs: Vfs, entry: Entry) -> Place:
-    """Where a deleted image was; its store's own folder when that folder is gone."""
+    """The place of an image before its deletion; in its store's top if the folder is gone."""
     from catalog.model.tree import Place
 
     folder = entry.location.trashed_from

@@ -137,7 +137,7 @@ def fsck(session: Session, repair: bool, as_json: bool) -> int:
 
 
 def _to_verify(session: Session, images: tuple[str, ...], codes: list[int]) -> Iterator[Image]:
-    """The images asked for, or all that have data; notes the code of those not found."""
+    """The images that were named, or all with data; appends an exit code for each missing one."""
     from catalog.model.listings import ImageFilter
     from catalog.paging import all_images
 

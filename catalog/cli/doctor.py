@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from catalog.settings import Settings
 
 _LITTLE = 0.05
-"""The part of a store that should stay free."""
+"""The fraction of a store that should stay free."""
 
 
 class Level(StrEnum):
-    """How much a check found wrong."""
+    """How bad a check's result is."""
 
     OK = "ok"
     WARN = "warn"
@@ -44,12 +44,12 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What one check found."""
+    """The result of one check."""
 
     level: Level
     subject: str
     detail: str
-    """And what to do about it."""
+    """What was found, and what to do about it."""
 
 
 @click.command()
@@ -132,7 +132,7 @@ def _catalog(session: Session) -> Iterator[Check]:
         yield from _configuration(settings)
         catalog = session.catalog
     except CatalogError as error:
-        # All of it: a damaged database's line says what to do.
+        # The whole message: for a damaged database it says what to do.
         yield Check(Level.FAIL, error.subject, error.beside(error.subject))
         return
     yield Check(Level.OK, "catalog", "opens, and its schema is this program's")
@@ -163,7 +163,7 @@ def _configuration(settings: Settings) -> Iterator[Check]:
         try:
             settings.section(name)
         except CatalogError as error:
-            # The other programs work: each reads its own section alone.
+            # Go on with the other sections: each program reads only its own.
             problems.append(Check(Level.FAIL, error.subject, error.reason))
     yield from problems or [Check(Level.OK, "configuration", settings.source)]
 

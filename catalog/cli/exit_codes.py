@@ -1,4 +1,4 @@
-"""What each failure of a command is to the shell: one table (docs/commands.md)."""
+"""One table from the catalog's errors to exit codes (docs/commands.md)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EXIT_CODES: Mapping[type[CatalogError], int] = {
     errors.IsAFolder: FAILURE,
     errors.FolderNotEmpty: FAILURE,
     errors.Conflict: TRY_AGAIN,
-    # A status does not change by waiting: the same command would fail again.
+    # Waiting does not change a status: the same command would fail again.
     errors.InvalidTransition: FAILURE,
     errors.Locked: TRY_AGAIN,
     errors.Spared: TRY_AGAIN,
@@ -51,7 +51,7 @@ EXIT_CODES: Mapping[type[CatalogError], int] = {
     errors.ImageKilled: FAILURE,
     errors.StoreUnavailable: TRY_AGAIN,
     errors.StoreBusy: TRY_AGAIN,
-    # It would fail again: its settings or its server are to be changed first.
+    # The same command would fail again: the settings or the server have to be changed first.
     errors.StoreRefused: FAILURE,
     errors.StoreLacks: FAILURE,
     errors.DataChanged: TRY_AGAIN,
@@ -65,7 +65,7 @@ EXIT_CODES: Mapping[type[CatalogError], int] = {
     errors.CatalogLocked: LOCKED,
     errors.InvalidSettings: USAGE,
 }
-"""Every class of the tree; a test demands that none is missing."""
+"""Exit codes for all classes of errors; a test checks that none is missing."""
 
 
 def exit_code(error: CatalogError) -> int:
@@ -74,7 +74,7 @@ def exit_code(error: CatalogError) -> int:
 
 
 def combined(codes: Iterable[int]) -> int:
-    """The exit code of a command over several arguments, from that of each."""
+    """The exit code of a command with several arguments, from the code of each."""
     all_codes = list(codes)
     failed = {code for code in all_codes if code != OK}
     if not failed:

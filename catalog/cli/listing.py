@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from catalog.tree.vfs import Vfs
 
 Listed = tuple[str, Entry]
-"""A path and what it stands for."""
+"""A path and the entry at it."""
 
 _SHORT = "{:14}  {:7}  {:>15}  {}"
 _SHORT_HEADER = ("STATUS", "FORMAT", "SIZE", "PATH")
@@ -132,7 +132,7 @@ def show(session: Session, image: str, as_json: bool) -> None:
 
 
 def _images(vfs: Vfs, path: str, deleted: bool) -> Iterator[Listed]:
-    """Every image at and below `path`, in the order of the folders' own listing."""
+    """Every image at and below `path`, in the order in which folders list them."""
     from catalog.upkeep import lost
 
     node = lost.find(vfs, path)
@@ -200,7 +200,7 @@ def _deletion(image: Image, keep: timedelta) -> dict[str, str | None]:
 
 
 def _print_trash(listed: Iterable[Listed], keep: timedelta) -> None:
-    """Of several that had one name the newest has it, and each its id."""
+    """Print deleted images with their ids: several may have had the same name."""
     line(_DELETED.format(*_DELETED_HEADER))
     for path, entry in listed:
         image = entry.image
@@ -218,7 +218,7 @@ def _print_trash(listed: Iterable[Listed], keep: timedelta) -> None:
 
 
 def _print_table(listed: Iterable[Listed], is_long: bool) -> None:
-    """The path comes last: all other columns then have a known width."""
+    """Print a table; the path is last, as all other columns have a known width."""
     layout = _LONG if is_long else _SHORT
     line(layout.format(*(_LONG_HEADER if is_long else _SHORT_HEADER)))
     for path, entry in listed:

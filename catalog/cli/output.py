@@ -1,7 +1,7 @@
 """What commands print: tables and JSON on stdout, errors and progress on stderr.
 
-JSON is for programs: its keys are the field names of `catalog.model.fields` and stay, its
-sizes are bytes.
+JSON is for programs: its keys are the field names of `catalog.model.fields` and do not change; its
+sizes are in bytes.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def line(text: str = "") -> None:
 
 
 def report(error: object) -> None:
-    """Tell a failure in one line on stderr."""
+    """Report a failure in one line on stderr."""
     text = " ".join(str(error).split())
     sys.stdout.flush()
     click.echo(f"imagefs: {text}", err=True)
 
 
 def each(arguments: Iterable[str], act: Callable[[str], object]) -> int:
-    """Act on every argument, telling each failure; return the exit code."""
+    """Act on every argument, reporting each failure; return the exit code."""
     codes = []
     for argument in arguments:
         try:
@@ -56,7 +56,7 @@ def json_document(value: Any) -> None:
 
 
 def json_array(values: Iterable[Any]) -> None:
-    """Print a JSON array, one element a line, each as soon as it comes."""
+    """Print a JSON array, one element per line, each as soon as it is known."""
     separator = "["
     for value in values:
         sys.stdout.write(f"{separator}\n{json.dumps(value, ensure_ascii=False)}")
@@ -65,7 +65,7 @@ def json_array(values: Iterable[Any]) -> None:
 
 
 def image_fields(image: Image) -> dict[str, Any]:
-    """An image's own fields for JSON; without tags and stores, which are not its own."""
+    """The fields of the image itself for JSON, without tags and stores."""
     details = Details(image, {}, (), ())
     return {
         name: _json_value(getattr(image, name), field.render(details))
@@ -79,7 +79,7 @@ def _json_value(value: Any, rendered: str | None) -> Any:
 
 
 def all_fields(details: Details, paths: list[str]) -> dict[str, Any]:
-    """Everything there is to tell of an image, for JSON."""
+    """Everything about an image, for JSON."""
     return {
         "paths": paths,
         **image_fields(details.image),
@@ -90,7 +90,7 @@ def all_fields(details: Details, paths: list[str]) -> dict[str, Any]:
 
 
 def printable(text: str) -> str:
-    """Text that leaves the terminal alone: what is not printable is escaped."""
+    """Text that cannot control the terminal: characters that are not printable are escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -106,7 +106,7 @@ def human_size(size: int | None) -> str:
 
 @contextmanager
 def progress_bar(label: str, size: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr if that is a terminal; call what comes with the bytes just done."""
+    """A bar on stderr, if that is a terminal; yields a function to call with further bytes."""
     if size is None or not sys.stderr.isatty():
         yield lambda _size: None
         return
@@ -116,7 +116,7 @@ def progress_bar(label: str, size: int | None) -> Iterator[Callable[[int], None]
 
 @contextmanager
 def transfer_bar(label: str, size: int) -> Iterator[Callable[[int], None]]:
-    """As `progress_bar`, with the bytes carried so far and their rate."""
+    """As `progress_bar`, with the bytes transferred so far and their rate."""
     if not sys.stderr.isatty():
         yield lambda _size: None
         return

@@ -1,8 +1,8 @@
-"""The `imagefs` command itself: its parts, its options, and how it ends.
+"""The command `imagefs` itself: its subcommands, its options, and how it ends.
 
-Each package contributes commands through the entry-point group `imagefs.commands`: a
-sequence of click commands.  A command returns its exit code, None for 0, and raises
-`catalog.errors` for what goes wrong; here that becomes one line and an exit code.
+Each package contributes a sequence of click commands through the entry-point group
+`imagefs.commands`.  A command returns its exit code, None for 0, and raises the errors of the
+catalog; here an error becomes one line and an exit code.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _LOCAL_ERRORS = {
     errno.ENOSPC: TRY_AGAIN,
     errno.EDQUOT: TRY_AGAIN,
 }
-"""What goes wrong with the local file that is added from or exported to."""
+"""Exit codes for errors of the local file that an image is added from or exported to."""
 
 
 class Program(click.Group):
-    """A group of the contributed commands that ends the process as docs/commands.md says."""
+    """The group of all contributed commands; it ends the process as docs/commands.md says."""
 
     @cached_property
     def _contributed(self) -> dict[str, click.Command]:
@@ -63,11 +63,11 @@ class Program(click.Group):
         return sorted(self._contributed)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name."""
+        """The command with that name."""
         return self._contributed.get(cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; what fails without a reason of its own may be the database's fault."""
+        """Run the command; after an unexpected failure, look for damage in the database."""
         try:
             return super().invoke(ctx)
         except (CatalogError, OSError, click.ClickException, click.Abort, click.exceptions.Exit):
@@ -95,7 +95,7 @@ class Program(click.Group):
             report("interrupted")
             code = INTERRUPTED
         except BrokenPipeError:
-            # Whoever read has enough (head).
+            # The reader of our output has closed it, as `head` does.
             drop_output()
             code = FAILURE
         except OSError as error:

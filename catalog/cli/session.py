@@ -1,4 +1,4 @@
-"""What one run of the command works with, each part opened when first asked for.
+"""The parts that one run of the command works with; each is opened when it is first needed.
 
 Threading: one thread.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """The settings, the catalog and who asks."""
+    """The settings, the catalog and the principal."""
 
     def __init__(self, config: Path | None = None) -> None:
         """`config` is the file of `--config`."""
@@ -62,7 +62,7 @@ class Session:
             raise Forbidden(what, "needs root or the owner of the catalog's database")
 
     def damage(self) -> CatalogDamaged | None:
-        """What is wrong with the catalog that was opened, if that is known to be anything."""
+        """The damage of the open catalog's database, if any is found."""
         if "vfs" not in self.__dict__:
             return None
         from catalog.settings import database_of

@@ -1,4 +1,4 @@
-"""Where `imagefs add` reads an image from: a file, a device, a pipe, a web server."""
+"""The sources of `imagefs add`: a file, a device, a pipe, a web server."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from catalog.formats.packed.unpacking import Unpacked
 
 _BLOCK = 1 << 20
-"""Bytes read at once."""
+"""Bytes that are read in one step."""
 
 _HEAD = 512
-"""Bytes that tell whether data is packed."""
+"""Bytes by which packed data is recognised."""
 
 _REQUEST = 16 << 20
-"""Bytes asked of a web server at once: each request costs a round trip."""
+"""Bytes that one request asks of a web server, as each request costs a round trip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,12 @@ class Source:
     """Data that can be read once."""
 
     size: int | None
-    """Bytes; None if only reading tells."""
+    """Bytes; None if they are not known before the end."""
     blocks: Iterator[tuple[int, bytes]]
-    """Offset and bytes, in order; what lies between two is zeros."""
+    """Offsets and bytes, in order; a gap between two blocks is zeros."""
     packed: Unpacked | None = None
-    """What the image is taken out of: `size` is of that, and `blocks` are what comes out."""
+    """The packed data of the image, if it is packed: `size` is the size of the packed data, and
+    `blocks` are the unpacked ones."""
 
 
 def is_url(source: str) -> bool:
@@ -49,7 +50,7 @@ def is_url(source: str) -> bool:
 
 
 def name_of(source: str) -> str | None:
-    """The name an image gets when none is given; None if there is none to take."""
+    """The name of an image that was added without one; None if the source has no name."""
     if source == "-":
         return None
     path = unquote(urlsplit(source).path) if is_url(source) else source
@@ -58,7 +59,7 @@ def name_of(source: str) -> str | None:
 
 @contextmanager
 def opened(catalog: Catalog, source: str) -> Iterator[Source]:
-    """Open what `add` was given.  Raises OSError, and the errors of `Store.open`."""
+    """Open the source of an `add`.  Raises OSError, and the errors of `Store.open`."""
     if source == "-":
         yield Source(None, _of_stream(sys.stdin.buffer))
     elif is_url(source):
@@ -68,7 +69,7 @@ def opened(catalog: Catalog, source: str) -> Iterator[Source]:
         with open(source, "rb", buffering=0) as file:
             mode = os.fstat(file.fileno()).st_mode
             if stat.S_ISREG(mode) or stat.S_ISBLK(mode):
-                # st_size of a block device is 0.
+                # By seeking, as the st_size of a block device is 0.
                 size = os.lseek(file.fileno(), 0, os.SEEK_END)
                 yield Source(size, _of_file(file.fileno(), size, source))
             else:
@@ -76,13 +77,14 @@ def opened(catalog: Catalog, source: str) -> Iterator[Source]:
 
 
 def _of_web(store: Store, url: str) -> Iterator[Source]:
-    """The object, in parts that can be asked for again; all at once if the server has no parts."""
+    """The object, in parts that can be requested again; if the server has no ranges, in one."""
     try:
         reader = store.open(url)
     except StoreRefused:
         if not isinstance(store, Streaming):
             raise
-        # For whatever else it was refused, it is refused again, and that is told.
+        # The server may only lack ranges.  If it refused for any other reason, this request is
+        # refused as well, and raises.
         size, blocks = store.stream(url)
         yield Source(size, _in_order(blocks))
         return
@@ -122,7 +124,7 @@ def _without_holes(blocks: Iterator[tuple[int, bytes]]) -> Iterator[bytes]:
 
 @contextmanager
 def _web_store(catalog: Catalog) -> Iterator[Store]:
-    """The configured web store, whose address filter holds here too; else a default one."""
+    """The configured web store, so that its address filter counts here, too; or a default one."""
     from catalog.stores.http.settings import HttpStoreSettings
     from catalog.stores.http.store import HttpStore
 

@@ -1,4 +1,4 @@
-"""Which image an argument means: a path, an id, or the beginning of an id."""
+"""Finds the image that an argument means: a path, an id, or the beginning of an id."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from catalog.tree.vfs import Vfs
 
 _CANDIDATES = 100
-"""Ids looked at for one prefix; far more than anybody reads."""
+"""Ids that are looked up for one prefix at most; far more than anybody reads."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The image that was meant."""
+    """The image that an argument means."""
 
     image: Image
     entry: Entry | None
-    """The one entry that was named by its path; None if the image was named by its id."""
+    """The entry at the path that was given; None if an id was given."""
 
 
 def find(vfs: Vfs, argument: str, *, is_gone: bool = False) -> Target:
-    """The image an argument means; `is_gone` also in a store that is no longer configured.
+    """The image that an argument means; with `is_gone`, also in a store no longer configured.
 
-    What holds a '/' is a path, with or without its first '/'; the rest are ids.  Raises
-    NotFound, IsAFolder, InvalidName, and InvalidValue when several ids begin so.
+    An argument with a '/' is a path, whose first '/' may be missing; any other is an id.  Raises
+    NotFound, IsAFolder, InvalidName, and InvalidValue if several ids have this beginning.
     """
     from catalog.upkeep import lost
 
@@ -48,7 +48,7 @@ def find(vfs: Vfs, argument: str, *, is_gone: bool = False) -> Target:
 
 
 def absolute(path: str) -> str:
-    """A path of the tree with its first '/'.  Raises InvalidName for what is not UTF-8."""
+    """A path in the tree with its first '/'.  Raises InvalidName if it is not UTF-8."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -63,7 +63,8 @@ def paths_of(vfs: Vfs, image: Image) -> list[str]:
 
 def _by_id(vfs: Vfs, prefix: str) -> Image:
     if not prefix:
-        # As of an unset variable in a script: it must not mean the only image there is.
+        # An unset variable in a script gives an empty argument.  As a prefix it would match the
+        # only image of a catalog with one.
         raise InvalidValue("IMAGE", "is empty")
     if not prefix.isascii():
         raise NotFound(ascii(prefix), _HINT)

@@ -1,4 +1,4 @@
-"""`imagefs add`, `export` and `replicate`: the commands that carry an image's data."""
+"""`imagefs add`, `export` and `replicate`: the commands that transfer an image's data."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from catalog.uploads.upload import Upload
 
 _HOLE = bytes(64 * 1024)
-"""Zeros that are not written to an exported file: they become a hole."""
+"""A block of zeros; in an exported file it becomes a hole."""
 
 
 @click.command()
@@ -164,7 +164,7 @@ def _new_path(session: Session, source: str, store: str | None, name: str | None
 
 
 def _check_name(vfs: Vfs, place: Place, path: str, replace: bool) -> None:
-    """Refuse a name before any data is carried; the publishing rename checks it again."""
+    """Refuse a name before any data is transferred; the rename at the end checks it again."""
     if names.is_temporary(place.name):
         raise InvalidName(place.name, "is a temporary name, never an image's: give --name")
     with suppress(NotFound):
@@ -184,7 +184,7 @@ def _checked_sha256(value: str) -> str:
 
 
 def _is_meant(attributes: Mapping[str, str]) -> bool:
-    """Whether what is packed is meant to stay so: kernels, initrds, Glance's containers."""
+    """Whether packed data is to stay packed: kernels, initrds, Glance's containers."""
     packed_by_nature = attributes.get("image.disk_format") in ("aki", "ari", "ami")
     return packed_by_nature or attributes.get("image.container_format", "bare") != "bare"
 
@@ -197,7 +197,7 @@ def _upload(
     principal: Principal,
     replace: bool,
 ) -> Image:
-    """Upload under a temporary name and publish by a rename; on failure nothing is left."""
+    """Upload under a temporary name and publish by a rename; a failed image is removed."""
     from catalog.model.tree import Place
 
     temporary = Place(place.folder, _temporary_name(place.name))
@@ -216,19 +216,19 @@ def _upload(
 
 
 def _temporary_name(name: str) -> str:
-    """Names what it will be, for whoever finds it after a crash; at most 255 bytes."""
+    """A temporary name that shows the final one, in case of a crash; at most 255 bytes."""
     return f".{name.encode()[:200].decode(errors='ignore')}.{token_hex(4)}"
 
 
 @dataclass(frozen=True, slots=True)
 class _Writing:
-    """Writes what a source has to a new image."""
+    """Writes the data of a source to a new image."""
 
     vfs: Vfs
     source: Source
     progress: Progress
     expected: str | None
-    """The sha256 of the image, or of what it is packed in."""
+    """The sha256 of the image, or of the packed data."""
 
     def __call__(self, image: Image, principal: Principal) -> None:
         upload = self.vfs.uploads.start(image.number)
@@ -254,7 +254,7 @@ class _Writing:
             taken = taken if packed is None else packed.taken
 
     def _largest(self, image: Image) -> int | None:
-        """Zeros take no room: what is unpacked could go on for ever."""
+        """The limit for an unpacked image: zeros need no space, so no full disk would stop them."""
         if self.source.packed is None:
             return None
         entry = self.vfs.entries_of(image.number)[0]
@@ -263,7 +263,8 @@ class _Writing:
     def _tell_source(self, image: Image, sha256: str, principal: Principal) -> None:
         values = {"property.source_sha256": sha256}
         if self.expected not in (None, sha256):
-            # It is the digest of what came out, then; finishing compares.
+            # If it is not the digest of the packed data, it must be that of the image; the
+            # commit compares it.
             values["image.os_hash_value"] = str(self.expected)
         self.vfs.catalog.set_attributes(image.number, values, principal)
 
@@ -276,14 +277,14 @@ def _give_up(
         upload = vfs.uploads.get(image.number)
         if upload is not None:
             upload.cancel(reason)
-        # `--protected` is for what comes of it: this is to go.
+        # `--protected` was meant for the complete image; this one has to be removed.
         vfs.catalog.set_attributes(image.number, {"image.protected": "false"}, principal)
         vfs.remove(temporary, principal)
 
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Hold signals back: a commit is short, and half of one must not be taken back."""
+    """Delay signals during a commit: it is short, and must not be interrupted half-way."""
     ending = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ending)
     try:
@@ -304,7 +305,7 @@ def _to_stdout(data: Iterator[bytes], progress: Progress) -> None:
 
 def _to_file(data: Iterator[bytes], file: Path, progress: Progress) -> None:
     if file.exists() and not file.is_file():
-        # Renaming over /dev/null or a disk would replace it by a file.
+        # The rename at the end would replace /dev/null or a disk by a file.
         raise click.UsageError(f"{file} is not a regular file: give - and redirect")
     with appearing(file) as part, part.open("xb", buffering=0) as out:
         for chunk in data:
@@ -315,7 +316,7 @@ def _to_file(data: Iterator[bytes], file: Path, progress: Progress) -> None:
 
 
 def _write_sparse(fd: int, chunk: bytes) -> None:
-    """Write at the file's position, and only move it over zeros."""
+    """Write at the file's position; for zeros, only move the position, which leaves a hole."""
     view = memoryview(chunk)
     for start in range(0, len(chunk), len(_HOLE)):
         block = view[start : start + len(_HOLE)]
