@@ -408,13 +408,8 @@ class Catalog:
         if `check` says so.
         """
         with self.write() as repository:
-            image = repository.image(number)
-            # Of any other status it is refused below.
-            if image.status is Status.SAVING:
-                if checked not in (None, image.announced):
-                    raise Reannounced
-                if check is not None and not check(repository, repository.entries_of(number)[0]):
-                    return None
+            if not _may_finish(repository, number, checked, check):
+                return None
             repository.change_status(
                 number,
                 Status.ACTIVE,
@@ -526,3 +521,15 @@ class Catalog:
     def _check_takes_data(self, store: str) -> None:
         if Capability.WRITE not in self.store(store).capabilities:
             raise ReadOnlyStore(store)
+
+
+def _may_finish(
+    repository: Repository, number: int, checked: Announced | None, check: Check | None
+) -> bool:
+    """Whether an upload may be finished as it is; raises Reannounced, and what `check` raises."""
+    image = repository.image(number)
+    if image.status is not Status.SAVING:
+        return True  # the change of its status is refused
+    if checked not in (None, image.announced):
+        raise Reannounced
+    return check is None or check(repository, repository.entries_of(number)[0])
