@@ -436,12 +436,9 @@ class Catalog:
                 if (replaced := repository.replaced(number)) is not None:
                     sparing.take_place(repository, number, replaced)
                 return GaveWay()
+            entry = rules.entry_at(repository, publish.source)
             return rules.move(
-                repository,
-                rules.entry_at(repository, publish.source),
-                publish.target,
-                publish.principal,
-                replace=publish.replace,
+                repository, entry, publish.target, publish.principal, replace=publish.replace
             )
 
     @on_a_full_disk
