@@ -1,8 +1,8 @@
 """The configuration: one TOML file, or the built-in defaults.
 
-Scope: which file is read, what may stand in it, and the one line that says what is wrong with
-it.  A package adds a top-level section of its own through the entry-point group
-`imagefs.settings`.  Threading: `load` reads the environment; its result is immutable.
+Scope: which file is read, what it may contain, and the one line that reports a mistake in it.  A
+package adds a top-level section of its own through the entry-point group `imagefs.settings`.
+Threading: `load` reads the environment; its result is immutable.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 SYSTEM_FILE = Path("/etc/imagefs/imagefs.toml")
 DEFAULTS = "built-in defaults"
-"""What `Settings.source` says when no file was found."""
+"""The value of `Settings.source` if no file was found."""
 
 _CONTRIBUTED = "imagefs.settings"
 _STORE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-# A relative SQLite path would mean another catalog in every working directory.
+# Not a relative SQLite path: it would be another catalog in every working directory.
 _DATABASE_URL = re.compile(r"sqlite(\+\w+)?:////.+|(?!sqlite)\w+(\+\w+)?://.+")
 _PASSWORD = re.compile(r"(://[^:/@]*):.*@")
 
 
 def state_folder() -> Path:
-    """Where the built-in defaults keep catalog, images and staging.
+    """The folder that has the catalog, the images and the staging area by default.
 
     `$IMAGEFS_STATE` if set, `/var/lib/imagefs` for root, else the user's folder
     (XDG Base Directory Specification, `$XDG_STATE_HOME`).
@@ -55,7 +55,7 @@ def state_folder() -> Path:
 
 
 def _xdg_folder(variable: str, default: str) -> Path:
-    """One of the user's base folders; a relative value is ignored, as XDG demands."""
+    """One of the user's base folders; a relative value is ignored, as XDG requires."""
     folder = Path(os.environ.get(variable, ""))
     return folder if folder.is_absolute() else Path.home() / default
 
@@ -66,10 +66,10 @@ class CatalogSettings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     url: str = Field(default_factory=lambda: f"sqlite:///{state_folder() / 'catalog.db'}")
-    """The catalog's database, as SQLAlchemy writes its URLs."""
+    """The URL of the catalog's database, in SQLAlchemy's form."""
 
     default_store: str = "file"
-    """The store that takes an image added without naming one."""
+    """The store for images that are added without naming a store."""
 
     os_hash_algo: Literal["sha256", "sha384", "sha512"] = "sha256"
     """The digest kept as `os_hash_value`.
@@ -81,20 +81,20 @@ class CatalogSettings(BaseModel):
     """Also keep Glance's md5 `checksum`, for old clients that compare it."""
 
     scrub_time: int = Field(default=7 * 86400, ge=0)
-    """Seconds an image stays in the trash before its data is deleted.
+    """Seconds that an image stays in the trash before its data is deleted.
 
-    A week, not Glance's 0: a wrong `rm` on a mount is easily made and seen late.
+    A week, not 0 as in Glance: on a mount a wrong `rm` is easy, and is often noticed late.
     """
 
     max_image_size: int | None = Field(default=None, gt=0)
-    """Bytes; a larger upload is refused.  Unset: whatever the store takes."""
+    """Bytes; a larger upload is refused.  Unset: the store's own limit."""
 
     staging: Path = Field(default_factory=lambda: state_folder() / "staging")
-    """Where uploads wait that are meant for a store without a staging folder of its own."""
+    """The folder for uploads to stores that have no staging folder of their own."""
 
     staging_limit: int | None = Field(default=None, gt=0)
-    """Bytes all unfinished uploads of this host may stage together, so that they cannot
-    fill a disk it shares.  Unset: what the disk has free."""
+    """Bytes that all unfinished uploads of this host may stage together, so that they cannot fill
+    a disk that others use as well.  Unset: the disk's free space."""
 
     @field_validator("url")
     @classmethod
@@ -120,23 +120,24 @@ class CacheSettings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     path: Path = Field(default_factory=lambda: state_folder() / "cache")
-    """A folder on a local file system, shared by the programs of this host."""
+    """A folder on a local file system; the programs of this host share it."""
 
     size: int = Field(default=10 << 30, ge=0)
     """Bytes of data it may hold, 256 MiB or more; 0 for none.  The last twentieth of the
     file system stays free in any case."""
 
     verify: Literal["strict", "lazy"] = "strict"
-    """`strict` hands out no byte before the digest of its chunk was compared.  `lazy` answers
-    a small read at random as the store sends it, and compares behind the reader's back."""
+    """With `strict`, a byte is returned only after the digest of its chunk was compared.  With
+    `lazy`, a small read at a random position is answered with the store's data, and the chunk is
+    compared later in the background."""
 
     fill: bool = False
-    """Fetch all of an image while it is open, behind its readers' backs, so that it no longer
-    needs its store; not of one that is larger than `size`."""
+    """Whether to fetch the whole image in the background while it is open, so that it no longer
+    needs its store.  An image larger than `size` is not fetched."""
 
     recheck: bool = False
-    """Compare a chunk on the cache's disk again when a program first reads it: for a disk
-    that is not trusted.  Reads are then never passed to the kernel directly."""
+    """Whether to compare a chunk on the cache's disk again when a program first reads it, for a
+    disk that is not trusted.  The kernel then never reads the cache's files directly."""
 
     @field_validator("path")
     @classmethod
@@ -154,12 +155,12 @@ class CacheSettings(BaseModel):
 
 
 class CommonStoreSettings(BaseModel):
-    """What a `[stores.NAME]` section may hold whatever its type."""
+    """The keys that a section `[stores.NAME]` of any type may have."""
 
     model_config = ConfigDict(frozen=True)
 
     replicas: tuple[str, ...] = ()
-    """Stores that get a copy of every image uploaded to this one, in the background."""
+    """Stores that get a copy, in the background, of every image that is uploaded to this one."""
 
 
 _COMMON = frozenset(CommonStoreSettings.model_fields)
@@ -173,19 +174,19 @@ class Settings:
     """The file it came from, or `DEFAULTS`."""
     catalog: CatalogSettings
     stores: Mapping[str, BaseModel]
-    """Store name -> its section, validated by the model of its type; one with a mistake is a
-    BrokenStoreSettings."""
+    """Store name -> its section, validated by the model of its type; a section with a mistake is
+    a BrokenStoreSettings."""
     cache: CacheSettings = field(default_factory=lambda: CacheSettings(size=0))
-    """No cache unless the configuration, or its defaults, say so: `load` does."""
+    """No cache unless it is given; `load` always gives it."""
     replicas: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Store name -> the stores that get a copy of what is uploaded to it."""
+    """Store name -> the stores that get copies of its images."""
     tables: Mapping[str, Any] = field(default_factory=dict)
-    """Section name -> what the file says in the sections that packages contribute."""
+    """Section name -> the file's table, for the sections that packages contribute."""
 
     def section(self, name: str) -> Any:
         """The contributed section `name`, an instance of that package's own model.
 
-        Validated only here: a mistake in it stops the program that needs it, and no other.
+        It is validated only here, so that a mistake in it stops only the program that needs it.
         Raises InvalidSettings.
         """
         (point,) = entry_points(group=_CONTRIBUTED, name=name)
@@ -202,12 +203,12 @@ class Settings:
 
     @property
     def sections(self) -> Mapping[str, BaseModel]:
-        """Every contributed section, if need be with its defaults.  Raises InvalidSettings."""
+        """Every contributed section, with its defaults.  Raises InvalidSettings."""
         return {name: self.section(name) for name in contributed_sections()}
 
 
 def load(path: Path | None = None) -> Settings:
-    """As `load_usable`; also raises InvalidSettings for a mistake in the section of a store."""
+    """As `load_usable`, but raises InvalidSettings for a mistake in a store's section, too."""
     settings = load_usable(path)
     for problem in settings.problems.values():
         raise InvalidSettings(settings.source, problem)
@@ -215,11 +216,11 @@ def load(path: Path | None = None) -> Settings:
 
 
 def load_usable(path: Path | None = None) -> Settings:
-    """Read the first configuration there is; a mistake in a store's section breaks that store.
+    """Read the first file that exists; a mistake in a store's section breaks only that store.
 
-    `path` (of `--config`), `$IMAGEFS_CONFIG`, `/etc/imagefs/imagefs.toml`,
-    `imagefs/imagefs.toml` in the user's configuration folder.  Raises InvalidSettings,
-    also when a file named by one of the first two is missing.
+    The files are `path` (of `--config`), `$IMAGEFS_CONFIG`, `/etc/imagefs/imagefs.toml`, and
+    `imagefs/imagefs.toml` in the user's configuration folder.  Raises InvalidSettings, also if
+    one of the first two is given and missing.
     """
     source, table = _read_first(path)
     _refuse_unknown(source, table, ["catalog", "stores", "cache", *contributed_sections()])
@@ -239,17 +240,17 @@ def load_usable(path: Path | None = None) -> Settings:
 
 
 def contributed_sections() -> list[str]:
-    """The names of the sections that packages contribute, each one program's own."""
+    """The names of the sections that packages contribute; each belongs to one program."""
     return sorted(point.name for point in entry_points(group=_CONTRIBUTED))
 
 
 def database_of(settings: Settings) -> str:
-    """The database's URL as it may be shown."""
+    """The database's URL without its password."""
     return _PASSWORD.sub(r"\1:***@", settings.catalog.url)
 
 
 def folders_of(settings: Settings) -> Mapping[str, Path]:
-    """Key of the configuration -> a path of this host that the catalog works on."""
+    """Key of the configuration -> a path on this host that the catalog uses."""
     found = {"catalog.staging": settings.catalog.staging, "cache.path": settings.cache.path}
     if settings.catalog.url.startswith("sqlite"):
         found["catalog.url"] = Path("/" + settings.catalog.url.partition(":////")[2])
@@ -282,7 +283,7 @@ def _plain_replicas(settings: Settings, store: str) -> dict[str, Any]:
 
 
 def _plain(sections: Mapping[str, BaseModel]) -> dict[str, Any]:
-    """As JSON: paths become text, and a SecretStr stars."""
+    """Sections as JSON values: a path becomes text, and a SecretStr becomes stars."""
     return {name: section.model_dump(mode="json") for name, section in sections.items()}
 
 
@@ -317,8 +318,8 @@ def _candidates(path: Path | None) -> Iterator[tuple[Path, bool]]:
 def _section(source: str, key: str, model: type[_Model], table: Any) -> _Model:
     """Validate one table; `key` is its dotted name in the file.
 
-    By way of JSON, whose strict mode takes text for a path but neither "yes" for true
-    nor "60" for 60.  Strictness is imposed here, so that no model can forget it.
+    It is validated as JSON: strict mode then accepts text for a path, but neither "yes" for
+    true nor "60" for 60.  It is strict here, so that no model can forget to be.
     """
     if not isinstance(table, dict):
         _refuse(source, key, "should be a section")
@@ -326,7 +327,8 @@ def _section(source: str, key: str, model: type[_Model], table: Any) -> _Model:
     try:
         return model.model_validate_json(text, strict=True, extra="forbid")
     except ValidationError as error:
-        # What is misspelt is missing under its right name: that is told first.
+        # A misspelt key is unknown, and its right name may be missing as well.  Report the
+        # unknown key first.
         problems = error.errors(include_url=False)
         problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")
         problem, others = problems[0], len(problems) - 1
@@ -336,7 +338,7 @@ def _section(source: str, key: str, model: type[_Model], table: Any) -> _Model:
 
 
 def _explain(problem: ErrorDetails, model: type[BaseModel]) -> str:
-    """What is allowed.  Never the value itself: it may be a secret."""
+    """What is allowed, but never the value itself, as it may be a secret."""
     if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
         allowed = _allowed(model)
         close = get_close_matches(str(problem["loc"][0]), allowed, n=1, cutoff=0.7)
@@ -364,7 +366,7 @@ def _stores(source: str, table: Any) -> dict[str, BaseModel]:
 
 
 def _usable_store(source: str, name: str, table: Any) -> BaseModel:
-    """A store's section, or what stands for one with a mistake."""
+    """A store's section; if it has a mistake, a BrokenStoreSettings."""
     try:
         return _store(source, name, table)
     except InvalidSettings as error:
@@ -387,7 +389,7 @@ def _store(source: str, name: str, table: Any) -> BaseModel:
 def _replicas(
     source: str, table: Mapping[str, Any], stores: dict[str, BaseModel]
 ) -> Mapping[str, tuple[str, ...]]:
-    """What the stores' sections say that no driver needs to know; breaks what has a mistake."""
+    """The replicas that the stores' sections ask for; a section with a mistake is broken."""
     found = {}
     writable = _writable(stores)
     for name, section in table.items():
@@ -406,7 +408,7 @@ def _replicas(
 
 
 def _writable(stores: Mapping[str, BaseModel]) -> list[str]:
-    """The stores that take data."""
+    """The names of the stores that take data."""
     return [
         name
         for name, store in stores.items()
@@ -415,17 +417,17 @@ def _writable(stores: Mapping[str, BaseModel]) -> list[str]:
 
 
 def _check_replicas(source: str, key: str, wanted: Collection[str], allowed: set[str]) -> None:
-    """Replicas go to other stores that exist and take data, one to each."""
+    """Refuse replicas unless each is a different store that exists and takes data."""
     if not set(wanted) <= allowed or len(set(wanted)) < len(wanted):
         told = f"should be some of {_listed(allowed)}" if allowed else "no other store takes data"
         _refuse(source, key, told)
 
 
 def _check_default_store(settings: Settings, writable: list[str]) -> None:
-    """The default store must exist and take data."""
+    """Raise InvalidSettings unless the default store exists and takes data."""
     if settings.catalog.default_store not in writable:
         for problem in settings.problems.values():
-            # Of two mistakes this may be the cause of the other.
+            # Report a broken store instead: it may be why the default store is missing.
             raise InvalidSettings(settings.source, problem)
         allowed = f"should be one of {_listed(writable)}" if writable else "no store takes data"
         _refuse(settings.source, "catalog.default_store", allowed)

@@ -127,7 +127,7 @@ def list_members(session: Session, image: str, as_json: bool) -> None:
 
 
 def _password() -> str:
-    """Never an argument: those are everybody's to read in /proc."""
+    """Read a password; never from an argument, as everybody can read those in /proc."""
     if sys.stdin.isatty():
         password: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
         return password

@@ -44,7 +44,7 @@ def mark_damaged(rows: Rows, location: int) -> None:
 
 
 def clear_damaged(rows: Rows, location: int, image: int) -> None:
-    """Forget a damage, and tell the change feed: what was cached of it is to be read again."""
+    """Drop a mark of damage, and add the image to the change feed: cached data is read again."""
     cleared = rows.connection.execute(delete(damages).where(damages.c.location == location))
     if cleared.rowcount:
         rows.tell(ChangeKind.IMAGE, image=image)

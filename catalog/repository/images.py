@@ -100,7 +100,7 @@ class ImageRows(Rows):
         return int(key[0])
 
     def set_image(self, number: int, **columns: Any) -> None:
-        """Change columns other than the status, and tell the change feed."""
+        """Change columns other than the status, and add the image to the change feed."""
         columns.setdefault("updated_at", now())
         self.connection.execute(update(images).where(images.c.number == number).values(columns))
         self.tell(ChangeKind.IMAGE, image=number)
@@ -137,7 +137,7 @@ class ImageRows(Rows):
     def accept(self, number: int, gate: int) -> None:
         """Note which format gate has accepted the data.
 
-        For users the image is unchanged, so the change feed is not told.
+        For users the image is unchanged, so it is not added to the change feed.
         """
         self.connection.execute(update(images).where(images.c.number == number).values(gate=gate))
 

@@ -90,7 +90,7 @@ images = Table(
     Column("os_hash_value", String(128)),
     Column("checksum", String(32)),  # md5, only when asked for
     Column("expected_size", BigInteger),  # bytes; what the uploader said it would be
-    Column("expected_hash", String(128)),  # hex; its length tells the algorithm
+    Column("expected_hash", String(128)),  # hex; its length shows the algorithm
     Column("message", Text, nullable=False),
     Column("mtime", BigInteger, nullable=False),  # nanoseconds since 1970
     Column("created_at", UtcDateTime, nullable=False),
@@ -241,7 +241,7 @@ last_uses = Table(
     Column("at", UtcDateTime, nullable=False),
 )
 
-# Append-only, written in the same transaction as the change it tells of.
+# Append-only, written in the same transaction as the change itself.
 changes = Table(
     "changes",
     metadata,
