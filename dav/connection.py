@@ -341,7 +341,7 @@ def _is_cached(fd: int, offset: int, size: int) -> bool:
         return all(
             os.preadv(fd, [bytearray(1)], at, os.RWF_NOWAIT) for at in (offset, offset + size - 1)
         )
-    except OSError:  # EAGAIN, or a file system that cannot tell
+    except OSError:  # EAGAIN, or a file system without RWF_NOWAIT
         return False
 
 

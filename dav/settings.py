@@ -25,7 +25,7 @@ class DavSettings(BaseModel):
     """HOST:PORT, with an IPv6 address in brackets; port 0 is any that is free."""
 
     anonymous: Literal["none", "read", "write"] = "none"
-    """What those may who give no name; `write` only on this host itself."""
+    """What clients may do that do not log in; `write` needs a loopback address."""
 
     tls_certificate: Path | None = None
     """PEM, with the chain; HTTPS when set."""

@@ -3,8 +3,8 @@
 Scope: arguments in, lines and exit codes out; what a command does is in `catalog`.  Threading:
 one thread.
 
-A command imports the catalog's own modules only when it runs: they take half a second,
-and `imagefs --help` and the shell's completion need none of them.
+A command imports the catalog's modules only when it runs: loading them takes half a second, and
+`imagefs --help` and the shell's completion do not need them.
 """
 
 from __future__ import annotations

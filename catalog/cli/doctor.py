@@ -49,7 +49,7 @@ class Check:
     level: Level
     subject: str
     detail: str
-    """What was found, and what to do about it."""
+    """The finding, and what to do about it."""
 
 
 @click.command()

@@ -6,7 +6,7 @@ A reader comes in by `reader`, a deletion by `purge`, a start by `recovery`.
     reader      reading from whichever copy answers
     recording   an image without digests gets them when all of it is read for the first time
     stream      data in order, each chunk from a copy that has it right
-    external    what lies at a URL, before it becomes an image
+    external    inspecting the data at a URL, before it becomes an image
     uses        who uses images now, and when each was last used
     replicate   copying to another store, verified on the way
     duplicate   a new image with the data of another

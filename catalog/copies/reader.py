@@ -45,7 +45,7 @@ def opened(
 ) -> tuple[Image, DataReader]:
     """An image, and a reader of its data.
 
-    Without `record` the caller itself records the digests of an image that has none.
+    Without `record`, the caller records the digests of an image without digests itself.
     Raises NotFound, Forbidden, Deactivated, ImageKilled, Conflict (not saved yet),
     StoreUnavailable when no copy can be opened.
     """

@@ -1,4 +1,4 @@
-"""Which format qemu would take content for if it is not told one.
+"""Finds the format that qemu would assume for content if nobody says the format.
 
 It follows the `bdrv_probe` functions of qemu 7.2 to 9.  These see the first 512 bytes; a shorter
 file looks to them as if zeros followed.  Here a magic number alone is enough.  So content that only

@@ -1,4 +1,4 @@
-"""What the project's words mean: frozen values, enums, tables, and the pure rules on them.
+"""The project's terms as frozen values, enums and tables, and the pure rules on them.
 
 No I/O, and no clock but `image.now`.  Everything here may be shared by any threads.
 

@@ -96,9 +96,9 @@ def due(rows: Rows, at: datetime, limit: int = 100) -> list[WantedCopy]:
 
 
 def set_message(rows: Rows, image: int, message: str) -> None:
-    """Tell in an image's message how a copy of it goes on.
+    """Write the progress of a copy into the image's message.
 
-    Neither the image's time changes nor the change feed hears of it: every mount would
-    drop what the kernel has cached of the image's data, again and again.
+    This changes neither the image's time nor the change feed.  Otherwise every mount would
+    drop the kernel's cache of the image's data again and again.
     """
     rows.connection.execute(update(images).where(images.c.number == image).values(message=message))

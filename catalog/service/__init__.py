@@ -1,4 +1,4 @@
-"""What a running process is: its configuration, its start, its life beside the requests.
+"""The running process: its configuration, its start, and its work besides the requests.
 
 host_users      users of this host as principals
 """

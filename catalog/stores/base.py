@@ -57,12 +57,12 @@ class Stat:
     size: int
     """Bytes."""
     etag: str
-    """Changes whenever the bytes may have changed; empty if the store cannot tell."""
+    """Changes whenever the bytes may have changed; empty if the store has nothing like that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """A store's room.  `None` where the store has no limit or cannot tell."""
+    """A store's total and free bytes; None if the store has no limit or does not say."""
 
     total: int | None
     free: int | None

@@ -21,9 +21,10 @@ _BURST = 0.25
 
 
 class Bucket:
-    """A token bucket that may be overdrawn: who overdraws it waits, and so do those behind.
+    """A token bucket that may be overdrawn.
 
-    So a block larger than the bucket passes, too, and no later block overtakes it.
+    A thread that overdraws it waits, and so do all later ones.  So a block larger than the bucket
+    passes, too, and no later block overtakes it.
     """
 
     def __init__(
