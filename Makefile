@@ -16,6 +16,9 @@ BIN := .venv/bin
 # Where `make run` serves.
 LISTEN ?= 127.0.0.1:8080
 
+# The tests start the command a thousand times: it is compiled once.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DELETE_ON_ERROR:
 .PHONY: run test fast test-cinder check bench clean lock install run-packages test-packages
 

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tests.kit.tools import CHILD
+
 DATA = bytes(range(256)) * 32
-CHILD = """
-def child(work):
-    number = os.fork()
-    if number == 0:
-        work()
-        os._exit(0)
-    return number
-"""
-"""What `BEGIN` has, too: a child process that does some work and ends."""
 BEGIN = (
     CHILD
     + """

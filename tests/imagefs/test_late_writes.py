@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.imagefs.closers import CHILD
 from tests.imagefs.watchdog import SECONDS, watchdog
 from tests.kit.daemon import Daemon, wait_until
-from tests.kit.tools import assert_active, attempt, field, python, run, status
+from tests.kit.tools import CHILD, assert_active, attempt, field, python, run, status
 
 PATTERN = bytes(range(256)) * 4096
 DATA = PATTERN * 4

@@ -15,6 +15,16 @@ MIB = 1024 * 1024
 ROOT = os.geteuid() == 0
 NOBODY = 65534
 
+CHILD = """
+def child(work):
+    number = os.fork()
+    if number == 0:
+        work()
+        os._exit(0)
+    return number
+"""
+"""Part of a program: a child process that does some work and ends."""
+
 
 def run(*command: object, stdin: bytes | None = None, cwd: Path | None = None) -> str:
     """Run a tool that must succeed; return what it prints."""
