@@ -11,9 +11,8 @@ from catalog.cache.folder import CacheFolder
 from catalog.cache.reader import Verify
 from catalog.catalog import Catalog
 from catalog.errors import CatalogError, NoCatalog
-from catalog.model import names
-from catalog.model.tree import FolderKind
 from catalog.repository.database import Database
+from catalog.rules import folders
 from catalog.settings import Settings
 from catalog.stores.base import Capability, Store
 from catalog.stores.registry import open_store
@@ -49,7 +48,7 @@ def make_catalog(settings: Settings, emptied: Collection[str] = ()) -> Catalog:
         database, settings.catalog, _stores(settings), _cache(settings), settings.replicas
     )
     problems = list(_make_stores(catalog, emptied))
-    _make_tree(catalog)
+    folders.make_stores(catalog)
     catalog.checkpoint()
     catalog.reserve.keep()
     if problems:
@@ -102,7 +101,7 @@ def open_catalog(settings: Settings) -> Catalog:
     catalog = Catalog(
         database, settings.catalog, _stores(settings), _cache(settings), settings.replicas
     )
-    _make_tree(catalog)
+    folders.make_stores(catalog)
     catalog.reserve.keep()
     return catalog
 
@@ -117,23 +116,3 @@ def _cache(settings: Settings) -> BlockCache:
     cache = settings.cache
     folder = CacheFolder(cache.path, cache.size, recheck=cache.recheck) if cache.size else None
     return BlockCache(folder, Verify(cache.verify), fill=cache.fill)
-
-
-def _make_tree(catalog: Catalog) -> None:
-    """Give every configured store its folder and its trash."""
-    with catalog.read() as repository:
-        root = repository.root()
-        present = set() if root is None else {f.name for f in repository.folders_in(root.number)}
-    missing = catalog.stores.keys() - present
-    if root is not None and not missing:
-        return
-    with catalog.write() as repository:
-        root = repository.root() or repository.add_root()
-        for name in sorted(missing):
-            top = repository.folder_at(root.number, name) or repository.add_folder(
-                root.number, name, name, FolderKind.STORE, "root", False
-            )
-            if repository.folder_at(top.number, names.TRASH) is None:
-                repository.add_folder(
-                    top.number, name, names.TRASH, FolderKind.TRASH, "root", False
-                )

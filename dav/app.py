@@ -23,6 +23,7 @@ from wsgidav.xml_tools import xml_to_bytes
 from catalog.errors import CatalogError, NotAFolder, NotFound
 from catalog.model.access import check_create
 from catalog.model.tree import Folder
+from catalog.rules import entries
 from catalog.tree.namespace import Node
 from catalog.tree.vfs import Vfs
 from dav import browse, conditions, destination, get, propfind, put, representation, view, xml
@@ -105,7 +106,7 @@ class App:
             # The request made a new image and failed: remove it again.  If anybody has begun
             # to use the image meanwhile, `take_back` leaves it.
             with suppress(CatalogError):
-                self._vfs.catalog.take_back(environ[MADE])
+                entries.take_back(self._vfs.catalog, environ[MADE])
         if response.send is not None:
             environ[SEND] = response.send
         status = f"{int(response.status)} {response.status.phrase}"

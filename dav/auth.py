@@ -16,10 +16,10 @@ from http import HTTPStatus
 from typing import Protocol
 from uuid import uuid4
 
-from catalog.authentication import Authenticator
 from catalog.catalog import Catalog
 from catalog.errors import CatalogError, NotAuthenticated, TooManyAttempts
 from catalog.model.access import ANONYMOUS, Principal, Role
+from catalog.rules.authentication import Authenticator
 from dav.environ import PRINCIPAL, Application, Environ, StartResponse
 from dav.errors import to_status, told
 from dav.forwarded import share_of

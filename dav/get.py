@@ -11,10 +11,10 @@ from secrets import token_hex
 from typing import Any
 
 from catalog.errors import Conflict
-from catalog.members import check_read
 from catalog.model.access import Principal
 from catalog.model.image import Image
 from catalog.model.status import Status
+from catalog.rules.members import check_read
 from catalog.stores.base import DataReader
 from catalog.tree.namespace import Spot
 from catalog.tree.vfs import Vfs

@@ -8,10 +8,10 @@ from __future__ import annotations
 from functools import cached_property
 from urllib.parse import quote
 
-from catalog import locks
 from catalog.catalog import Catalog
 from catalog.model.activity import Lock
 from catalog.model.image import now
+from catalog.rules import locks
 
 
 class Locks:

@@ -25,11 +25,11 @@ from wsgidav.dav_error import (
     PRECONDITION_CODE_MissingLockToken,
 )
 
-from catalog import locks
 from catalog.catalog import Catalog
 from catalog.errors import CatalogError, Locked, NotFound
-from catalog.locks import LockRequest, Writing
 from catalog.model.activity import Lock, LockScope
+from catalog.rules import locks
+from catalog.rules.locks import LockRequest, Writing
 from dav.dav_errors import to_dav_error
 from dav.environ import Environ
 

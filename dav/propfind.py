@@ -16,7 +16,6 @@ from typing import Any
 from urllib.parse import quote
 from xml.etree.ElementTree import Element
 
-from catalog import members
 from catalog.errors import CatalogError
 from catalog.model.access import Principal
 from catalog.model.activity import Version
@@ -24,6 +23,7 @@ from catalog.model.fields import Details
 from catalog.model.image import Image
 from catalog.model.status import Status
 from catalog.model.tree import Folder, Listed
+from catalog.rules import members
 from catalog.tree.namespace import BY_ID, Member, Node
 from catalog.tree.vfs import Vfs
 from dav import properties, representation, xml

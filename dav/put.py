@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from secrets import token_hex
 
-from catalog.catalog import Rename
 from catalog.errors import (
     CatalogError,
     Conflict,
@@ -29,12 +28,14 @@ from catalog.errors import (
     IsAFolder,
     Locked,
 )
-from catalog.locks import Writing
 from catalog.model import access
 from catalog.model.access import Principal
 from catalog.model.image import Image
 from catalog.model.status import Status
 from catalog.model.tree import Entry, Place
+from catalog.rules import entries, fields
+from catalog.rules.entries import Rename
+from catalog.rules.locks import Writing
 from catalog.tree.namespace import BY_ID, Spot
 from catalog.tree.vfs import BY_ANOTHER, Vfs
 from catalog.uploads.upload import Upload
@@ -172,7 +173,7 @@ def _begin(request: _Request, present: Entry | None, sha2: str | None) -> Entry:
         case Status.QUEUED:
             return present
         case Status.KILLED:
-            return vfs.catalog.renew(place, principal)
+            return entries.renew(vfs.catalog, place, principal)
         case Status.SAVING:
             return _begin_again(request, present, sha2)
     # With `target`, a name that is refused is refused now, before the data comes.
@@ -183,8 +184,11 @@ def _begin(request: _Request, present: Entry | None, sha2: str | None) -> Entry:
 def _announce(request: _Request, entry: Entry, sha2: str | None) -> None:
     """Let the catalog verify a digest, which it computes anyway."""
     if sha2 is not None:
-        request.vfs.catalog.set_attributes(
-            entry.image.number, {"image.os_hash_value": sha2}, request.principal
+        fields.set_attributes(
+            request.vfs.catalog,
+            entry.image.number,
+            {"image.os_hash_value": sha2},
+            request.principal,
         )
 
 

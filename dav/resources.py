@@ -27,11 +27,12 @@ from catalog.errors import (
     NotSupported,
     Spared,
 )
-from catalog.locks import find
 from catalog.model.access import Principal, check_change, owns
 from catalog.model.tree import Entry, Folder, Place
-from catalog.rules import check_own
-from catalog.sparing import Meant
+from catalog.rules import fields
+from catalog.rules.locks import find
+from catalog.rules.placement import check_own
+from catalog.rules.sparing import Meant
 from catalog.tree.namespace import Node
 from catalog.tree.vfs import Vfs
 from dav import destination, properties, representation, subtrees
@@ -317,7 +318,9 @@ class Member(_Resource, DAVNonCollection):  # type: ignore[misc]
                 self._changes = self._checked(name, value)
             elif self._changes:
                 changes, self._changes = self._changes, {}
-                self._vfs.catalog.set_attributes(self.image.number, changes, self._principal)
+                fields.set_attributes(
+                    self._vfs.catalog, self.image.number, changes, self._principal
+                )
 
     def _checked(self, name: str, value: Element | None) -> dict[str, str | None]:
         """The changes of the request so far and this one, checked together."""
@@ -329,7 +332,7 @@ class Member(_Resource, DAVNonCollection):  # type: ignore[misc]
         changes = {**self._changes, key: _text(namespace, value)}
         if value is None and not _has(self._vfs, number, key):
             del changes[key]  # removing what is not there is no error (RFC 4918 §14.23)
-        self._vfs.catalog.check_attributes(number, changes, self._principal)
+        fields.check_attributes(self._vfs.catalog, number, changes, self._principal)
         return changes
 
 

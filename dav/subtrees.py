@@ -12,12 +12,12 @@ from contextlib import suppress
 
 from catalog.copies import duplicate
 from catalog.errors import CatalogError, Forbidden, InvalidName, NotFound
-from catalog.members import visible
 from catalog.model.access import Principal, check_change
 from catalog.model.names import beside, is_temporary
 from catalog.model.tree import Entry, Folder, Place
-from catalog.rules import check_own
-from catalog.sparing import Meant
+from catalog.rules.members import visible
+from catalog.rules.placement import check_own
+from catalog.rules.sparing import Meant
 from catalog.tree.namespace import Node
 from catalog.tree.vfs import Vfs
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from catalog.locks import Held
 from catalog.model.access import Principal
+from catalog.rules.locks import Held
 from catalog.tree.namespace import Spot
 from catalog.tree.vfs import Vfs
 from dav.environ import Environ

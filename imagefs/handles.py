@@ -28,11 +28,12 @@ from catalog.errors import (
     IncompleteUpload,
     NotFound,
 )
-from catalog.members import check_read
 from catalog.model.access import Principal, check_change
 from catalog.model.image import Image
 from catalog.model.status import HAS_DATA, Status
 from catalog.model.tree import Place
+from catalog.rules import entries
+from catalog.rules.members import check_read
 from catalog.stores.base import Data
 from catalog.tree.vfs import BY_ANOTHER, Vfs
 from catalog.uploads.upload import Upload, UploadState
@@ -185,7 +186,7 @@ class Handles:
                 pass
             case Status.KILLED if flags & os.O_TRUNC:
                 entry = self._vfs.entries_of(image.number)[0]
-                self._vfs.catalog.renew(Place(entry.folder, entry.name), handle.principal)
+                entries.renew(self._vfs.catalog, Place(entry.folder, entry.name), handle.principal)
                 # The name now has a new image.  At ESTALE the kernel looks the name up again and
                 # opens that image (docs/facts.md#fuse).
                 raise pyfuse3.FUSEError(errno.ESTALE)

@@ -13,13 +13,14 @@ from dataclasses import replace
 import pyfuse3
 
 from catalog.errors import Forbidden, InvalidName, InvalidValue, NotFound, NotSupported
-from catalog.members import check_see
 from catalog.model.access import Principal
 from catalog.model.fields import Details
 from catalog.model.image import Image
 from catalog.model.tree import Entry, Folder, Listed, Place
+from catalog.rules import fields
+from catalog.rules.members import check_see
+from catalog.rules.sparing import Meant
 from catalog.service.host_users import admin_uids, principal_of_uid
-from catalog.sparing import Meant
 from catalog.tree.namespace import Link, Member, Node
 from catalog.tree.vfs import Vfs
 from imagefs import attributes, inodes
@@ -193,7 +194,7 @@ class Tree:
         if upload is not None:
             upload.mtime = mtime
         else:
-            self.vfs.catalog.set_mtime(number, mtime, self.principal(uid))
+            fields.set_mtime(self.vfs.catalog, number, mtime, self.principal(uid))
 
     # -- extended attributes -----------------------------------------------------------
 
@@ -227,7 +228,7 @@ class Tree:
             text = None if value is None else value.decode()
         except UnicodeDecodeError:
             raise InvalidValue(name, "is not UTF-8") from None
-        self.vfs.catalog.set_attributes(number, {name: text}, self.principal(uid))
+        fields.set_attributes(self.vfs.catalog, number, {name: text}, self.principal(uid))
 
 
 def _folder(inode: int) -> int:

@@ -15,6 +15,7 @@ from catalog.errors import InvalidTransition, InvalidValue, NotFound, NotSupport
 from catalog.model.fields import FIELDS
 from catalog.model.status import HAS_DATA, Status
 from catalog.model.tree import Entry
+from catalog.rules import fields
 
 if TYPE_CHECKING:
     from catalog.model.tree import Place
@@ -32,7 +33,7 @@ def set_fields(session: Session, image: str, values: tuple[str, ...]) -> None:
     """
     wanted = {_attribute(name): text for name, text in assignments.parse(values).items()}
     number = find(session.vfs, image).image.number
-    session.catalog.set_attributes(number, wanted, session.principal)
+    fields.set_attributes(session.catalog, number, wanted, session.principal)
 
 
 @click.command()
@@ -46,7 +47,7 @@ def unset(session: Session, image: str, properties: tuple[str, ...]) -> None:
         if name.startswith("image."):
             raise InvalidValue(name.removeprefix("image."), "is a field: every image has it")
     number = find(session.vfs, image).image.number
-    session.catalog.set_attributes(number, wanted, session.principal)
+    fields.set_attributes(session.catalog, number, wanted, session.principal)
 
 
 @click.command()
@@ -58,9 +59,9 @@ def tag(session: Session, image: str, tags: tuple[str, ...], remove: bool) -> No
     """Add tags to IMAGE."""
     number = find(session.vfs, image).image.number
     if remove:
-        session.catalog.change_tags(number, session.principal, add=(), remove=tags)
+        fields.change_tags(session.catalog, number, session.principal, add=(), remove=tags)
     else:
-        session.catalog.change_tags(number, session.principal, add=tags, remove=())
+        fields.change_tags(session.catalog, number, session.principal, add=tags, remove=())
 
 
 @click.command()
@@ -141,7 +142,9 @@ def _status_setter(session: Session, wanted: Status) -> Callable[[str], None]:
         image = find(session.vfs, argument).image
         if image.status not in HAS_DATA:
             raise InvalidTransition(argument, image.status, wanted)
-        session.catalog.set_attributes(image.number, {"image.status": wanted}, session.principal)
+        fields.set_attributes(
+            session.catalog, image.number, {"image.status": wanted}, session.principal
+        )
 
     return act
 

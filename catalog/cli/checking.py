@@ -139,10 +139,9 @@ def fsck(session: Session, repair: bool, as_json: bool) -> int:
 def _to_verify(session: Session, images: tuple[str, ...], codes: list[int]) -> Iterator[Image]:
     """The images that were named, or all with data; appends an exit code for each missing one."""
     from catalog.model.listings import ImageFilter
-    from catalog.paging import all_images
 
     if not images:
-        yield from all_images(session.catalog, ImageFilter(statuses=HAS_DATA))
+        yield from session.catalog.all_images(ImageFilter(statuses=HAS_DATA))
     for argument in images:
         try:
             yield find(session.vfs, argument).image

@@ -76,7 +76,7 @@ def list_images(
     An image with copies in two stores is listed twice.  The path of a store that is no longer
     configured lists what the catalog still knows of it.
     """
-    from catalog.members import may_see
+    from catalog.rules.members import may_see
 
     wanted = _matching(session.vfs, properties, tags)
     listed: Iterable[Listed] = (
@@ -104,7 +104,7 @@ def list_images(
 def show(session: Session, image: str, as_json: bool) -> None:
     """Show all there is to tell of IMAGE: a path, an id or the beginning of an id."""
     from catalog.copies.uses import in_use
-    from catalog.members import check_see
+    from catalog.rules.members import check_see
 
     found = find(session.vfs, image).image
     check_see(session.catalog, found, session.principal)
@@ -133,9 +133,9 @@ def show(session: Session, image: str, as_json: bool) -> None:
 
 def _images(vfs: Vfs, path: str, deleted: bool) -> Iterator[Listed]:
     """Every image at and below `path`, in the order in which folders list them."""
-    from catalog.upkeep import lost
+    from catalog.tree import namespace
 
-    node = lost.find(vfs, path)
+    node = namespace.resolve_anywhere(vfs, path)
     if isinstance(node, Entry):
         yield path, node
     elif isinstance(node, Folder):
@@ -164,12 +164,11 @@ def _walk(vfs: Vfs, folder: Folder, path: str) -> Iterator[Listed]:
 def _matching(vfs: Vfs, properties: dict[str, str], tags: tuple[str, ...]) -> frozenset[int] | None:
     """The numbers of the images with those properties and tags; None for all images."""
     from catalog.model.listings import ImageFilter
-    from catalog.paging import all_images
 
     if not properties and not tags:
         return None
     wanted = ImageFilter(properties=tuple(properties.items()), tags=tags)
-    return frozenset(image.number for image in all_images(vfs.catalog, wanted))
+    return frozenset(image.number for image in vfs.catalog.all_images(wanted))
 
 
 def _sorted(listed: Iterable[Listed], sort: str) -> list[Listed]:

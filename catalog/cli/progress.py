@@ -25,7 +25,7 @@ def uploads(session: Session, as_json: bool) -> None:
 
     Of an upload the bytes are known on its own host; of a copy the message tells how far.
     """
-    from catalog.members import may_see
+    from catalog.rules.members import may_see
     from catalog.upkeep.in_progress import in_progress
 
     found = [

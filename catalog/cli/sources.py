@@ -19,7 +19,7 @@ from catalog.stores.base import Capability, DataReader, Store, Streaming
 
 if TYPE_CHECKING:
     from catalog.catalog import Catalog
-    from catalog.formats.packed.unpacking import Unpacked
+    from catalog.uploads.packed.unpacking import Unpacked
 
 _BLOCK = 1 << 20
 """Bytes that are read in one step."""
@@ -94,7 +94,7 @@ def _of_web(store: Store, url: str) -> Iterator[Source]:
 
 def unpacked(source: Source, subject: str) -> Source:
     """The disk in the data, if it is packed; else the data.  Raises as `Unpacked`."""
-    from catalog.formats.packed.unpacking import Unpacked, is_packed
+    from catalog.uploads.packed.unpacking import Unpacked, is_packed
 
     first, head = [], b""
     for offset, data in source.blocks:

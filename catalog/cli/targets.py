@@ -32,12 +32,12 @@ def find(vfs: Vfs, argument: str, *, is_gone: bool = False) -> Target:
     An argument with a '/' is a path, whose first '/' may be missing; any other is an id.  Raises
     NotFound, IsAFolder, InvalidName, and InvalidValue if several ids have this beginning.
     """
-    from catalog.upkeep import lost
+    from catalog.tree import namespace
 
     if "/" not in argument:
         return Target(_by_id(vfs, argument), None)
     path = absolute(argument)
-    node = lost.find(vfs, path) if is_gone else vfs.resolve(path)
+    node = namespace.resolve_anywhere(vfs, path) if is_gone else vfs.resolve(path)
     match node:
         case Folder():
             raise IsAFolder(argument)

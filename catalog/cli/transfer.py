@@ -41,6 +41,7 @@ from catalog.errors import (
 from catalog.model import names
 from catalog.model.image import Image
 from catalog.model.tree import Folder
+from catalog.rules import fields
 from catalog.uploads.upload import reason_of
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def _check_name(vfs: Vfs, place: Place, path: str, replace: bool) -> None:
 
 
 def _checked_sha256(value: str) -> str:
-    from catalog.attributes import hash_algorithm
+    from catalog.model.digests import hash_algorithm
 
     if hash_algorithm(value) != "sha256":
         raise InvalidValue("--sha256", "is 64 hexadecimal digits")
@@ -203,7 +204,7 @@ def _upload(
     temporary = Place(place.folder, _temporary_name(place.name))
     image = vfs.create(temporary, principal).image
     try:
-        vfs.catalog.set_attributes(image.number, attributes, principal)
+        fields.set_attributes(vfs.catalog, image.number, attributes, principal)
         write(image, principal)
         with _uninterrupted():
             vfs.rename(temporary, place, principal, replace=replace)
@@ -266,7 +267,7 @@ class _Writing:
             # If it is not the digest of the packed data, it must be that of the image; the
             # commit compares it.
             values["image.os_hash_value"] = str(self.expected)
-        self.vfs.catalog.set_attributes(image.number, values, principal)
+        fields.set_attributes(self.vfs.catalog, image.number, values, principal)
 
 
 def _give_up(
@@ -278,7 +279,7 @@ def _give_up(
         if upload is not None:
             upload.cancel(reason)
         # `--protected` was meant for the complete image; this one has to be removed.
-        vfs.catalog.set_attributes(image.number, {"image.protected": "false"}, principal)
+        fields.set_attributes(vfs.catalog, image.number, {"image.protected": "false"}, principal)
         vfs.remove(temporary, principal)
 
 

@@ -31,7 +31,7 @@ def user() -> None:
 @pass_session
 def add_user(session: Session, name: str, role: str, project: str) -> None:
     """Add the user NAME; the password is asked for, or the first line of standard input."""
-    from catalog.users import add_user
+    from catalog.rules.users import add_user
 
     session.require_admin("user add")
     catalog = session.catalog
@@ -60,7 +60,7 @@ def list_users(session: Session, as_json: bool) -> None:
 @pass_session
 def remove_user(session: Session, name: str) -> None:
     """Remove the user NAME, who is refused from now on.  The images stay."""
-    from catalog.users import remove_user
+    from catalog.rules.users import remove_user
 
     session.require_admin("user remove")
     remove_user(session.catalog, name)
@@ -71,7 +71,7 @@ def remove_user(session: Session, name: str) -> None:
 @pass_session
 def change_password(session: Session, name: str) -> None:
     """Give the user NAME another password: asked for, or a line of standard input."""
-    from catalog.users import set_password
+    from catalog.rules.users import set_password
 
     session.require_admin("user password")
     with session.catalog.read() as repository:
@@ -91,7 +91,7 @@ def member() -> None:
 @pass_session
 def add_member(session: Session, image: str, project: str) -> None:
     """Let PROJECT read IMAGE, whose visibility is `shared`."""
-    from catalog.members import add_member
+    from catalog.rules.members import add_member
 
     add_member(session.catalog, find(session.vfs, image).image.number, project, session.principal)
 
@@ -102,7 +102,7 @@ def add_member(session: Session, image: str, project: str) -> None:
 @pass_session
 def remove_member(session: Session, image: str, project: str) -> None:
     """Let PROJECT no longer read IMAGE."""
-    from catalog.members import remove_member
+    from catalog.rules.members import remove_member
 
     number = find(session.vfs, image).image.number
     remove_member(session.catalog, number, project, session.principal)
@@ -114,7 +114,7 @@ def remove_member(session: Session, image: str, project: str) -> None:
 @pass_session
 def list_members(session: Session, image: str, as_json: bool) -> None:
     """List the members of IMAGE."""
-    from catalog.members import check_see
+    from catalog.rules.members import check_see
 
     found = find(session.vfs, image).image
     check_see(session.catalog, found, session.principal)

@@ -11,19 +11,20 @@ import logging
 from contextlib import suppress
 from secrets import token_hex
 
-from catalog.catalog import Catalog, Rename
+from catalog.catalog import Catalog
 from catalog.copies.removal import clear_failed, let_go
 from catalog.copies.replicate import transfer
 from catalog.copies.stream import compare
 from catalog.errors import CatalogError, Conflict, DataDamaged, NotSupported, ReadOnlyStore
-from catalog.members import check_read
 from catalog.model import access
 from catalog.model.access import Principal
 from catalog.model.image import Image, Saved
 from catalog.model.status import HAS_DATA
 from catalog.model.tree import Entry, Location, LocationState, Place
 from catalog.process import this_process
-from catalog.repository import copies as rows
+from catalog.rules import entries, uploads
+from catalog.rules.entries import Rename
+from catalog.rules.members import check_read
 from catalog.stores.base import Capability
 
 _log = logging.getLogger(__name__)
@@ -42,20 +43,20 @@ def duplicate(
     image = source.image
     location = source.location
     place = Place(target.folder, f".{token_hex(8)}.copy")
-    made = catalog.create(place, principal, target=target, replace=replace)
+    made = entries.create(catalog, place, principal, target=target, replace=replace)
     number = made.image.number
-    catalog.start_upload(number, this_process(), "")
+    uploads.start_upload(catalog, number, this_process(), "")
     try:
         _copy_properties(catalog, image, number, principal)
         saved = _saved(catalog, image)
         url = _copy_data(catalog, image, location, made.image.id)
         rename = Rename(place, target, principal, replace)
-        gave_way = catalog.finish_upload(number, url, saved, rename)
+        gave_way = uploads.finish_upload(catalog, number, url, saved, rename)
     except BaseException as error:
-        if catalog.fail_upload(number, f"the copy failed: {error}"):
+        if uploads.fail_upload(catalog, number, f"the copy failed: {error}"):
             clear_failed(catalog.store(location.store), made.image.id)
         with suppress(CatalogError):
-            catalog.remove(place, principal)
+            entries.remove(catalog, place, principal)
         raise
     assert gave_way is not None
     let_go(catalog, gave_way)
@@ -101,7 +102,7 @@ def _copy_data(catalog: Catalog, image: Image, location: Location, key: str) -> 
     store = catalog.store(location.store)
     assert location.url is not None
     with catalog.read() as repository:
-        is_damaged = location.number in rows.damaged(repository, image.number)
+        is_damaged = location.number in repository.damaged(image.number)
     # A store would duplicate damaged data; another copy may have it right.
     if Capability.COPY in store.capabilities and not is_damaged:
         url = store.copy(location.url, key)

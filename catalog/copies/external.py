@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from catalog.attributes import hash_algorithm
 from catalog.errors import DataDamaged, InvalidImage, InvalidValue
 from catalog.formats import gate
 from catalog.formats.content import HEAD
 from catalog.formats.gate import Declared
+from catalog.model.digests import hash_algorithm
 from catalog.model.image import External, Image
 from catalog.stores.base import Data, DataReader, Store
 

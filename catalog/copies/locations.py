@@ -9,7 +9,6 @@ from catalog.cache.sources import Copy
 from catalog.catalog import Catalog
 from catalog.model.image import Image
 from catalog.model.tree import Location, LocationState
-from catalog.repository import copies as rows
 from catalog.repository.database import Repository
 
 
@@ -26,7 +25,7 @@ def complete_locations(catalog: Catalog, repository: Repository, number: int) ->
 
 def copies_to_read(catalog: Catalog, repository: Repository, number: int) -> list[Copy]:
     """The complete copies of an image, as readers need them."""
-    damaged = rows.damaged(repository, number)
+    damaged = repository.damaged(number)
     return [
         Copy(catalog.stores[location.store], str(location.url), location.number in damaged)
         for location in complete_locations(catalog, repository, number)
@@ -38,18 +37,18 @@ def report_damage(catalog: Catalog, image: Image, bad: Copy) -> None:
     with catalog.write() as repository:
         for location in repository.locations_of(image.number):
             if (location.store, location.url) == (bad.store.name, bad.url):
-                rows.mark_damaged(repository, location.number)
+                repository.mark_damaged(location.number)
 
 
 def set_damaged(catalog: Catalog, location: Location, is_damaged: bool) -> None:
     """Note whether a copy is damaged, if that is new and the copy is still the same."""
     with catalog.read() as repository:
-        if (location.number in rows.damaged(repository, location.image)) is is_damaged:
+        if (location.number in repository.damaged(location.image)) is is_damaged:
             return
     with catalog.write() as repository:
         if location not in repository.locations_of(location.image):
             return
         if is_damaged:
-            rows.mark_damaged(repository, location.number)
+            repository.mark_damaged(location.number)
         else:
-            rows.clear_damaged(repository, location.number, location.image)
+            repository.clear_damaged(location.number, location.image)

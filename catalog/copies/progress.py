@@ -19,7 +19,6 @@ from catalog.errors import (
 from catalog.model.image import Image, now
 from catalog.model.status import HAS_DATA
 from catalog.process import this_process
-from catalog.repository import copies as rows
 
 INTERVAL = 5.0
 """Seconds between two messages, as each is a transaction."""
@@ -73,7 +72,7 @@ class Notice:
             image = repository.image(self._image.number)
             if image.status not in HAS_DATA:
                 return False
-            rows.set_message(repository, image.number, message)
+            repository.set_message(image.number, message)
             repository.beat_uploads(this_process(), now())
             return True
 

@@ -20,11 +20,11 @@ from catalog.copies.external import unchanged
 from catalog.copies.locations import copies_to_read, report_damage
 from catalog.copies.recording import FirstReader
 from catalog.errors import CatalogError, Conflict, ImageKilled, NotFound, StoreUnavailable
-from catalog.members import check_read
 from catalog.model.access import Principal
 from catalog.model.image import ChunkDigests, Image
 from catalog.model.status import IN_PROGRESS, Status
 from catalog.repository.database import Repository
+from catalog.rules.members import check_read
 from catalog.stores.base import Capability, DataReader
 
 BOOT_PROFILE = "boot_profile"

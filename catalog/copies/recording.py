@@ -11,11 +11,11 @@ import hashlib
 import logging
 import threading
 
-from catalog.attributes import hash_algorithm
 from catalog.catalog import Catalog
 from catalog.errors import CatalogError, DigestMismatch
-from catalog.model.digests import ChunkDigester
+from catalog.model.digests import ChunkDigester, hash_algorithm
 from catalog.model.image import Image
+from catalog.rules import fields
 from catalog.stores.base import Data, DataReader
 
 _AHEAD = 16 << 20
@@ -55,7 +55,9 @@ class Recording:
         if announced not in (None, value):
             told = f"the {self._algo} is {value}, but {announced} was announced"
             raise DigestMismatch(name, told)
-        self._catalog.record_digests(self._image.number, self._algo, value, self._chunks.value())
+        fields.record_digests(
+            self._catalog, self._image.number, self._algo, value, self._chunks.value()
+        )
         image = self._catalog.image(self._image.number)
         if (image.os_hash_algo, image.os_hash_value) not in ((self._algo, value), (None, None)):
             told = f"the {self._algo} is {value}: another reader has just found other data"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from catalog import presence
 from catalog.catalog import Catalog
 from catalog.copies.progress import Notice
 from catalog.copies.purge import finish_deletions
@@ -14,6 +13,7 @@ from catalog.model.image import Image, now
 from catalog.model.status import HAS_DATA
 from catalog.model.tree import LocationState
 from catalog.process import is_gone
+from catalog.rules import presence
 from catalog.stores.base import Capability
 
 

@@ -31,10 +31,10 @@ from catalog.model.image import Image, now
 from catalog.model.status import HAS_DATA, Status
 from catalog.model.tree import Entry, Location, LocationState
 from catalog.process import this_process
-from catalog.repository import copies as rows
 from catalog.repository.database import Repository
 from catalog.repository.reserve import on_a_full_disk
-from catalog.rules import DELETION_FAILED, GaveWay
+from catalog.rules import copies
+from catalog.rules.trash import DELETION_FAILED, GaveWay
 from catalog.stores.base import Capability, Store
 
 _log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def delete_data(catalog: Catalog, location: Location) -> None:
     For copies that nobody relies on any more.  Raises StoreUnavailable, Conflict.
     """
     _ask(catalog, location)
-    catalog.drop_copy(location)
+    copies.drop_copy(catalog, location)
 
 
 def delete_detached(catalog: Catalog, locations: Iterable[Location]) -> None:
@@ -113,7 +113,7 @@ def remove_marked(catalog: Catalog, location: Location) -> None:
         if _is_kept(catalog, location, error):
             _put_back(catalog, [location])
         raise
-    catalog.drop_copy(location)
+    copies.drop_copy(catalog, location)
 
 
 def force_out(catalog: Catalog, location: Location) -> list[LeftBehind]:
@@ -127,7 +127,7 @@ def force_out(catalog: Catalog, location: Location) -> list[LeftBehind]:
     except CatalogUnavailable:
         raise
     except CatalogError as error:
-        catalog.drop_copy(location)
+        copies.drop_copy(catalog, location)
         return [LeftBehind(location.store, location.url or "", error)]
     return []
 
@@ -153,7 +153,7 @@ def whole_copy_elsewhere(catalog: Catalog, image: Image, location: Location) -> 
     which names the stores that were asked.
     """
     with catalog.read() as repository:
-        damaged = rows.damaged(repository, image.number)
+        damaged = repository.damaged(image.number)
         others = [
             other
             for other in repository.locations_of(image.number)
@@ -236,7 +236,7 @@ def _tell(catalog: Catalog, number: int, message: str, *, instead_of: str = _LEF
             return
         if message or image.message.startswith(instead_of):
             with catalog.write() as repository:
-                rows.set_message(repository, number, message)
+                repository.set_message(number, message)
 
 
 # -- an image in the trash -------------------------------------------------------------
@@ -264,7 +264,7 @@ def remove_image(catalog: Catalog, image: Image, *, force: bool = False) -> list
                     raise
                 left.append(LeftBehind(location.store, location.url or "", error))
             if index < len(marked) - 1:
-                catalog.drop_copy(location)
+                copies.drop_copy(catalog, location)
     except CatalogError as error:
         _give_back(catalog, image, marked[index:], error)
         raise
@@ -293,7 +293,7 @@ def settle(catalog: Catalog, image: Image) -> None:
         _put_back(catalog, kept)
         for location in marked:
             if location not in kept:
-                catalog.drop_copy(location)
+                copies.drop_copy(catalog, location)
     finally:
         _forget_work(catalog, image.number)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from contextlib import closing, suppress
 
-from catalog import rules
 from catalog.cache.chunks import Chunks
 from catalog.catalog import Catalog
 from catalog.copies.locations import complete_locations
@@ -22,7 +21,6 @@ from catalog.errors import (
     CatalogError,
     Conflict,
     DataDamaged,
-    NotAFolder,
     NotFound,
     StoreUnavailable,
 )
@@ -30,10 +28,9 @@ from catalog.model.access import Principal
 from catalog.model.activity import UploadRecord
 from catalog.model.image import ChunkDigests, Image, now
 from catalog.model.status import HAS_DATA
-from catalog.model.tree import Entry, Folder, FolderKind, Location, LocationState, Place
+from catalog.model.tree import Location, LocationState, Place
 from catalog.process import is_gone, this_process
-from catalog.repository import copies as rows
-from catalog.repository.database import Repository
+from catalog.rules import copies
 from catalog.stores.base import Capability, DataWriter, Reaching, Resuming, Store
 
 _log = logging.getLogger(__name__)
@@ -61,8 +58,8 @@ def replicate(
     unnamed = None if place is None else _unnamed(catalog, image, target)
     if unnamed is not None:
         url = str(unnamed.url)
-        gave_way = catalog.finish_copy(
-            unnamed, url, place, principal, replace=replace, instead_of=instead_of
+        gave_way = copies.finish_copy(
+            catalog, unnamed, url, place, principal, replace=replace, instead_of=instead_of
         )
         let_go(catalog, gave_way)
         return
@@ -75,8 +72,8 @@ def replicate(
 
     try:
         url = transfer(catalog, image, target, image.id, copied)
-        gave_way = catalog.finish_copy(
-            location, url, place, principal, replace=replace, instead_of=instead_of
+        gave_way = copies.finish_copy(
+            catalog, location, url, place, principal, replace=replace, instead_of=instead_of
         )
     except BaseException as error:
         _take_back(catalog, location)
@@ -138,50 +135,10 @@ def _digests_to_go_on(catalog: Catalog, image: Image, target: Store) -> ChunkDig
         return repository.chunk_digests(image.number)
 
 
-def same_place(catalog: Catalog, entry: Entry, store: str) -> Place:
-    """The place with the same path in another store; missing folders are made.
-
-    Raises AlreadyExists when the name is taken there, NotAFolder when an image has the name
-    of one of the folders, Conflict for an entry in the trash.
-    """
-    with catalog.write() as repository:
-        above: list[Folder] = []
-        folder = repository.folder(entry.folder)
-        while folder.kind is FolderKind.PLAIN:
-            above.append(folder)
-            folder = repository.folder(folder.parent)
-        if folder.kind is not FolderKind.STORE:
-            raise Conflict(entry.name, "is in the trash")
-        parent = top_folder(repository, store)
-        for model in reversed(above):
-            parent = _folder_like(repository, model, parent)
-        place = Place(parent.number, entry.name)
-        rules.check_free(repository, place)
-        return place
-
-
-def top_folder(repository: Repository, store: str) -> Folder:
-    """A store's own folder.  Raises NotFound."""
-    root = repository.root()
-    top = repository.folder_at(root.number, store) if root is not None else None
-    if top is None:
-        raise NotFound(store, "no such store is configured")
-    return top
-
-
-def _folder_like(repository: Repository, model: Folder, parent: Folder) -> Folder:
-    if repository.entry_at(parent.number, model.name) is not None:
-        raise NotAFolder(model.name, f"is an image in store {parent.store}")
-    present = repository.folder_at(parent.number, model.name)
-    return present or repository.add_folder(
-        parent.number, parent.store, model.name, FolderKind.PLAIN, model.owner, model.temporary
-    )
-
-
 def _unnamed(catalog: Catalog, image: Image, target: Store) -> Location | None:
     """The store's complete copy without a name, or None.  Raises Conflict if it is damaged."""
     with catalog.read() as repository:
-        damaged = rows.damaged(repository, image.number)
+        damaged = repository.damaged(image.number)
         locations = complete_locations(catalog, repository, image.number)
     for location in locations:
         if location.store == target.name and location.folder is None:
@@ -204,7 +161,7 @@ def _begin(catalog: Catalog, image: Image, target: Store) -> Location:
     left = _take_over(catalog, image, target.name)
     if left is None:
         recover_if_dead(catalog, image)
-        return catalog.start_copy(image.number, target.name, this_process())
+        return copies.start_copy(catalog, image.number, target.name, this_process())
     try:
         is_by_server = _on_server(catalog, image, target) is not None
         if is_by_server or _digests_to_go_on(catalog, image, target) is None:
@@ -262,7 +219,7 @@ def _on_server(catalog: Catalog, image: Image, target: Store) -> str | None:
     if Capability.COPY not in target.capabilities or not isinstance(target, Reaching):
         return None
     with catalog.read() as repository:
-        damaged = rows.damaged(repository, image.number)
+        damaged = repository.damaged(image.number)
         locations = complete_locations(catalog, repository, image.number)
     for location in locations:
         url = str(location.url)

@@ -16,6 +16,7 @@ from catalog.model.image import Image
 from catalog.model.status import IN_PROGRESS
 from catalog.model.tree import LocationState
 from catalog.process import is_gone
+from catalog.rules import uploads
 from catalog.stores.base import Store
 
 ABANDONED_AFTER = timedelta(days=1)
@@ -62,7 +63,7 @@ def give_up(catalog: Catalog, record: UploadRecord, reason: str) -> list[Image]:
     for location in [] if killed else pending:
         Notice(catalog, image, location.store).fail("it was cut off")
     # The record goes last: a crash in between leaves it to be found again.
-    catalog.fail_upload(image.number, reason)
+    uploads.fail_upload(catalog, image.number, reason)
     return [image] if killed else []
 
 

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 
-from catalog import presence
 from catalog.catalog import Catalog
 from catalog.errors import CatalogError, Conflict
 from catalog.model.activity import Use
 from catalog.model.image import Image, now
 from catalog.model.status import Status
 from catalog.process import is_gone, this_process
+from catalog.rules import presence
 from catalog.stores.base import Data, DataReader
 
 LEASE_TIME = timedelta(minutes=10)

@@ -6,8 +6,7 @@ file.
 
 `gate` puts the parts together.  `probe` finds what qemu would take the content for, and `foreign`
 recognises what is no disk.  A module for each container checks that the image is whole, undamaged
-and needs no other file.  `second_opinion` asks the inspectors that Glance and Nova use.  `packed`
-reads archives and compressed files that contain a disk.
+and needs no other file.  `second_opinion` asks the inspectors that Glance and Nova use.
 
 If a change refuses content that was accepted before, `catalog.model.image.GATE` has to be raised,
 so that images in the catalog are judged again.

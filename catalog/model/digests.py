@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from blake3 import blake3
 
+from catalog.errors import InvalidValue
 from catalog.model.image import CHUNK_SIZE, ChunkDigests
 
 if TYPE_CHECKING:
@@ -77,3 +78,14 @@ class ChunkDigester:
         """The digests of all bytes given so far."""
         last = () if self._room == CHUNK_SIZE else (self._hash.digest(),)
         return ChunkDigests(CHUNK_ALGO, CHUNK_SIZE, (*self._done, *last))
+
+
+_HASH_LENGTHS = {64: "sha256", 96: "sha384", 128: "sha512"}
+
+
+def hash_algorithm(value: str) -> str:
+    """The algorithm of a hexadecimal digest, by its length.  Raises InvalidValue."""
+    algo = _HASH_LENGTHS.get(len(value))
+    if algo is None or any(digit not in "0123456789abcdefABCDEF" for digit in value):
+        raise InvalidValue("os_hash_value", "is a sha256, sha384 or sha512 in hexadecimal")
+    return algo

@@ -1,7 +1,4 @@
-"""Copies that are damaged, copies still to be made, and the message while one is being made.
-
-Functions over a repository, as `copies.damaged(repository, number)`.
-"""
+"""Copies that are damaged, copies still to be made, and the message while one is being made."""
 
 from __future__ import annotations
 
@@ -33,72 +30,70 @@ class WantedCopy:
     due_at: datetime
 
 
-# -- damaged copies --------------------------------------------------------------------
+class CopyRows(Rows):
+    """Damaged copies, and copies to be made."""
 
+    # -- damaged copies --------------------
 
-def mark_damaged(rows: Rows, location: int) -> None:
-    """Note that a location's data is not what its digests say.  Idempotent."""
-    if rows.connection.execute(select(damages).where(damages.c.location == location)).first():
-        return
-    rows.connection.execute(damages.insert().values(location=location, found_at=now()))
+    def mark_damaged(self, location: int) -> None:
+        """Note that a location's data is not what its digests say.  Idempotent."""
+        if self.connection.execute(select(damages).where(damages.c.location == location)).first():
+            return
+        self.connection.execute(damages.insert().values(location=location, found_at=now()))
 
+    def clear_damaged(self, location: int, image: int) -> None:
+        """Drop a mark of damage; the change feed says it, as cached data has to be read again."""
+        cleared = self.connection.execute(delete(damages).where(damages.c.location == location))
+        if cleared.rowcount:
+            self.tell(ChangeKind.IMAGE, image=image)
 
-def clear_damaged(rows: Rows, location: int, image: int) -> None:
-    """Drop a mark of damage, and add the image to the change feed: cached data is read again."""
-    cleared = rows.connection.execute(delete(damages).where(damages.c.location == location))
-    if cleared.rowcount:
-        rows.tell(ChangeKind.IMAGE, image=image)
+    def damaged(self, image: int) -> frozenset[int]:
+        """The numbers of the image's locations whose data is damaged."""
+        statement = (
+            select(damages.c.location)
+            .join(locations, locations.c.number == damages.c.location)
+            .where(locations.c.image == image)
+        )
+        return frozenset(self.connection.execute(statement).scalars())
 
+    # -- copies to be made --------------------
 
-def damaged(rows: Rows, image: int) -> frozenset[int]:
-    """The numbers of the image's locations whose data is damaged."""
-    statement = (
-        select(damages.c.location)
-        .join(locations, locations.c.number == damages.c.location)
-        .where(locations.c.image == image)
-    )
-    return frozenset(rows.connection.execute(statement).scalars())
+    def want_copies(self, image: int, stores: Iterable[str], due_at: datetime) -> None:
+        """Ask for a copy in each of these stores, from that time on; any older wish is replaced."""
+        for store in stores:
+            self.drop_wanted(image, store)
+            self.connection.execute(
+                wanted_copies.insert().values(image=image, store=store, attempts=0, due_at=due_at)
+            )
 
-
-# -- copies to be made -----------------------------------------------------------------
-
-
-def want(rows: Rows, image: int, stores: Iterable[str], due_at: datetime) -> None:
-    """Ask for a copy in each of these stores, from that time on; any older wish is replaced."""
-    for store in stores:
-        drop_wanted(rows, image, store)
-        rows.connection.execute(
-            wanted_copies.insert().values(image=image, store=store, attempts=0, due_at=due_at)
+    def drop_wanted(self, image: int, store: str) -> None:
+        """Forget a copy that is made, or will never be."""
+        self.connection.execute(
+            delete(wanted_copies).where(
+                wanted_copies.c.image == image, wanted_copies.c.store == store
+            )
         )
 
+    def postpone_copy(self, wanted: WantedCopy, attempts: int, due_at: datetime) -> None:
+        """Try again at another time."""
+        self.connection.execute(
+            update(wanted_copies)
+            .where(wanted_copies.c.image == wanted.image, wanted_copies.c.store == wanted.store)
+            .values(attempts=attempts, due_at=due_at)
+        )
 
-def drop_wanted(rows: Rows, image: int, store: str) -> None:
-    """Forget a copy that is made, or will never be."""
-    rows.connection.execute(
-        delete(wanted_copies).where(wanted_copies.c.image == image, wanted_copies.c.store == store)
-    )
+    def due_copies(self, at: datetime, limit: int = 100) -> list[WantedCopy]:
+        """Up to `limit` copies that may be made at that time, the longest due first."""
+        statement = select(wanted_copies).where(wanted_copies.c.due_at <= at)
+        found = self.connection.execute(statement.order_by(wanted_copies.c.due_at).limit(limit))
+        return [WantedCopy(*row) for row in found]
 
+    def set_message(self, image: int, message: str) -> None:
+        """Write the progress of a copy into the image's message.
 
-def postpone(rows: Rows, wanted: WantedCopy, attempts: int, due_at: datetime) -> None:
-    """Try again at another time."""
-    rows.connection.execute(
-        update(wanted_copies)
-        .where(wanted_copies.c.image == wanted.image, wanted_copies.c.store == wanted.store)
-        .values(attempts=attempts, due_at=due_at)
-    )
-
-
-def due(rows: Rows, at: datetime, limit: int = 100) -> list[WantedCopy]:
-    """Up to `limit` copies that may be made at that time, the longest due first."""
-    statement = select(wanted_copies).where(wanted_copies.c.due_at <= at)
-    found = rows.connection.execute(statement.order_by(wanted_copies.c.due_at).limit(limit))
-    return [WantedCopy(*row) for row in found]
-
-
-def set_message(rows: Rows, image: int, message: str) -> None:
-    """Write the progress of a copy into the image's message.
-
-    This changes neither the image's time nor the change feed.  Otherwise every mount would
-    drop the kernel's cache of the image's data again and again.
-    """
-    rows.connection.execute(update(images).where(images.c.number == image).values(message=message))
+        This changes neither the image's time nor the change feed.  Otherwise every mount would
+        drop the kernel's cache of the image's data again and again.
+        """
+        self.connection.execute(
+            update(images).where(images.c.number == image).values(message=message)
+        )

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine
 
 from catalog.process import this_process
 from catalog.repository.browse import BrowseRows
+from catalog.repository.copies import CopyRows
 from catalog.repository.engine import catalog_errors, checkpoint, damages, open_engine, reserve_of
 from catalog.repository.images import ImageRows
 from catalog.repository.journal import JournalRows
@@ -24,7 +25,7 @@ from catalog.repository.tree import TreeRows
 
 
 class Repository(
-    ImageRows, TreeRows, BrowseRows, JournalRows, PeopleRows, LockRows, ReplacementRows
+    ImageRows, TreeRows, BrowseRows, CopyRows, JournalRows, PeopleRows, LockRows, ReplacementRows
 ):
     """All tables, over one connection with an open transaction."""
 

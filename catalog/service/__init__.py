@@ -1,4 +1,6 @@
 """The running process: its configuration, its start, and its work besides the requests.
 
-host_users      users of this host as principals
+Its modules:
+
+    host_users      users of this host as principals
 """

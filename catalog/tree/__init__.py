@@ -1,7 +1,8 @@
 """Names: what a path stands for, and what an operation on a name does.  The door of the frontends.
 
-namespace   what names stand for: the part that only looks
-vfs         what operations on names do
-adopt       giving names to data that lies in a store already
+Its modules:
 
+    namespace   what names stand for: the part that only looks
+    vfs         what operations on names do
+    adopt       giving names to data that lies in a store already
 """

@@ -11,23 +11,22 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
-from catalog import rules
 from catalog.copies import external
 from catalog.errors import (
     AlreadyExists,
     InvalidImage,
-    InvalidName,
     InvalidValue,
     NotFound,
     NotSupported,
 )
-from catalog.model import access, names
+from catalog.model import access
 from catalog.model.access import Principal
 from catalog.model.image import External, Image, Visibility
-from catalog.model.tree import Folder, LocationState, Place
+from catalog.model.tree import LocationState
 from catalog.repository.database import Repository
+from catalog.rules import entries
 from catalog.stores.base import Capability
-from catalog.tree.vfs import Vfs
+from catalog.tree.namespace import Namespace
 
 
 class AdoptionResult(StrEnum):
@@ -64,11 +63,13 @@ class Terms:
 class Adoption:
     """Adopts objects of one store: those that it has at the beginning."""
 
-    def __init__(self, vfs: Vfs, store: str, terms: Terms, principal: Principal) -> None:
+    def __init__(
+        self, namespace: Namespace, store: str, terms: Terms, principal: Principal
+    ) -> None:
         """Raises NotFound, StoreUnavailable, Forbidden; NotSupported in a store of links."""
         access.check_create(principal)
-        self._vfs = vfs
-        self._catalog = vfs.catalog
+        self._namespace = namespace
+        self._catalog = namespace.catalog
         self._store = self._catalog.store(store)
         self._terms = terms
         self._principal = principal
@@ -97,21 +98,28 @@ class Adoption:
         if not _is_id(image_id):
             raise InvalidValue(image_id, "is no id of an image")
         path = "/".join(["", self._store.name, *filter(None, path.split("/"))])
-        place = self._vfs.place(path)
+        place = self._namespace.place(path)
         with self._catalog.read() as repository:
             present = _present(repository, image_id, self._store.name)
         if present is not None:
-            shown = next(map(self._vfs.path, self._vfs.entries_of(present.number)), "")
+            shown = next(map(self._namespace.path, self._namespace.entries_of(present.number)), "")
             return Adopted(
                 image_id, shown, AdoptionResult.PRESENT, present.size, present.disk_format
             )
         found = self._inspect(image_id)
         if dry_run:
             with self._catalog.read() as repository:
-                _folder_for(repository, image_id, place)
+                entries.folder_to_adopt(repository, image_id, place)
             return Adopted(image_id, path, AdoptionResult.FIT, found.size, found.disk_format)
-        with self._catalog.write() as repository:
-            self._add(repository, image_id, place, found)
+        entries.adopt(
+            self._catalog,
+            image_id,
+            place,
+            found,
+            self._principal,
+            visibility=self._terms.visibility,
+            protected=self._terms.protected,
+        )
         return Adopted(image_id, path, AdoptionResult.ADOPTED, found.size, found.disk_format)
 
     def _inspect(self, image_id: str) -> External:
@@ -128,15 +136,6 @@ class Adoption:
         if found.size == 0:
             raise InvalidImage(image_id, "there is no data")
         return found
-
-    def _add(self, repository: Repository, image_id: str, place: Place, found: External) -> None:
-        folder = _folder_for(repository, image_id, place)
-        number = rules.add_external(
-            repository, folder, place.name, found, self._principal, image_id
-        )
-        repository.set_image(
-            number, visibility=self._terms.visibility, protected=self._terms.protected
-        )
 
 
 def _is_id(key: str) -> bool:
@@ -166,15 +165,3 @@ def _present(repository: Repository, image_id: str, store: str) -> Image | None:
         if location.store == store and location.state is LocationState.ACTIVE:
             return image
     raise AlreadyExists(image_id, f"is an image that is {image.status}, without data in {store}")
-
-
-def _folder_for(repository: Repository, image_id: str, place: Place) -> Folder:
-    """The folder of `place`, if an image with that id may be put there.  Raises as `adopt`."""
-    names.check_new(place.name)
-    folder = rules.writable_folder(repository, place)
-    if folder.temporary or names.is_temporary(place.name):
-        raise InvalidName(place.name, "a temporary name cannot hold an image")
-    rules.check_free(repository, place)
-    if _row(repository, image_id) is not None:
-        raise AlreadyExists(image_id, "has just been made an image")
-    return folder

@@ -14,8 +14,6 @@ from typing import Protocol, TypeVar
 from catalog.catalog import Catalog
 from catalog.copies.reader import Readable, readable
 from catalog.errors import CatalogError, InvalidName, NotAFolder, NotFound
-from catalog.locks import NOT_HELD, Held, held_at
-from catalog.members import may_see
 from catalog.model import names
 from catalog.model.access import Principal
 from catalog.model.image import Image
@@ -23,6 +21,8 @@ from catalog.model.listings import ImageFilter
 from catalog.model.status import Status
 from catalog.model.tree import Entry, Folder, FolderKind, Listed, Place
 from catalog.repository.database import Repository
+from catalog.rules.locks import NOT_HELD, Held, held_at
+from catalog.rules.members import may_see
 
 ROOT = 1
 """The number of the root."""
@@ -365,3 +365,18 @@ def _folder_path(repository: Repository, folder: Folder) -> str:
     for above in repository.folders_above(folder):
         parts.append(above.name)
     return "".join(f"/{part}" for part in reversed(parts))
+
+
+def resolve_anywhere(vfs: Namespace, path: str) -> Node:
+    """The node at a path, also in a store that is not configured any more.  Raises NotFound."""
+    parts = [*filter(None, path.split("/"))]
+    with vfs.catalog.read() as repository:
+        top = repository.folder_at(vfs.root.number, parts[0]) if parts else None
+    if top is None or top.kind is not FolderKind.STORE or top.name in vfs.catalog.stores:
+        return vfs.resolve(path)
+    node: Node = top
+    for name in parts[1:]:
+        if not isinstance(node, Folder):
+            raise NotAFolder(path)
+        node = vfs.lookup(node.number, name)
+    return node

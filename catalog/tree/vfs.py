@@ -17,8 +17,7 @@ import dataclasses
 from contextlib import suppress
 from dataclasses import dataclass
 
-from catalog import rules, sparing
-from catalog.catalog import Catalog, Rename
+from catalog.catalog import Catalog
 from catalog.copies import external
 from catalog.copies.duplicate import check_copy, check_no_copy, duplicate
 from catalog.copies.progress import Progress, no_progress
@@ -38,14 +37,16 @@ from catalog.errors import (
     NotFound,
     NotSupported,
 )
-from catalog.locks import Writing, held_at
 from catalog.model import access, names
 from catalog.model.access import Principal
 from catalog.model.image import Image
 from catalog.model.status import IN_PROGRESS, Status
 from catalog.model.tree import Entry, Folder, FolderKind, Place
 from catalog.repository.database import Repository
-from catalog.sparing import Meant
+from catalog.rules import entries, folders, placement, replacing, sparing, trash
+from catalog.rules.entries import Rename
+from catalog.rules.locks import Writing, held_at
+from catalog.rules.sparing import Meant
 from catalog.stores.base import Capability, DataReader, Usage
 from catalog.tree.namespace import BY_ID, Namespace, Node, Spot
 from catalog.uploads.staging import Uploads
@@ -101,17 +102,19 @@ class Vfs(Namespace):
         store = (folder or self.folder(place.folder)).store
         if store:
             self.catalog.store(store).check()
-        return self.catalog.create(place, principal, target=target, expected_hash=expected_hash)
+        return entries.create(
+            self.catalog, place, principal, target=target, expected_hash=expected_hash
+        )
 
     def make_folder(self, place: Place, principal: Principal) -> Folder:
         """Make an empty folder."""
         self._check_real(place)
-        return self.catalog.make_folder(place, principal)
+        return folders.make_folder(self.catalog, place, principal)
 
     def remove_folder(self, place: Place, principal: Principal) -> None:
         """Remove an empty folder."""
         self._check_real(place)
-        self.catalog.remove_folder(place, principal)
+        folders.remove_folder(self.catalog, place, principal)
 
     def register(self, place: Place, url: str, principal: Principal) -> Entry:
         """Make an image of the data at `url` (`ln -s URL`).
@@ -124,7 +127,7 @@ class Vfs(Namespace):
         store = self.catalog.store(self.folder(place.folder).store)
         if Capability.EXTERNAL not in store.capabilities:
             raise NotSupported(place.name, f"store {store.name} takes no links to other places")
-        return self.catalog.register(place, external.examine(store, url), principal)
+        return entries.register(self.catalog, place, external.examine(store, url), principal)
 
     def remove(self, place: Place, principal: Principal, meant: Meant = Meant.SURELY) -> None:
         """Remove an entry: its copy, or the whole image if it is the last entry.
@@ -151,7 +154,7 @@ class Vfs(Namespace):
             meant = Meant.SURELY
         check_droppable(self.catalog, entry)
         with self.uses.told(entry.image, DELETED):
-            dropped = self.catalog.remove(place, principal, meant)
+            dropped = entries.remove(self.catalog, place, principal, meant)
         for location in dropped:
             remove_marked(self.catalog, location)
 
@@ -169,9 +172,7 @@ class Vfs(Namespace):
         """
         for place in (one, other):
             self._check_real(place)
-            names.check_new(place.name)
-        with self.catalog.write() as repository:
-            rules.exchange(repository, one, other, principal)
+        folders.exchange(self.catalog, one, other, principal)
 
     def rename(
         self, source: Place, target: Place, principal: Principal, *, replace: bool = True
@@ -189,7 +190,7 @@ class Vfs(Namespace):
             seen = self._see(move)
         match seen.node:
             case Folder():
-                self.catalog.move_folder(source, target, principal)
+                folders.move_folder(self.catalog, source, target, principal)
             case Entry() if seen.is_to_be_deleted:
                 self._move_to_trash(source, seen.node, seen.into, principal)
             case Entry():
@@ -216,7 +217,7 @@ class Vfs(Namespace):
                 node.image.status is Status.SAVING or node.store != seen.into.store
             ):
                 try:
-                    rules.check_rename(
+                    placement.check_rename(
                         repository, node, target, move.principal, replace=move.replace
                     )
                 except CatalogError as error:
@@ -268,8 +269,8 @@ class Vfs(Namespace):
         else:
             if entry.image.status is Status.PENDING_DELETE:
                 restore(self.catalog, entry.image)
-            gave_way = self.catalog.rename(
-                move.source, move.target, move.principal, replace=move.replace
+            gave_way = entries.rename(
+                self.catalog, move.source, move.target, move.principal, replace=move.replace
             )
             let_go(self.catalog, gave_way)
             # The upload was finished between the look above and the rename, by a close that saw the
@@ -339,7 +340,7 @@ class Vfs(Namespace):
         """The store for data at `place`.  Raises Forbidden if nothing can be put there."""
         self._check_real(place)
         with self.catalog.read() as repository:
-            return rules.writable_folder(repository, place).store
+            return placement.writable_folder(repository, place).store
 
     # -- data --------------------------------------------------------------------------
 
@@ -413,7 +414,7 @@ class Vfs(Namespace):
                 raise Conflict(entry.name, BY_ANOTHER)
             return
         with self.catalog.read() as repository:
-            rules.check_removable(repository, Entry(entry.location, image))
+            trash.check_removable(repository, Entry(entry.location, image))
             sparing.check_meant(repository, entry, meant)
         check_droppable(self.catalog, entry)
 
@@ -422,12 +423,7 @@ class Vfs(Namespace):
 
         Raises Forbidden if the principal may not change it.
         """
-        with self.catalog.read() as repository:
-            present = repository.entry_at(place.folder, place.name)
-        if present is not None and present.image.status is not Status.KILLED:
-            access.check_change(principal, present.image)
-            with self.catalog.write() as repository:
-                sparing.note_failure(repository, present.image.number, reason)
+        replacing.note_failure(self.catalog, place, principal, reason)
 
     def _check_real(self, place: Place) -> None:
         if place.folder == BY_ID or (

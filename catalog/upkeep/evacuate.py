@@ -18,16 +18,15 @@ from catalog.copies.locations import complete_locations
 from catalog.copies.progress import Progress, no_progress
 from catalog.copies.purge import finish_deletion
 from catalog.copies.removal import check_answers, remove_marked
-from catalog.copies.replicate import replicate, same_place
+from catalog.copies.replicate import replicate
 from catalog.copies.uses import check_unused
 from catalog.errors import CatalogError, Conflict
 from catalog.model.access import ADMIN
 from catalog.model.image import Image
 from catalog.model.status import HAS_DATA, Status
 from catalog.model.tree import Entry, Location, LocationState
-from catalog.paging import all_locations
-from catalog.repository import copies as rows
 from catalog.repository.database import Repository
+from catalog.rules.placement import same_place
 from catalog.stores.base import Capability
 
 
@@ -72,7 +71,7 @@ def evacuate(
     """
     catalog.store(store)
     catalog.store(to)
-    for location in all_locations(catalog, store):
+    for location in catalog.all_locations(store):
         image = catalog.image(location.image)
         if location.state is LocationState.DELETING:
             yield _finish(catalog, image, location)
@@ -151,7 +150,7 @@ def _other_copy(catalog: Catalog, image: Image, location: Location) -> Location 
 
 def _undamaged(repository: Repository, catalog: Catalog, location: Location) -> list[Location]:
     """The other complete copies that are not known to be damaged, and whose data is ours."""
-    damaged = rows.damaged(repository, location.image)
+    damaged = repository.damaged(location.image)
     return [
         other
         for other in complete_locations(catalog, repository, location.image)

@@ -31,8 +31,8 @@ from catalog.model.image import now
 from catalog.model.listings import ImageFilter
 from catalog.model.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.model.tree import LocationState
-from catalog.paging import all_images
 from catalog.process import is_gone
+from catalog.rules import uploads
 from catalog.stores.base import Store
 from catalog.upkeep.findings import Finding, FindingKind, mend
 from catalog.upkeep.scrub import give_up_abandoned
@@ -183,7 +183,7 @@ def _images(catalog: Catalog, repair: bool) -> Iterator[Finding]:
     with catalog.read() as repository:
         placed = {each.image for each in repository.locations_in_state(LocationState.ACTIVE)}
     wanted = ImageFilter(statuses=HAS_DATA | IN_PROGRESS | {Status.PENDING_DELETE})
-    for image in all_images(catalog, wanted):
+    for image in catalog.all_images(wanted):
         if image.number not in placed:
             yield from _image(catalog, image.number, repair)
 
@@ -208,7 +208,7 @@ def _image(catalog: Catalog, number: int, repair: bool) -> Iterator[Finding]:
 
 
 def _kill(catalog: Catalog, number: int, reason: str) -> str:
-    catalog.fail_upload(number, reason)
+    uploads.fail_upload(catalog, number, reason)
     return "killed"
 
 

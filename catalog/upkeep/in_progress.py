@@ -23,6 +23,7 @@ from catalog.model.image import Image, now
 from catalog.model.status import IN_PROGRESS
 from catalog.model.tree import LocationState
 from catalog.process import boot_id, is_gone
+from catalog.rules import uploads
 
 
 class Life(StrEnum):
@@ -98,7 +99,7 @@ def abort(catalog: Catalog, image: Image, principal: Principal) -> None:
     if image.status not in IN_PROGRESS:
         _abort_copy(catalog, image)
         return
-    if not catalog.fail_upload(image.number, f"aborted by {principal.name}"):
+    if not uploads.fail_upload(catalog, image.number, f"aborted by {principal.name}"):
         raise NotFound(image.name, "nothing is in progress on this image any more")
     if record is not None and record.staged and _is_here(record):
         # The process still has the file open, and frees the room when it learns of the abort.  It

@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from catalog.catalog import Catalog
 from catalog.copies.purge import purge
 from catalog.copies.removal import LeftBehind, force_out
-from catalog.errors import Conflict, NotAFolder, NotFound, Protected
+from catalog.errors import Conflict, NotFound, Protected
 from catalog.model.access import Principal
 from catalog.model.image import Image, now
 from catalog.model.status import IN_PROGRESS, Status
-from catalog.model.tree import Entry, Folder, FolderKind, Location, LocationState
-from catalog.paging import all_locations
-from catalog.repository import copies as rows
-from catalog.tree.namespace import Namespace, Node
+from catalog.model.tree import Entry, FolderKind, Location, LocationState
+from catalog.rules import copies, uploads
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,26 +38,11 @@ def gone_stores(catalog: Catalog) -> list[GoneStore]:
     found = []
     for folder in folders:
         if folder.kind is FolderKind.STORE and folder.store not in catalog.stores:
-            there = list(all_locations(catalog, folder.store))
+            there = list(catalog.all_locations(folder.store))
             if there:
                 only = sum(not _elsewhere(catalog, location) for location in there)
                 found.append(GoneStore(folder.store, len(there), only))
     return found
-
-
-def find(vfs: Namespace, path: str) -> Node:
-    """The node at a path, also in a store that is not configured any more.  Raises NotFound."""
-    parts = [*filter(None, path.split("/"))]
-    with vfs.catalog.read() as repository:
-        top = repository.folder_at(vfs.root.number, parts[0]) if parts else None
-    if top is None or top.kind is not FolderKind.STORE or top.name in vfs.catalog.stores:
-        return vfs.resolve(path)
-    node: Node = top
-    for name in parts[1:]:
-        if not isinstance(node, Folder):
-            raise NotAFolder(path)
-        node = vfs.lookup(node.number, name)
-    return node
 
 
 def delete_copy(catalog: Catalog, entry: Entry, principal: Principal) -> list[LeftBehind]:
@@ -108,9 +91,9 @@ def forget_store(catalog: Catalog, name: str, principal: Principal, *, force: bo
     if store.only_there and not force:
         told = f"has {store.only_there} images that are nowhere else: --force forgets them too"
         raise Conflict(name, f"{told} ('imagefs list /{name}' names them)")
-    for location in all_locations(catalog, name):
+    for location in catalog.all_locations(name):
         if _elsewhere(catalog, location):
-            catalog.drop_copy(location)
+            copies.drop_copy(catalog, location)
         else:
             _forget_image(catalog, location, principal)
     return store
@@ -119,9 +102,9 @@ def forget_store(catalog: Catalog, name: str, principal: Principal, *, force: bo
 def _forget_image(catalog: Catalog, location: Location, principal: Principal) -> None:
     image = catalog.image(location.image)
     if image.status is Status.DELETED:
-        catalog.drop_copy(location)
+        copies.drop_copy(catalog, location)
     elif image.status in IN_PROGRESS:
-        catalog.fail_upload(image.number, f"store {location.store} was forgotten")
+        uploads.fail_upload(catalog, image.number, f"store {location.store} was forgotten")
         delete_image(catalog, catalog.image(image.number), principal)
     else:
         if image.protected:
@@ -129,7 +112,7 @@ def _forget_image(catalog: Catalog, location: Location, principal: Principal) ->
                 repository.set_image(image.number, protected=False)
         delete_image(catalog, catalog.image(image.number), principal)
     with catalog.write() as repository:
-        rows.drop_wanted(repository, image.number, location.store)
+        repository.drop_wanted(image.number, location.store)
 
 
 def _elsewhere(catalog: Catalog, location: Location) -> bool:

@@ -23,7 +23,6 @@ from catalog.model.image import Image, now
 from catalog.model.status import HAS_DATA
 from catalog.model.tree import Location, LocationState
 from catalog.process import this_process
-from catalog.repository import copies as rows
 from catalog.stores.base import Capability
 from catalog.upkeep.verify import Verdict, Verified, verify, verify_copy
 
@@ -102,7 +101,7 @@ def _begin(catalog: Catalog, image: Image, location: Location) -> None:
         if repository.upload(image.number) is not None:
             raise Conflict(image.name, "is being copied or repaired already")
         repository.add_upload(UploadRecord(image.number, this_process(), "", at, at))
-        rows.mark_damaged(repository, location.number)
+        repository.mark_damaged(location.number)
 
 
 def _location(catalog: Catalog, image: Image, store: str) -> Location:

@@ -22,7 +22,6 @@ from catalog.model.image import Image, now
 from catalog.model.status import HAS_DATA, Status
 from catalog.model.tree import LocationState
 from catalog.process import is_gone
-from catalog.repository import copies as rows
 from catalog.repository.copies import WantedCopy
 
 _INTERVAL = 5.0
@@ -58,7 +57,7 @@ class Replicator:
     def work(self) -> None:
         """Make every copy that is due.  Raises CatalogUnavailable."""
         with self._catalog.read() as repository:
-            due = rows.due(repository, now())
+            due = repository.due_copies(now())
         for wanted in due:
             if self._stopping.is_set():
                 return
@@ -120,9 +119,9 @@ class Replicator:
 
     def _forget(self, wanted: WantedCopy) -> None:
         with self._catalog.write() as repository:
-            rows.drop_wanted(repository, wanted.image, wanted.store)
+            repository.drop_wanted(wanted.image, wanted.store)
 
     def _postpone(self, wanted: WantedCopy, attempts: int) -> None:
         pause = min(_FIRST_PAUSE * 2 ** min(max(attempts - 1, 0), 10), _LONGEST_PAUSE)
         with self._catalog.write() as repository:
-            rows.postpone(repository, wanted, attempts, now() + pause)
+            repository.postpone_copy(wanted, attempts, now() + pause)

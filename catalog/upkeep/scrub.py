@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-from catalog import presence, replacing
 from catalog.catalog import Catalog
 from catalog.copies.purge import finish_deletions, purge
 from catalog.copies.removal import (
@@ -21,7 +20,7 @@ from catalog.model.image import Image, now
 from catalog.model.listings import ImageFilter
 from catalog.model.status import Status
 from catalog.model.tree import Place
-from catalog.paging import all_images
+from catalog.rules import entries, presence, replacing
 
 KEEP_ROWS = timedelta(days=1)
 """How long the rows of deleted images, and old changes, stay."""
@@ -47,7 +46,7 @@ def scrub(catalog: Catalog, *, dry_run: bool = False, force: bool = False) -> It
     """
     before = now() - timedelta(seconds=catalog.settings.scrub_time)
     wanted = ImageFilter(statuses=frozenset({Status.PENDING_DELETE}), before=before)
-    for image in all_images(catalog, wanted):
+    for image in catalog.all_images(wanted):
         left: list[LeftBehind] = []
         try:
             check_unused(catalog, image)
@@ -88,11 +87,11 @@ def give_up_abandoned(catalog: Catalog) -> None:
         for number in repository.never_written(now() - ABANDONED_AFTER):
             replacing.give_back(repository, number, "it was never written")
     left = ImageFilter(statuses=frozenset({Status.KILLED, Status.QUEUED}))
-    for image in all_images(catalog, left):
+    for image in catalog.all_images(left):
         if now() - image.updated_at <= ABANDONED_AFTER:
             continue
         with catalog.read() as repository:
-            entries = repository.entries_of(image.number)
-        for entry in entries:  # none, if its store is no longer configured
+            found = repository.entries_of(image.number)
+        for entry in found:  # none, if its store is no longer configured
             if names.is_temporary(entry.name):
-                catalog.remove(Place(entry.folder, entry.name), ADMIN)
+                entries.remove(catalog, Place(entry.folder, entry.name), ADMIN)

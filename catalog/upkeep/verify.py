@@ -21,11 +21,11 @@ from catalog.copies.progress import Progress, no_progress
 from catalog.copies.reader import open_image
 from catalog.copies.recording import Recording
 from catalog.errors import CatalogError, DataDamaged, DigestMismatch, NotFound
-from catalog.members import check_read
 from catalog.model import access
 from catalog.model.access import Principal
 from catalog.model.image import CHUNK_SIZE, ChunkDigests, Image
 from catalog.model.tree import Location, LocationState
+from catalog.rules.members import check_read
 from catalog.stores.base import DataReader
 from catalog.upkeep import judgement
 

@@ -29,6 +29,7 @@ from catalog.model.image import Image
 from catalog.model.status import Status
 from catalog.model.tree import Entry
 from catalog.process import this_process
+from catalog.rules import uploads
 from catalog.stores.base import Store
 from catalog.uploads.turns import Turns
 from catalog.uploads.upload import Upload, write_all
@@ -77,11 +78,11 @@ class Uploads:
             self.turns.check(image, writer)
             staged = self._staging_path(image, store)
             # The row comes before the file: recovery finds the file by the row.
-            self._catalog.start_upload(number, this_process(), str(staged), store.name)
+            uploads.start_upload(self._catalog, number, this_process(), str(staged), store.name)
             try:
                 fd = _create(staged)
             except OSError as error:
-                self._catalog.fail_upload(number, f"staging failed: {error.strerror}")
+                uploads.fail_upload(self._catalog, number, f"staging failed: {error.strerror}")
                 raise StoreUnavailable(image.name, f"staging failed: {error}") from error
             return self._add(image, store, staged, fd)
 
@@ -104,7 +105,7 @@ class Uploads:
             try:
                 fd = _create(staged)
                 _copy_data(self._catalog, number, fd)
-                dropped = self._catalog.reopen_upload(number, this_process(), str(staged))
+                dropped = uploads.reopen_upload(self._catalog, number, this_process(), str(staged))
             except BaseException as error:
                 if fd >= 0:
                     os.close(fd)
@@ -158,8 +159,8 @@ class Uploads:
         try:
             image = self._catalog.image(number)
             if image.status is Status.ACTIVE:
-                dropped = self._catalog.reopen_upload(number, this_process(), "")
-                self._catalog.fail_upload(number, reason)
+                dropped = uploads.reopen_upload(self._catalog, number, this_process(), "")
+                uploads.fail_upload(self._catalog, number, reason)
                 _log.warning("%s (%s): killed: %s", image.name, image.id, reason)
                 self._delete_data(image)
                 delete_detached(self._catalog, dropped)

@@ -25,8 +25,7 @@ from dataclasses import replace
 from enum import Enum, auto
 from pathlib import Path
 
-from catalog.attributes import hash_algorithm
-from catalog.catalog import Catalog, Check, Reannounced, Rename
+from catalog.catalog import Catalog
 from catalog.copies.removal import clear_failed, let_go
 from catalog.errors import (
     CatalogError,
@@ -42,9 +41,13 @@ from catalog.errors import (
     StoreUnavailable,
 )
 from catalog.formats import blank, gate
+from catalog.model.digests import hash_algorithm
 from catalog.model.image import Announced, Image, Saved
 from catalog.model.status import IN_PROGRESS, Status
-from catalog.rules import GaveWay
+from catalog.rules import uploads
+from catalog.rules.entries import Rename
+from catalog.rules.trash import GaveWay
+from catalog.rules.uploads import Check, Reannounced
 from catalog.stores.base import Capability, Store
 from catalog.uploads.digester import Digester, Digests
 from catalog.uploads.sender import Sender
@@ -323,8 +326,8 @@ class Upload:
             # rsync sets the time after it has closed the file, which finished it.
             saved = replace(self._saved, mtime=self.mtime)
             try:
-                gave_way = self._catalog.finish_upload(
-                    self.image.number, url, saved, publish, self._checked, check
+                gave_way = uploads.finish_upload(
+                    self._catalog, self.image.number, url, saved, publish, self._checked, check
                 )
             except Reannounced:
                 self._check_again(self._catalog.image(self.image.number))
@@ -373,7 +376,7 @@ class Upload:
         with self._lock:
             if self._unrecorded is None:
                 return
-            killed = self._catalog.fail_upload(self.image.number, self._unrecorded)
+            killed = uploads.fail_upload(self._catalog, self.image.number, self._unrecorded)
             self._unrecorded = None
             # Data is removed only if this call has killed the image.  If an exception came between
             # the catalog's commit and ours, the image is active, and must keep its data.

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from catalog.errors import Forbidden, InvalidValue
 from catalog.model.tree import Entry
+from catalog.rules import fields
 from dav.browse.exchange import Request
 
 QUERY = "properties"
@@ -27,7 +28,7 @@ def set_attributes(request: Request, entry: Entry) -> None:
     """
     _check_own_page(request)
     values = _values(request)
-    request.vfs.catalog.set_attributes(entry.image.number, values, request.principal)
+    fields.set_attributes(request.vfs.catalog, entry.image.number, values, request.principal)
 
 
 def _check_own_page(request: Request) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from catalog import locks
 from catalog.copies.uses import in_use
 from catalog.model.access import ANONYMOUS, owns
 from catalog.model.fields import FIELDS, Details
@@ -17,6 +16,7 @@ from catalog.model.image import Visibility
 from catalog.model.listings import Sort
 from catalog.model.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.model.tree import Entry
+from catalog.rules import locks
 from dav import representation
 from dav.browse import documents, wording
 from dav.browse.assets import URLS

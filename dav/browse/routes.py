@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from catalog import locks
 from catalog.errors import CatalogError, NotFound
-from catalog.members import check_read, visible
 from catalog.model import names
 from catalog.model.tree import Entry, Folder, FolderKind
+from catalog.rules import locks
+from catalog.rules.members import check_read, visible
 from catalog.tree.namespace import BY_ID, Link, Node
 from dav.browse import assets, attributes, documents, pages, sums
 from dav.browse.exchange import (

@@ -15,6 +15,7 @@ from catalog.errors import CatalogError, NotSupported
 from catalog.model.access import ADMIN
 from catalog.model.fields import FIELDS
 from catalog.model.tree import Entry, Folder
+from catalog.rules import fields
 from catalog.tree.namespace import Link
 from catalog.tree.vfs import Vfs
 from catalog.uploads.upload import Upload
@@ -245,7 +246,9 @@ class VfsTree:
 
     @_refusals
     def set(self, path: str, name: str, value: str) -> None:
-        self._vfs.catalog.set_attributes(self._entry(path).image.number, {name: value}, ADMIN)
+        fields.set_attributes(
+            self._vfs.catalog, self._entry(path).image.number, {name: value}, ADMIN
+        )
 
     @_refusals
     def path_of(self, image: str) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from catalog.errors import Deactivated, Forbidden
 from catalog.model.access import ADMIN, Principal, Role
+from catalog.rules import entries, fields
 from catalog.tree.vfs import Vfs
 from tests.kit.catalog import (
     ALICE,
@@ -34,7 +35,9 @@ CHANGES: dict[str, Operation] = {
     "replace": lambda vfs, who: rename(vfs, "/file/everyone", "/file/a", who),
     "remove": lambda vfs, who: remove(vfs, "/file/a", who),
     "link": lambda vfs, who: link(vfs, "/file/a", "/other/a", who),
-    "mtime": lambda vfs, who: vfs.catalog.set_mtime(image_at(vfs, "/file/a").number, 1, who),
+    "mtime": lambda vfs, who: fields.set_mtime(
+        vfs.catalog, image_at(vfs, "/file/a").number, 1, who
+    ),
 }
 CREATIONS: dict[str, Operation] = {
     "create": lambda vfs, who: vfs.create(vfs.place("/file/new"), who),
@@ -125,8 +128,8 @@ def test_only_the_owner_takes_the_name_of_a_killed_image(vfs: Vfs) -> None:
     """O_TRUNC on somebody else's killed image is Forbidden."""
     begin(vfs, "/file/a").cancel("failed")
     with pytest.raises(Forbidden):
-        vfs.catalog.renew(vfs.place("/file/a"), BOB)
-    assert vfs.catalog.renew(vfs.place("/file/a"), ALICE).image.status == "queued"
+        entries.renew(vfs.catalog, vfs.place("/file/a"), BOB)
+    assert entries.renew(vfs.catalog, vfs.place("/file/a"), ALICE).image.status == "queued"
 
 
 @pytest.mark.parametrize("refused", [read, remove])

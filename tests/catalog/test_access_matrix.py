@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import select
 
 from catalog.errors import Forbidden, Protected
-from catalog.members import add_member, visible
 from catalog.model.access import Principal, may_see, owns
 from catalog.model.image import Visibility
 from catalog.model.status import Status
 from catalog.repository.people import listed_to, visible_to
 from catalog.repository.tables import images
+from catalog.rules.members import add_member, visible
 from catalog.tree.vfs import Vfs
 from tests.kit.access.images import SPENDING, new_path, prepare, state_in_memory
 from tests.kit.access.table import STATES, WHO, Action, Case, State, cases

@@ -22,7 +22,7 @@ from catalog.errors import (
 )
 from catalog.model.access import ADMIN
 from catalog.model.tree import Place
-from catalog.repository import copies
+from catalog.rules import entries, folders
 from catalog.settings import Settings
 from catalog.stores.memory import MemoryStoreSettings
 from catalog.tree.vfs import Vfs
@@ -116,18 +116,18 @@ def test_a_bad_name_is_refused_everywhere(vfs: Vfs) -> None:
     put(vfs, "/file/a")
     bad = Place(entry(vfs, "/file/a").folder, "a\nb")
     with pytest.raises(InvalidName):
-        vfs.catalog.create(bad, ALICE)
+        entries.create(vfs.catalog, bad, ALICE)
     with pytest.raises(InvalidName):
-        vfs.catalog.make_folder(bad, ALICE)
+        folders.make_folder(vfs.catalog, bad, ALICE)
     with pytest.raises(InvalidName):
-        vfs.catalog.rename(vfs.place("/file/a"), bad, ALICE)
+        entries.rename(vfs.catalog, vfs.place("/file/a"), bad, ALICE)
 
 
 def test_a_killed_image_s_name_is_taken_anew(vfs: Vfs) -> None:
     """O_TRUNC on it makes a new image; the killed one goes to the trash."""
     old = begin(vfs, "/file/a").image
     vfs.uploads.start(old.number).cancel("failed")
-    new = vfs.catalog.renew(vfs.place("/file/a"), ALICE)
+    new = entries.renew(vfs.catalog, vfs.place("/file/a"), ALICE)
     assert new.image.id != old.id
     assert image_at(vfs, "/file/a").status == "queued"
     assert image_at(vfs, "/file/.trash/a").id == old.id
@@ -265,7 +265,7 @@ def test_what_is_not_replaced(vfs: Vfs) -> None:
     copied = put(vfs, "/file/copied")
     there = link(vfs, "/file/copied", "/other/copied")
     with vfs.catalog.write() as repository:
-        copies.mark_damaged(repository, there.location.number)
+        repository.mark_damaged(there.location.number)
     for name in ("saving", "copied"):
         with pytest.raises(Conflict):
             rename(vfs, "/file/new", f"/file/{name}")

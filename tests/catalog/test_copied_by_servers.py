@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from catalog.copies.recovery import recover
 from catalog.process import Process, this_process
+from catalog.rules import copies
 from catalog.settings import Settings
 from catalog.tree.vfs import Vfs
 from tests.kit.catalog import (
@@ -74,7 +75,7 @@ def test_what_a_killed_copy_has_left_is_removed(vfs: Vfs) -> None:
     image = put(vfs, "/here/a", DATA)
     here = this_process()
     dead = Process(here.host, here.boot, here.pid, here.started + 1)
-    vfs.catalog.start_copy(image.number, "there", dead)
+    copies.start_copy(vfs.catalog, image.number, "there", dead)
     there = vfs.catalog.store("there")
     writer = there.writer(image.id)
     writer.write(bytes(65 << 20))

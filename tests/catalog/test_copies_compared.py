@@ -10,6 +10,7 @@ from catalog.copies.stream import read_intact
 from catalog.errors import DataDamaged, DigestMismatch
 from catalog.model.access import ADMIN
 from catalog.model.image import External
+from catalog.rules import entries
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.verify import Verdict, verify
 from tests.kit.catalog import (
@@ -109,7 +110,7 @@ def external(vfs: Vfs, data: bytes, expected: str | None = None) -> int:
     store = vfs.catalog.store("memory")
     url = store.put("outside", data)  # type: ignore[attr-defined]
     made = External(url, len(data), "raw", len(data), expected)
-    return vfs.catalog.register(vfs.place("/memory/a"), made, ALICE).image.number
+    return entries.register(vfs.catalog, vfs.place("/memory/a"), made, ALICE).image.number
 
 
 def test_a_first_copy_gives_both_the_same_digests(vfs: Vfs) -> None:

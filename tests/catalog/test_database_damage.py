@@ -16,6 +16,7 @@ from catalog.bootstrap import open_catalog
 from catalog.cli.exit_codes import DAMAGED, EXIT_CODES, FAILURE, OK
 from catalog.cli.program import imagefs as program
 from catalog.errors import CatalogDamaged
+from catalog.rules import fields
 from catalog.settings import load
 from catalog.tree.vfs import Vfs
 from tests.kit.catalog import ALICE, make_folder, new_catalog, put, remove, some_bytes
@@ -47,7 +48,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(30):
         image = put(vfs, f"/file/{number}.raw", some_bytes(10_000, number))
         values = {f"property.p{each}": "v" * 200 for each in range(5)}
-        vfs.catalog.set_attributes(image.number, values, ALICE)
+        fields.set_attributes(vfs.catalog, image.number, values, ALICE)
     make_folder(vfs, "/file/folder")
     make_folder(vfs, "/file/folder/below")
     remove(vfs, "/file/0.raw")

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from catalog import presence
 from catalog.errors import Conflict, Forbidden, InvalidName, NotFound, Protected, StoreUnavailable
 from catalog.model.access import ADMIN
 from catalog.model.image import now
 from catalog.process import Process, this_process
+from catalog.rules import fields, presence
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.scrub import scrub
 from tests.kit.catalog import (
@@ -60,7 +60,7 @@ def test_restore_brings_everything_back(vfs: Vfs) -> None:
     """Status, data, fields, properties and tags are as they were."""
     image = put(vfs, "/file/a", b"data")
     set_fields(vfs, "/file/a", tags="lts,x", min_disk="3", visibility="private", os_hidden="true")
-    vfs.catalog.set_attributes(image.number, {"property.os_distro": "debian"}, ALICE)
+    fields.set_attributes(vfs.catalog, image.number, {"property.os_distro": "debian"}, ALICE)
     before = vfs.catalog.details(image.number)
     with vfs.catalog.read() as repository:
         chunks = repository.chunk_digests(image.number)
@@ -353,7 +353,9 @@ def test_an_abandoned_upload_is_given_up(vfs: Vfs, tmp_path: Path, store_is_ther
 def test_rows_of_deleted_images_go_a_day_later(eager: Vfs) -> None:
     """With all that hangs on them; and their number is never used again."""
     image = put(eager, "/file/a")
-    eager.catalog.set_attributes(image.number, {"property.p": "v", "image.tags": "t"}, ALICE)
+    fields.set_attributes(
+        eager.catalog, image.number, {"property.p": "v", "image.tags": "t"}, ALICE
+    )
     remove(eager, "/file/a")
     list(scrub(eager.catalog))
     assert eager.catalog.image(image.number).status == "deleted"

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from catalog import presence
 from catalog.catalog import Catalog
 from catalog.cli.output import transfer_bar
 from catalog.cli.program import imagefs as program
@@ -22,7 +21,7 @@ from catalog.errors import Conflict, NotFound
 from catalog.model.access import ADMIN
 from catalog.model.image import CHUNK_SIZE, Image
 from catalog.process import Process, this_process
-from catalog.repository import copies
+from catalog.rules import presence
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.evacuate import Evacuated, EvacuationResult, Shown, evacuate
 from catalog.upkeep.fsck import fsck
@@ -113,7 +112,7 @@ def test_the_last_good_copy_has_no_name(vfs: Vfs) -> None:
     image = unnamed_copy(vfs, "/memory/a", "file")
     with vfs.catalog.write() as repository:
         named, _ = repository.locations_of(image.number)
-        copies.mark_damaged(repository, named.number)
+        repository.mark_damaged(named.number)
     assert take_out(vfs) == {"a": EvacuationResult.MOVED}
     assert vfs.catalog.details(image.number).stores == ("memory", "other")
     assert (names_in(vfs, "/other"), read(vfs, "/memory/a")) == (set(), DATA)

@@ -17,6 +17,7 @@ from catalog.model.access import ADMIN
 from catalog.model.image import CHUNK_SIZE
 from catalog.model.status import Status
 from catalog.model.tree import Entry
+from catalog.rules import fields
 from catalog.settings import load
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.verify import Verdict, verify
@@ -79,7 +80,7 @@ def test_announced_digest_is_verified(vfs: Vfs, web: WebServer) -> None:
     (found,) = verify(vfs.catalog, wrong.image, ADMIN)
     assert found.verdict is Verdict.DAMAGED
     assert vfs.catalog.image(wrong.image.number).os_hash_value is None
-    vfs.catalog.set_attributes(wrong.image.number, {"image.os_hash_value": SHA256}, ADMIN)
+    fields.set_attributes(vfs.catalog, wrong.image.number, {"image.os_hash_value": SHA256}, ADMIN)
     (found,) = verify(vfs.catalog, vfs.catalog.image(wrong.image.number), ADMIN)
     assert found.verdict is Verdict.RECORDED
 
@@ -151,7 +152,7 @@ def test_a_full_read_of_what_was_not_announced_records_nothing(vfs: Vfs, web: We
     read_pieces(vfs, entry, PIECES)
     assert vfs.catalog.image(entry.image.number).verified is False
     reader = vfs.open(entry.image.number, ADMIN)
-    vfs.catalog.set_attributes(entry.image.number, {"image.os_hash_value": SHA256}, ADMIN)
+    fields.set_attributes(vfs.catalog, entry.image.number, {"image.os_hash_value": SHA256}, ADMIN)
     reader.read_at(0, len(DATA))
     reader.close()
     assert vfs.catalog.image(entry.image.number).os_hash_value == SHA256

@@ -20,6 +20,7 @@ from catalog.errors import (
 )
 from catalog.model.access import ADMIN
 from catalog.model.fields import FIELDS, MAX_PROPERTIES
+from catalog.rules import fields
 from catalog.tree.vfs import Vfs
 from tests.kit.catalog import (
     ALICE,
@@ -68,7 +69,7 @@ def rendered(vfs: Vfs, number: int) -> dict[str, str | None]:
 def set_properties(vfs: Vfs, number: int, **values: str | None) -> None:
     """Set custom properties."""
     named = {f"property.{name}": value for name, value in values.items()}
-    vfs.catalog.set_attributes(number, named, ALICE)
+    fields.set_attributes(vfs.catalog, number, named, ALICE)
 
 
 def test_all_fields_of_an_image(vfs: Vfs) -> None:
@@ -314,4 +315,4 @@ def test_an_attribute_that_is_neither(vfs: Vfs, name: str) -> None:
     values: Any = {name: "v"}
     image = put(vfs, "/file/a")
     with pytest.raises(InvalidValue):
-        vfs.catalog.set_attributes(image.number, values, ALICE)
+        fields.set_attributes(vfs.catalog, image.number, values, ALICE)

@@ -4,13 +4,14 @@ from itertools import product
 
 import pytest
 
-from catalog.members import add_member
 from catalog.model import access
 from catalog.model.access import ADMIN, Principal, Role
 from catalog.model.image import Visibility
 from catalog.model.listings import FolderPage, Sort
 from catalog.model.status import Status
 from catalog.model.tree import Folder
+from catalog.rules import fields
+from catalog.rules.members import add_member
 from catalog.tree.vfs import Vfs
 from tests.kit.catalog import (
     ALICE,
@@ -44,7 +45,7 @@ def set_os(vfs: Vfs, path: str, distro: str, version: str) -> None:
         "property.os_distro": distro,
         "property.os_version": version,
     }
-    vfs.catalog.set_attributes(entry(vfs, path).image.number, values, ALICE)
+    fields.set_attributes(vfs.catalog, entry(vfs, path).image.number, values, ALICE)
 
 
 def test_pages_of_a_folder_are_disjoint_and_complete(vfs: Vfs) -> None:

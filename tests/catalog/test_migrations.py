@@ -17,9 +17,9 @@ from catalog.model.access import ADMIN
 from catalog.repository.engine import damages, kind_and_file, open_engine
 from catalog.repository.schema import SCHEMA, schema_version
 from catalog.repository.tables import metadata
+from catalog.rules.users import add_user
 from catalog.settings import Settings
 from catalog.tree.vfs import Vfs
-from catalog.users import add_user
 from tests.catalog.older import bring_to, contents, fill, revisions, scripts, take_back
 from tests.kit.catalog import image_at, make_folder, put, read, remove, rename
 

@@ -23,6 +23,7 @@ from catalog.model.access import ADMIN
 from catalog.model.activity import UploadRecord
 from catalog.model.image import now
 from catalog.process import this_process
+from catalog.rules import copies, uploads
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.in_progress import Life, abort, in_progress
 from catalog.uploads import upload as upload_module
@@ -58,7 +59,7 @@ def test_uploads_of_the_dead_and_the_silent(vfs: Vfs) -> None:
         ("silent", replace(here, host="elsewhere", boot="other/1")),
     ):
         image = vfs.create(vfs.place(f"/file/{name}"), ALICE).image
-        vfs.catalog.start_upload(image.number, process, "")
+        uploads.start_upload(vfs.catalog, image.number, process, "")
         with vfs.catalog.write() as repository:
             repository.add_upload(UploadRecord(image.number, process, "", now(), long_ago))
     assert {going.image.name: going.life for going in in_progress(vfs.catalog)} == {
@@ -88,13 +89,13 @@ def test_an_aborted_upload_whose_data_is_in_the_store(
 ) -> None:
     """Aborted at the last moment it leaves no data there."""
     upload = begin(vfs, "/file/a", b"data")
-    finish = vfs.catalog.finish_upload
+    finish = uploads.finish_upload
 
     def aborted_just_before(*arguments: object) -> object:
         abort(vfs.catalog, upload.image, ALICE)
         return finish(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(vfs.catalog, "finish_upload", aborted_just_before)
+    monkeypatch.setattr(uploads, "finish_upload", aborted_just_before)
     with pytest.raises(InvalidTransition):
         upload.commit()
     assert image_at(vfs, "/file/a").message == "aborted by alice"
@@ -137,7 +138,7 @@ def test_what_cannot_be_aborted(vfs: Vfs) -> None:
 def test_an_aborted_copy(vfs: Vfs, tmp_path: Path) -> None:
     """The copy goes, the image stays as it is."""
     image = put(vfs, "/file/a", b"data")
-    vfs.catalog.start_copy(image.number, "other", this_process())
+    copies.start_copy(vfs.catalog, image.number, "other", this_process())
     (going,) = in_progress(vfs.catalog)
     assert going.is_copy
     abort(vfs.catalog, image, ALICE)

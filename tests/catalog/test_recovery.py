@@ -43,6 +43,7 @@ PREAMBLE = """
 import os, signal, sys
 from pathlib import Path
 from catalog.bootstrap import open_catalog
+from catalog.rules import copies, uploads
 from catalog.stores.folder.writer import FilesystemWriter
 from catalog.tree.vfs import Vfs
 from tests.kit.catalog import *
@@ -83,7 +84,7 @@ def check_clean(catalog: Catalog, path: Path) -> None:
         "stop()",
         "upload.finish(); stop()",
         # The data is in the store already, and the catalog does not know it.
-        "vfs.catalog.finish_upload = stop; upload.commit()",
+        "uploads.finish_upload = stop; upload.commit()",
         "upload.finish(); upload.write(3, b'x'); stop()",
     ],
 )
@@ -144,8 +145,8 @@ def test_a_killed_reopen_is_killed(kill: Kill, vfs: Vfs, tmp_path: Path) -> None
     [
         "vfs.link(number, vfs.place('/other/a'), ALICE, progress=stop)",
         # The copy is complete, and the catalog does not know it.
-        "vfs.catalog.finish_copy = stop; vfs.link(number, vfs.place('/other/a'), ALICE)",
-        "vfs.catalog.finish_copy = stop; rename(vfs, '/file/a', '/other/b')",
+        "copies.finish_copy = stop; vfs.link(number, vfs.place('/other/a'), ALICE)",
+        "copies.finish_copy = stop; rename(vfs, '/file/a', '/other/b')",
     ],
 )
 @pytest.mark.parametrize("is_repeated", [True, False])
@@ -198,7 +199,7 @@ def test_leases_of_a_killed_process_end(kill: Kill, vfs: Vfs, tmp_path: Path) ->
     """What it held open no longer keeps an image from being deleted."""
     put(vfs, "/file/a")
     kill(
-        "from catalog import presence; from catalog.process import this_process;"
+        "from catalog.rules.placement import presence; from catalog.process import this_process;"
         "presence.beat(vfs.catalog, this_process(), [image_at(vfs, '/file/a').number]); stop()"
     )
     recover(vfs.catalog)

@@ -15,7 +15,6 @@ from catalog.model.access import ADMIN
 from catalog.model.activity import UploadRecord
 from catalog.model.image import ChunkDigests, Image, now
 from catalog.process import this_process
-from catalog.repository import copies
 from catalog.stores.memory import MemoryStore
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.repair import repair, verify_and_repair
@@ -51,7 +50,7 @@ def put_in_chunks(vfs: Vfs, path: str) -> Image:
 def marked(vfs: Vfs, image: Image) -> set[str]:
     """The stores whose copy is marked as damaged."""
     with vfs.catalog.read() as repository:
-        numbers = copies.damaged(repository, image.number)
+        numbers = repository.damaged(image.number)
         return {x.store for x in repository.locations_of(image.number) if x.number in numbers}
 
 

@@ -8,14 +8,14 @@ from datetime import timedelta
 
 import pytest
 
-from catalog import replacing, sparing
 from catalog.copies import recovery
 from catalog.errors import Conflict, Spared
 from catalog.model.access import ADMIN
 from catalog.model.image import Image, now
 from catalog.model.status import Status
 from catalog.process import this_process
-from catalog.sparing import Meant
+from catalog.rules import replacing, sparing
+from catalog.rules.sparing import Meant
 from catalog.tree.vfs import Vfs
 from catalog.upkeep import scrub
 from tests.kit.catalog import (

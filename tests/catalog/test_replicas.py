@@ -17,8 +17,8 @@ from catalog.model.access import ADMIN
 from catalog.model.activity import UploadRecord
 from catalog.model.image import CHUNK_SIZE, Image, now
 from catalog.process import Process, this_process
-from catalog.repository import copies
-from catalog.repository.copies import WantedCopy
+from catalog.repository.copies import SETTLE, WantedCopy
+from catalog.rules import copies
 from catalog.tree.vfs import Vfs
 from catalog.upkeep import replicator
 from catalog.upkeep.evacuate import evacuate
@@ -49,13 +49,13 @@ LATER = timedelta(days=1)
 def want(vfs: Vfs, image: Image, *stores: str, due: timedelta = timedelta()) -> None:
     """As an upload does to a store with `replicas`."""
     with vfs.catalog.write() as repository:
-        copies.want(repository, image.number, stores, now() + due)
+        repository.want_copies(image.number, stores, now() + due)
 
 
 def wanted(vfs: Vfs) -> list[WantedCopy]:
     """All that is still to be made."""
     with vfs.catalog.read() as repository:
-        return copies.due(repository, now() + LATER)
+        return repository.due_copies(now() + LATER)
 
 
 def stores_of(vfs: Vfs, image: Image) -> tuple[str, ...]:
@@ -90,7 +90,7 @@ def test_a_copy_is_not_made_before_its_time(vfs: Vfs) -> None:
 
     Source: docs/semantics.md#writing-a-file-uploads-an-image.
     """
-    want(vfs, put(vfs, "/file/a", DATA), "other", due=copies.SETTLE)
+    want(vfs, put(vfs, "/file/a", DATA), "other", due=SETTLE)
     Replicator(vfs.catalog).work()
     assert keys_in(vfs, "other") == set()
     assert len(wanted(vfs)) == 1
@@ -124,8 +124,8 @@ def test_pauses_grow_to_an_hour(vfs: Vfs, tmp_path: Path) -> None:
     pauses = []
     for _ in range(9):
         with vfs.catalog.write() as repository:
-            (left,) = copies.due(repository, now() + LATER)
-            copies.postpone(repository, left, left.attempts, now())
+            (left,) = repository.due_copies(now() + LATER)
+            repository.postpone_copy(left, left.attempts, now())
         before = now()
         Replicator(vfs.catalog).work()
         pauses.append(round((wanted(vfs)[0].due_at - before).total_seconds(), -1))
@@ -159,7 +159,7 @@ def test_what_may_come_back_waits(vfs: Vfs) -> None:
     assert keys_in(vfs, "other") == set()
     rename(vfs, "/file/.trash/a", "/file/a")
     with vfs.catalog.write() as repository:
-        copies.postpone(repository, left, 0, now())
+        repository.postpone_copy(left, 0, now())
     Replicator(vfs.catalog).work()
     assert stores_of(vfs, image) == ("file", "other")
 
@@ -179,7 +179,7 @@ def test_two_processes_do_not_make_one_copy(vfs: Vfs, is_dead: bool) -> None:
     want(vfs, image, "other")
     here = this_process()
     dead = Process(here.host, here.boot, here.pid, here.started + 1)
-    vfs.catalog.start_copy(image.number, "other", dead if is_dead else here)
+    copies.start_copy(vfs.catalog, image.number, "other", dead if is_dead else here)
     Replicator(vfs.catalog).work()
     assert set(keys_in(vfs, "other")) == ({image.id} if is_dead else set())
     assert image_at(vfs, "/file/a").message == ""
@@ -370,7 +370,7 @@ def test_a_writer_that_returns_takes_them_back(vfs: Vfs) -> None:
 def test_a_writer_does_not_return_while_one_is_made(vfs: Vfs) -> None:
     """Conflict: the copy would be of neither."""
     image = put(vfs, "/file/a", DATA)
-    vfs.catalog.start_copy(image.number, "other", this_process())
+    copies.start_copy(vfs.catalog, image.number, "other", this_process())
     with pytest.raises(Conflict):
         vfs.uploads.reopen(image.number)
     assert read(vfs, "/file/a") == DATA
@@ -400,10 +400,10 @@ def test_a_deletion_stops_the_copy(vfs: Vfs, monkeypatch: pytest.MonkeyPatch) ->
 def test_one_that_ends_after_the_deletion_is_none(vfs: Vfs) -> None:
     """It was all but complete."""
     image = put(vfs, "/file/a", DATA)
-    location = vfs.catalog.start_copy(image.number, "other", this_process())
+    location = copies.start_copy(vfs.catalog, image.number, "other", this_process())
     remove(vfs, "/file/a")
     with pytest.raises(Conflict):
-        vfs.catalog.finish_copy(location, "file:///anywhere", None, ADMIN)
+        copies.finish_copy(vfs.catalog, location, "file:///anywhere", None, ADMIN)
 
 
 def test_fsck_leaves_an_image_its_last_name(vfs: Vfs, tmp_path: Path) -> None:

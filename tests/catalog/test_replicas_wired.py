@@ -12,7 +12,8 @@ from catalog.errors import Conflict, DataDamaged, InvalidSettings
 from catalog.model.access import ADMIN
 from catalog.model.image import CHUNK_SIZE, now
 from catalog.process import Process, this_process
-from catalog.repository import copies
+from catalog.repository.copies import SETTLE
+from catalog.rules import copies
 from catalog.settings import describe, load
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.replicator import Replicator
@@ -90,9 +91,9 @@ def test_an_upload_is_copied(tmp_path: Path) -> None:
     catalog = make_catalog(settings)
     vfs = Vfs(catalog)
     with catalog.write() as repository:
-        wanted = copies.due(repository, now() + 2 * copies.SETTLE)
+        wanted = repository.due_copies(now() + 2 * SETTLE)
         for one in wanted:
-            copies.postpone(repository, one, 0, now())
+            repository.postpone_copy(one, 0, now())
     assert {(one.image, one.store) for one in wanted} == {
         (image.number, "other"),
         (image.number, "memory"),
@@ -153,10 +154,10 @@ def test_what_a_reader_finds_is_marked(vfs: Vfs) -> None:
     writer.commit()
     with vfs.catalog.write() as repository:
         (first, second) = repository.locations_of(image.number)
-        copies.mark_damaged(repository, second.number)
+        repository.mark_damaged(second.number)
     assert read(vfs, "/memory/a") == DATA
     with vfs.catalog.read() as repository:
-        assert copies.damaged(repository, image.number) == {first.number, second.number}
+        assert repository.damaged(image.number) == {first.number, second.number}
 
 
 def test_a_copy_that_was_cut_off_is_told(vfs: Vfs) -> None:
@@ -164,7 +165,7 @@ def test_a_copy_that_was_cut_off_is_told(vfs: Vfs) -> None:
     image = put(vfs, "/file/a", DATA)
     here = this_process()
     dead = Process(here.host, here.boot, here.pid, here.started + 1)
-    vfs.catalog.start_copy(image.number, "other", dead)
+    copies.start_copy(vfs.catalog, image.number, "other", dead)
     note(vfs.catalog, image.number, "copying to store other: 40 %")
     recover(vfs.catalog)
     told = vfs.catalog.image(image.number).message

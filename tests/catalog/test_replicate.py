@@ -24,7 +24,7 @@ from catalog.errors import (
 from catalog.model.access import ADMIN
 from catalog.model.image import CHUNK_SIZE, Image
 from catalog.model.tree import Place
-from catalog.repository import copies
+from catalog.rules import copies, fields
 from catalog.settings import Settings
 from catalog.stores.memory import MemoryStore, MemoryStoreSettings
 from catalog.tree.vfs import Vfs
@@ -95,7 +95,7 @@ def test_a_dropped_copy_can_be_made_again(vfs: Vfs) -> None:
 def test_a_move_across_stores_keeps_the_image(vfs: Vfs) -> None:
     """The same id and properties, with its data there and no longer here."""
     image = put(vfs, "/file/a", DATA)
-    vfs.catalog.set_attributes(image.number, {"property.os_distro": "debian"}, ALICE)
+    fields.set_attributes(vfs.catalog, image.number, {"property.os_distro": "debian"}, ALICE)
     make_folder(vfs, "/other/d")
     rename(vfs, "/file/a", "/other/d/b")
     after = image_at(vfs, "/other/d/b")
@@ -446,13 +446,13 @@ def test_a_signal_right_after_the_commit_costs_nothing(
 ) -> None:
     """The moved image keeps its new data: that is all there is."""
     put(vfs, "/file/a", DATA)
-    finish = vfs.catalog.finish_copy
+    finish = copies.finish_copy
 
     def interrupted(*arguments: Any, **options: Any) -> None:
         finish(*arguments, **options)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(vfs.catalog, "finish_copy", interrupted)
+    monkeypatch.setattr(copies, "finish_copy", interrupted)
     with pytest.raises(KeyboardInterrupt):
         rename(vfs, "/file/a", f"/{store}/a")
     recover(vfs.catalog)
@@ -486,5 +486,5 @@ def test_what_a_store_does_not_let_go_is_taken_over_by_the_next_copy(
 def damaged_in(vfs: Vfs, image: Image) -> set[str]:
     """The stores whose copy is marked."""
     with vfs.catalog.read() as repository:
-        marked = copies.damaged(repository, image.number)
+        marked = repository.damaged(image.number)
         return {x.store for x in repository.locations_of(image.number) if x.number in marked}

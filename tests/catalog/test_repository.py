@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from catalog import presence
 from catalog.errors import AlreadyExists, Conflict, NotFound
 from catalog.model.activity import ChangeKind, UploadRecord
 from catalog.model.image import now
@@ -14,6 +13,7 @@ from catalog.model.listings import ImageFilter
 from catalog.model.status import Status
 from catalog.model.tree import FolderKind, LocationState
 from catalog.process import Process, this_process
+from catalog.rules import fields, presence
 from catalog.tree.vfs import Vfs
 from tests.kit.catalog import (
     ALICE,
@@ -43,8 +43,12 @@ def test_filters(vfs: Vfs) -> None:
     a = put(vfs, "/file/a")
     b = put(vfs, "/other/b")
     put(vfs, "/file/c")
-    vfs.catalog.set_attributes(a.number, {"property.os": "debian", "image.tags": "lts,x"}, ALICE)
-    vfs.catalog.set_attributes(b.number, {"property.os": "debian", "image.tags": "lts"}, ALICE)
+    fields.set_attributes(
+        vfs.catalog, a.number, {"property.os": "debian", "image.tags": "lts,x"}, ALICE
+    )
+    fields.set_attributes(
+        vfs.catalog, b.number, {"property.os": "debian", "image.tags": "lts"}, ALICE
+    )
     set_fields(vfs, "/other/b", status="deactivated")
     link(vfs, "/file/a", "/other/a")
     assert names(vfs, ImageFilter()) == ["a", "b", "c"]

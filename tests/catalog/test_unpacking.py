@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from catalog.errors import CatalogError, DigestMismatch, IncompleteUpload, InvalidImage
-from catalog.formats.packed.unpacking import Unpacked
+from catalog.uploads.packed.unpacking import Unpacked
 from tests.kit.catalog import some_bytes
 from tests.kit.images.packed import OVF, PACK, ova
 from tests.kit.images.samples import MIB

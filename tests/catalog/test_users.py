@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from catalog import authentication, members, users
-from catalog.authentication import Authenticator
 from catalog.catalog import Catalog
 from catalog.cli.program import imagefs as program
 from catalog.errors import (
@@ -26,10 +24,12 @@ from catalog.errors import (
     QuotaExceeded,
     TooManyAttempts,
 )
-from catalog.members import add_member, remove_member
 from catalog.model.access import ADMIN, Principal, Role
+from catalog.rules import authentication, members, users
+from catalog.rules.authentication import Authenticator
+from catalog.rules.members import add_member, remove_member
+from catalog.rules.users import add_user, is_password, remove_user, set_password
 from catalog.tree.vfs import Vfs
-from catalog.users import add_user, is_password, remove_user, set_password
 from tests.kit.catalog import ALICE, BOB, image_at, put, set_fields
 from tests.kit.daemon import wait_until
 

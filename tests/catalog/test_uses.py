@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from catalog import presence
 from catalog.copies.uses import in_use
 from catalog.errors import Conflict
 from catalog.model.access import ADMIN
 from catalog.model.image import now
 from catalog.model.tree import Place
 from catalog.process import Process
+from catalog.rules import presence
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.scrub import scrub
 from tests.kit.catalog import (

@@ -19,6 +19,7 @@ from catalog.copies.recovery import recover
 from catalog.errors import CatalogError
 from catalog.model.names import is_temporary
 from catalog.model.tree import Entry, Folder
+from catalog.rules import entries
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.fsck import fsck
 from catalog.uploads.upload import Upload
@@ -285,7 +286,7 @@ class VfsMachine(RuleBasedStateMachine):
     def renew(self, path: str) -> None:
         """Take the name of a killed image anew."""
         if self.image(path, "killed"):
-            entry = self.catalog.renew(self.vfs.place(path), ALICE)
+            entry = entries.renew(self.catalog, self.vfs.place(path), ALICE)
             self.to_trash(path)
             self.tree[path] = Model(entry.image.number)
 

@@ -25,7 +25,6 @@ from catalog.model.image import Image
 from catalog.model.listings import ImageFilter
 from catalog.model.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.model.tree import LocationState
-from catalog.paging import all_images
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.fsck import FindingKind, fsck
 from tests.crash import load
@@ -168,7 +167,7 @@ def _give_up_copies(mounted: Daemon) -> None:
 def _check_images(mounted: Daemon, catalog: Catalog, promises: Promises, spoken: set[str]) -> None:
     vfs = Vfs(catalog)
     found: dict[str, Status] = {}
-    for image in all_images(catalog, ImageFilter()):
+    for image in catalog.all_images(ImageFilter()):
         assert image.status not in IN_PROGRESS, image
         assert image.status is not Status.KILLED or image.message, image
         sha = image.os_hash_value

@@ -13,9 +13,9 @@ from defusedxml.ElementTree import fromstring
 
 from catalog.model.access import Principal, Role
 from catalog.model.image import Image
+from catalog.rules.users import add_user
 from catalog.settings import Settings
 from catalog.tree.vfs import Vfs
-from catalog.users import add_user
 from dav.app import App, render_error
 from dav.auth import Authentication
 from dav.forwarded import Forwarding, Proxies

@@ -10,12 +10,12 @@ from typing import Any, NoReturn
 
 import pytest
 
-from catalog.authentication import Authenticator
 from catalog.catalog import Catalog
 from catalog.errors import InvalidSettings, TooManyAttempts
 from catalog.model.access import Principal, Role
+from catalog.rules.authentication import Authenticator
+from catalog.rules.users import add_user, remove_user
 from catalog.settings import load
-from catalog.users import add_user, remove_user
 from dav.app import render_error
 from dav.auth import CHALLENGE, Authentication
 from dav.environ import principal_of

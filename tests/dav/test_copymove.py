@@ -14,6 +14,7 @@ import pytest
 from catalog.errors import Forbidden
 from catalog.model.access import ADMIN
 from catalog.model.status import Status
+from catalog.rules import fields
 from catalog.tree.vfs import Vfs
 from tests.dav.server import ANONYMOUS, Served, serving
 from tests.kit.catalog import (
@@ -46,7 +47,7 @@ def path(served: Served) -> str:
     """The path of an image of its own, with a property."""
     path = f"/file/image-{next(_numbers)}.img"
     number = served.add(path, DATA).number
-    served.vfs.catalog.set_attributes(number, {"property.os_distro": "debian"}, ANONYMOUS)
+    fields.set_attributes(served.vfs.catalog, number, {"property.os_distro": "debian"}, ANONYMOUS)
     return path
 
 

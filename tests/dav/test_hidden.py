@@ -18,8 +18,8 @@ import pytest
 
 from catalog.errors import CatalogUnavailable, StoreUnavailable
 from catalog.model.access import Principal, Role
+from catalog.rules.users import add_user
 from catalog.tree.vfs import Vfs
-from catalog.users import add_user
 from dav.app import App, render_error
 from dav.auth import Authentication
 from dav.server import Server

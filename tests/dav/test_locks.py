@@ -18,13 +18,13 @@ from wsgidav.fs_dav_provider import FilesystemProvider
 from wsgidav.lock_man import lock_manager
 from wsgidav.wsgidav_app import WsgiDAVApp
 
-from catalog import locks
 from catalog.bootstrap import open_catalog
 from catalog.catalog import Catalog
 from catalog.errors import InvalidTransition
 from catalog.model.access import Role
 from catalog.model.status import Status
-from catalog.users import add_user
+from catalog.rules import entries, locks
+from catalog.rules.users import add_user
 from dav.locks import LockManager
 from tests.dav.server import ANONYMOUS, Served, login, serving
 from tests.kit.catalog import names_in, new_catalog, settings_at
@@ -297,5 +297,5 @@ def test_what_is_written_already_is_not_taken_back(served: Served) -> None:
     made = served.vfs.create(place, ANONYMOUS)
     served.vfs.uploads.start(made.image.number)
     with pytest.raises(InvalidTransition):
-        served.vfs.catalog.take_back(made)
+        entries.take_back(served.vfs.catalog, made)
     assert served.image("/file/found").status is Status.SAVING

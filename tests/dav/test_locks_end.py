@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from catalog import locks
 from catalog.bootstrap import open_catalog
 from catalog.model.access import ADMIN, Role
+from catalog.rules import locks
+from catalog.rules.users import add_user
 from catalog.tree.vfs import Vfs
 from catalog.upkeep import scrub
-from catalog.users import add_user
 from tests.dav.server import Served, serving, xml
 from tests.kit.catalog import (
     link,

@@ -10,6 +10,7 @@ from random import Random
 import pytest
 
 from catalog.model.tree import Entry, Folder
+from catalog.rules import fields
 from catalog.tree.vfs import Vfs
 from dav import propfind
 from dav.pages import Page, Pages
@@ -208,7 +209,7 @@ def _change(vfs: Vfs, random: Random, number: int) -> None:
             rename(vfs, random.choice(images), f"{above}/r{number}")
         case "set" if images:
             number = image_at(vfs, random.choice(images)).number
-            vfs.catalog.set_attributes(number, {"property.note": str(number)}, ALICE)
+            fields.set_attributes(vfs.catalog, number, {"property.note": str(number)}, ALICE)
         case "remove" if images:
             remove(vfs, random.choice(images))
 

@@ -12,8 +12,9 @@ from xml.etree.ElementTree import Element
 import pytest
 
 from catalog.bootstrap import open_catalog
-from catalog.members import add_member
 from catalog.model.access import ADMIN
+from catalog.rules import fields
+from catalog.rules.members import add_member
 from catalog.tree.vfs import Vfs
 from dav import pages
 from tests.dav.server import ANONYMOUS, Served, serving, xml
@@ -45,7 +46,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server with one image that has two custom properties."""
     with serving(tmp_path_factory.mktemp("propfind")) as served:
         image = served.add(IMAGE, DATA)
-        served.vfs.catalog.set_attributes(
+        fields.set_attributes(
+            served.vfs.catalog,
             image.number,
             {"property.os_distro": "debian", "property.note": "<&>\"'", "image.tags": "a,b"},
             ANONYMOUS,
@@ -324,7 +326,7 @@ def test_a_listing_follows_each_change(served: Served) -> None:
     upload.commit()
     number = served.image(f"{path}c").number
     for note in ("new", "newer"):
-        served.vfs.catalog.set_attributes(number, {"property.note": note}, ANONYMOUS)
+        fields.set_attributes(served.vfs.catalog, number, {"property.note": note}, ANONYMOUS)
         found = _find(served, path, "<D:prop><P:note/></D:prop>", depth="1")
         assert f">{note}<".encode() in found.body
     remove(served.vfs, f"{path}b", ANONYMOUS)
@@ -367,7 +369,7 @@ def test_times(served: Served) -> None:
     make_folder(served.vfs, "/file/times", ANONYMOUS)
     for name, mtime in (("old", -(2**63)), ("new", 2**63 - 1)):
         image = served.add(f"/file/times/{name}")
-        served.vfs.catalog.set_mtime(image.number, mtime, ANONYMOUS)
+        fields.set_mtime(served.vfs.catalog, image.number, mtime, ANONYMOUS)
     found = _find(served, "/file/times/", "<D:prop><D:getlastmodified/></D:prop>", depth="1")
     assert b"Tue, 21 Sep 1677 00:12:43 GMT" in found.body
     assert b"Fri, 11 Apr 2262 23:47:16 GMT" in found.body

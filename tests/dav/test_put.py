@@ -9,12 +9,12 @@ from itertools import count
 
 import pytest
 
-from catalog import locks
 from catalog.copies.replicate import replicate
-from catalog.locks import LockRequest
 from catalog.model.access import ADMIN, Role
 from catalog.model.status import Status
-from catalog.users import add_user, remove_user
+from catalog.rules import locks
+from catalog.rules.locks import LockRequest
+from catalog.rules.users import add_user, remove_user
 from dav.representation import etag
 from tests.dav.dripping import dripping
 from tests.dav.server import ANONYMOUS, Served, login, serving

@@ -14,6 +14,7 @@ import pytest
 from catalog.model.access import ADMIN
 from catalog.model.status import Status
 from catalog.process import Process
+from catalog.rules import uploads
 from tests.dav.dripping import dripping
 from tests.dav.server import ANONYMOUS, Served, serving
 from tests.kit.catalog import begin, read, some_bytes
@@ -237,8 +238,8 @@ def test_going_on_while_the_first_is_still_missed(
 def test_upload_of_another_process(served: Served, path: str) -> None:
     """What a mount is writing is not resumed over HTTP."""
     served.vfs.create(served.vfs.place(path), ANONYMOUS)
-    served.vfs.catalog.start_upload(
-        served.image(path).number, Process("elsewhere", "boot", 1, 1), ""
+    uploads.start_upload(
+        served.vfs.catalog, served.image(path).number, Process("elsewhere", "boot", 1, 1), ""
     )
     assert _send(served, path, 0, 100_000).status == 409
     assert served.ask(f"PUT {path}", body=DATA).status == 409

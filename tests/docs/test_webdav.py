@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog.locks import DEFAULT_TIMEOUT, MAX_TIMEOUT
+from catalog.rules.locks import DEFAULT_TIMEOUT, MAX_TIMEOUT
 from dav import conditions
 from dav.errors import STATUS
 from dav.limits import DEFAULT_LIMITS, KIB, MIB

@@ -15,12 +15,12 @@ from tests.kit.daemon import Daemon
 from tests.kit.tools import field, status
 
 BROKEN = """
-from catalog import formats
+from catalog.formats import gate
 
 def broken(path, declared):
     raise UnicodeDecodeError("utf-8", bytes(1), 0, 1, "invalid start byte")
 
-formats.inspect_file = broken
+gate.inspect_file = broken
 from catalog.cli import main
 main()
 """

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from catalog.model.image import now
-from catalog.repository import copies
+from catalog.repository.copies import SETTLE
 from catalog.upkeep.replicator import Replicator
 from tests.kit.daemon import Daemon
 from tests.kit.tools import assert_active, field, run, shell
@@ -43,8 +43,8 @@ def copy_now(mount: Daemon) -> None:
     """Make the copies that the mount would make in a minute."""
     catalog = mount.catalog()
     with catalog.write() as repository:
-        for wanted in copies.due(repository, now() + copies.SETTLE):
-            copies.postpone(repository, wanted, 0, now())
+        for wanted in repository.due_copies(now() + SETTLE):
+            repository.postpone_copy(wanted, 0, now())
     Replicator(catalog).work()
     catalog.close()
 

@@ -16,6 +16,7 @@ from catalog.model.access import ADMIN, Principal, Role
 from catalog.model.image import Image
 from catalog.model.tree import Entry, Folder
 from catalog.repository.engine import kind_and_file
+from catalog.rules import fields
 from catalog.settings import CatalogSettings, Settings
 from catalog.stores.folder.store import FilesystemStoreSettings
 from catalog.stores.memory import MemoryStoreSettings
@@ -173,7 +174,7 @@ def link(vfs: Vfs, source: str, target: str, who: Principal = ALICE) -> Entry:
 def set_fields(vfs: Vfs, path: str, who: Principal = ALICE, /, **values: str) -> None:
     """Set image fields."""
     named = {f"image.{name}": value for name, value in values.items()}
-    vfs.catalog.set_attributes(entry(vfs, path).image.number, named, who)
+    fields.set_attributes(vfs.catalog, entry(vfs, path).image.number, named, who)
 
 
 def staged_files(path: Path) -> list[str]:

@@ -1,7 +1,8 @@
 """A read-only store of images on web servers.
 
-store           the driver
-settings        its section, and its settings for single servers
-address_filter  which servers it may talk to
+Its modules:
 
+    store           the driver
+    settings        its section, and its settings for single servers
+    address_filter  which servers it may talk to
 """

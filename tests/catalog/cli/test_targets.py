@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from catalog.model.access import ADMIN
+from catalog.rules import entries
 from catalog.tree.vfs import Vfs
 from tests.catalog.cli.command import (
     DATA,
@@ -24,7 +25,7 @@ def test_ambiguous_prefix_lists_the_candidates(run: Run, vfs: Vfs) -> None:
     """Ids that begin alike are told, and nothing is done."""
     for last in "12":
         place = vfs.place(f"/file/n{last}")
-        vfs.catalog.create(place, ADMIN, f"abcdef00-0000-4000-8000-00000000000{last}")
+        entries.create(vfs.catalog, place, ADMIN, f"abcdef00-0000-4000-8000-00000000000{last}")
     line = run("delete", "abcdef", code=2).stderr
     assert "000001 (n1)" in line
     assert "000002 (n2)" in line

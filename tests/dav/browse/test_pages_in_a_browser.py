@@ -17,8 +17,9 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
 from catalog.model.status import Status
+from catalog.rules import fields
+from catalog.rules.users import add_user
 from catalog.tree.vfs import Vfs
-from catalog.users import add_user
 from dav.app import App, render_error
 from dav.auth import Authentication
 from dav.server import Server
@@ -253,7 +254,7 @@ def test_what_takes_keys_has_a_name(page: Page) -> None:
     """Each link, button and field can be told from the others without seeing the page."""
     put(page.vfs, "/file/a.raw")
     values: dict[str, str | None] = {"property.one": "1", "property.two": "2"}
-    page.vfs.catalog.set_attributes(image_at(page.vfs, "/file/a.raw").number, values, ALICE)
+    fields.set_attributes(page.vfs.catalog, image_at(page.vfs, "/file/a.raw").number, values, ALICE)
     for name in ("b.raw", "c.raw"):
         put(page.vfs, f"/file/{name}")
         page.vfs.remove(page.vfs.place(f"/file/{name}"), ALICE)
@@ -385,7 +386,7 @@ def test_properties_are_edited(page: Page) -> None:
     put(page.vfs, "/file/a.raw")
     number = image_at(page.vfs, "/file/a.raw").number
     values: dict[str, str | None] = {"property.old": "1", "property.text": "one\ntwo"}
-    page.vfs.catalog.set_attributes(number, values, ALICE)
+    fields.set_attributes(page.vfs.catalog, number, values, ALICE)
     page.open("/file/a.raw?page")
     page.click("button[data-edit]")
     page.one("#edit [name='image.visibility'] option:nth-child(4)").click()

@@ -8,10 +8,10 @@ from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from catalog.members import add_member
 from catalog.model.access import ADMIN, Principal
 from catalog.model.image import Visibility
 from catalog.model.status import Status
+from catalog.rules.members import add_member
 from catalog.tree.vfs import Vfs
 from tests.kit.access.table import MEMBER, WHO, Action, State
 from tests.kit.catalog import begin, image_at, put, remove, set_fields

@@ -16,8 +16,8 @@ from itertools import chain
 from typing import Any, Protocol
 
 from catalog.errors import IncompleteUpload, InvalidImage
-from catalog.formats.packed import appliance
-from catalog.formats.packed.stream import Stream
+from catalog.uploads.packed import appliance
+from catalog.uploads.packed.stream import Stream
 
 _STEP = 256 * 1024
 """Bytes that are unpacked in one step."""

@@ -6,9 +6,19 @@ Threading: runs inside its caller's transaction.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 
-from catalog.errors import Forbidden, Immutable, InvalidValue, NotFound, QuotaExceeded
+from catalog.catalog import Catalog
+from catalog.errors import (
+    Forbidden,
+    Immutable,
+    InvalidValue,
+    NotFound,
+    QuotaExceeded,
+)
+from catalog.model import access
 from catalog.model.access import Principal
+from catalog.model.digests import hash_algorithm
 from catalog.model.fields import (
     FIELDS,
     MAX_PROPERTIES,
@@ -19,7 +29,7 @@ from catalog.model.fields import (
     parse,
     whole,
 )
-from catalog.model.image import Image
+from catalog.model.image import ChunkDigests, Image
 from catalog.model.status import HAS_DATA, Status
 from catalog.repository.database import Repository
 
@@ -27,18 +37,9 @@ IMAGE = "image."
 PROPERTY = "property."
 
 _WITHOUT_DATA = frozenset({Status.QUEUED, Status.SAVING, Status.UPLOADING, Status.IMPORTING})
-_HASH_LENGTHS = {64: "sha256", 96: "sha384", 128: "sha512"}
 
 
-def hash_algorithm(value: str) -> str:
-    """The algorithm of a hexadecimal digest, by its length.  Raises InvalidValue."""
-    algo = _HASH_LENGTHS.get(len(value))
-    if algo is None or any(digit not in "0123456789abcdefABCDEF" for digit in value):
-        raise InvalidValue("os_hash_value", "is a sha256, sha384 or sha512 in hexadecimal")
-    return algo
-
-
-def apply(
+def _apply(
     repository: Repository,
     number: int,
     values: Mapping[str, str | None],
@@ -133,7 +134,7 @@ def _expect(repository: Repository, image: Image, name: str, text: str) -> None:
         repository.set_image(image.number, expected_hash=text.lower())
 
 
-def change_tags(
+def _change_tags(
     repository: Repository, number: int, add: Collection[str], remove: Collection[str]
 ) -> None:
     """Add some tags and remove others, so that two changes at the same time both succeed.
@@ -159,3 +160,62 @@ def _set_properties(repository: Repository, number: int, values: Mapping[str, st
     if len(wanted) > MAX_PROPERTIES:
         raise QuotaExceeded(f"image {number}", f"an image has at most {MAX_PROPERTIES} properties")
     repository.set_properties(number, values)
+
+
+class _Undo(Exception):
+    """Rolls a transaction back that was only a trial."""
+
+
+def record_digests(
+    catalog: Catalog, number: int, algo: str, value: str, chunks: ChunkDigests
+) -> None:
+    """Record the digests of an active image that came without any; the first ones stay."""
+    with catalog.write() as repository:
+        if repository.image(number).os_hash_value is not None:
+            return
+        repository.set_image(number, os_hash_algo=algo, os_hash_value=value, expected_hash=None)
+        repository.set_chunk_digests(number, chunks)
+
+
+def set_attributes(
+    catalog: Catalog, number: int, values: Mapping[str, str | None], principal: Principal
+) -> None:
+    """Set image fields and custom properties from text, all or nothing.
+
+    Names are `image.<field>` and `property.<name>`; None removes a property.  Raises
+    InvalidValue, Immutable, Forbidden, NotFound, QuotaExceeded, InvalidTransition.
+    """
+    with catalog.write() as repository:
+        access.check_change(principal, repository.image(number))
+        _apply(repository, number, values, principal)
+
+
+def check_attributes(
+    catalog: Catalog, number: int, values: Mapping[str, str | None], principal: Principal
+) -> None:
+    """Raise what `set_attributes` would raise, and change nothing."""
+    with suppress(_Undo), catalog.write() as repository:
+        access.check_change(principal, repository.image(number))
+        _apply(repository, number, values, principal)
+        raise _Undo
+
+
+def change_tags(
+    catalog: Catalog,
+    number: int,
+    principal: Principal,
+    *,
+    add: Collection[str],
+    remove: Collection[str],
+) -> None:
+    """Add some tags and remove others.  Raises InvalidValue, Forbidden, NotFound."""
+    with catalog.write() as repository:
+        access.check_change(principal, repository.image(number))
+        _change_tags(repository, number, add, remove)
+
+
+def set_mtime(catalog: Catalog, number: int, mtime: int, principal: Principal) -> None:
+    """Keep the modification time a tool sets; nanoseconds since 1970."""
+    with catalog.write() as repository:
+        access.check_change(principal, repository.image(number))
+        repository.set_image(number, mtime=mtime)

@@ -31,7 +31,7 @@ from typing import TypeVar
 from catalog.catalog import Catalog
 from catalog.errors import NotAuthenticated, TooManyAttempts
 from catalog.model.access import Principal, User
-from catalog.users import hash_password, is_password
+from catalog.rules.users import hash_password, is_password
 
 REMEMBERED = 86_400.0
 """Seconds after its last use in which a right password is accepted without hashing (50 ms)."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from catalog import rules, sparing
+from catalog.catalog import Catalog
 from catalog.errors import Forbidden
 from catalog.model import access
 from catalog.model.access import Principal
@@ -18,6 +18,7 @@ from catalog.model.image import now
 from catalog.model.status import Status
 from catalog.model.tree import Entry, LocationState, Place
 from catalog.repository.database import Repository
+from catalog.rules import sparing, trash
 
 _DELETED_FOR_IT = timedelta(minutes=1)
 """A new image replaces the image that was deleted under the same name less than this ago."""
@@ -78,8 +79,21 @@ def give_back(repository: Repository, number: int, reason: str) -> bool:
     states = {each.state for each in repository.lock_locations(replaced)}
     if LocationState.DELETING in states:
         return False  # it is being deleted for good
-    rules.into_trash(repository, failed[0], failed[0].image.owner)
+    trash.into_trash(repository, failed[0], failed[0].image.owner)
     # Read again: the failed image may have taken over its name in the trash.
-    rules.restore(repository, repository.entries_of(replaced)[0], home)
+    trash.restore(repository, repository.entries_of(replaced)[0], home)
     repository.tell_everybody(home.folder, home.name)
     return True
+
+
+def note_failure(catalog: Catalog, place: Place, principal: Principal, reason: str) -> None:
+    """Spare the image at `place`, if any, which a request of the principal did not replace.
+
+    Raises Forbidden for who may not change it.
+    """
+    with catalog.read() as repository:
+        present = repository.entry_at(place.folder, place.name)
+    if present is not None and present.image.status is not Status.KILLED:
+        access.check_change(principal, present.image)
+        with catalog.write() as repository:
+            sparing.note_failure(repository, present.image.number, reason)

@@ -15,9 +15,9 @@ from defusedxml import DefusedXmlException, ElementTree
 
 from catalog.errors import IncompleteUpload, InvalidImage
 from catalog.formats import foreign
-from catalog.formats.packed.manifest import Manifest, is_manifest
-from catalog.formats.packed.stream import Stream
 from catalog.model.names import shown
+from catalog.uploads.packed.manifest import Manifest, is_manifest
+from catalog.uploads.packed.stream import Stream
 
 _BLOCK = 512
 _LARGEST_TEXT = 2 << 20

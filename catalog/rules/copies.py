@@ -1,0 +1,85 @@
+"""Copies: begun, complete, forgotten."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from catalog.catalog import Catalog
+from catalog.errors import Conflict
+from catalog.model import access
+from catalog.model.access import Principal
+from catalog.model.activity import UploadRecord
+from catalog.model.image import now
+from catalog.model.status import HAS_DATA
+from catalog.model.tree import Entry, Location, LocationState, Place
+from catalog.process import Process, this_process
+from catalog.repository.reserve import on_a_full_disk
+from catalog.rules import placement
+from catalog.rules.trash import GaveWay
+
+
+def start_copy(catalog: Catalog, number: int, store: str, process: Process) -> Location:
+    """Note a copy that is about to be made in a store; it is no entry yet.
+
+    Raises NotFound, ReadOnlyStore, and Conflict for an image without data, one with
+    a copy there already, or one that is being copied now.
+    """
+    at = now()
+    with catalog.write() as repository:
+        image = repository.image(number)
+        if image.status not in HAS_DATA:
+            raise Conflict(image.name, f"is {image.status}: only an active image is copied")
+        placement.check_takes_data(catalog, store)
+        if repository.upload(number) is not None:
+            raise Conflict(image.name, "is being copied already")
+        repository.add_upload(UploadRecord(number, process, "", at, at))
+        return repository.add_location(number, store, None, None)
+
+
+def finish_copy(
+    catalog: Catalog,
+    location: Location,
+    url: str,
+    place: Place | None,
+    principal: Principal,
+    *,
+    replace: bool = False,
+    instead_of: Place | None = None,
+) -> GaveWay:
+    """Note that a copy is complete, and make it the entry `place` if it is to have a name.
+
+    A copy that is complete already gets the name.  `instead_of` takes another copy out
+    of the tree, which is among the copies that are returned.  Raises as `rename`.
+    """
+    with catalog.write() as repository:
+        image = repository.image(location.image)
+        access.check_change(principal, image)
+        if image.status not in HAS_DATA:
+            raise Conflict(image.name, f"is {image.status} since")
+        if location.state is LocationState.PENDING:
+            record = repository.upload(location.image)
+            if record is None or record.process != this_process():
+                raise Conflict(image.name, "the copy was aborted")
+            repository.drop_upload(location.image)
+        repository.set_location(location.number, LocationState.ACTIVE, url)
+        if place is None:
+            repository.set_image(location.image)  # its `stores` have changed
+            return GaveWay()
+        entry = Entry(location, image)
+        gave_way = placement.move(repository, entry, place, principal, replace=replace)
+        if instead_of is not None:
+            old = placement.entry_at(repository, instead_of).location
+            if old.image != location.image:
+                raise Conflict(instead_of.name, "is another image since")
+            repository.detach_location(old)
+            gave_way = dataclasses.replace(gave_way, dropped=(*gave_way.dropped, old))
+        return gave_way
+
+
+@on_a_full_disk
+def drop_copy(catalog: Catalog, location: Location) -> None:
+    """Forget a copy that was not completed, or whose data is gone."""
+    with catalog.write() as repository:
+        repository.drop_location(location)
+        if location.state is LocationState.PENDING:
+            repository.drop_upload(location.image)

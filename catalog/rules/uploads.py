@@ -1,0 +1,156 @@
+"""An upload's way through the statuses of its image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import time_ns
+
+from catalog.catalog import Catalog
+from catalog.errors import (
+    Conflict,
+)
+from catalog.model.activity import UploadRecord
+from catalog.model.image import Announced, Saved, now
+from catalog.model.status import IN_PROGRESS, Status
+from catalog.model.tree import Entry, Location, LocationState
+from catalog.process import Process
+from catalog.repository.copies import SETTLE
+from catalog.repository.database import Repository
+from catalog.repository.reserve import on_a_full_disk
+from catalog.rules import placement, replacing, sparing
+from catalog.rules.entries import Rename
+from catalog.rules.trash import GaveWay
+
+Check = Callable[[Repository, Entry], bool]
+"""Asked of an upload in the transaction that would publish it: False leaves it as it is.  What it
+raises refuses the upload."""
+
+
+class Reannounced(Exception):
+    """Something else has been announced of an upload's data since that was verified."""
+
+
+def begin_upload(repository: Repository, record: UploadRecord, only_from: Status) -> list[Location]:
+    """Take an image to saving.  Returns copies of what is now to change: their data goes next.
+
+    Raises InvalidTransition, NotFound, and Conflict while a copy is being made.
+    """
+    repository.change_status(record.image, Status.SAVING, only_from=(only_from,), message="")
+    if repository.upload(record.image) is not None:
+        raise Conflict(repository.image(record.image).name, "is being copied")
+    repository.add_upload(record)
+    locations = repository.locations_of(record.image)
+    for location in locations:
+        if location.folder is not None:
+            repository.set_location(location.number, LocationState.PENDING, None)
+        else:
+            repository.detach_location(location)
+    return [location for location in locations if location.folder is None]
+
+
+def start_upload(
+    catalog: Catalog, number: int, process: Process, staged: str, store: str | None = None
+) -> None:
+    """queued -> saving.  Raises InvalidTransition, NotFound.
+
+    With `store` also Conflict, unless the image has a name there.
+    """
+    at = now()
+    with catalog.write() as repository:
+        record = UploadRecord(number, process, staged, at, at)
+        begin_upload(repository, record, Status.QUEUED)
+        if store not in (None, *(each.store for each in repository.entries_of(number))):
+            raise Conflict(repository.image(number).name, "is elsewhere since")
+
+
+def reopen_upload(catalog: Catalog, number: int, process: Process, staged: str) -> list[Location]:
+    """active -> saving, for the writer that committed it.
+
+    Source: docs/semantics.md#writing-a-file-uploads-an-image.
+
+    Returns the copies that were made of what is now to change: their data goes next.
+    Raises Conflict while one is being made.
+    """
+    at = now()
+    with catalog.write() as repository:
+        record = UploadRecord(number, process, staged, at, at)
+        return begin_upload(repository, record, Status.ACTIVE)
+
+
+def finish_upload(
+    catalog: Catalog,
+    number: int,
+    url: str,
+    saved: Saved,
+    publish: Rename | None = None,
+    checked: Announced | None = None,
+    check: Check | None = None,
+) -> GaveWay | None:
+    """saving -> active, with everything the upload found out, in one step.
+
+    `publish` renames the entry in the same step.  `checked` is what the data was compared
+    with: raises Reannounced if that is another by now.  Returns None, and changes nothing,
+    if `check` says so.
+    """
+    with catalog.write() as repository:
+        if not _may_finish(repository, number, checked, check):
+            return None
+        repository.change_status(
+            number,
+            Status.ACTIVE,
+            only_from=(Status.SAVING,),
+            size=saved.size,
+            disk_format=saved.disk_format,
+            virtual_size=saved.virtual_size,
+            os_hash_algo=saved.os_hash_algo,
+            os_hash_value=saved.os_hash_value,
+            checksum=saved.checksum,
+            mtime=saved.mtime if saved.mtime is not None else time_ns(),
+            expected_size=None,
+            expected_hash=None,
+            message="",
+            gate=saved.gate,
+        )
+        repository.set_chunk_digests(number, saved.chunks)
+        (entry,) = repository.entries_of(number)
+        repository.set_location(entry.location.number, LocationState.ACTIVE, url)
+        replicas = catalog.replicas.get(entry.store, ())
+        repository.want_copies(number, replicas, now() + SETTLE)
+        repository.drop_upload(number)
+        if publish is None:
+            if (replaced := repository.replaced(number)) is not None:
+                sparing.take_place(repository, number, replaced)
+            return GaveWay()
+        entry = placement.entry_at(repository, publish.source)
+        return placement.move(
+            repository, entry, publish.target, publish.principal, replace=publish.replace
+        )
+
+
+def _may_finish(
+    repository: Repository, number: int, checked: Announced | None, check: Check | None
+) -> bool:
+    """Whether an upload may be finished as it is; raises Reannounced, and what `check` raises."""
+    image = repository.image(number)
+    if image.status is not Status.SAVING:
+        return True  # the change of its status is refused
+    if checked not in (None, image.announced):
+        raise Reannounced
+    return check is None or check(repository, repository.entries_of(number)[0])
+
+
+@on_a_full_disk
+def fail_upload(catalog: Catalog, number: int, message: str) -> bool:
+    """saving -> killed, with the reason, unless it had ended; whether it is killed now.
+
+    What is killed, by whomever, has no right to data: whoever has put some in its store
+    takes it out again.  What it was to replace is good again in the same step.
+    """
+    with catalog.write() as repository:
+        repository.drop_upload(number)
+        image = repository.image(number)
+        if image.status not in IN_PROGRESS:
+            return Status.KILLED in (image.status, image.status_before_delete)
+        repository.change_status(number, Status.KILLED, size=0, message=message)
+        replacing.give_back(repository, number, message)
+        return True
