@@ -22,7 +22,7 @@ from catalog.settings import CatalogSettings
 from catalog.stores.base import Store
 
 CHECKPOINT = 1.0
-"""Seconds after which a program that stays brings the database's main file up to date."""
+"""Seconds after which a running service brings the database's main file up to date."""
 
 
 class _Numbered(Protocol):
@@ -49,7 +49,7 @@ class Catalog:
         self.stores = stores
         self.cache = cache or BlockCache()
         self.keeps_locks = False
-        """Set where WebDAV is served: what is done there has been held to the locks."""
+        """Set where WebDAV is served: its operations have checked the locks already."""
         self.replicas = replicas or {}
         """Store name -> the stores in which copies of its images are made."""
         self._database = database
@@ -58,7 +58,7 @@ class Catalog:
     # -- transactions ------------------------------------------------------------------
 
     def read(self) -> AbstractContextManager[Repository]:
-        """A transaction that only reads: one consistent view, and it waits for nobody."""
+        """A transaction that only reads: it has one consistent view, and waits for nobody."""
         return self._database.read(self.stores)
 
     def write(self) -> AbstractContextManager[Repository]:
@@ -66,11 +66,11 @@ class Catalog:
         return self._database.write(self.stores, keeps_locks=self.keeps_locks)
 
     def checkpoint(self) -> None:
-        """Bring the database's main file up to date, for those who copy it as it is."""
+        """Bring the database's main file up to date, for tools that copy only this file."""
         self._database.checkpoint()
 
     def damages(self) -> list[str]:
-        """What is wrong in the database as a whole; empty if nothing is known to be."""
+        """What is wrong in the database as a whole; empty if nothing is known to be wrong."""
         return self._database.damages()
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ class Catalog:
         self._database.close()
 
     def store(self, name: str) -> Store:
-        """The configured store of that name.  Raises NotFound."""
+        """The configured store with that name.  Raises NotFound."""
         try:
             return self.stores[name]
         except KeyError:
@@ -90,28 +90,29 @@ class Catalog:
     # -- looking -----------------------------------------------------------------------
 
     def version(self) -> Version:
-        """What is the same only as long as nothing of the tree has changed."""
+        """The tree's version, which every change of the tree changes."""
         with self.read() as repository:
             return repository.version()
 
     def changes_between(self, old: Version, new: Version, limit: int) -> list[Change] | None:
-        """What has changed between two versions, oldest first; None if not all of it is known."""
+        """The changes between two versions, oldest first; None if not all of them are known."""
         count, first = new[0] - old[0], old[1] + 1
         if not 0 < count <= limit:
             return None
         with self.read() as repository:
             found = repository.changes(old[1], count)
-        # Some may be forgotten, or were not committed in the order of their numbers.
+        # Some rows may be dropped already.  Numbers also do not always come in the order of the
+        # commits: then a row with a lower number can still appear.
         numbers = [change.number for change in found]
         return found if numbers == list(range(first, first + count)) else None
 
     def image(self, number: int) -> Image:
-        """The image of that number.  Raises NotFound."""
+        """The image with that number.  Raises NotFound."""
         with self.read() as repository:
             return repository.image(number)
 
     def details(self, number: int) -> Details:
-        """Everything there is to tell of an image.  Raises NotFound."""
+        """Everything about an image.  Raises NotFound."""
         with self.read() as repository:
             return Details(
                 repository.image(number),
@@ -133,7 +134,7 @@ class Catalog:
             return repository.properties_of(numbers)
 
     def details_of(self, numbers: Collection[int]) -> dict[int, Details]:
-        """Everything there is to tell of several images, by number."""
+        """Everything about several images, by number."""
         with self.read() as repository:
             return repository.details_of(numbers)
 

@@ -56,7 +56,7 @@ def opened(
 
 @dataclass(frozen=True, slots=True)
 class Readable:
-    """All that has to be known of an image to read its data."""
+    """Everything that is needed to read an image's data."""
 
     image: Image
     members: Set[str]
@@ -65,12 +65,12 @@ class Readable:
     profile: str
 
     def members_of(self, _image: Image) -> Set[str]:
-        """Its members (`members.Members`)."""
+        """The image's members (`members.Members`)."""
         return self.members
 
 
 def readable(catalog: Catalog, repository: Repository, number: int) -> Readable:
-    """What has to be known of an image to read it.  Raises NotFound."""
+    """Read everything that is needed to read an image's data.  Raises NotFound."""
     image = repository.image(number)
     return Readable(
         image,
@@ -84,7 +84,7 @@ def readable(catalog: Catalog, repository: Repository, number: int) -> Readable:
 def open_readable(
     catalog: Catalog, found: Readable, principal: Principal, *, record: bool = True
 ) -> DataReader:
-    """Open what `readable` has found.  Raises as `opened`, but for NotFound."""
+    """Open the data that `readable` has found.  Raises as `opened`, without NotFound."""
     image, chunks = found.image, found.chunks
     check_read(found, image, principal)
     _check_has_data(image)

@@ -84,7 +84,7 @@ def delete_detached(catalog: Catalog, locations: Iterable[Location]) -> None:
 
 
 def let_go(catalog: Catalog, gave_way: GaveWay) -> None:
-    """Do what is left to do of what another has replaced; tell if it is in use."""
+    """Remove the copies of a replaced image, and warn in the log if the image is in use."""
     if gave_way.trashed is not None:
         uses.warn(gave_way.trashed, gave_way.uses, uses.REPLACED)
     delete_detached(catalog, gave_way.dropped)

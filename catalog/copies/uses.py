@@ -121,7 +121,7 @@ class Uses:
         check_unused(self._catalog, image)
 
     def publish_of(self, image: Image) -> None:
-        """Tell the other processes of an image that something is about to happen to."""
+        """Publish this process' uses if it uses the image, which is about to be changed."""
         with self._lock:
             is_ours = image.number in self._touched or image.number in self._open
         if is_ours:
@@ -142,7 +142,7 @@ def in_use(catalog: Catalog, number: int) -> list[Use]:
 
 
 def current(uses: Iterable[Use]) -> list[Use]:
-    """Those of processes that still live, oldest first."""
+    """The uses whose processes have not ended, the oldest first."""
     recent = (use for use in uses if now() - use.heartbeat_at < LEASE_TIME)
     return sorted((use for use in recent if not is_gone(use.process)), key=lambda use: use.since)
 
@@ -183,7 +183,7 @@ def warning(image: Image, users: list[Use], what: str) -> str:
 
 
 def warn(image: Image, uses: Iterable[Use], what: str) -> None:
-    """Tell in the log that an image has gone to the trash, if any of its uses goes on."""
+    """Warn in the log that an image has gone to the trash, if anybody still uses it."""
     users = current(uses)
     if users:
         _log.warning("%s", warning(image, users, what))

@@ -20,7 +20,7 @@ something that it accepted before: `judgement` then judges older images again.""
 
 
 Announced = tuple[int | None, str | None, str | None, str]
-"""What an uploader may say of the data beforehand: size, digest, formats of disk and container."""
+"""What an uploader can announce: the size, the digest, the formats of disk and container."""
 
 
 class Visibility(StrEnum):
@@ -86,7 +86,7 @@ class Image:
 
     @property
     def announced(self) -> Announced:
-        """What has been said of the data beforehand, to be verified."""
+        """What was announced about the data; the commit verifies it."""
         return (self.expected_size, self.expected_hash, self.disk_format, self.container_format)
 
     @property

@@ -1,21 +1,21 @@
-"""What may happen to images, names, locks and people, and who may do it.
+"""The rules: what may happen to images, names, locks and users, and who may do it.
 
-Each function is one transaction, or a part of one that its caller has begun (its first argument is
-then the `repository`).  Nothing here touches a store.
+A function whose first argument is a `repository` runs in its caller's transaction; any other is one
+transaction by itself.  Nothing here touches a store.
 
-    placement   where entries may be, and what gives way to what
+    placement   where entries may be, and which entry replaces which
     folders     making, renaming and removing folders
     entries     making, renaming and removing names of images
-    trash       what removing means: to the trash, and back
-    fields      an image's fields and properties, set from text
-    uploads     an upload's way through the statuses
-    copies      copies: begun, complete, forgotten
-    replacing   what comes back when an image that was to replace another one fails
-    sparing     which images are spared from a deletion that may not mean them
-    members     who reads a shared image besides its owner
+    trash       moving images to the trash and restoring them
+    fields      setting an image's fields and properties from text
+    uploads     the statuses of an upload
+    copies      recording copies: begun, complete, dropped
+    replacing   restoring an image when its replacement fails
+    sparing     refusing a deletion that may not mean an image
+    members     who may see and read an image, and a shared image's members
     users       who may log in, with what password and in which role
-    authentication      a name and a password become a principal
+    authentication      turning a name and a password into a principal
     locks       WebDAV's locks
-    presence    that a process lives, what it holds open, and what nobody asks for any more
+    presence    publishing which processes live and what they hold open; dropping old rows
 
 """

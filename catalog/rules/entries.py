@@ -27,7 +27,7 @@ from catalog.rules.trash import GaveWay
 
 @dataclass(frozen=True, slots=True)
 class Rename:
-    """A change of an entry's name that goes with another change, in the same step."""
+    """A rename that is done together with another change, in the same transaction."""
 
     source: Place
     target: Place
@@ -50,7 +50,8 @@ def add_image(
         name=name,
         status=Status.QUEUED,
         owner=principal.owner,
-        # A hypervisor's own images are for all its guests: private is a choice.
+        # Not Glance's default: a hypervisor's images are for all of its users, unless somebody
+        # chooses another visibility.
         visibility=Visibility.PUBLIC,
         container_format="bare",
         size=0,
@@ -74,7 +75,7 @@ def add_external(
     principal: Principal,
     image_id: str | None = None,
 ) -> int:
-    """Add an active image of data that is there already, as an entry of `folder`; its number."""
+    """Add an active image for existing data as an entry of `folder`; return its number."""
     number = add_image(repository, name, principal, image_id)
     repository.change_status(
         number,
@@ -91,7 +92,7 @@ def add_external(
 
 
 def _take_back(repository: Repository, entry: Entry) -> None:
-    """Undo the making of an image: it is gone, unless somebody has begun to use it.
+    """Undo the making of an image, unless it has other entries by now.
 
     Raises InvalidTransition.
     """

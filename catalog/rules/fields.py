@@ -163,7 +163,7 @@ def _set_properties(repository: Repository, number: int, values: Mapping[str, st
 
 
 class _Undo(Exception):
-    """Rolls a transaction back that was only a trial."""
+    """Rolls back a transaction that was only a trial."""
 
 
 def record_digests(

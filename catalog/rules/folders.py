@@ -26,7 +26,7 @@ def _remove(repository: Repository, place: Place, principal: Principal) -> None:
 
 
 def _move(repository: Repository, source: Place, target: Place, principal: Principal) -> None:
-    """Rename a folder within its store; an empty folder at `target` gives way."""
+    """Rename a folder within its store; an empty folder at `target` is replaced."""
     folder = own_folder(repository, source, principal)
     parent = writable_folder(repository, target)
     if parent.store != folder.store:
@@ -34,7 +34,7 @@ def _move(repository: Repository, source: Place, target: Place, principal: Princ
     _check_not_inside(repository, folder, parent)
     present = repository.folder_at(target.folder, target.name)
     if present is not None and present.number == folder.number:
-        # Its own name, perhaps in another form.
+        # The folder itself: its own name, perhaps in another Unicode form.
         if present.name == target.name:
             return
     elif present is not None:
@@ -43,15 +43,16 @@ def _move(repository: Repository, source: Place, target: Place, principal: Princ
         raise NotAFolder(target.name)
     temporary = parent.temporary or names.is_temporary(target.name)
     if temporary != folder.temporary and not repository.is_empty(folder.number):
-        # What is inside would become, or stop being, what is never published.
+        # Images in a temporary folder are never published: a rename must not change that for
+        # images that are there already.
         raise InvalidName(target.name, "only an empty folder changes to or from a temporary name")
     repository.move_folder(folder, parent.number, target.name, temporary)
 
 
 def _exchange(repository: Repository, one: Place, other: Place, principal: Principal) -> None:
-    """Let two nodes of one folder, both as temporary as the other, change their names."""
+    """Exchange the names of two nodes in one folder; both names are temporary, or none is."""
     writable_folder(repository, one)
-    # No two have one name, not even in between.
+    # By way of a third name, as a name is unique in its folder at any time.
     parked = Place(one.folder, names.beside(one.name))
     for source, target in ((one, parked), (other, one), (parked, other)):
         entry = repository.entry_at(source.folder, source.name)

@@ -118,19 +118,19 @@ def check_write(
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The locks that count where something is written."""
+    """The locks that apply to a write."""
 
     over: tuple[Lock, ...] = ()
-    """Those that cover the path."""
+    """Locks that apply to the path."""
     below: tuple[Lock, ...] | None = None
-    """Those on anything under it, by path; None if nobody has asked for them."""
+    """Locks on paths under it, ordered by path; None if they were not read."""
 
 
 NOT_HELD = Held()
 
 
 def held_at(repository: Repository, path: str, *, below: bool = False) -> Held:
-    """The locks over a path, and below it if that is asked for: there may be many."""
+    """The locks that apply to a path; with `below`, also those under it, perhaps many."""
     if not repository.has_locks():
         return Held(below=()) if below else NOT_HELD
     inside = tuple(repository.locks_below(path)) if below else None
@@ -139,14 +139,14 @@ def held_at(repository: Repository, path: str, *, below: bool = False) -> Held:
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """Somebody who is about to write at a path, and the locks that it knows of."""
+    """A write at a path by a principal, with the lock tokens that the client has sent."""
 
     path: str
     principal: str
     tokens: Collection[str]
 
     def check(self, held: Held, *, below: bool = False) -> None:
-        """Raise Locked unless the locks let it write there; with `below`, under it too.
+        """Raise Locked unless the locks allow the write; with `below`, also under the path.
 
         Where there are locks, a client may write if it holds one of them and sends its token
         (RFC 4918 §6.4, §7).

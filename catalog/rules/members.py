@@ -1,7 +1,7 @@
-"""Who may see an image and who may read it; its members, who may besides its owner.
+"""Checks who may see and read an image; keeps its members, who may do so besides its owner.
 
-The one place that applies the rules of `access` to what the catalog knows.  In Glance a member
-first has to accept an image to see it in a listing; here it need not.
+Only here the rules of `access` are applied to members from the catalog.  In Glance a member first
+has to accept an image to see it in a listing; here it need not.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_MEMBERS = 128
 
 
 class Members(Protocol):
-    """What knows the members of an image: a transaction, or a catalog, which begins one."""
+    """Knows the members of an image: a transaction, or a catalog, which begins one."""
 
     def members_of(self, image: Image) -> Set[str]: ...
 

@@ -1,6 +1,6 @@
-"""What the tree allows: where entries may be, and what gives way to what.
+"""The rules of the tree: where entries may be, and which entry replaces which.
 
-Scope: rules over the rows of folders, locations and images; nothing here begins or ends a
+Scope: rules on the rows of folders, locations and images; nothing here begins or ends a
 transaction.
 """
 
@@ -87,7 +87,7 @@ def check_free(repository: Repository, place: Place) -> None:
 def check_rename(
     repository: Repository, entry: Entry, target: Place, principal: Principal, *, replace: bool
 ) -> None:
-    """Raise what would refuse the principal to rename the entry."""
+    """Raise the error that a rename of the entry by the principal would raise."""
     access.check_change(principal, entry.image)
     check_move(repository, entry, target, principal, replace=replace)
 
@@ -95,12 +95,13 @@ def check_rename(
 def check_move(
     repository: Repository, entry: Entry, target: Place, principal: Principal, *, replace: bool
 ) -> Entry | None:
-    """Return what has the name `target` now and would have to give way, if anything.
+    """Return the entry at `target` that the move would replace, if any.
 
     Raises AlreadyExists (unless `replace`), IsAFolder, Protected, Conflict, Forbidden,
     InvalidName.
     """
-    # An image that keeps its name may move, whatever an earlier version let it be called.
+    # Only a new name is checked: an image of an earlier version may keep a name that is refused
+    # today.
     if target.name != entry.image.name:
         names.check_new(target.name)
     folder = writable_folder(repository, target)
@@ -116,7 +117,7 @@ def check_move(
         raise AlreadyExists(target.name)
     access.check_change(principal, present.image)
     if status is Status.KILLED and present.image.has_data:
-        # What is good does not give way to what failed.
+        # A failed image must not replace a good one.
         raise ImageKilled(entry.name, entry.image.message)
     if present.image.protected:
         raise Protected(present.name)
@@ -127,14 +128,15 @@ def check_move(
 def move(
     repository: Repository, entry: Entry, target: Place, principal: Principal, *, replace: bool
 ) -> GaveWay:
-    """Rename an entry within its store; from the trash it is restored to what it was."""
+    """Rename an entry within its store; from the trash, restore it in its earlier status."""
     present = check_move(repository, entry, target, principal, replace=replace)
     if repository.folder(target.folder).store != entry.store:
         raise Conflict(entry.name, "moving to another store takes a copy of the data")
     gave_way = GaveWay()
     if present is not None:
         gave_way = give_way(repository, present, principal)
-        # Should it not be whole yet, and fail, that one comes back.
+        # Note what was replaced: if the new image is still being uploaded and fails, the old one
+        # comes back.
         sparing.take_place(repository, entry.image.number, present.image.number)
     if entry.image.status is Status.PENDING_DELETE:
         restore(repository, entry, target)

@@ -18,22 +18,26 @@ from catalog.model.tree import Entry, Folder, Location, LocationState, Place
 from catalog.repository.database import Repository
 
 DELETION_FAILED = "deleting it for good failed"
-"""How the message begins of an image whose store has refused that, until it is restored."""
+"""The beginning of an image's message after its store has refused to delete it; a restore clears
+it."""
 
 
 @dataclass(frozen=True, slots=True)
 class GaveWay:
-    """What has gone from a name, as something else took it."""
+    """What lost a name because another image took it."""
 
     dropped: tuple[Location, ...] = ()
-    """Copies that are no entries any more: their data goes next."""
+    """Copies that are no longer entries; their data has to be removed next."""
     trashed: Image | None = None
     uses: tuple[Use, ...] = ()
-    """Who had told that they have what is in the trash now open."""
+    """The published uses of the image that is in the trash now."""
 
 
 def restore(repository: Repository, entry: Entry, target: Place) -> None:
-    """Take an image out of the trash, to what it was.  Raises Conflict while it is deleted."""
+    """Take an image out of the trash, with its earlier status.
+
+    Raises Conflict while it is being deleted for good.
+    """
     image = entry.image
     assert image.status_before_delete is not None
     repository.move_entry(entry.location, target.folder, target.name)
@@ -54,10 +58,10 @@ def restore(repository: Repository, entry: Entry, target: Place) -> None:
 
 
 def remove(repository: Repository, entry: Entry, principal: Principal) -> list[Location]:
-    """Remove an entry: with an image's last name the image, else the copy that has this one.
+    """Remove an entry: the whole image if it is its last name, otherwise only this copy.
 
-    Returns the copy whose data goes next; it keeps its name until its store has removed it.
-    Raises Protected, Conflict.
+    Returns the copy whose data has to be removed next; it keeps its name until its store has
+    removed it.  Raises Protected, Conflict.
     """
     check_removable(repository, entry)
     if not _has_other_names(repository, entry):
@@ -69,7 +73,7 @@ def remove(repository: Repository, entry: Entry, principal: Principal) -> list[L
 
 
 def give_way(repository: Repository, entry: Entry, principal: Principal) -> GaveWay:
-    """As `remove`, for an entry whose name is taken by another in the same step."""
+    """As `remove`, for an entry whose name another one takes in the same step."""
     if not _has_other_names(repository, entry):
         to_trash(repository, entry, principal)
         return GaveWay(trashed=entry.image, uses=tuple(repository.uses(entry.image.number)))
@@ -86,7 +90,7 @@ def check_removable(repository: Repository, entry: Entry) -> None:
 
 
 def _has_other_names(repository: Repository, entry: Entry) -> bool:
-    """Whether somebody has linked the image elsewhere; copies without a name go with it."""
+    """Whether the image has other entries; copies without a name do not count."""
     return len(repository.entries_of(entry.image.number)) > 1
 
 
@@ -116,15 +120,15 @@ def _check_droppable(repository: Repository, entry: Entry) -> None:
 def to_trash(repository: Repository, entry: Entry, principal: Principal) -> None:
     """Delete an image: its only entry goes to the trash of its store.
 
-    There it has its own name, so that who wants back what is just gone finds that; what had
-    that name gets its id appended.
+    It keeps its name there, so that a user who wants it back finds it.  An older image with that
+    name gets its id appended.
     """
     _check_deletable(entry)
     into_trash(repository, entry, principal.name)
 
 
 def into_trash(repository: Repository, entry: Entry, by: str) -> None:
-    """As `to_trash`, also for what is protected: an upload that failed has no data to lose."""
+    """As `to_trash`, without the check for protection: a failed upload has no data to lose."""
     image = entry.image
     repository.change_status(
         image.number,
@@ -134,7 +138,7 @@ def into_trash(repository: Repository, entry: Entry, by: str) -> None:
         status_before_delete=image.status,
     )
     if names.is_temporary(entry.name) and image.status not in HAS_DATA:
-        # It never was an image and has no data: nothing anybody would restore.
+        # It never was complete, so nobody would restore it.
         repository.change_status(image.number, Status.DELETED)
         repository.drop_location(entry.location)
         return
@@ -150,7 +154,8 @@ def into_trash(repository: Repository, entry: Entry, by: str) -> None:
     repository.move_entry(entry.location, trash.number, entry.name, trashed_from=entry.folder)
     for other in repository.locations_of(image.number):
         if other.folder is not None and other.number != entry.location.number:
-            # Its store is not configured: should it come back, the copy is no active image's.
+            # A copy in a store that is not configured now.  If the store is configured again, its
+            # copy must not show as an entry of an active image.
             repository.hide_location(other)
 
 

@@ -22,16 +22,16 @@ from catalog.rules.entries import Rename
 from catalog.rules.trash import GaveWay
 
 Check = Callable[[Repository, Entry], bool]
-"""Asked of an upload in the transaction that would publish it: False leaves it as it is.  What it
-raises refuses the upload."""
+"""Called in the transaction that would publish an upload.  If it returns False, the upload stays
+unpublished; if it raises, the upload is refused."""
 
 
 class Reannounced(Exception):
-    """Something else has been announced of an upload's data since that was verified."""
+    """The announcement for an upload has changed after its data was verified."""
 
 
 def begin_upload(repository: Repository, record: UploadRecord, only_from: Status) -> list[Location]:
-    """Take an image to saving.  Returns copies of what is now to change: their data goes next.
+    """Set an image to saving.  Returns copies of its old data, which have to be removed next.
 
     Raises InvalidTransition, NotFound, and Conflict while a copy is being made.
     """

@@ -1,7 +1,7 @@
-"""Names in the virtual tree, and what they stand for (docs/semantics.md#the-tree).
+"""Looks up names in the virtual tree (docs/semantics.md#the-tree).
 
-Scope: the part that only looks, and the only place that resolves a path and pages a folder.
-Threading: any thread.
+Scope: reads only; the only place that resolves a path and reads a folder in pages.  Threading: any
+thread.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Link:
 
 
 Node = Folder | Entry | Link
-"""Everything that a name can stand for."""
+"""Everything that can have a name."""
 Member = Folder | Listed | Link
 """A node as a listing shows it."""
 
@@ -55,36 +55,39 @@ _Row = TypeVar("_Row", Entry, Listed)
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """What is at a path, all of one moment, as it is to who asks."""
+    """What is at a path for one principal, read in one transaction."""
 
     path: str
     folder: Folder | None = None
-    """In which it is, or would be; None of the root, and where no folder is."""
+    """The folder of the path's last name; None for the root, and if there is no such folder."""
     name: str = ""
     present: Node | None = None
-    """What stands there, seen or not.  Of what is hidden nobody is told."""
+    """The node with that name, even if it is hidden; then the client must not learn of it."""
     is_hidden: bool = False
-    """Whether that is an image that the principal may not see."""
+    """Whether `present` is an image that the principal may not see."""
     found: Folder | Entry | None = None
-    """What the path stands for to the principal; a link in /.by-id is followed."""
+    """The node that the principal sees at the path; a link in /.by-id is followed."""
     readable: Readable | None = None
-    """How its data is read, if that was asked for."""
+    """What is needed to read the image's data, if the caller asked for that."""
     held: Held = NOT_HELD
     error: CatalogError | None = None
-    """Why nothing can be there."""
+    """Why nothing can be at the path."""
 
     def members_of(self, _image: Image) -> Set[str]:
-        """Who else reads the image that it was looked at to read (`members.Members`)."""
+        """The image's members, if its data was asked for (`members.Members`)."""
         return frozenset() if self.readable is None else self.readable.members
 
     @property
     def node(self) -> Node | None:
-        """What the path stands for to the principal; a link is itself."""
+        """As `found`, but a link is not followed."""
         return None if self.is_hidden else self.present
 
     @property
     def place(self) -> Place:
-        """Where it is or would be.  Raises NotFound, NotAFolder, InvalidName."""
+        """The place of the path, even if nothing is there.
+
+        Raises NotFound, NotAFolder, InvalidName.
+        """
         if self.error is not None:
             raise self.error
         if self.folder is None:
@@ -122,7 +125,7 @@ class Namespace:
             return repository.folder(number)
 
     def lookup(self, folder: int, name: str) -> Node:
-        """What `name` stands for in a folder.  Raises NotFound."""
+        """The node with a name in a folder.  Raises NotFound."""
         with self.catalog.read() as repository:
             return self._lookup(repository, folder, name)
 
@@ -151,7 +154,7 @@ class Namespace:
         return found
 
     def page(self, folder: int, *, after: int = 0, limit: int = 1000) -> list[tuple[int, Member]]:
-        """Up to about `limit` members behind the cookie `after`, each with its own cookie.
+        """Up to about `limit` members after the cookie `after`, each with its own cookie.
 
         A member keeps its cookie while the folder changes.  So a listing in pages neither repeats
         nor skips a member that is there all the time.
@@ -193,7 +196,7 @@ class Namespace:
     def _folders(
         self, repository: Repository, folder: int, after: int, limit: int
     ) -> tuple[list[tuple[int, Folder]], bool]:
-        """Folders behind `after`, and whether more may follow."""
+        """Folders after `after`, and whether there may be more."""
         shown: list[tuple[int, Folder]] = []
         if folder == self.root.number and after < 1:
             shown.append((1, self.by_id))
@@ -208,7 +211,7 @@ class Namespace:
             ]
             if len(found) < limit:
                 return shown, False
-            # An empty page would end the listing: go on behind folders that are not shown.
+            # An empty page would end the listing: go on after the folders that are not shown.
             if shown:
                 return shown, True
             after = found[-1].number
@@ -257,9 +260,10 @@ class Namespace:
         data: bool = False,
         deep: Collection[str] = (),
     ) -> list[Spot]:
-        """What is at each of those paths, in one transaction.
+        """Look up each of the paths, all in one transaction.
 
-        With `data` how it is read; of those that are `deep` also the locks below them.
+        With `data`, also what is needed to read an image.  For the paths in `deep`, also the
+        locks below them.
         """
         with self.catalog.read() as repository:
             return [
@@ -355,7 +359,7 @@ class Namespace:
 
 
 _ENTRIES = 1 << 48
-"""Added to the cookies of entries, so that they come behind all folders."""
+"""Added to the cookies of entries, so that entries come after all folders."""
 
 _WITH_ENTRY = ImageFilter(statuses=frozenset(Status) - {Status.DELETED})
 

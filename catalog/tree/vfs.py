@@ -1,9 +1,9 @@
 """The virtual tree: what its operations do.
 
-What users are promised is in docs/semantics.md#the-tree and the sections behind it.
+docs/semantics.md#the-tree and the sections after it say what users can rely on.
 
-Scope: the only place that decides what an operation on a name does; names are in `namespace`, rules
-in `catalog`, data in `upload`, `reader`, `replicate`.  Threading: any thread.
+Scope: decides what an operation on a name does, and is the only place for that.  Names are in
+`namespace`, rules in `catalog`, data in `upload`, `reader`, `replicate`.  Threading: any thread.
 
     /                       one folder per configured store
     /<store>/[folders/]NAME an image
@@ -57,15 +57,15 @@ BY_ANOTHER = "is being uploaded by another process: 'imagefs uploads' tells by w
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What a rename finds."""
+    """The state of the tree before a rename."""
 
     node: Node
     out_of: Folder
     into: Folder
     present: Entry | None
-    """What has the name already."""
+    """The entry that has the name already."""
     refusal: CatalogError | None = None
-    """Why an entry may not have the name."""
+    """Why the entry may not get the name; None if it may, or if that was not checked."""
 
     @property
     def is_to_be_deleted(self) -> bool:
@@ -91,12 +91,11 @@ class Vfs(Namespace):
         folder: Folder | None = None,
         expected_hash: str | None = None,
     ) -> Entry:
-        """Make a queued image; `target` is where it will be when it is complete.
+        """Make a queued image; `target` is its place after it is complete, if not `place`.
 
-        `folder` is that of `place`, for who has just seen it.  Raises AlreadyExists,
-        InvalidName, ReadOnlyStore, what `rename` to `target` would raise, and
-        StoreUnavailable: an unreachable store is refused here, so that no image is left
-        without a way to get its data.
+        `folder` is the folder of `place`, if the caller has just read it.  Raises AlreadyExists,
+        InvalidName, ReadOnlyStore, the errors of a `rename` to `target`, and StoreUnavailable:
+        an unreachable store is refused now, so that no image is left that cannot get its data.
         """
         self._check_real(place)
         store = (folder or self.folder(place.folder)).store
@@ -166,7 +165,7 @@ class Vfs(Namespace):
             purge(self.catalog, image)
 
     def exchange(self, one: Place, other: Place, principal: Principal) -> None:
-        """Let two nodes of one folder change their names, in one step.
+        """Exchange the names of two nodes in one folder, in one step.
 
         Raises NotFound, Forbidden, InvalidName.
         """
@@ -202,7 +201,7 @@ class Vfs(Namespace):
                     self._rename(seen.node, seen, move)
 
     def _see(self, move: Rename) -> _Seen:
-        """What a rename finds, all of one moment."""
+        """Read the state of the tree before a rename, in one transaction."""
         source, target = move.source, move.target
         with self.catalog.read() as repository:
             seen = _Seen(
@@ -212,7 +211,8 @@ class Vfs(Namespace):
                 repository.entry_at(target.folder, target.name),
             )
             node = seen.node
-            # Only what takes more than this one step is asked for before it begins.
+            # A publication or a copy takes more than one step: check it before it begins.  A plain
+            # rename is checked by its own transaction.
             if isinstance(node, Entry) and (
                 node.image.status is Status.SAVING or node.store != seen.into.store
             ):
@@ -279,10 +279,11 @@ class Vfs(Namespace):
                 upload.commit()
 
     def publish(self, upload: Upload, writing: Writing, move: Rename | None = None) -> bool:
-        """Finish and commit an upload: as `move` says, or under the name that it has by then.
+        """Finish and commit an upload: with the rename `move`, or under its present name.
 
-        False if that name is temporary: a rename publishes it.  Raises what `rename` would, and
-        Locked unless the locks let it be written then: either costs the upload.
+        Returns False if that name is temporary: a later rename publishes the image.  Raises the
+        errors of a rename, and Locked if a lock forbids the write at the end; the upload is lost
+        then.
         """
 
         def check(repository: Repository, entry: Entry) -> bool:
@@ -292,7 +293,8 @@ class Vfs(Namespace):
         if move is not None:
             _check_whole(upload)
         elif names.is_temporary(upload.image.name):
-            # Asked beforehand, too: the store need not have it yet.
+            # Check before the commit as well: if the name is still temporary, the store does not
+            # need the data yet.
             upload.finish()
             with self.catalog.read() as repository:
                 entries = repository.entries_of(upload.image.number)
@@ -352,7 +354,7 @@ class Vfs(Namespace):
         return self.catalog.image(image.number)
 
     def usage(self, store: str) -> Usage:
-        """A store's room; that of the default store if `store` is empty."""
+        """The total and free bytes of a store, or of the default store if `store` is empty."""
         return self.catalog.store(store or self.catalog.settings.default_store).usage()
 
     def open(self, number: int, principal: Principal, user: User = "") -> DataReader:
@@ -365,7 +367,7 @@ class Vfs(Namespace):
         return self._open(found, principal, user)
 
     def open_seen(self, spot: Spot, principal: Principal, user: User = "") -> DataReader:
-        """As `open`, of what `look` has looked at to read."""
+        """As `open`, for an image that `look` has looked up with its data."""
         if spot.readable is None:
             raise NotFound(spot.path)
         return self._open(spot.readable, principal, user)
@@ -379,7 +381,7 @@ class Vfs(Namespace):
         return names.is_temporary(entry.name) or self.folder(entry.folder).temporary
 
     def has_temporary_name(self, number: int) -> bool:
-        """The same of the name that an image has now; not of one without any."""
+        """As `is_temporary`, for the present name of an image; False if it has none."""
         with self.catalog.read() as repository:
             for entry in repository.entries_of(number)[:1]:
                 return names.is_temporary(entry.name) or repository.folder(entry.folder).temporary
@@ -401,7 +403,7 @@ class Vfs(Namespace):
         raise IsAFolder(place.name)
 
     def _is_still(self, place: Place, entry: Entry) -> bool:
-        """Whether a name still stands for the same image."""
+        """Whether a name still belongs to the same image."""
         with self.catalog.read() as repository:
             present = repository.entry_at(place.folder, place.name)
         return present is not None and present.image.number == entry.image.number
@@ -434,5 +436,5 @@ class Vfs(Namespace):
 
 def _check_whole(upload: Upload) -> None:
     if upload.mtime is not None and upload.mtime // 10**9 == 0:
-        # rsync --partial gives a file this time when it keeps one that is not whole.
+        # rsync --partial gives this time to an incomplete file that it keeps.
         raise IncompleteUpload(upload.image.name, "rsync was interrupted: the file is not whole")

@@ -83,7 +83,7 @@ class Upload:
     ) -> None:
         """Use `uploads.Uploads.start` to get one."""
         self.image = replace(image, status=Status.SAVING)
-        """As it was when the upload began, and once it is committed with its digest."""
+        """The image at the beginning of the upload; after the commit, with its digest."""
         self.state = UploadState.OPEN
         self.mtime: int | None = None
         """The data's modification time, in nanoseconds, if a tool has set one."""
@@ -110,9 +110,9 @@ class Upload:
             # does, so nothing is sent early.
             self._sender.drop()
         self._saved: Saved | None = None
-        # What the store has already is not changed any more: it may be the staging file itself.
+        # Once the store has the data, nothing may be written: it may have the staging file itself.
         self._url: str | None = None
-        # Also of a staging file that its store has taken over.
+        # By its descriptor, which also works after the store has moved the staging file.
         self._path = Path(f"/proc/self/fd/{fd}")
         self._checked: Announced | None = None
         self._check_room = check_room
@@ -320,10 +320,10 @@ class Upload:
     def _record_saved(
         self, url: str, publish: Rename | None, check: Check | None
     ) -> GaveWay | None:
-        """Tell the catalog that all data is there; None if `check` does not let it."""
+        """Record in the catalog that all data is there; None if `check` returned False."""
         while True:
             assert self._saved is not None
-            # rsync sets the time after it has closed the file, which finished it.
+            # The time now: rsync sets it after closing the file, when the upload was finished.
             saved = replace(self._saved, mtime=self.mtime)
             try:
                 gave_way = uploads.finish_upload(
