@@ -199,7 +199,7 @@ def test_leases_of_a_killed_process_end(kill: Kill, vfs: Vfs, tmp_path: Path) ->
     """What it held open no longer keeps an image from being deleted."""
     put(vfs, "/file/a")
     kill(
-        "from catalog.rules.placement import presence; from catalog.process import this_process;"
+        "from catalog.rules import presence; from catalog.process import this_process;"
         "presence.beat(vfs.catalog, this_process(), [image_at(vfs, '/file/a').number]); stop()"
     )
     recover(vfs.catalog)

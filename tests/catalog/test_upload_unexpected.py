@@ -26,7 +26,7 @@ def _break_the_store(monkeypatch: pytest.MonkeyPatch, vfs: Vfs) -> None:
 
 
 def _break_the_catalog(monkeypatch: pytest.MonkeyPatch, vfs: Vfs) -> None:
-    monkeypatch.setattr("catalog.rules.placement.uploads.finish_upload", _fail)
+    monkeypatch.setattr("catalog.rules.uploads.finish_upload", _fail)
 
 
 @pytest.mark.parametrize("broken", [_break_the_gate, _break_the_store, _break_the_catalog])

@@ -69,7 +69,7 @@ def test_a_cancel_is_recorded_once_the_catalog_is_back(
         raise CatalogUnavailable("catalog", "is away")
 
     with monkeypatch.context() as patch:
-        patch.setattr("catalog.rules.placement.uploads.fail_upload", away)
+        patch.setattr("catalog.rules.uploads.fail_upload", away)
         with pytest.raises(CatalogUnavailable):
             upload.cancel("it was given up")
         vfs.uploads.settle()

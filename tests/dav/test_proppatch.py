@@ -145,7 +145,7 @@ def test_a_fault_is_logged_and_not_told(
     def fail(*_: object) -> None:
         raise RuntimeError("a secret of this host")
 
-    monkeypatch.setattr("catalog.rules.placement.fields.set_attributes", fail)
+    monkeypatch.setattr("catalog.rules.fields.set_attributes", fail)
     answer = _patch(served, path, "+<P:os_distro>debian</P:os_distro>")
     assert _statuses(answer) == {"os_distro": 500}
     assert b"secret" not in answer.body
