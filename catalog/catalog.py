@@ -1,7 +1,8 @@
-"""One open catalog: its database, stores, cache and settings, and the plain look-ups.
+"""One open catalog: its database, stores, cache and settings, and simple look-ups.
 
-Scope: no rule.  What may happen is in `catalog.rules`.  A transaction never spans a store's I/O.
-Threading: any thread; every call opens its own transaction.
+Scope: no rules; those are in `catalog.rules`.  A transaction never includes a store's I/O, which
+may take long while others wait for the transaction.  Threading: any thread; every call opens its
+own transaction.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ class Catalog:
             )
 
     def members_of(self, image: Image) -> frozenset[str]:
-        """The members of a shared image; none of any other, without asking the database."""
+        """The members of a shared image; empty, without a query, for any other image."""
         if image.visibility is not Visibility.SHARED:
             return frozenset()
         with self.read() as repository:

@@ -1,4 +1,4 @@
-"""Copies: begun, complete, forgotten."""
+"""Records the copies of images: begun, complete, dropped."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from catalog.rules.trash import GaveWay
 
 
 def start_copy(catalog: Catalog, number: int, store: str, process: Process) -> Location:
-    """Note a copy that is about to be made in a store; it is no entry yet.
+    """Record a copy that is about to be made in a store; it is no entry yet.
 
-    Raises NotFound, ReadOnlyStore, and Conflict for an image without data, one with
-    a copy there already, or one that is being copied now.
+    Raises NotFound, ReadOnlyStore, and Conflict if the image has no data, has a copy there
+    already, or is being copied now.
     """
     at = now()
     with catalog.write() as repository:
@@ -46,10 +46,10 @@ def finish_copy(
     replace: bool = False,
     instead_of: Place | None = None,
 ) -> GaveWay:
-    """Note that a copy is complete, and make it the entry `place` if it is to have a name.
+    """Record that a copy is complete; unless `place` is None, it becomes that entry.
 
-    A copy that is complete already gets the name.  `instead_of` takes another copy out
-    of the tree, which is among the copies that are returned.  Raises as `rename`.
+    A copy that was complete before gets the name.  `instead_of` is the entry of another copy,
+    which is removed in the same step and returned.  Raises as `rename`.
     """
     with catalog.write() as repository:
         image = repository.image(location.image)
@@ -78,7 +78,7 @@ def finish_copy(
 
 @on_a_full_disk
 def drop_copy(catalog: Catalog, location: Location) -> None:
-    """Forget a copy that was not completed, or whose data is gone."""
+    """Drop the row of a copy that was not completed, or whose data is gone."""
     with catalog.write() as repository:
         repository.drop_location(location)
         if location.state is LocationState.PENDING:

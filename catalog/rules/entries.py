@@ -116,9 +116,9 @@ def create(
 ) -> Entry:
     """Make a queued image with an entry.
 
-    `target` is where it will be when it is complete, if not at `place`.  `expected_hash` is
-    announced of its data.  Raises AlreadyExists, InvalidName, NotFound, Forbidden,
-    ReadOnlyStore, and what `rename` to `target` would raise.
+    `target` is its place after it is complete, if not `place`.  `expected_hash` is the announced
+    digest.  Raises AlreadyExists, InvalidName, NotFound, Forbidden, ReadOnlyStore, and the errors
+    of a `rename` to `target`.
     """
     access.check_create(principal)
     for each in (place, target or place):
@@ -140,7 +140,7 @@ def create(
 
 
 def register(catalog: Catalog, place: Place, external: External, principal: Principal) -> Entry:
-    """Make an active image of data that lies at a URL (`ln -s URL`)."""
+    """Make an active image of the data at a URL (`ln -s URL`)."""
     access.check_create(principal)
     names.check_new(place.name)
     with catalog.write() as repository:
@@ -154,11 +154,10 @@ def register(catalog: Catalog, place: Place, external: External, principal: Prin
 def rename(
     catalog: Catalog, source: Place, target: Place, principal: Principal, *, replace: bool = True
 ) -> GaveWay:
-    """Rename an entry within its store; restores it when it comes from the trash.
+    """Rename an entry within its store; an entry in the trash is restored.
 
-    What had the name `target` is removed in the same step.  Raises NotFound,
-    AlreadyExists (unless `replace`), IsAFolder, Protected, Conflict, Forbidden,
-    InvalidName.
+    An entry that has the name `target` is removed in the same step.  Raises NotFound,
+    AlreadyExists (unless `replace`), IsAFolder, Protected, Conflict, Forbidden, InvalidName.
     """
     with catalog.write() as repository:
         entry = placement.entry_at(repository, source)
@@ -176,9 +175,9 @@ def check_rename(
 
 
 def take_back(catalog: Catalog, entry: Entry) -> None:
-    """Undo `create`, when what the image was made for has failed; it leaves no trace.
+    """Undo `create` after a failed request; the image leaves no trace.
 
-    Raises InvalidTransition when somebody writes to it already.
+    Raises InvalidTransition if somebody writes to it already.
     """
     with catalog.write() as repository:
         _take_back(repository, entry)
@@ -188,18 +187,17 @@ def take_back(catalog: Catalog, entry: Entry) -> None:
 def remove(
     catalog: Catalog, place: Place, principal: Principal, meant: Meant = Meant.SURELY
 ) -> list[Location]:
-    """Remove an entry: one of several copies, or with its last name the image.
+    """Remove an entry: the whole image if it is its last name, otherwise only this copy.
 
-    The image goes to its store's trash; with a temporary name and no data it is
-    deleted at once.  Returns the copy whose data goes next: it is an entry until its
-    store has removed it (`removal.remove_marked`).  Raises NotFound, Forbidden,
-    Protected, Conflict (an upload goes on, or this is the only complete copy, or the
-    only one that is not damaged), Spared as `meant` says.
+    The image goes to its store's trash; with a temporary name and no data it is deleted at once.
+    Returns the copy whose data has to be removed next: it is an entry until its store has removed
+    it (`removal.remove_marked`).  Raises NotFound, Forbidden, Protected, Conflict (an upload goes
+    on, or this is the only complete copy, or the only undamaged one), Spared as `meant` says.
     """
     with catalog.write() as repository:
         entry = placement.entry_at(repository, place)
         access.check_change(principal, entry.image)
-        # First what refuses for good: waiting would not help.
+        # This check first: waiting would not help against its errors.
         trash.check_removable(repository, entry)
         sparing.check_meant(repository, entry, meant)
         if meant is Meant.PERHAPS and replacing.give_back_unwritten(repository, entry):
@@ -231,7 +229,7 @@ def adopt(
     visibility: Visibility,
     protected: bool,
 ) -> None:
-    """Make an active image, of that id, of data that its store has already.
+    """Make an active image with that id of data that its store has already.
 
     Raises as `folder_to_adopt`.
     """
@@ -242,7 +240,7 @@ def adopt(
 
 
 def folder_to_adopt(repository: Repository, image_id: str, place: Place) -> Folder:
-    """The folder of `place`, if an image of that id may be put there.
+    """The folder of `place`, if an image with that id may be put there.
 
     Raises InvalidName, Forbidden, AlreadyExists for the name or the id.
     """

@@ -1,6 +1,6 @@
-"""Setting an image's fields and properties from text (docs/semantics.md#attributes).
+"""Sets an image's fields and properties from text (docs/semantics.md#attributes).
 
-Threading: runs inside its caller's transaction.
+Threading: any thread.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class _Undo(Exception):
 def record_digests(
     catalog: Catalog, number: int, algo: str, value: str, chunks: ChunkDigests
 ) -> None:
-    """Record the digests of an active image that came without any; the first ones stay."""
+    """Record digests for an active image without any; if it has some already, they stay."""
     with catalog.write() as repository:
         if repository.image(number).os_hash_value is not None:
             return
@@ -215,7 +215,7 @@ def change_tags(
 
 
 def set_mtime(catalog: Catalog, number: int, mtime: int, principal: Principal) -> None:
-    """Keep the modification time a tool sets; nanoseconds since 1970."""
+    """Set the modification time, in nanoseconds since 1970."""
     with catalog.write() as repository:
         access.check_change(principal, repository.image(number))
         repository.set_image(number, mtime=mtime)

@@ -95,7 +95,7 @@ def remove_folder(catalog: Catalog, place: Place, principal: Principal) -> None:
 
 
 def move_folder(catalog: Catalog, source: Place, target: Place, principal: Principal) -> None:
-    """Rename a folder within its store; an empty folder at `target` gives way.
+    """Rename a folder within its store; an empty folder at `target` is replaced.
 
     Raises NotFound, Forbidden, FolderNotEmpty, NotAFolder, InvalidName, and
     NotSupported for another store.
@@ -127,7 +127,7 @@ def make_stores(catalog: Catalog) -> None:
 
 
 def exchange(catalog: Catalog, one: Place, other: Place, principal: Principal) -> None:
-    """Let two nodes of one folder change their names, in one step.
+    """Exchange the names of two nodes in one folder, in one step.
 
     Both are as temporary as the other.  Raises NotFound, Forbidden, InvalidName.
     """

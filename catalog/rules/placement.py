@@ -1,7 +1,7 @@
 """The rules of the tree: where entries may be, and which entry replaces which.
 
-Scope: rules on the rows of folders, locations and images; nothing here begins or ends a
-transaction.
+Scope: rules on the rows of folders, locations and images, in the caller's transaction; only
+`same_place` begins one.  Threading: any thread.
 """
 
 from __future__ import annotations

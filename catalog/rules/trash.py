@@ -1,4 +1,4 @@
-"""What removing means: the image goes to its store's trash, and comes back from there."""
+"""Removes entries; an image's last one goes to its store's trash, and can be restored from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An upload's way through the statuses of its image."""
+"""The changes of an image's status during an upload."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def start_upload(
 ) -> None:
     """queued -> saving.  Raises InvalidTransition, NotFound.
 
-    With `store` also Conflict, unless the image has a name there.
+    With `store`, also raises Conflict unless the image has an entry in that store.
     """
     at = now()
     with catalog.write() as repository:
@@ -66,10 +66,8 @@ def start_upload(
 def reopen_upload(catalog: Catalog, number: int, process: Process, staged: str) -> list[Location]:
     """active -> saving, for the writer that committed it.
 
-    Source: docs/semantics.md#writing-a-file-uploads-an-image.
-
-    Returns the copies that were made of what is now to change: their data goes next.
-    Raises Conflict while one is being made.
+    See docs/semantics.md#writing-a-file-uploads-an-image.  Returns the copies of the old data,
+    which have to be removed next.  Raises Conflict while a copy is being made.
     """
     at = now()
     with catalog.write() as repository:
@@ -86,11 +84,11 @@ def finish_upload(
     checked: Announced | None = None,
     check: Check | None = None,
 ) -> GaveWay | None:
-    """saving -> active, with everything the upload found out, in one step.
+    """saving -> active, with all that the upload knows about the data, in one step.
 
-    `publish` renames the entry in the same step.  `checked` is what the data was compared
-    with: raises Reannounced if that is another by now.  Returns None, and changes nothing,
-    if `check` says so.
+    `publish` renames the entry in the same step.  `checked` is the announcement that the data was
+    compared with; raises Reannounced if another one was made meanwhile.  Returns None, and changes
+    nothing, if `check` returns False.
     """
     with catalog.write() as repository:
         if not _may_finish(repository, number, checked, check):
@@ -130,10 +128,10 @@ def finish_upload(
 def _may_finish(
     repository: Repository, number: int, checked: Announced | None, check: Check | None
 ) -> bool:
-    """Whether an upload may be finished as it is; raises Reannounced, and what `check` raises."""
+    """Whether an upload may be finished now; raises Reannounced, and what `check` raises."""
     image = repository.image(number)
     if image.status is not Status.SAVING:
-        return True  # the change of its status is refused
+        return True  # `change_status` will refuse it
     if checked not in (None, image.announced):
         raise Reannounced
     return check is None or check(repository, repository.entries_of(number)[0])
@@ -143,8 +141,9 @@ def _may_finish(
 def fail_upload(catalog: Catalog, number: int, message: str) -> bool:
     """saving -> killed, with the reason, unless it had ended; whether it is killed now.
 
-    What is killed, by whomever, has no right to data: whoever has put some in its store
-    takes it out again.  What it was to replace is good again in the same step.
+    A killed image must not have data, whoever has killed it: a process that has put its data into
+    a store removes it again.  The image that it would have replaced is restored in the same
+    transaction.
     """
     with catalog.write() as repository:
         repository.drop_upload(number)
