@@ -3,7 +3,7 @@
 An image that was good before a replacement is good after it, even if the replacement fails or its
 process crashes: the failed image gives the name back to the image that was deleted for it.  The
 catalog records which image replaces which, so that any process can do this.  Threading: runs inside
-its caller's transaction.
+its caller's transaction; only `note_failure` begins its own.
 """
 
 from __future__ import annotations
@@ -87,9 +87,9 @@ def give_back(repository: Repository, number: int, reason: str) -> bool:
 
 
 def note_failure(catalog: Catalog, place: Place, principal: Principal, reason: str) -> None:
-    """Spare the image at `place`, if any, which a request of the principal did not replace.
+    """Spare the image at `place`, if any, after a request of the principal failed to replace it.
 
-    Raises Forbidden for who may not change it.
+    Raises Forbidden if the principal may not change it.
     """
     with catalog.read() as repository:
         present = repository.entry_at(place.folder, place.name)
