@@ -22,9 +22,6 @@ from catalog.repository.database import Database, Repository
 from catalog.settings import CatalogSettings
 from catalog.stores.base import Store
 
-CHECKPOINT = 1.0
-"""Seconds after which a running service brings the database's main file up to date."""
-
 
 class _Numbered(Protocol):
     @property

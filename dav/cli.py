@@ -10,22 +10,18 @@ from types import FrameType
 import click
 from pydantic import ValidationError
 
-from catalog import service_log
-from catalog.catalog import CHECKPOINT
 from catalog.cli.session import Session, pass_session
-from catalog.copies.recovery import recover
-from catalog.errors import CatalogError, InvalidSettings
-from catalog.notify import notify, watchdog_interval
+from catalog.errors import InvalidSettings
 from catalog.process import raise_file_limit
-from catalog.upkeep.replicator import Replicator
+from catalog.service import logs
+from catalog.service.life import BEAT, Life
+from catalog.service.systemd import watchdog_interval
 from dav.settings import DavSettings
 
 log = logging.getLogger(__name__)
 
 _DRAIN = 30.0
 """Seconds for running requests to end at a stop."""
-_STOP = 5.0
-"""Seconds for a copy in the background to be cleaned up at a stop."""
 
 
 @click.command()
@@ -47,10 +43,10 @@ def dav(session: Session, listen: str | None, anonymous: str | None) -> None:
 
     settings = _settings(session, listen=listen, anonymous=anonymous)
     logging.getLogger().setLevel(min(logging.INFO, logging.getLogger().level))
-    service_log.use(service_log.ToStderr())
+    logs.use(logs.ToStderr())
     raise_file_limit()
-    for image in recover(session.catalog):
-        log.warning("%s (%s): killed: its upload was cut off", image.name, image.id)
+    life = Life(session.vfs)
+    life.recover()
     proxies = Proxies(settings.trusted_proxies)
     tree = App(session.vfs)
     app = Forwarding(Authentication(tree, session.catalog, settings, render_error), proxies)
@@ -58,16 +54,15 @@ def dav(session: Session, listen: str | None, anonymous: str | None) -> None:
     if settings.tls_certificate is not None and settings.tls_key is not None:
         tls = TlsFiles(settings.tls_certificate, settings.tls_key)
     server = Server(app, settings.address, tls=tls, proxies=proxies)
-    replicator = Replicator(session.catalog)
-    replicator.start()
+    life.start()
     server.start()
     scheme = "https" if tls else "http"
     log.info("serving at %s://%s:%d/", scheme, settings.address[0], server.port)
-    notify("READY=1")
-    _until_stopped(session)
-    notify("STOPPING=1")
+    life.ready()
+    _until_stopped(life)
+    life.stopping()
     server.stop(_DRAIN)
-    replicator.stop(_STOP)
+    life.stop()
 
 
 def _settings(session: Session, **given: str | None) -> DavSettings:
@@ -81,7 +76,7 @@ def _settings(session: Session, **given: str | None) -> DavSettings:
         raise InvalidSettings("--" + " --".join(wanted), reason) from None
 
 
-def _until_stopped(session: Session) -> None:
+def _until_stopped(life: Life) -> None:
     stopped = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -89,17 +84,10 @@ def _until_stopped(session: Session) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, stop)
-    interval = min(watchdog_interval() or CHECKPOINT, CHECKPOINT)
+    interval = min(watchdog_interval() or BEAT, BEAT)
     while not stopped.wait(interval):
-        notify("WATCHDOG=1")
-        try:
-            session.catalog.checkpoint()
-            session.vfs.uses.publish()
-            session.vfs.uploads.give_up_aborted()
-        except CatalogError as error:
-            # No reason to stop: requests report the failure to their clients, and work again
-            # when the database is back.
-            log.warning("housekeeping: %s", error)
+        life.show_life()
+        life.beat()
 
 
 commands = (dav,)

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import click
 
-from catalog import service_log
 from catalog.cli.session import Session, pass_session
 from catalog.errors import InvalidSettings, InvalidValue, StoreUnavailable
 from catalog.process import raise_file_limit
-from catalog.settings import DEFAULTS, folders_of, state_folder
+from catalog.service import logs
+from catalog.service.configuration import folders_of
+from catalog.settings import DEFAULTS, state_folder
 from imagefs import mountpoint
 from imagefs.settings import MountSettings
 
@@ -99,15 +100,15 @@ def _serve(
     logging.getLogger().setLevel(min(logging.INFO, logging.getLogger().level))
     raise_file_limit()
     vfs = session.vfs
-    service_log.use(service_log.ToStderr())
-    later = None if ready_fd is None else service_log.of_host(state_folder())
+    logs.use(logs.ToStderr())
+    later = None if ready_fd is None else logs.of_host(state_folder())
 
     def ready() -> None:
         if ready_fd is not None and later is not None:
             os.write(ready_fd, b"1")
             os.close(ready_fd)
             _detach()
-            service_log.use(later)
+            logs.use(later)
 
     folders = folders_of(session.settings)
     mount = Mount(vfs, place, options, folders=folders, drain_timeout=section.drain_timeout)

@@ -10,20 +10,17 @@ import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TypeVarTuple
 
 import pyfuse3
 import trio
 
-from catalog.catalog import CHECKPOINT
-from catalog.copies.recovery import recover
 from catalog.copies.unfinished import ABANDONED_AFTER
 from catalog.errors import CatalogError
-from catalog.notify import notify, watchdog_interval
+from catalog.service.life import BEAT, Life
+from catalog.service.systemd import notify, watchdog_interval
 from catalog.tree.vfs import Vfs
-from catalog.upkeep.replicator import Replicator
 from imagefs.feed import Feed
 from imagefs.handles import Handles
 from imagefs.mountpoint import check_apart, is_mounted
@@ -47,11 +44,8 @@ _BLIND = (
     "without CAP_SYS_PTRACE the mount cannot look into other users' programs: when several share "
     "a file, an image may be published of which one was killed (docker: --cap-add SYS_PTRACE)"
 )
-# Images in use are published soon; the rest of the housekeeping is less urgent.
-_PUBLISHING = 1.0
+# Less urgent than the heartbeat.
 _HOUSEKEEPING = 5.0
-# Seconds in which a copy in the background has to end at a stop.
-_STOP = 5.0
 
 
 class Mount:
@@ -74,6 +68,7 @@ class Mount:
         self._drain_timeout = drain_timeout
         self._refusal: CatalogError | None = None
         self._threads = Threads()
+        self._life = Life(vfs)
 
     def run(self, ready: Callable[[], None]) -> None:
         """Mount, serve until it is unmounted or stopped, and clean up.
@@ -81,18 +76,16 @@ class Mount:
         Calls `ready` when the mount answers.  Raises Conflict if a folder of the catalog itself
         is in the mount.
         """
-        for image in recover(self._vfs.catalog):
-            log.warning("%s (%s): killed: its upload was cut off", image.name, image.id)
+        self._life.recover()
         operations = Operations(self._vfs, self._threads)
-        replicator = Replicator(self._vfs.catalog)
         pyfuse3.init(operations, str(self._mountpoint), self._options)
-        replicator.start()
+        self._life.start()
         try:
             trio.run(self._serve, operations, ready)
         finally:
             # Unmounted lazily: a program with an open file must not keep a dead mount in its place.
             pyfuse3.close(unmount=is_mounted(self._mountpoint))
-            replicator.stop(_STOP)
+            self._life.stop()
             self._report(operations.handles)
         if self._refusal is not None:
             raise self._refusal
@@ -118,13 +111,12 @@ class Mount:
             return
         feed = Feed(self._vfs, operations.inodes, self._threads)
         nursery.start_soon(_guarded, feed.run)
-        nursery.start_soon(_guarded, self._publish_uses)
+        nursery.start_soon(_guarded, self._beat)
         nursery.start_soon(_guarded, self._keep_house, operations.handles)
-        nursery.start_soon(_guarded, self._checkpoint)
-        nursery.start_soon(_watchdog)
+        nursery.start_soon(self._watchdog)
         operations.handles.device = f"{os.major(device)}:{os.minor(device)}"
         await trio.to_thread.run_sync(_tune, device)
-        await _notify("READY=1\nSTATUS=mounted at " + str(self._mountpoint))
+        await trio.to_thread.run_sync(self._life.ready, f"mounted at {self._mountpoint}")
         log.info("mounted at %s", self._mountpoint)
         if "allow_other" in self._options and not sees_all():
             log.warning(_BLIND)
@@ -134,7 +126,7 @@ class Mount:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async for number in signals:
                 log.info("stopping: %s", signal.Signals(number).name)
-                await _notify("STOPPING=1")
+                await trio.to_thread.run_sync(self._life.stopping)
                 await self._drain(handles)
                 pyfuse3.terminate()
                 return
@@ -155,31 +147,24 @@ class Mount:
                 upload.image.id,
             )
 
-    async def _checkpoint(self) -> None:
-        """Keep the database's main file up to date, for tools that copy only that file."""
+    async def _beat(self) -> None:
+        """Let the other processes know that this one is alive, and what it uses."""
         while True:
-            await trio.sleep(CHECKPOINT)
-            # If the database does not answer, others that need it will report that.
-            with suppress(CatalogError):
-                await self._threads.names(self._vfs.catalog.checkpoint)
+            await trio.sleep(BEAT)
+            await self._threads.names(self._life.beat)
 
-    async def _publish_uses(self) -> None:
-        """Publish which images are in use, and that this process is alive."""
-        while True:
-            await trio.sleep(_PUBLISHING)
-            try:
-                await self._threads.names(self._vfs.uses.publish)
-            except CatalogError as error:
-                log.warning("what is in use cannot be published: %s", error)
-                await trio.sleep(_HOUSEKEEPING)
+    async def _watchdog(self) -> None:
+        # From the loop: a watchdog in a thread would not notice that the loop hangs.
+        interval = watchdog_interval()
+        while interval is not None:
+            await trio.to_thread.run_sync(self._life.show_life)
+            await trio.sleep(interval)
 
     async def _keep_house(self, handles: Handles) -> None:
-        """Give up abandoned and aborted uploads, and rights to reopen that nobody can use."""
+        """Give up abandoned uploads, and rights to reopen that nobody can use."""
         while True:
             try:
                 await self._threads.names(handles.forget_committers)
-                for upload in await self._threads.names(self._vfs.uploads.give_up_aborted):
-                    log.warning("%s: the upload was aborted", upload.image.name)
                 await self._threads.commits("", self._vfs.uploads.settle)
                 idle = ABANDONED_AFTER.total_seconds()
                 for upload in await self._threads.names(handles.give_up_idle, idle):
@@ -202,13 +187,6 @@ async def _guarded(work: Callable[[*Arguments], Awaitable[None]], *arguments: *A
 async def _notify(state: str) -> None:
     """Notify systemd from a thread, as systemd may be waiting for this mount."""
     await trio.to_thread.run_sync(notify, state)
-
-
-async def _watchdog() -> None:
-    interval = watchdog_interval()
-    while interval is not None:
-        await _notify("WATCHDOG=1")
-        await trio.sleep(interval)
 
 
 def _tune(device: int) -> None:

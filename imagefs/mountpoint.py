@@ -1,6 +1,6 @@
 """Mount points: prepares one, and removes a mount, whether it is alive, dead or hangs.
 
-Nothing here waits for a mount (see `catalog.mounts`).  Threading: any thread but trio's.
+Nothing here waits for a mount (see `catalog.service.mounts`).  Threading: any thread but trio's.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from catalog import mounts
 from catalog.errors import Conflict, Forbidden, NotAFolder, NotFound, StoreUnavailable
-from catalog.mounts import Mounted, State
+from catalog.service import mounts
+from catalog.service.mounts import Mounted, State
 
 _UNMOUNTING = 20.0
 """Seconds that an unmount may take; it waits for nobody but the kernel."""

@@ -41,8 +41,8 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 @pass_session
 def init(session: Session, emptied: tuple[str, ...]) -> None:
     """Make the catalog: its database and the stores' folders.  What is there stays."""
-    from catalog.bootstrap import COUNTED, has_catalog, make_catalog, unknown_data
-    from catalog.settings import database_of
+    from catalog.service.bootstrap import COUNTED, has_catalog, make_catalog, unknown_data
+    from catalog.service.configuration import database_of
 
     is_new = not has_catalog(session.settings)
     with closing(make_catalog(session.settings, emptied)) as catalog:
@@ -154,7 +154,7 @@ def config() -> None:
 @pass_session
 def show_config(session: Session, as_json: bool) -> None:
     """Show the configuration that is used, with all defaults and without secrets."""
-    from catalog.settings import describe
+    from catalog.service.configuration import describe
 
     described = describe(session.settings)
     if as_json:

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from catalog import mounts
 from catalog.cli.exit_codes import FAILURE, OK
 from catalog.cli.output import human_size, json_array, json_option, line
 from catalog.cli.session import Session, pass_session
 from catalog.errors import CatalogError
 from catalog.model.image import GATE, now
 from catalog.model.status import Status
-from catalog.mounts import State
+from catalog.service import mounts
+from catalog.service.mounts import State
 from catalog.stores.base import Advising
 
 if TYPE_CHECKING:

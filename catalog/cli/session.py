@@ -32,14 +32,14 @@ class Session:
     @cached_property
     def settings(self) -> Settings:
         """The configuration.  Raises InvalidSettings."""
-        from catalog.settings import load_usable
+        from catalog.service.configuration import load_usable
 
         return load_usable(self._config)
 
     @cached_property
     def vfs(self) -> Vfs:
         """The tree over the open catalog.  Raises as `bootstrap.open_catalog`."""
-        from catalog.bootstrap import open_catalog
+        from catalog.service.bootstrap import open_catalog
         from catalog.tree.vfs import Vfs
 
         return Vfs(open_catalog(self.settings))
@@ -65,7 +65,7 @@ class Session:
         """The damage of the open catalog's database, if any is found."""
         if "vfs" not in self.__dict__:
             return None
-        from catalog.settings import database_of
+        from catalog.service.configuration import database_of
 
         found = self.catalog.damages()
         return CatalogDamaged(database_of(self.settings), found[0]) if found else None

@@ -24,7 +24,7 @@ from catalog.model.access import Principal
 from catalog.model.status import HAS_DATA, Status
 from catalog.model.tree import Entry, Folder, FolderKind, Place
 from catalog.repository.database import Repository
-from catalog.rules import placement, sparing
+from catalog.rules import sparing
 from catalog.rules.trash import GaveWay, check_removable, give_way, restore
 from catalog.stores.base import Capability
 
@@ -167,7 +167,7 @@ def same_place(catalog: Catalog, entry: Entry, store: str) -> Place:
         for model in reversed(above):
             parent = _folder_like(repository, model, parent)
         place = Place(parent.number, entry.name)
-        placement.check_free(repository, place)
+        check_free(repository, place)
         return place
 
 

@@ -1,6 +1,12 @@
-"""The running process: its configuration, its start, and its work besides the requests.
+"""What a running process is: its configuration, its start, its life beside the requests.
 
 Its modules:
 
+    configuration   the TOML file: which one is read, what its sections are
+    bootstrap       making a catalog, and opening one
+    life            recovery, copies in the background, the heartbeat, readiness
+    systemd         what systemd is notified of (sd_notify)
+    logs            the log of a program that keeps running: it waits for nobody
+    mounts          where imagefs is mounted on this host, and whether a mount answers
     host_users      users of this host as principals
 """

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from catalog.bootstrap import open_catalog
 from catalog.copies import progress
 from catalog.errors import CatalogError
 from catalog.model.access import ADMIN
+from catalog.service.bootstrap import open_catalog
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.evacuate import evacuate
 from catalog.upkeep.repair import verify_and_repair

@@ -14,7 +14,6 @@ from uuid import UUID
 import pytest
 from click.testing import CliRunner, Result
 
-from catalog.bootstrap import open_catalog
 from catalog.cli.program import imagefs as program
 from catalog.errors import (
     AlreadyExists,
@@ -30,7 +29,8 @@ from catalog.errors import (
 from catalog.model.access import ADMIN
 from catalog.model.image import CHUNK_SIZE, Visibility
 from catalog.model.status import Status
-from catalog.settings import load
+from catalog.service.bootstrap import open_catalog
+from catalog.service.configuration import load
 from catalog.tree.adopt import Adopted, Adoption, AdoptionResult, Terms
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.fsck import fsck

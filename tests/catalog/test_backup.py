@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from catalog.appearing import appearing
-from catalog.bootstrap import make_catalog, open_catalog
 from catalog.errors import CatalogDamaged, InvalidValue, NoCatalog, NotSupported
-from catalog.settings import load
+from catalog.service.bootstrap import make_catalog, open_catalog
+from catalog.service.configuration import load
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.backup import backup
 from tests.kit.catalog import names_in, put, read

@@ -6,7 +6,6 @@ import uuid
 
 import pytest
 
-from catalog.bootstrap import make_catalog, open_catalog
 from catalog.catalog import Catalog
 from catalog.errors import (
     AlreadyExists,
@@ -23,6 +22,7 @@ from catalog.errors import (
 from catalog.model.access import ADMIN
 from catalog.model.tree import Place
 from catalog.rules import entries, folders
+from catalog.service.bootstrap import make_catalog, open_catalog
 from catalog.settings import Settings
 from catalog.stores.memory import MemoryStoreSettings
 from catalog.tree.vfs import Vfs

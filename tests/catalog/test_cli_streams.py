@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from catalog.bootstrap import open_catalog
 from catalog.cli.program import imagefs as program
-from catalog.settings import load
+from catalog.service.bootstrap import open_catalog
+from catalog.service.configuration import load
 from catalog.tree.vfs import Vfs
 from tests.kit.catalog import new_catalog, put
 from tests.kit.configuration import configure

@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 import pytest
 from sqlalchemy import text
 
-from catalog.bootstrap import make_catalog, open_catalog
 from catalog.catalog import Catalog
 from catalog.errors import (
     CatalogForbidden,
@@ -24,6 +23,7 @@ from catalog.errors import (
 )
 from catalog.model.access import ADMIN
 from catalog.repository import engine, schema, sqlite
+from catalog.service.bootstrap import make_catalog, open_catalog
 from catalog.settings import Settings
 from catalog.tree.vfs import Vfs
 from tests.kit.catalog import put, read, settings_at

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from catalog.bootstrap import open_catalog
 from catalog.cli.exit_codes import DAMAGED, EXIT_CODES, FAILURE, OK
 from catalog.cli.program import imagefs as program
 from catalog.errors import CatalogDamaged
 from catalog.rules import fields
-from catalog.settings import load
+from catalog.service.bootstrap import open_catalog
+from catalog.service.configuration import load
 from catalog.tree.vfs import Vfs
 from tests.kit.catalog import ALICE, make_folder, new_catalog, put, remove, some_bytes
 from tests.kit.configuration import configure

@@ -18,7 +18,7 @@ from catalog.model.image import CHUNK_SIZE
 from catalog.model.status import Status
 from catalog.model.tree import Entry
 from catalog.rules import fields
-from catalog.settings import load
+from catalog.service.configuration import load
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.verify import Verdict, verify
 from tests.kit.catalog import new_catalog

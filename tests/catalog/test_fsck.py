@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from catalog.bootstrap import open_catalog
 from catalog.catalog import Catalog
 from catalog.model.activity import UploadRecord
 from catalog.model.image import now
 from catalog.model.status import Status
 from catalog.model.tree import LocationState
 from catalog.process import Process, this_process
+from catalog.service.bootstrap import open_catalog
 from catalog.settings import Settings
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.fsck import Finding, FindingKind, fsck

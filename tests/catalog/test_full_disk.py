@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from catalog.bootstrap import make_catalog, open_catalog
 from catalog.errors import CatalogError, CatalogFull, StoreRefused
 from catalog.model.access import ADMIN
 from catalog.repository.reserve import RESERVE, Reserve
+from catalog.service.bootstrap import make_catalog, open_catalog
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.scrub import scrub
 from tests.kit.catalog import (

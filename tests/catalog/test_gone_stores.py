@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from catalog.bootstrap import open_catalog
 from catalog.cli.program import imagefs as program
 from catalog.copies.recovery import recover
 from catalog.errors import Conflict, NotFound, StoreRefused
 from catalog.model.access import ADMIN
-from catalog.settings import Settings, load_usable
+from catalog.service.bootstrap import open_catalog
+from catalog.service.configuration import load_usable
+from catalog.settings import Settings
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.fsck import fsck
 from catalog.upkeep.lost import forget_store, gone_stores

@@ -17,7 +17,7 @@ from catalog.formats import gate
 from catalog.model.access import ADMIN
 from catalog.model.image import Image
 from catalog.model.status import Status
-from catalog.settings import load
+from catalog.service.configuration import load
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.findings import FindingKind
 from catalog.upkeep.fsck import fsck

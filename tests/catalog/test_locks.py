@@ -7,13 +7,13 @@ from datetime import timedelta
 
 import pytest
 
-from catalog.bootstrap import open_catalog
 from catalog.catalog import Catalog
 from catalog.errors import InvalidValue, Locked, NotFound, QuotaExceeded
 from catalog.model.activity import Lock, LockScope
 from catalog.model.image import now
 from catalog.rules import locks
 from catalog.rules.locks import LockRequest
+from catalog.service.bootstrap import open_catalog
 from catalog.settings import Settings
 
 

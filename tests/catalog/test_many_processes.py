@@ -37,7 +37,7 @@ import json, random, sys, time
 from contextlib import contextmanager
 from pathlib import Path
 from catalog.model.access import ADMIN
-from catalog.bootstrap import open_catalog
+from catalog.service.bootstrap import open_catalog
 from catalog.catalog import Catalog
 from catalog.tree.vfs import Vfs
 from tests.kit.catalog import *

@@ -11,13 +11,13 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from catalog.bootstrap import make_catalog, open_catalog
 from catalog.catalog import Catalog
 from catalog.model.access import ADMIN
 from catalog.repository.engine import damages, kind_and_file, open_engine
 from catalog.repository.schema import SCHEMA, schema_version
 from catalog.repository.tables import metadata
 from catalog.rules.users import add_user
+from catalog.service.bootstrap import make_catalog, open_catalog
 from catalog.settings import Settings
 from catalog.tree.vfs import Vfs
 from tests.catalog.older import bring_to, contents, fill, revisions, scripts, take_back

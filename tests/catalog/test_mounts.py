@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from catalog import mounts
+from catalog.service import mounts
 
 
 def test_mounts_are_found_in_mountinfo() -> None:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from catalog.bootstrap import open_catalog
 from catalog.catalog import Catalog
 from catalog.copies.recovery import give_up_dead, recover
 from catalog.model.activity import UploadRecord
 from catalog.model.image import now
 from catalog.model.tree import LocationState
 from catalog.process import Process, is_gone, start_time, this_process
+from catalog.service.bootstrap import open_catalog
 from catalog.settings import Settings
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.fsck import fsck
@@ -42,7 +42,7 @@ Kill = Callable[[str], None]
 PREAMBLE = """
 import os, signal, sys
 from pathlib import Path
-from catalog.bootstrap import open_catalog
+from catalog.service.bootstrap import open_catalog
 from catalog.rules import copies, uploads
 from catalog.stores.folder.writer import FilesystemWriter
 from catalog.tree.vfs import Vfs

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from catalog.bootstrap import make_catalog
 from catalog.copies.recovery import recover
 from catalog.errors import Conflict, DataDamaged, InvalidSettings
 from catalog.model.access import ADMIN
@@ -14,7 +13,8 @@ from catalog.model.image import CHUNK_SIZE, now
 from catalog.process import Process, this_process
 from catalog.repository.copies import SETTLE
 from catalog.rules import copies
-from catalog.settings import describe, load
+from catalog.service.bootstrap import make_catalog
+from catalog.service.configuration import describe, load
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.replicator import Replicator
 from catalog.upkeep.store_check import note

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from catalog.bootstrap import open_catalog
 from catalog.copies.recovery import recover
 from catalog.model.access import ADMIN
 from catalog.model.image import CHUNK_SIZE, Image
 from catalog.model.tree import LocationState
-from catalog.settings import load
+from catalog.service.bootstrap import open_catalog
+from catalog.service.configuration import load
 from catalog.stores.folder.writer import FilesystemWriter
 from catalog.stores.s3.multipart import Multipart
 from catalog.stores.swift.client import SwiftClient
@@ -55,9 +55,9 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from catalog.model.access import ADMIN
-from catalog.bootstrap import open_catalog
+from catalog.service.bootstrap import open_catalog
 from catalog.copies.replicate import replicate
-from catalog.settings import load
+from catalog.service.configuration import load
 from catalog.tree.vfs import Vfs
 
 config, store, wanted = sys.argv[1:]

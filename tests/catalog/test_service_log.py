@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from catalog import service_log
+from catalog.service import logs
 
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     """The host's log daemon."""
-    monkeypatch.setattr(service_log, "_HOST_LOG", str(tmp_path / "log"))
+    monkeypatch.setattr(logs, "_HOST_LOG", str(tmp_path / "log"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as made:
         made.bind(str(tmp_path / "log"))
         yield made
@@ -36,7 +36,7 @@ def _received(host: socket.socket) -> list[bytes]:
 
 def test_the_host_s_log(host: socket.socket, tmp_path: Path) -> None:
     """Lines come as syslog(3) sends them; when nobody takes them they are counted."""
-    handler = service_log.of_host(tmp_path)
+    handler = logs.of_host(tmp_path)
     handler.handle(_line("one"))
     (line,) = _received(host)
     assert line.startswith(b"<28>imagefs[")
@@ -53,10 +53,10 @@ def test_the_host_s_log(host: socket.socket, tmp_path: Path) -> None:
 
 def test_without_a_host_s_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file takes them; where none can be made, nobody."""
-    monkeypatch.setattr(service_log, "_HOST_LOG", str(tmp_path / "none"))
-    handler = service_log.of_host(tmp_path / "state")
+    monkeypatch.setattr(logs, "_HOST_LOG", str(tmp_path / "none"))
+    handler = logs.of_host(tmp_path / "state")
     handler.handle(_line("one"))
     handler.close()
     assert (tmp_path / "state" / "mount.log").read_text().endswith("WARNING one\n")
     (tmp_path / "file").touch()
-    service_log.of_host(tmp_path / "file" / "state").handle(_line("one"))
+    logs.of_host(tmp_path / "file" / "state").handle(_line("one"))

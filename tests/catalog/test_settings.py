@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from catalog import settings as settings_module
 from catalog.errors import InvalidSettings
-from catalog.settings import DEFAULTS, Settings, describe, load, state_folder
+from catalog.service import configuration
+from catalog.service.configuration import describe, load
+from catalog.settings import DEFAULTS, Settings, state_folder
 from catalog.stores.folder.store import FilesystemStoreSettings
 from imagefs.settings import MountSettings
 
@@ -19,7 +20,7 @@ VALID = '[stores.file]\ntype = "filesystem"\npath = "/srv/images"\n'
 @pytest.fixture(autouse=True)
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A user without any configuration, on a host without one."""
-    monkeypatch.setattr(settings_module, "SYSTEM_FILE", tmp_path / "etc/imagefs.toml")
+    monkeypatch.setattr(configuration, "SYSTEM_FILE", tmp_path / "etc/imagefs.toml")
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("IMAGEFS_CONFIG", "IMAGEFS_STATE", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
         monkeypatch.delenv(name, raising=False)

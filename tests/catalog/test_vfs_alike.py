@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
-from catalog.bootstrap import open_catalog
 from catalog.errors import AlreadyExists, CatalogError, Conflict, Locked, NotFound
 from catalog.model import names
 from catalog.model.access import ADMIN
 from catalog.model.status import Status
 from catalog.rules import locks
 from catalog.rules.locks import LockRequest
+from catalog.service.bootstrap import open_catalog
 from catalog.tree.vfs import Vfs
 from tests.kit.catalog import (
     ALICE,

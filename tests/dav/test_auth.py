@@ -15,7 +15,7 @@ from catalog.errors import InvalidSettings, TooManyAttempts
 from catalog.model.access import Principal, Role
 from catalog.rules.authentication import Authenticator
 from catalog.rules.users import add_user, remove_user
-from catalog.settings import load
+from catalog.service.configuration import load
 from dav.app import render_error
 from dav.auth import CHALLENGE, Authentication
 from dav.environ import principal_of

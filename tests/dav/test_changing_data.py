@@ -13,7 +13,7 @@ import pytest
 
 from catalog.model.access import ADMIN
 from catalog.model.image import Visibility
-from catalog.settings import load
+from catalog.service.configuration import load
 from catalog.tree.adopt import Adoption, Terms
 from catalog.upkeep.verify import verify
 from tests.dav.server import ANONYMOUS, Served, serving

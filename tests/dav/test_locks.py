@@ -18,13 +18,13 @@ from wsgidav.fs_dav_provider import FilesystemProvider
 from wsgidav.lock_man import lock_manager
 from wsgidav.wsgidav_app import WsgiDAVApp
 
-from catalog.bootstrap import open_catalog
 from catalog.catalog import Catalog
 from catalog.errors import InvalidTransition
 from catalog.model.access import Role
 from catalog.model.status import Status
 from catalog.rules import entries, locks
 from catalog.rules.users import add_user
+from catalog.service.bootstrap import open_catalog
 from dav.locks import LockManager
 from tests.dav.server import ANONYMOUS, Served, login, serving
 from tests.kit.catalog import names_in, new_catalog, settings_at

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from catalog.bootstrap import open_catalog
 from catalog.model.access import ADMIN, Role
 from catalog.rules import locks
 from catalog.rules.users import add_user
+from catalog.service.bootstrap import open_catalog
 from catalog.tree.vfs import Vfs
 from catalog.upkeep import scrub
 from tests.dav.server import Served, serving, xml

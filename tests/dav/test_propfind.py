@@ -11,10 +11,10 @@ from xml.etree.ElementTree import Element
 
 import pytest
 
-from catalog.bootstrap import open_catalog
 from catalog.model.access import ADMIN
 from catalog.rules import fields
 from catalog.rules.members import add_member
+from catalog.service.bootstrap import open_catalog
 from catalog.tree.vfs import Vfs
 from dav import pages
 from tests.dav.server import ANONYMOUS, Served, serving, xml

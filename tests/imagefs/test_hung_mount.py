@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from catalog.errors import NotFound
-from catalog.mounts import Mounted
+from catalog.service.mounts import Mounted
 from imagefs import mountpoint
 from tests.imagefs.watchdog import aborting
 from tests.kit.daemon import COMMAND, DEADLINE, Daemon, wait_until

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from catalog.mounts import mounted
+from catalog.service.mounts import mounted
 
 SECONDS = 8.0
 """Far more than anything takes, even on a busy machine; far less than anybody would wait."""

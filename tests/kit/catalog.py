@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
-from catalog.bootstrap import make_catalog
 from catalog.catalog import Catalog
 from catalog.formats import gate
 from catalog.formats.gate import Detected
@@ -17,6 +16,7 @@ from catalog.model.image import Image
 from catalog.model.tree import Entry, Folder
 from catalog.repository.engine import kind_and_file
 from catalog.rules import fields
+from catalog.service.bootstrap import make_catalog
 from catalog.settings import CatalogSettings, Settings
 from catalog.stores.folder.store import FilesystemStoreSettings
 from catalog.stores.memory import MemoryStoreSettings

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from catalog.bootstrap import open_catalog
 from catalog.catalog import Catalog
-from catalog.settings import load
+from catalog.service.bootstrap import open_catalog
+from catalog.service.configuration import load
 from tests.kit.catalog import new_catalog
 from tests.kit.configuration import configure
 from tests.kit.marks import check_marked

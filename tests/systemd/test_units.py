@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from catalog.settings import CacheSettings, CatalogSettings, load
+from catalog.service.configuration import load
+from catalog.settings import CacheSettings, CatalogSettings
 from catalog.stores.folder.store import FilesystemStoreSettings
 from catalog.stores.http.settings import HttpStoreSettings
 from imagefs.settings import MountSettings

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from catalog.bootstrap import open_catalog
 from catalog.cli.program import imagefs as program
 from catalog.model.access import ADMIN
-from catalog.settings import load
+from catalog.service.bootstrap import open_catalog
+from catalog.service.configuration import load
 from catalog.tree.vfs import Vfs
 from tests.catalog.cache.remote import some_data
 from tests.servers.scripted import WebServer, nginx

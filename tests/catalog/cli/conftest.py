@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from catalog.bootstrap import open_catalog
-from catalog.settings import load
+from catalog.service.bootstrap import open_catalog
+from catalog.service.configuration import load
 from catalog.tree.vfs import Vfs
 from tests.catalog.cli.command import DATA, Run, runner
 from tests.kit.catalog import new_catalog

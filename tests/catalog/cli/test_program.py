@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from catalog.bootstrap import open_catalog
 from catalog.cli.program import Program
 from catalog.cli.program import imagefs as program
 from catalog.repository.schema import SCHEMA
-from catalog.settings import load
+from catalog.service.bootstrap import open_catalog
+from catalog.service.configuration import load
 from tests.catalog.cli.command import (
     DATA,
     Run,

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from catalog.bootstrap import make_catalog
 from catalog.errors import (
     Conflict,
     InvalidName,
@@ -18,6 +17,7 @@ from catalog.errors import (
 )
 from catalog.model.access import ADMIN
 from catalog.model.image import Visibility
+from catalog.service.bootstrap import make_catalog
 from catalog.settings import CatalogSettings, Settings
 from catalog.stores.base import Usage
 from catalog.stores.cinder.places import CinderPlace

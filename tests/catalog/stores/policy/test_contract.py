@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from catalog.errors import InvalidSettings
-from catalog.settings import load
+from catalog.service.configuration import load
 from catalog.stores import registry
 from catalog.stores.memory import MemoryStore, MemoryStoreSettings
 from catalog.stores.policy.guard import Operation
@@ -42,7 +42,7 @@ def far(monkeypatch: pytest.MonkeyPatch) -> None:
 
     drivers = {**registry.DRIVERS, "far": (FarSettings, driver)}
     monkeypatch.setattr(registry, "DRIVERS", drivers)
-    monkeypatch.setattr("catalog.settings.DRIVERS", drivers)
+    monkeypatch.setattr("catalog.service.configuration.DRIVERS", drivers)
 
 
 @pytest.mark.usefixtures("far")

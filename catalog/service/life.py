@@ -1,0 +1,82 @@
+"""The life of a process that serves the catalog, beside its requests.
+
+Scope: recovery at the start, copies in the background, the heartbeat, what systemd is notified of.
+A frontend calls `recover`, `start` and `ready`, then `beat` once in `BEAT` seconds, and at the end
+`stopping` and `stop`.  Threading: any thread but trio's, as everything here may wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import suppress
+
+from catalog.copies.recovery import recover
+from catalog.errors import CatalogError
+from catalog.service.systemd import notify
+from catalog.tree.vfs import Vfs
+from catalog.upkeep.replicator import Replicator
+
+_log = logging.getLogger(__name__)
+
+BEAT = 1.0
+"""Seconds between two heartbeats: other processes see soon which images are in use, and a copy of
+the database's main file lacks no more than this."""
+
+_PAUSE = 5.0
+"""Seconds without a heartbeat after one that failed: each failure is a line in the log."""
+_STOP = 5.0
+"""Seconds for a copy in the background to be cleaned up at a stop."""
+
+
+class Life:
+    """What a serving process does, from its start to its end, whatever its protocol."""
+
+    def __init__(self, vfs: Vfs) -> None:
+        self._vfs = vfs
+        self._replicator = Replicator(vfs.catalog)
+        self._resting_until = 0.0
+
+    def recover(self) -> None:
+        """Clean up after processes of this host that have ended.  Before the first request."""
+        for image in recover(self._vfs.catalog):
+            _log.warning("%s (%s): killed: its upload was cut off", image.name, image.id)
+
+    def start(self) -> None:
+        """Begin to make copies in the background."""
+        self._replicator.start()
+
+    def ready(self, status: str = "") -> None:
+        """Notify systemd that requests are answered; `status` is what it shows."""
+        notify("READY=1" + (f"\nSTATUS={status}" if status else ""))
+
+    def beat(self) -> None:
+        """Publish what is in use, end aborted uploads, bring the database's file up to date.
+
+        A database that does not answer is no reason to stop: requests report it, and work again
+        when it is back.
+        """
+        if time.monotonic() < self._resting_until:
+            return
+        # If the database does not answer, what follows reports it.
+        with suppress(CatalogError):
+            self._vfs.catalog.checkpoint()
+        try:
+            self._vfs.uses.publish()
+            for upload in self._vfs.uploads.give_up_aborted():
+                _log.warning("%s: the upload was aborted", upload.image.name)
+        except CatalogError as error:
+            _log.warning("housekeeping: %s", error)
+            self._resting_until = time.monotonic() + _PAUSE
+
+    def show_life(self) -> None:
+        """Notify systemd's watchdog.  Called from where requests would hang if this one does."""
+        notify("WATCHDOG=1")
+
+    def stopping(self) -> None:
+        """Notify systemd that the end has begun."""
+        notify("STOPPING=1")
+
+    def stop(self) -> None:
+        """End the copies in the background."""
+        self._replicator.stop(_STOP)
