@@ -19,7 +19,7 @@ from catalog.upkeep.verify import verify
 from tests.dav.server import ANONYMOUS, Served, serving
 from tests.kit.catalog import some_bytes
 from tests.kit.configuration import configure
-from tests.servers.scripted import nginx
+from tests.servers.scripted import WebServer, nginx
 
 OLD, NEW = some_bytes(10_000, seed=1), some_bytes(10_000, seed=2)
 REST = "Range: bytes=5000-"
@@ -59,18 +59,24 @@ def served(folder: Path) -> Iterator[Served]:
 
 
 @pytest.fixture(scope="module")
-def link(tmp_path_factory: pytest.TempPathFactory, served: Served) -> Iterator[Make]:
-    """Makes links to one web server."""
-    with nginx(tmp_path_factory.mktemp("nginx")) as web:
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+    """The web server that links lead to."""
+    with nginx(tmp_path_factory.mktemp("nginx")) as server:
+        yield server
 
-        def make() -> Changing:
-            name = f"{next(_numbers)}.img"
-            (web.root / name).write_bytes(OLD)
-            place = served.vfs.place(f"/web/{name}")
-            served.vfs.register(place, f"{web.url}/{name}", ANONYMOUS)
-            return Changing(f"/web/{name}", web.root / name)
 
-        yield make
+@pytest.fixture(scope="module")
+def link(web: WebServer, served: Served) -> Make:
+    """Makes links to it."""
+
+    def make() -> Changing:
+        name = f"{next(_numbers)}.img"
+        (web.root / name).write_bytes(OLD)
+        place = served.vfs.place(f"/web/{name}")
+        served.vfs.register(place, f"{web.url}/{name}", ANONYMOUS)
+        return Changing(f"/web/{name}", web.root / name)
+
+    return make
 
 
 @pytest.fixture(scope="module")
