@@ -16,7 +16,7 @@ from catalog.model.tree import Folder, FolderKind, Listed
 from catalog.tree.namespace import Link
 from catalog.uploads.upload import Upload
 from imagefs import inodes
-from imagefs.accounts import ACCOUNTS
+from imagefs.processes.accounts import ACCOUNTS
 
 STABLE = 300.0
 """Seconds for which the kernel may keep names and attributes that only the catalog changes.  When

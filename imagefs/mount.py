@@ -16,17 +16,17 @@ from typing import TypeVarTuple
 import pyfuse3
 import trio
 
-from catalog.copies.unfinished import ABANDONED_AFTER
 from catalog.errors import CatalogError
+from catalog.rules.uploads import ABANDONED_AFTER
 from catalog.service.life import BEAT, Life
 from catalog.service.systemd import notify, watchdog_interval
 from catalog.tree.vfs import Vfs
 from imagefs.feed import Feed
-from imagefs.handles import Handles
+from imagefs.files.handles import Handles
 from imagefs.mountpoint import check_apart, is_mounted
 from imagefs.operations import Operations
+from imagefs.processes.writers import sees_all
 from imagefs.threads import Threads
-from imagefs.writers import sees_all
 
 Arguments = TypeVarTuple("Arguments")
 

@@ -39,9 +39,9 @@ from catalog.model.names import MAX_BYTES
 from catalog.tree.vfs import Vfs
 from imagefs import attributes
 from imagefs.errors import to_errno
-from imagefs.handles import Handles
+from imagefs.files.handles import Handles
+from imagefs.files.listing import Listings
 from imagefs.inodes import InodeKind, Inodes, kind_of
-from imagefs.listing import Listings
 from imagefs.threads import Threads
 from imagefs.tree import Tree
 

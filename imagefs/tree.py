@@ -24,8 +24,8 @@ from catalog.service.host_users import admin_uids, principal_of_uid
 from catalog.tree.namespace import Link, Member, Node
 from catalog.tree.vfs import Vfs
 from imagefs import attributes, inodes
-from imagefs.accounts import ACCOUNTS
 from imagefs.inodes import InodeKind
+from imagefs.processes.accounts import ACCOUNTS
 
 PAGE = 512
 """Members that are fetched at once for a listing."""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from catalog.cli.exit_codes import OK, combined, exit_code
-from catalog.cli.output import human_size, json_array, json_option, line, printable, report
+from catalog.cli.arguments.targets import absolute
+from catalog.cli.console.exit_codes import OK, combined, exit_code
+from catalog.cli.console.output import human_size, json_array, json_option, line, printable, report
 from catalog.cli.session import Session, pass_session
-from catalog.cli.targets import absolute
 from catalog.errors import CatalogError
 from catalog.model.image import Visibility
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from catalog.cli.output import (
+from catalog.cli.arguments.targets import find
+from catalog.cli.console.output import (
     each,
     human_size,
     json_document,
@@ -17,7 +18,6 @@ from catalog.cli.output import (
     progress_bar,
 )
 from catalog.cli.session import Session, pass_session
-from catalog.cli.targets import find
 from catalog.errors import InvalidValue, NotFound, NotSupported, StoreFull
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from catalog.cli import assignments
-from catalog.cli.output import each, json_document, json_option, line, report
+from catalog.cli.arguments import assignments
+from catalog.cli.arguments.targets import Target, absolute, find
+from catalog.cli.console.output import each, json_document, json_option, line, report
 from catalog.cli.session import Session, pass_session
-from catalog.cli.targets import Target, absolute, find
 from catalog.errors import InvalidTransition, InvalidValue, NotFound, NotSupported, Protected
 from catalog.model.fields import FIELDS
 from catalog.model.status import HAS_DATA, Status

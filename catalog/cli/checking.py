@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from catalog.cli.exit_codes import FAILURE, OK, combined, exit_code
-from catalog.cli.output import (
+from catalog.cli.arguments.targets import find
+from catalog.cli.console.exit_codes import FAILURE, OK, combined, exit_code
+from catalog.cli.console.output import (
     image_fields,
     json_array,
     json_option,
@@ -18,7 +19,6 @@ from catalog.cli.output import (
     report,
 )
 from catalog.cli.session import Session, pass_session
-from catalog.cli.targets import find
 from catalog.errors import CatalogError, Conflict
 from catalog.model.image import Image
 from catalog.model.status import HAS_DATA

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from catalog.cli.exit_codes import FAILURE, OK
-from catalog.cli.output import human_size, json_array, json_option, line
+from catalog.cli.console.exit_codes import FAILURE, OK
+from catalog.cli.console.output import human_size, json_array, json_option, line
 from catalog.cli.session import Session, pass_session
 from catalog.errors import CatalogError
 from catalog.model.image import GATE, now

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from catalog.cli.exit_codes import OK, combined, exit_code
-from catalog.cli.output import (
+from catalog.cli.console.exit_codes import OK, combined, exit_code
+from catalog.cli.console.output import (
     human_size,
     json_array,
     json_option,

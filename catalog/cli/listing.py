@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from catalog.cli.assignments import property_option
-from catalog.cli.output import (
+from catalog.cli.arguments.assignments import property_option
+from catalog.cli.arguments.targets import absolute, find, paths_of
+from catalog.cli.console.output import (
     all_fields,
     human_size,
     image_fields,
@@ -20,7 +21,6 @@ from catalog.cli.output import (
     printable,
 )
 from catalog.cli.session import Session, pass_session
-from catalog.cli.targets import absolute, find, paths_of
 from catalog.model import names
 from catalog.model.fields import FIELDS
 from catalog.model.image import Image

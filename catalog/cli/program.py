@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 import click
 
-from catalog.cli.exit_codes import (
+from catalog.cli.console.exit_codes import (
     FAILURE,
     INTERRUPTED,
     NOT_ALLOWED,
@@ -28,9 +28,9 @@ from catalog.cli.exit_codes import (
     USAGE,
     exit_code,
 )
-from catalog.cli.output import report
+from catalog.cli.console.output import report
+from catalog.cli.console.streams import drop_output, open_missing, speak_utf8
 from catalog.cli.session import Session
-from catalog.cli.streams import drop_output, open_missing, speak_utf8
 from catalog.errors import CatalogError
 
 _LOCAL_ERRORS = {

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 import click
 
 from catalog.appearing import appearing
-from catalog.cli import sources
-from catalog.cli.assignments import field_options, given_fields, property_option
-from catalog.cli.output import (
+from catalog.cli.arguments import sources
+from catalog.cli.arguments.assignments import field_options, given_fields, property_option
+from catalog.cli.arguments.sources import Source
+from catalog.cli.arguments.targets import absolute, find
+from catalog.cli.console.output import (
     json_document,
     json_option,
     line,
@@ -26,8 +28,6 @@ from catalog.cli.output import (
     transfer_bar,
 )
 from catalog.cli.session import Session, pass_session
-from catalog.cli.sources import Source
-from catalog.cli.targets import absolute, find
 from catalog.errors import (
     AlreadyExists,
     CatalogError,

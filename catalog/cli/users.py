@@ -6,9 +6,9 @@ import sys
 
 import click
 
-from catalog.cli.output import json_array, json_option, line, printable
+from catalog.cli.arguments.targets import find
+from catalog.cli.console.output import json_array, json_option, line, printable
 from catalog.cli.session import Session, pass_session
-from catalog.cli.targets import find
 from catalog.errors import NotFound
 from catalog.model.access import Role
 

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from catalog.catalog import Catalog
 from catalog.copies.progress import Notice
 from catalog.copies.purge import finish_deletions
-from catalog.copies.unfinished import ABANDONED_AFTER, give_up, reason_of
+from catalog.copies.unfinished import give_up, reason_of
 from catalog.model.activity import UploadRecord
 from catalog.model.image import Image, now
 from catalog.model.status import HAS_DATA
 from catalog.model.tree import LocationState
 from catalog.process import is_gone
 from catalog.rules import presence
+from catalog.rules.uploads import ABANDONED_AFTER
 from catalog.stores.base import Capability
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 
 from catalog.catalog import Catalog
@@ -18,10 +17,6 @@ from catalog.model.tree import LocationState
 from catalog.process import is_gone
 from catalog.rules import uploads
 from catalog.stores.base import Store
-
-ABANDONED_AFTER = timedelta(days=1)
-"""How long nobody works on an upload before it is given up
-(docs/semantics.md#temporary-names)."""
 
 
 def recover_if_dead(catalog: Catalog, image: Image) -> None:

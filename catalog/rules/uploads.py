@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from time import time_ns
 
 from catalog.catalog import Catalog
@@ -153,3 +154,8 @@ def fail_upload(catalog: Catalog, number: int, message: str) -> bool:
         repository.change_status(number, Status.KILLED, size=0, message=message)
         replacing.give_back(repository, number, message)
         return True
+
+
+ABANDONED_AFTER = timedelta(days=1)
+"""How long nobody works on an upload before it is given up
+(docs/semantics.md#temporary-names)."""

@@ -18,7 +18,6 @@ from pathlib import Path
 from catalog.catalog import Catalog
 from catalog.copies.purge import finish_deletions
 from catalog.copies.recovery import give_up_dead
-from catalog.copies.unfinished import ABANDONED_AFTER
 from catalog.errors import (
     CatalogError,
     CatalogUnavailable,
@@ -33,6 +32,7 @@ from catalog.model.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.model.tree import LocationState
 from catalog.process import is_gone
 from catalog.rules import uploads
+from catalog.rules.uploads import ABANDONED_AFTER
 from catalog.stores.base import Store
 from catalog.upkeep.findings import Finding, FindingKind, mend
 from catalog.upkeep.scrub import give_up_abandoned

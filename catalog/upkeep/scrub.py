@@ -11,7 +11,7 @@ from catalog.copies.purge import finish_deletions, purge
 from catalog.copies.removal import (
     LeftBehind,
 )
-from catalog.copies.unfinished import ABANDONED_AFTER, give_up
+from catalog.copies.unfinished import give_up
 from catalog.copies.uses import check_unneeded, check_unused
 from catalog.errors import CatalogError, Conflict
 from catalog.model import names
@@ -21,6 +21,7 @@ from catalog.model.listings import ImageFilter
 from catalog.model.status import Status
 from catalog.model.tree import Place
 from catalog.rules import entries, presence, replacing
+from catalog.rules.uploads import ABANDONED_AFTER
 
 KEEP_ROWS = timedelta(days=1)
 """How long the rows of deleted images, and old changes, stay."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from catalog.cli.exit_codes import DAMAGED, EXIT_CODES, FAILURE, OK
+from catalog.cli.console.exit_codes import DAMAGED, EXIT_CODES, FAILURE, OK
 from catalog.cli.program import imagefs as program
 from catalog.errors import CatalogDamaged
 from catalog.rules import fields

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from catalog.catalog import Catalog
-from catalog.cli.output import transfer_bar
+from catalog.cli.console.output import transfer_bar
 from catalog.cli.program import imagefs as program
 from catalog.copies.progress import Progress, no_progress
 from catalog.copies.recovery import recover

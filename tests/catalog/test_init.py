@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from catalog.cli.exit_codes import OK, TRY_AGAIN
+from catalog.cli.console.exit_codes import OK, TRY_AGAIN
 from catalog.cli.program import imagefs as program
 from tests.kit.configuration import configure
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from catalog.cli import exit_codes
+from catalog.cli.console import exit_codes
 from catalog.cli.program import imagefs
 
 PAGE = (Path(__file__).parents[2] / "docs/commands.md").read_text()

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from catalog.errors import CatalogUnavailable
-from imagefs.accounts import Accounts
+from imagefs.processes.accounts import Accounts
 from tests.kit.daemon import wait_until
 
 

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from imagefs.looks import UNKNOWN, Looks
+from imagefs.processes.looks import UNKNOWN, Looks
 from tests.kit.daemon import wait_until
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from imagefs import writers
-from imagefs.writers import NOBODY, File, Hold, Life
+from imagefs.processes import writers
+from imagefs.processes.writers import NOBODY, File, Hold, Life
 from tests.kit.daemon import wait_until
 
 THIS = os.getpid()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from catalog import errors
-from catalog.cli.exit_codes import EXIT_CODES
+from catalog.cli.console.exit_codes import EXIT_CODES
 from catalog.errors import CatalogError
 from tests.catalog.cli.command import (
     Run,

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from catalog.cli.output import each, human_size, json_array, json_option, line, printable
+from catalog.cli.arguments.targets import find, paths_of
+from catalog.cli.console.output import each, human_size, json_array, json_option, line, printable
 from catalog.cli.session import Session, pass_session
-from catalog.cli.targets import find, paths_of
 
 if TYPE_CHECKING:
     from catalog.upkeep.in_progress import Going

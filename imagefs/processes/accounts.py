@@ -15,7 +15,7 @@ from typing import TypeVar, cast
 
 from catalog.errors import CatalogUnavailable
 from catalog.service.host_users import name_of_uid
-from imagefs.looks import UNKNOWN, Looks
+from imagefs.processes.looks import UNKNOWN, Looks
 
 Answer = TypeVar("Answer", str, tuple[int, int])
 

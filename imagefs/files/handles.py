@@ -38,12 +38,12 @@ from catalog.stores.base import Data
 from catalog.tree.vfs import BY_ANOTHER, Vfs
 from catalog.uploads.upload import Upload, UploadState
 from imagefs import inodes
-from imagefs.handle import Handle
-from imagefs.holders import NO_TRAIL, Holders, Trail
-from imagefs.looks import UNKNOWN
-from imagefs.preallocation import REASON
-from imagefs.volumes import Volumes
-from imagefs.writers import File, Hold, Writer
+from imagefs.files.handle import Handle
+from imagefs.files.preallocation import REASON
+from imagefs.files.volumes import Volumes
+from imagefs.processes.holders import NO_TRAIL, Holders, Trail
+from imagefs.processes.looks import UNKNOWN
+from imagefs.processes.writers import File, Hold, Writer
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from catalog.model.access import Principal
 from catalog.stores.base import DataReader
-from imagefs.holders import Trail
-from imagefs.preallocation import Preallocation
-from imagefs.writers import Writer
+from imagefs.files.preallocation import Preallocation
+from imagefs.processes.holders import Trail
+from imagefs.processes.writers import Writer
 
 
 @dataclass(slots=True, eq=False)

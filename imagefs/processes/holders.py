@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from imagefs import writers
-from imagefs.looks import UNKNOWN, Looks, Unknown
-from imagefs.writers import NOBODY, File, Hold, Life, Seen, Watched, Writer
+from imagefs.processes import writers
+from imagefs.processes.looks import UNKNOWN, Looks, Unknown
+from imagefs.processes.writers import NOBODY, File, Hold, Life, Seen, Watched, Writer
 
 _MANY = 512
 """If more numbers than this were handed out since, /proc is listed; else each number is tried."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from catalog.cli.exit_codes import OK, combined, exit_code
+from catalog.cli.console.exit_codes import OK, combined, exit_code
 from catalog.errors import CatalogError
 from catalog.model.fields import FIELDS, Details
 from catalog.model.image import Image
