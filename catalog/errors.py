@@ -2,7 +2,7 @@
 
 A class has fields, not a finished sentence; `str()` makes the line that a person reads.  The
 frontends have the tables that map a class to an errno (`imagefs/errors.py`) or to an HTTP status
-(`dav/errors.py`).
+(`web/exchange/errors.py`).
 """
 
 from __future__ import annotations

@@ -1,9 +1,13 @@
-"""The catalog's tree over WebDAV: HTTP server, wsgidav provider and a page for browsers.
+"""The catalog as WebDAV, and a page for people.
 
-An adapter (docs/architecture.md#layers): it translates between HTTP and `catalog`, and has no rules
-of its own.
+An adapter (docs/architecture.md#layers): it translates between WebDAV and `catalog` and decides
+nothing itself.  The HTTP server, and what every HTTP frontend needs, are in `web`.
 
-The way of a request: `server` accepts the connection, and `workers` give it a thread.  `connection`
-collects the request's head, and `head` checks it.  `request` frames the response; `gateway` calls
-the WSGI application with `body` as its input.
+    app         the WSGI application: which method is answered by whom
+    put         PUT: uploads, whole or in parts
+    propfind/   listings
+    provider/   the tree for wsgidav, which answers the other methods
+    browse/     the page for people, and its JSON
+    xml         the XML of requests
+    cli         `imagefs dav`
 """

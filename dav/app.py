@@ -26,8 +26,16 @@ from catalog.model.tree import Folder
 from catalog.rules import entries
 from catalog.tree.namespace import Node
 from catalog.tree.vfs import Vfs
-from dav import browse, conditions, destination, get, propfind, put, representation, view, xml
-from dav.environ import (
+from dav import browse, put, xml
+from dav.propfind import answer
+from dav.propfind.kept_pages import Pages
+from dav.provider import destination, view
+from dav.provider.locks import LockManager
+from dav.provider.resources import IF_MATCH, MADE
+from dav.provider.tree import MAKING, CatalogProvider
+from dav.provider.view import View, view_of
+from web.exchange import conditions, download, representation
+from web.exchange.environ import (
     CAUSE,
     REASON,
     REQUEST_ID,
@@ -38,13 +46,8 @@ from dav.environ import (
     reason_of,
     request_id_of,
 )
-from dav.errors import HttpError, to_status, told
-from dav.locks import LockManager
-from dav.pages import Pages
-from dav.provider import MAKING, CatalogProvider
-from dav.resources import IF_MATCH, MADE
-from dav.response import Response, empty
-from dav.view import View, view_of
+from web.exchange.errors import HttpError, to_status, told
+from web.exchange.response import Response, empty
 
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("dav.access")
@@ -140,7 +143,7 @@ class App:
             raise NotFound(path)
         if isinstance(spot.found, Folder):
             raise HttpError(HTTPStatus.NOT_ACCEPTABLE, "a folder is HTML, JSON or PROPFIND")
-        return get.serve(self._vfs, spot, spot.found.image, principal_of(environ), environ)
+        return download.serve(self._vfs, spot, spot.found.image, principal_of(environ), environ)
 
     def _post(self, path: str, environ: Environ) -> Response:
         spot = view_of(environ).spot(path)
@@ -153,11 +156,11 @@ class App:
 
     def _page(self, path: str, environ: Environ, node: Node | None) -> Response | None:
         """The answer of `browse`, the pages for people and programs, if it has one."""
-        answer = browse.respond(browse.request_of(environ, path, self._vfs), node)
-        if answer is None:
+        page = browse.respond(browse.request_of(environ, path, self._vfs), node)
+        if page is None:
             return None
-        body = [answer.body] if isinstance(answer.body, bytes) else answer.body
-        return Response(HTTPStatus(answer.status), list(answer.headers), body)
+        body = [page.body] if isinstance(page.body, bytes) else page.body
+        return Response(HTTPStatus(page.status), list(page.headers), body)
 
     def _put(self, path: str, environ: Environ) -> Response:
         if path.endswith("/"):
@@ -179,14 +182,14 @@ class App:
         if node is None:
             raise NotFound(path)
         conditions.check(environ, representation.validators(node))
-        return propfind.respond(self._vfs, node, principal_of(environ), environ, self._pages)
+        return answer.respond(self._vfs, node, principal_of(environ), environ, self._pages)
 
     def _wsgidav(self, path: str, environ: Environ) -> Response:
         self._check_conditions(path, environ)
         if _make_safe(environ):
             view_of(environ).forget()
         given: list[tuple[str, list[tuple[str, str]]]] = []
-        body = self._provider.handle(environ, lambda *answer: given.append(answer[:2]))
+        body = self._provider.handle(environ, lambda *started: given.append(started[:2]))
         ((line, headers),) = given
         status = HTTPStatus(int(line[:3]))
         if not dict(headers).get("Content-Type", "").startswith("text/html"):
@@ -265,9 +268,9 @@ def _error(
     """The page, JSON or line that reports a failure."""
     environ[REASON] = message or status.phrase
     accept = environ.get("HTTP_ACCEPT", "")
-    answer = render_error(status, message, request_id_of(environ), accept)
-    answer.headers[:0] = headers
-    return answer
+    response = render_error(status, message, request_id_of(environ), accept)
+    response.headers[:0] = headers
+    return response
 
 
 def render_error(status: HTTPStatus, message: str, request_id: str, accept: str) -> Response:

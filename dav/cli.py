@@ -16,7 +16,7 @@ from catalog.process import raise_file_limit
 from catalog.service import logs
 from catalog.service.life import BEAT, Life
 from catalog.service.systemd import watchdog_interval
-from dav.settings import DavSettings
+from web.settings import DavSettings
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +36,10 @@ def dav(session: Session, listen: str | None, anonymous: str | None) -> None:
     """Serve the catalog over WebDAV and to browsers, until it is stopped."""
     # Imported here: loading the server's libraries takes longer than other commands run.
     from dav.app import App, render_error
-    from dav.auth import Authentication
-    from dav.forwarded import Forwarding, Proxies
-    from dav.listening import TlsFiles
-    from dav.server import Server
+    from web.exchange.forwarded import Forwarding, Proxies
+    from web.login.basic import Authentication
+    from web.server.listening import TlsFiles
+    from web.server.server import Server
 
     settings = _settings(session, listen=listen, anonymous=anonymous)
     logging.getLogger().setLevel(min(logging.INFO, logging.getLogger().level))

@@ -39,14 +39,14 @@ from catalog.rules.locks import Writing
 from catalog.tree.namespace import BY_ID, Spot
 from catalog.tree.vfs import BY_ANOTHER, Vfs
 from catalog.uploads.upload import Upload
-from dav import announced, conditions, representation
-from dav.announced import Announced, Digests, Part
-from dav.body import Body
-from dav.environ import Environ
-from dav.errors import HttpError
-from dav.locks import locked, writing
-from dav.response import Response, empty
-from dav.upload import blocks, verify
+from dav.provider.locks import locked, writing
+from web.exchange import announced, conditions, representation
+from web.exchange.announced import Announced, Digests, Part
+from web.exchange.body import Body
+from web.exchange.environ import Environ
+from web.exchange.errors import HttpError
+from web.exchange.response import Response, empty
+from web.exchange.upload import blocks, verify
 
 SILENT_SECONDS = 5.0
 """After so long without a byte, a PUT is ended if the same user sends another one."""

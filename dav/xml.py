@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from dav.errors import HttpError
+from web.exchange.errors import HttpError
 
 _DEPTH = 100
 """The deepest nesting of elements: writing them again takes a recursive call for each level."""

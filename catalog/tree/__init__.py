@@ -4,5 +4,6 @@ Its modules:
 
     namespace   what names stand for: the part that only looks
     vfs         what operations on names do
-    adopt       giving names to data that lies in a store already
+    subtrees    folders with all that is in them: copied and deleted as one
+adopt       giving names to data that lies in a store already
 """

@@ -12,8 +12,8 @@ from urllib.parse import parse_qsl, quote
 
 from catalog.model.access import Principal
 from catalog.tree.vfs import Vfs
-from dav.environ import Environ, principal_of, request_id_of
-from dav.negotiation import Kind
+from web.exchange.environ import Environ, principal_of, request_id_of
+from web.exchange.negotiation import Kind
 
 _CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"

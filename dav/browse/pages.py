@@ -17,14 +17,14 @@ from catalog.model.listings import Sort
 from catalog.model.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.model.tree import Entry
 from catalog.rules import locks
-from dav import representation
 from dav.browse import documents, wording
 from dav.browse.assets import URLS
 from dav.browse.commands import commands
 from dav.browse.exchange import Request, Response, answer, url_of
 from dav.browse.listing import MAX_FOLDERS, PAGE_SIZE, Listing
 from dav.browse.stores import StoreCard
-from dav.negotiation import Kind, kind_for
+from web.exchange import representation
+from web.exchange.negotiation import Kind, kind_for
 
 COLUMNS = (
     (Sort.NAME, "Name"),

@@ -20,8 +20,8 @@ from dav.browse.exchange import (
 )
 from dav.browse.listing import PAGE_SIZE, arrived, read_listing
 from dav.browse.stores import store_cards
-from dav.environ import Environ
-from dav.negotiation import Kind, kind_for
+from web.exchange.environ import Environ
+from web.exchange.negotiation import Kind, kind_for
 
 PAGE_QUERY = "page"
 

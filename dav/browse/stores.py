@@ -9,7 +9,7 @@ from catalog.model.access import Principal
 from catalog.model.listings import StoreTotals
 from catalog.stores.base import Capability, Store, Usage
 from catalog.tree.vfs import Vfs
-from dav.errors import told
+from web.exchange.errors import told
 
 _NOTHING = StoreTotals(0, 0, 0, 0)
 

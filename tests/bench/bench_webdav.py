@@ -24,7 +24,6 @@ import pytest
 from catalog.model.access import Principal
 from catalog.model.tree import Entry
 from catalog.tree.vfs import Vfs
-from dav.listening import TlsFiles
 from tests.bench import measure
 from tests.bench.conftest import Table
 from tests.bench.measure import GIB, MIB
@@ -33,6 +32,7 @@ from tests.kit.daemon import Daemon
 from tests.kit.large_folder import fill, name_of
 from tests.kit.service import Service, service
 from tests.kit.wire import make_certificate
+from web.server.listening import TlsFiles
 
 SIZE = 2 * GIB
 PUT_SIZE = GIB

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dav.listening import TlsFiles
 from tests.servers.programs import free_ports, program, running, wait_for_port
+from web.server.listening import TlsFiles
 
 APACHE = """
 ServerRoot {folder}

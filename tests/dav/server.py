@@ -17,12 +17,12 @@ from catalog.rules.users import add_user
 from catalog.settings import Settings
 from catalog.tree.vfs import Vfs
 from dav.app import App, render_error
-from dav.auth import Authentication
-from dav.forwarded import Forwarding, Proxies
-from dav.server import Server
-from dav.settings import DavSettings
 from tests.kit.catalog import image_at, new_catalog, put, settings_at, some_bytes
 from tests.kit.wire import Answer, Wire
+from web.exchange.forwarded import Forwarding, Proxies
+from web.login.basic import Authentication
+from web.server.server import Server
+from web.settings import DavSettings
 
 ANONYMOUS = Principal("anonymous")
 """Whom the server takes those for who give no name."""

@@ -16,14 +16,14 @@ from catalog.model.status import Status
 from catalog.model.tree import Entry
 from catalog.tree.vfs import Vfs
 from dav.app import App, render_error
-from dav.auth import Authentication
-from dav.limits import Limits
-from dav.server import Server
-from dav.settings import DavSettings
 from tests.dav.server import Served
 from tests.kit.catalog import new_catalog, read, settings_at, some_bytes
 from tests.kit.daemon import wait_until
 from tests.kit.wire import Wire, head
+from web.exchange.limits import Limits
+from web.login.basic import Authentication
+from web.server.server import Server
+from web.settings import DavSettings
 
 DATA = some_bytes(2_500_001)
 """More than two of the blocks that an upload is written in."""

@@ -12,9 +12,9 @@ from defusedxml.ElementTree import fromstring
 
 from catalog.errors import CatalogError, ImageKilled, QuotaExceeded, StoreUnavailable
 from catalog.model.access import Principal, Role
-from dav.dav_errors import to_dav_error
-from dav.errors import STATUS, to_status, told
+from dav.provider.errors import to_dav_error
 from tests.dav.server import Served, serving
+from web.exchange.errors import STATUS, to_status, told
 
 
 def _classes(root: type[CatalogError] = CatalogError) -> Iterator[type[CatalogError]]:

@@ -21,11 +21,11 @@ from catalog.model.access import Principal, Role
 from catalog.rules.users import add_user
 from catalog.tree.vfs import Vfs
 from dav.app import App, render_error
-from dav.auth import Authentication
-from dav.server import Server
-from dav.settings import DavSettings
 from tests.kit.catalog import make_folder, new_catalog, put, remove, set_fields, settings_at
 from tests.kit.wire import Answer, Wire
+from web.login.basic import Authentication
+from web.server.server import Server
+from web.settings import DavSettings
 
 OWNER = Principal("owner")
 OTHER = Principal("other")

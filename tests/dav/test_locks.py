@@ -25,7 +25,7 @@ from catalog.model.status import Status
 from catalog.rules import entries, locks
 from catalog.rules.users import add_user
 from catalog.service.bootstrap import open_catalog
-from dav.locks import LockManager
+from dav.provider.locks import LockManager
 from tests.dav.server import ANONYMOUS, Served, login, serving
 from tests.kit.catalog import names_in, new_catalog, settings_at
 

@@ -1,4 +1,4 @@
-"""Rendered pages that are kept (`dav.pages`)."""
+"""Rendered pages that are kept (`dav.propfind.kept_pages`)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from catalog.model.tree import Entry, Folder
 from catalog.rules import fields
 from catalog.tree.vfs import Vfs
-from dav import propfind
-from dav.pages import Page, Pages
+from dav.propfind import answer
+from dav.propfind.kept_pages import Page, Pages
 from tests.kit.catalog import (
     ALICE,
     folder_at,
@@ -187,8 +187,7 @@ _FOLDERS = ("/file", "/file/a", "/file/b")
 def _listing(vfs: Vfs, pages: Pages, path: str) -> bytes:
     folder = folder_at(vfs, path)
     environ = {"HTTP_DEPTH": "1", "wsgi.input": BytesIO(b"")}
-    answer = propfind.respond(vfs, folder, ALICE, environ, pages)
-    return b"".join(answer.body)
+    return b"".join(answer.respond(vfs, folder, ALICE, environ, pages).body)
 
 
 def _change(vfs: Vfs, random: Random, number: int) -> None:
@@ -220,7 +219,7 @@ def test_listings_are_as_if_nothing_were_kept(
     vfs: Vfs, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After any changes, by pages of three members, a listing is byte for byte the true one."""
-    monkeypatch.setattr(propfind, "_PAGE", 3)
+    monkeypatch.setattr(answer, "_PAGE", 3)
     random = Random(seed)
     pages = Pages(vfs)
     for number in range(40):

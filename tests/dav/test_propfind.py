@@ -16,7 +16,7 @@ from catalog.rules import fields
 from catalog.rules.members import add_member
 from catalog.service.bootstrap import open_catalog
 from catalog.tree.vfs import Vfs
-from dav import pages
+from dav.propfind import kept_pages
 from tests.dav.server import ANONYMOUS, Served, serving, xml
 from tests.kit.catalog import (
     begin,
@@ -394,7 +394,7 @@ def test_ten_thousand_members(
             before = running.peak_memory()
             answer = wire.ask(f"PROPFIND /file/{MEMBERS}/", "Depth: 1")
             # As many different listings as make more than may be kept of them.
-            for number in range(pages.LIMIT // len(answer.body) + 1):
+            for number in range(kept_pages.LIMIT // len(answer.body) + 1):
                 body = f"<D:allprop/><D:include><D:x{number}/></D:include>"
                 body = f'<D:propfind xmlns:D="DAV:">{body}</D:propfind>'
                 other = wire.ask(f"PROPFIND /file/{MEMBERS}/", "Depth: 1", body=body.encode())
@@ -404,4 +404,4 @@ def test_ten_thousand_members(
     assert answer.headers["transfer-encoding"] == "chunked"
     assert len(set(_hrefs(answer))) == MEMBERS + 1
     # What is kept, and as much again for the holes that forgotten pages leave in the heap.
-    assert grown < 2 * pages.LIMIT
+    assert grown < 2 * kept_pages.LIMIT

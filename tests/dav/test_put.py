@@ -15,8 +15,6 @@ from catalog.model.status import Status
 from catalog.rules import locks
 from catalog.rules.locks import LockRequest
 from catalog.rules.users import add_user, remove_user
-from dav.representation import etag
-from tests.dav.dripping import dripping
 from tests.dav.server import ANONYMOUS, Served, login, serving
 from tests.kit.catalog import (
     image_at,
@@ -29,7 +27,9 @@ from tests.kit.catalog import (
     staged_files,
 )
 from tests.kit.daemon import wait_until
+from tests.kit.dripping import dripping
 from tests.kit.wire import Answer, Wire, head
+from web.exchange.representation import etag
 
 DATA = some_bytes(300_000, seed=2)
 

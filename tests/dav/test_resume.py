@@ -15,10 +15,10 @@ from catalog.model.access import ADMIN
 from catalog.model.status import Status
 from catalog.process import Process
 from catalog.rules import uploads
-from tests.dav.dripping import dripping
 from tests.dav.server import ANONYMOUS, Served, serving
 from tests.kit.catalog import begin, read, some_bytes
 from tests.kit.daemon import wait_until
+from tests.kit.dripping import dripping
 from tests.kit.wire import Answer, Wire, head
 
 DATA = some_bytes(300_000, seed=3)

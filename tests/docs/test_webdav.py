@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from catalog.rules.locks import DEFAULT_TIMEOUT, MAX_TIMEOUT
-from dav import conditions
-from dav.errors import STATUS
-from dav.limits import DEFAULT_LIMITS, KIB, MIB
 from tests.docs import console
 from tests.kit.daemon import Daemon
 from tests.kit.service import service
+from web.exchange import conditions
+from web.exchange.errors import STATUS
+from web.exchange.limits import DEFAULT_LIMITS, KIB, MIB
 
 pytestmark = pytest.mark.server
 

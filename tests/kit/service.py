@@ -12,11 +12,11 @@ from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dav.listening import TlsFiles
 from tests.dav.server import xml
 from tests.kit.daemon import COMMAND, DEADLINE, Daemon, memory, wait_until
 from tests.kit.marks import check_marked
 from tests.kit.wire import Answer, Wire
+from web.server.listening import TlsFiles
 
 USER, PASSWORD = "alice", "pass wörd"
 

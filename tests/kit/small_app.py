@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from catalog.errors import CatalogError
-from dav.body import Body, FileRange
-from dav.environ import SEND
-from dav.listening import TlsFiles
-from dav.server import Server
+from web.exchange.body import Body, FileRange
+from web.exchange.environ import SEND
+from web.server.listening import TlsFiles
+from web.server.server import Server
 
 MIB = 1024 * 1024
 StartResponse = Callable[..., object]

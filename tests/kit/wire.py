@@ -12,12 +12,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dav.forwarded import NO_PROXIES, Proxies
-from dav.limits import DEFAULT_LIMITS, Limits
-from dav.listening import TlsFiles
-from dav.server import Server
 from tests.kit.daemon import memory
 from tests.kit.small_app import SmallApp
+from web.exchange.forwarded import NO_PROXIES, Proxies
+from web.exchange.limits import DEFAULT_LIMITS, Limits
+from web.server.listening import TlsFiles
+from web.server.server import Server
 
 PATIENCE = 30.0
 """A deadline, so that no failing test hangs."""

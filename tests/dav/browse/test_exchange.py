@@ -10,11 +10,11 @@ from catalog.errors import NotFound
 from catalog.tree.vfs import Vfs
 from dav import browse
 from dav.browse import assets
-from dav.negotiation import Kind, kind_for
 from tests.dav.browse.asking import Markup, ask, text
 from tests.kit.catalog import (
     put,
 )
+from web.exchange.negotiation import Kind, kind_for
 
 _ACCEPTS = ("text/html,*/*;q=0.8", "application/json", "*/*")
 

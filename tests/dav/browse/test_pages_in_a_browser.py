@@ -21,9 +21,6 @@ from catalog.rules import fields
 from catalog.rules.users import add_user
 from catalog.tree.vfs import Vfs
 from dav.app import App, render_error
-from dav.auth import Authentication
-from dav.server import Server
-from dav.settings import DavSettings
 from tests.kit.catalog import (
     ALICE,
     begin,
@@ -35,6 +32,9 @@ from tests.kit.catalog import (
     read,
     settings_at,
 )
+from web.login.basic import Authentication
+from web.server.server import Server
+from web.settings import DavSettings
 
 PATIENCE = 60
 """Seconds after which a test gives up."""
