@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit import marks
+from tests.kit import marks, statements
 from tests.kit.catalog import some_bytes
 from tests.servers.ceph import S3, Ceph, ceph, radosgw
 from tests.servers.cinder import Cinder, cinder
@@ -22,6 +22,8 @@ from tests.servers.swift import Swift, swift
 
 # The contract's assertions explain themselves as those of a test file do.
 pytest.register_assert_rewrite("tests.kit.stores.contract")
+
+statements.share()
 
 # Started in the background of a shell, SIGINT would be ignored, by all we start as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)

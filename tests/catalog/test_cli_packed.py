@@ -69,7 +69,7 @@ def test_a_compressed_file_becomes_the_image_in_it(
 def test_it_is_told_by_its_content(run: Run, tmp_path: Path) -> None:
     """A name tells nothing; the digest of the image in it may be expected as well."""
     whole = container(tmp_path, "qcow2").read_bytes()
-    packed = lzma.compress(whole)
+    packed = lzma.compress(whole, preset=1)
     run("add", "-", "--name", "a", "--sha256", sha256(whole), stdin=packed)
     assert shown(run, "/file/a")["os_hash_value"] == sha256(whole)
     plain = tmp_path / "plain.qcow2.gz"
@@ -125,7 +125,7 @@ def test_the_gate_judges_what_comes_out(run: Run, tmp_path: Path, packing: str) 
         **PACK,
         "ova": lambda data: ova({"d.qcow2": data}),
         "gzip in ova": lambda data: ova({"d.qcow2.gz": gzip.compress(data)}),
-        "ova in xz": lambda data: lzma.compress(ova({"d.qcow2": data})),
+        "ova in xz": lambda data: lzma.compress(ova({"d.qcow2": data}), preset=1),
     }[packing]
     for inside, reason in ((overlay.read_bytes(), "backing file"), (b"<html>" * 99, "web page")):
         result = run("add", "-", "--name", "a", stdin=pack(inside), code=1)
@@ -158,7 +158,7 @@ def test_the_manifest_of_an_appliance_is_compared(run: Run, tmp_path: Path) -> N
 @pytest.mark.parametrize("end", [10, 1000, -1])
 def test_a_cut_download_is_refused(run: Run, end: int) -> None:
     """One line, and nothing is left."""
-    data = lzma.compress(some_bytes(MIB))
+    data = lzma.compress(some_bytes(MIB), preset=1)
     result = run("add", "-", "--name", "a", stdin=data[:end], code=1)
     assert "cut off" in result.stderr
     assert len(result.stderr.splitlines()) == 1

@@ -92,7 +92,7 @@ def test_the_disk_of_the_description_is_taken() -> None:
 
 def test_an_ova_and_its_disk_may_be_compressed() -> None:
     """One in the other in the other."""
-    packed, found = disk_in(lzma.compress(ova({"disk.vmdk.gz": gzip.compress(DISK)})))
+    packed, found = disk_in(PACK["xz"](ova({"disk.vmdk.gz": PACK["gzip"](DISK)})))
     assert (packed.layers, found == DISK) == (["xz", "ova", "gzip"], True)
     assert packed.name("appliance.ova.xz") == "appliance.vmdk"
 

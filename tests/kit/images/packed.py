@@ -15,10 +15,10 @@ CHECKSUM = zstd.CompressionParameter.checksum_flag
 """The command zstd writes one, the library does not by itself."""
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
-    "gzip": gzip.compress,
-    "xz": lzma.compress,
+    "gzip": lambda data: gzip.compress(data, compresslevel=1),
+    "xz": lambda data: lzma.compress(data, preset=1),
     "zstd": lambda data: zstd.compress(data, options={CHECKSUM: 1}),
-    "bzip2": bz2.compress,
+    "bzip2": lambda data: bz2.compress(data, compresslevel=1),
 }
 OVF = b'<?xml version="1.0"?>\n<Envelope><References>%s</References>%s</Envelope>\n'
 
