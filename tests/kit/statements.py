@@ -18,7 +18,7 @@ def share() -> None:
     """Have all engines of this process share them."""
     # A statement is found by its dialect as well, and each engine has an object of its own.
     SQLiteDialect_pysqlite.__eq__ = _is_alike  # type: ignore[method-assign]
-    SQLiteDialect_pysqlite.__hash__ = _same  # type: ignore[method-assign]
+    SQLiteDialect_pysqlite.__hash__ = _same  # type: ignore[assignment]
     event.listen(Engine, "engine_connect", _use_shared)
 
 
