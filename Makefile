@@ -57,7 +57,7 @@ test: test-packages check
 
 # A real Cinder takes longer than all the rest.
 test-cinder: test-packages .venv/installed
-	IMAGEFS_CINDER=1 $(BIN)/pytest tests/catalog/stores/test_cinder*.py tests/imagefs/test_remote_cinder.py
+	IMAGEFS_CINDER=1 $(BIN)/pytest tests/catalog/stores/cinder tests/imagefs/test_remote_cinder.py
 
 check: run-packages .venv/installed
 	$(BIN)/ruff check

@@ -14,8 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from catalog.catalog import Catalog
+from catalog.settings import Settings
+from catalog.tree.vfs import Vfs
 from tests.kit import marks, statements
-from tests.kit.catalog import some_bytes
+from tests.kit.catalog import new_catalog, settings_at, some_bytes
 from tests.servers.ceph import S3, Ceph, ceph, radosgw
 from tests.servers.cinder import Cinder, cinder
 from tests.servers.swift import Swift, swift
@@ -109,3 +112,23 @@ def cinder_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cinder]:
     folder = tmp_path_factory.mktemp("cinder")
     with ceph(folder / "ceph") as cluster, cinder(folder, cluster) as server:
         yield server
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Stores `file` and `other` below tmp_path, and `memory`."""
+    return settings_at(tmp_path)
+
+
+@pytest.fixture
+def catalog(settings: Settings) -> Iterator[Catalog]:
+    """A new catalog."""
+    catalog = new_catalog(settings)
+    yield catalog
+    catalog.close()
+
+
+@pytest.fixture
+def vfs(catalog: Catalog) -> Vfs:
+    """The tree of that catalog."""
+    return Vfs(catalog)

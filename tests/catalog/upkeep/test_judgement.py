@@ -23,7 +23,7 @@ from catalog.upkeep.findings import FindingKind
 from catalog.upkeep.fsck import fsck
 from catalog.upkeep.repair import verify_and_repair
 from catalog.upkeep.verify import Verdict, verify
-from tests.catalog.older import take_back
+from tests.catalog.repository.older import take_back
 from tests.kit.catalog import (
     ALICE,
     BOB,

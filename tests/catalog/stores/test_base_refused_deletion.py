@@ -1,6 +1,6 @@
 """A store that refuses a deletion has everything as before: asked of real servers.
 
-What the catalog then does is in `tests/catalog/test_removal.py`, that of S3 in
+What the catalog then does is in `tests/catalog/copies/test_removal.py`, that of S3 in
 `test_s3_refusals.py`.
 """
 

@@ -16,7 +16,7 @@ from catalog.tree.vfs import Vfs
 from catalog.upkeep.fsck import fsck
 from catalog.upkeep.repair import verify_and_repair
 from catalog.upkeep.verify import Verdict, verify
-from tests.catalog.copier import copy_for_ever
+from tests.catalog.copies.copier import copy_for_ever
 from tests.kit.catalog import FILE_STORES, link, names_in, put, some_bytes, staged_files
 
 pytestmark = pytest.mark.stress
@@ -34,7 +34,7 @@ def entries(vfs: Vfs) -> list[Entry]:
 def kill_somewhere(path: Path, seed: int, *, repairing: bool) -> None:
     """Let a process work on the image, and kill it within half a second."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.catalog.copier"])
+    context.set_forkserver_preload(["tests.catalog.copies.copier"])
     process = context.Process(
         target=copy_for_ever, args=(path, seed), kwargs={"repairing": repairing}
     )

@@ -20,7 +20,7 @@ from catalog.rules.users import add_user
 from catalog.service.bootstrap import make_catalog, open_catalog
 from catalog.settings import Settings
 from catalog.tree.vfs import Vfs
-from tests.catalog.older import bring_to, contents, fill, revisions, scripts, take_back
+from tests.catalog.repository.older import bring_to, contents, fill, revisions, scripts, take_back
 from tests.kit.catalog import image_at, make_folder, put, read, remove, rename
 
 
