@@ -151,6 +151,23 @@ def test_move_over_an_image(served: Served, path: str) -> None:
     assert image_at(served.vfs, _trashed(f"{path}.old")).id == old.id
 
 
+@pytest.mark.parametrize(("method", "step"), [("MOVE", "rename"), ("COPY", "copy")])
+def test_overwrite_f_spares_what_has_just_come(
+    served: Served, path: str, monkeypatch: pytest.MonkeyPatch, method: str, step: str
+) -> None:
+    """Also what came when the request had looked already."""
+    change = getattr(served.vfs, step)
+
+    def after_another(*arguments: Any, **options: Any) -> None:
+        put(served.vfs, f"{path}.new", b"another", ANONYMOUS)
+        change(*arguments, **options)
+
+    monkeypatch.setattr(served.vfs, step, after_another)
+    assert _ask(served, method, path, f"{path}.new", "Overwrite: F") == 409
+    assert read(served.vfs, f"{path}.new") == b"another"
+    assert read(served.vfs, path) == DATA
+
+
 def test_move_to_another_store(served: Served, path: str) -> None:
     """The data moves, the image stays what it is."""
     before = served.image(path)
