@@ -261,6 +261,7 @@ def test_onto_an_upload_of_another(served: Served, path: str) -> None:
     assert read(served.vfs, path) == DATA
 
 
+@pytest.mark.stress
 def test_onto_an_upload_that_goes_on(
     served: Served, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,6 +277,7 @@ def test_onto_an_upload_that_goes_on(
     assert set(read(served.vfs, path)) == {ord("x")}
 
 
+@pytest.mark.stress
 def test_a_retry_while_the_first_is_still_missed(
     served: Served, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

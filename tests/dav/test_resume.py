@@ -206,6 +206,7 @@ def test_onto_another_ones_upload(served: Served, path: str) -> None:
     upload.cancel("the test has ended")
 
 
+@pytest.mark.stress
 def test_two_at_once(served: Served, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two clients that send the same part do not mix their data."""
     monkeypatch.setattr("dav.put.SILENT_SECONDS", 2.0)
@@ -220,6 +221,7 @@ def test_two_at_once(served: Served, path: str, monkeypatch: pytest.MonkeyPatch)
         assert wire.read().status == 400
 
 
+@pytest.mark.stress
 def test_going_on_while_the_first_is_still_missed(
     served: Served, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -188,6 +188,7 @@ def test_a_slow_handshake_times_out(tmp_path: Path) -> None:
             assert wire.at_end()
 
 
+@pytest.mark.stress
 def test_a_silent_client_is_dropped(hasty: Served, tmp_path: Path) -> None:
     """Before its first request, between two, in the middle of a handshake."""
     with hasty.connect() as wire:
@@ -202,6 +203,7 @@ def test_a_silent_client_is_dropped(hasty: Served, tmp_path: Path) -> None:
         assert wire.at_end()
 
 
+@pytest.mark.stress
 def test_a_stalled_upload_ends(hasty: Served) -> None:
     """The application is told that the upload is incomplete, and can say so."""
     for request in (
@@ -216,6 +218,7 @@ def test_a_stalled_upload_ends(hasty: Served) -> None:
             assert wire.at_end()
 
 
+@pytest.mark.stress
 def test_an_upload_that_only_drips_ends(hasty: Served) -> None:
     """Bytes that come one by one keep a worker no longer than silence; it is told why."""
     for request, drop in (
@@ -230,6 +233,7 @@ def test_an_upload_that_only_drips_ends(hasty: Served) -> None:
             assert b"slower than 500 bytes/s" in answer.body
 
 
+@pytest.mark.stress
 def test_a_slow_upload_goes_on(hasty: Served) -> None:
     """Far beyond the time-out, as long as it is no slower than a modem."""
     size = 5000
@@ -247,6 +251,7 @@ def test_a_slow_upload_goes_on(hasty: Served) -> None:
             assert wire.read().status == 201
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("secure", [False, True])
 @pytest.mark.parametrize("path", ["/huge", "/endless"])
 def test_a_download_that_is_read_too_slowly_ends(tmp_path: Path, path: str, secure: bool) -> None:
@@ -280,6 +285,7 @@ def test_an_upload_cut_off_by_fin_is_answered(served: Served) -> None:
         assert b"after 5 of 10 bytes" in answer.body
 
 
+@pytest.mark.stress
 def test_a_stalled_download_ends(hasty: Served) -> None:
     """A client that does not read loses its connection, so that nothing looks complete."""
     size = 64 * MIB

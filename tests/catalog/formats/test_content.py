@@ -111,6 +111,7 @@ def test_a_last_cluster_may_end_with_the_disk(tmp_path: Path) -> None:
     assert "cut off" in refusal(path)
 
 
+@pytest.mark.stress
 def test_a_luks_disk_without_its_data_is_refused(tmp_path: Path) -> None:
     """The header tells where the data begins."""
     path = luks1(tmp_path)

@@ -130,6 +130,7 @@ def _scribble(data: bytearray, chance: random.Random) -> None:
 Damage = Callable[[bytearray, random.Random], None]
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("damage", [_zero_pages, _flip_bytes, _swap_pages, _cut, _scribble])
 def test_any_damage_ends_in_a_line(path: Path, damage: Damage, seed: int) -> None:

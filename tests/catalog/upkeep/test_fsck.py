@@ -420,6 +420,7 @@ WORK: list[Callable[[Vfs, int], object]] = [
 ]
 
 
+@pytest.mark.stress
 def test_fsck_harms_nobody_who_works(vfs: Vfs, tmp_path: Path) -> None:
     """With everything going on, repair touches nothing but removals it may share."""
     stopped = threading.Event()
