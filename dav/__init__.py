@@ -1,6 +1,6 @@
 """The catalog as WebDAV, and a page for people.
 
-An adapter (docs/architecture.md#layers): it translates between WebDAV and `catalog` and decides
+An adapter (docs/architecture.md#the-house): it translates between WebDAV and `catalog` and decides
 nothing itself.  The HTTP server, and what every HTTP frontend needs, are in `web`.
 
     app         the WSGI application: which method is answered by whom
