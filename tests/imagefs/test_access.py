@@ -19,7 +19,7 @@ from tests.kit.tools import (
     field,
     mode,
     run,
-    status,
+    settled,
     trashed,
 )
 
@@ -162,7 +162,7 @@ def test_one_s_own_trash(folder: Path) -> None:
     assert not _refused(folder, "rm", "own-trash")
     assert _refused(folder, "mv", "../.trash/own-trash", ".")
     run("mv", folder / "../.trash/own-trash", folder)
-    assert status(folder / "own-trash") == "active"
+    assert settled(folder / "own-trash") == "active"
     assert (folder / "own-trash").stat().st_uid == NOBODY
 
 

@@ -15,7 +15,7 @@ import pytest
 from tests.kit.daemon import wait_until
 from tests.kit.service import service
 from tests.kit.three_stores import DATA, STORES, Remote, remote
-from tests.kit.tools import MIB, field, run, status
+from tests.kit.tools import MIB, field, run, settled, status
 from tests.servers.ceph import ceph, radosgw
 from tests.servers.swift import Swift
 
@@ -47,7 +47,7 @@ def raw(tmp_path: Path) -> Path:
 def _is_stored(far: Remote, path: Path, data: bytes | bytearray) -> None:
     """The image is active, the server has these very bytes and nothing else."""
     digest = hashlib.sha256(data).hexdigest()
-    assert (status(path), field(path, "os_hash_value")) == ("active", digest)
+    assert (settled(path), field(path, "os_hash_value")) == ("active", digest)
     assert far.digest(path) == digest
     assert far.left(path.parent.name) == []
 

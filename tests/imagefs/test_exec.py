@@ -27,7 +27,7 @@ BLIND = ("setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace", *COM
 """In a container by default, the mount may not look into processes with more rights."""
 ANSWERED = 1.0
 """Seconds in which every close(2) is answered."""
-_TRIES = 3
+_TRIES = 6
 """What hangs does so each time; a busy machine is late now and then."""
 
 

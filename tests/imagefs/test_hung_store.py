@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.kit.daemon import Daemon, wait_until
-from tests.kit.tools import attempt, run, status
+from tests.kit.tools import attempt, run, settled
 from tests.servers.network.hanging_mount import HangingMount, hanging_mount
 
 _CONFIG = """
@@ -69,7 +69,7 @@ def test_only_the_images_of_the_hung_server_fail(
         reads = [threads.submit(failure, hung) for _ in range(200)]
         assert (mounted.path / "file" / "a.img").read_bytes() == data
         run("cp", source, mounted.path / "file" / "b.img")
-        assert status(hung) == "active"
+        assert settled(hung) == "active"
         assert {read.result() for read in reads} == {errno.EIO}
     assert attempt("cp", source, mounted.path / "nfs" / "b.img").returncode == 1
     shared.resume()

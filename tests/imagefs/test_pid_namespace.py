@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.kit.daemon import COMMAND, DEADLINE, Daemon, wait_until
-from tests.kit.tools import assert_active, field, run, status
+from tests.kit.tools import assert_active, field, run, settled, status
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may make namespaces")
 CONTAINER = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", *COMMAND)
@@ -49,7 +49,7 @@ def test_programs_beside_it_upload(contained: Daemon, tmp_path: Path, data: byte
     run(*_inside(contained, "qemu-img", "convert", "-O", "qcow2", source, folder / "b"))
     outside = _from_outside(contained, folder)
     assert_active(outside / "a", data)
-    assert status(outside / "b") == "active"
+    assert settled(outside / "b") == "active"
     killed = '{ cat "$1"; kill -9 $$; } > "$2"'
     code = subprocess.run(
         _inside(contained, "sh", "-c", killed, "sh", source, folder / "c"), check=False

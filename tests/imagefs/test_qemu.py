@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.imagefs.boot_sector import DRIVES, assert_boots, make_disk
-from tests.kit.tools import MIB, assert_active, attempt, field, run, some_bytes, status
+from tests.kit.tools import MIB, assert_active, attempt, field, run, settled, some_bytes, status
 
 FORMATS = {
     "qcow2": "qcow2",
@@ -72,7 +72,7 @@ def test_convert_with_options(folder: Path, raw: Path, options: tuple[str, ...])
     """Compressed, preallocated, out of order, without the cache."""
     target = folder / "disk"
     run("qemu-img", "convert", *options, raw, target)
-    assert status(target) == "active"
+    assert settled(target) == "active"
     run("qemu-img", "compare", raw, target)
 
 
@@ -99,7 +99,7 @@ def test_convert_n_onto_an_image_is_refused(base: Path, raw: Path) -> None:
 def test_create_makes_an_empty_disk(folder: Path) -> None:
     """qemu-img create onto the mount."""
     run("qemu-img", "create", "-f", "qcow2", folder / "empty.qcow2", "1G")
-    assert status(folder / "empty.qcow2") == "active"
+    assert settled(folder / "empty.qcow2") == "active"
     assert field(folder / "empty.qcow2", "virtual_size") == str(1024 * MIB)
 
 
@@ -188,4 +188,4 @@ def test_a_guest_boots_from_an_overlay(folder: Path, tmp_path: Path, drive: str)
     """A machine boots from an overlay whose backing file is on the mount."""
     make_disk(folder / "disk.qcow2", tmp_path)
     assert_boots(folder / "disk.qcow2", tmp_path, drive)
-    assert status(folder / "disk.qcow2") == "active"
+    assert settled(folder / "disk.qcow2") == "active"

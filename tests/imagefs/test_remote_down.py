@@ -14,7 +14,7 @@ import pytest
 
 from tests.imagefs.faulty import CHUNK, DATA, IMAGE, STATED, STORES, Remote, failure
 from tests.kit.daemon import DEADLINE, wait_until
-from tests.kit.tools import attempt, field, run, status
+from tests.kit.tools import attempt, field, run, settled
 from tests.servers.network.breaking_proxy import Fault, always
 
 HANG = Fault(stall=-1)
@@ -78,7 +78,7 @@ def test_stores_that_are_down(remote: Remote, fault: Fault) -> None:
         reads = [threads.submit(os.pread, fd, 4096, 5 * CHUNK) for fd in opened]
         reads += [threads.submit(path.read_bytes) for path in paths]
         for path in paths:
-            assert (status(path), path.stat().st_size) == ("active", len(DATA))
+            assert (settled(path), path.stat().st_size) == ("active", len(DATA))
         for read in reads:
             with pytest.raises(OSError, match=os.strerror(errno.EIO)):
                 # And what two busy cores may add to it.

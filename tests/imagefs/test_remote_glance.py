@@ -18,7 +18,7 @@ from tests.kit.daemon import Daemon, wait_until
 from tests.kit.remote_mount import Remote, rbd_section, remote, s3_section, share_section
 from tests.kit.stores.rbd_pool import Pool
 from tests.kit.stores.s3_account import Account
-from tests.kit.tools import field, run, some_bytes, status
+from tests.kit.tools import field, run, settled, some_bytes
 from tests.servers import glance_rbd, glance_s3
 from tests.servers.ceph import S3, Ceph
 from tests.servers.glance import glance_add
@@ -123,7 +123,7 @@ def test_an_image_of_glance_is_adopted_and_read(glances: Glances, store: str) ->
     assert again == found | {"outcome": "present"}
     image = glances.remote.path / name / IDS[store]
     wait_until(image.exists, "the mount shows the image")
-    assert (status(image), image.stat().st_size) == ("active", len(DATA))
+    assert (settled(image), image.stat().st_size) == ("active", len(DATA))
     assert image.read_bytes() == DATA
     (verified,) = daemon.command("verify", "--json", IDS[store])
     assert verified["verdict"] == "intact"

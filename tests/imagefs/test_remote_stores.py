@@ -29,7 +29,7 @@ from tests.kit.remote_mount import (
     vmware_section,
 )
 from tests.kit.stores.s3_account import Account
-from tests.kit.tools import MIB, assert_active, attempt, field, run, some_bytes, status
+from tests.kit.tools import MIB, assert_active, attempt, field, run, settled, some_bytes, status
 from tests.kit.wire import Answer
 from tests.servers.ceph import S3, Ceph
 from tests.servers.certificates import make_certificates
@@ -210,7 +210,7 @@ def test_rm_and_restore(everything: Remote, here: Path, store: str, tmp_path: Pa
     trashed = everything.path / store / ".trash" / image.name
     assert (status(trashed), number in everything.keys(store)) == ("pending_delete", True)
     run("mv", trashed, here)
-    assert (status(image), field(image, "id")) == ("active", number)
+    assert (settled(image), field(image, "id")) == ("active", number)
     assert everything.read_cold(image) == SMALL
 
 
@@ -291,7 +291,7 @@ def test_qemu_img(everything: Remote, here: Path, disk: Path, format_: str, tmp_
     """convert onto the mount, info, compare, and convert back from it."""
     image = here / f"disk.{format_}"
     run("qemu-img", "convert", "-f", "raw", "-O", format_, disk, image)
-    assert (status(image), field(image, "disk_format")) == ("active", format_)
+    assert (settled(image), field(image, "disk_format")) == ("active", format_)
     info = json.loads(run("qemu-img", "info", "-f", format_, "--output=json", image))
     assert info["virtual-size"] == 12 * MIB
     make_cold(everything.daemon, image)

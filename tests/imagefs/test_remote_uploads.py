@@ -11,7 +11,7 @@ import pytest
 from tests.imagefs.faulty import DATA, Remote
 from tests.kit.daemon import wait_until
 from tests.kit.service import service
-from tests.kit.tools import MIB, attempt, field, run, status
+from tests.kit.tools import MIB, attempt, field, run, settled, status
 from tests.servers.network.breaking_proxy import Fault, Plan, Request, always, every
 
 SMALL = DATA[: 18 * MIB + 5]
@@ -69,7 +69,7 @@ def test_upload_outlives_it_or_is_killed(
     copied = attempt("cp", source, path)
     remote.behave()
     if copied.returncode == 0:
-        assert status(path) == "active"
+        assert settled(path) == "active"
         run("cmp", source, remote.cold(store, path.name))
     else:
         assert (status(path), bool(field(path, "message"))) == ("killed", True)

@@ -13,7 +13,7 @@ import pytest
 from catalog.model.image import CHUNK_SIZE
 from tests.kit.daemon import Daemon
 from tests.kit.remote_mount import Remote, make_cold, remote, web_section
-from tests.kit.tools import MIB, attempt, field, run, some_bytes, status
+from tests.kit.tools import MIB, attempt, field, run, settled, some_bytes, status
 from tests.servers.nginx import WebServer, nginx
 
 DATA = some_bytes(2 * CHUNK_SIZE + 5, seed=4)
@@ -62,7 +62,7 @@ def image(everything: Remote, url: str) -> Path:
 
 def test_a_link_is_read_and_verified(everything: Remote, image: Path) -> None:
     """In place at first; by way of the cache once a first full read has recorded its digests."""
-    assert (status(image), image.stat().st_size) == ("active", len(DATA))
+    assert (settled(image), image.stat().st_size) == ("active", len(DATA))
     assert image.read_bytes() == DATA
     (verified,) = everything.daemon.command("verify", "--json", f"/{STORE}/{image.name}")
     assert verified["verdict"] == "intact"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.kit.daemon import Daemon, wait_until
-from tests.kit.tools import MIB, attempt, field, mode, run, some_bytes, status
+from tests.kit.tools import MIB, attempt, field, mode, run, settled, some_bytes
 from tests.servers.scripted import nginx
 
 
@@ -38,7 +38,7 @@ def test_ln_s_registers_an_image(image: Path, data: bytes) -> None:
     """The entry is an active image, a regular file, and reads what the server has."""
     assert image.is_file()
     assert not image.is_symlink()
-    assert status(image) == "active"
+    assert settled(image) == "active"
     assert mode(image) == 0o444
     assert image.read_bytes() == data
     assert field(image, "size") == str(len(data))

@@ -24,6 +24,7 @@ from tests.kit.tools import (
     mode,
     python,
     run,
+    settled,
     shell,
     some_bytes,
     status,
@@ -354,5 +355,5 @@ def test_two_that_begin_at_once(folder: Path, tmp_path: Path) -> None:
         assert 0 in codes
         refused += codes != [0, 0]
         assert target.read_bytes() in contents
-        assert status(target) == "active"
+        assert settled(target) == "active"
     assert refused

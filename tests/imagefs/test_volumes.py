@@ -19,6 +19,7 @@ from tests.kit.tools import (
     field,
     python,
     run,
+    settled,
     some_bytes,
     status,
 )
@@ -38,7 +39,7 @@ def whole(tmp_path: Path) -> Path:
 
 def _make(volume: Path, size: str = "8M") -> None:
     run("qemu-img", "create", "-q", "-f", volume.suffix.strip("."), volume, size)
-    assert status(volume) == "active"
+    assert settled(volume) == "active"
 
 
 def _fill(source: Path, volume: Path) -> int:
@@ -77,7 +78,7 @@ def test_who_reads_it_now_keeps_others_from_filling_it(folder: Path, whole: Path
     _make(folder / "volume.qcow2")
     with (folder / "volume.qcow2").open("rb"):
         assert _fill(whole, folder / "volume.qcow2") == 1
-    assert status(folder / "volume.qcow2") == "active"
+    assert settled(folder / "volume.qcow2") == "active"
 
 
 @needs_root
@@ -106,7 +107,7 @@ def test_another_user_does_not_fill_it(mount: Daemon, folder: Path) -> None:
     path = (folder / "volume.qcow2").relative_to(mount.path)
     result = as_nobody("dd", f"of={path}", "conv=notrunc", cwd=mount.path, stdin=b"x")
     assert result.returncode == 1
-    assert status(folder / "volume.qcow2") == "active"
+    assert settled(folder / "volume.qcow2") == "active"
 
 
 @needs_root
@@ -153,7 +154,7 @@ def test_other_preallocation_works(folder: Path, option: str) -> None:
     """It writes what it sets aside."""
     options = ("-f", "qcow2", "-o", f"preallocation={option}")
     run("qemu-img", "create", "-q", *options, folder / "a.qcow2", "16M")
-    assert status(folder / "a.qcow2") == "active"
+    assert settled(folder / "a.qcow2") == "active"
 
 
 def test_single_zeros_are_data(folder: Path) -> None:

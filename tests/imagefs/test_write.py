@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 from tests.kit.daemon import Daemon, wait_until
-from tests.kit.tools import MIB, assert_active, field, python, run, shell, some_bytes, status
+from tests.kit.tools import (
+    MIB,
+    assert_active,
+    field,
+    python,
+    run,
+    settled,
+    shell,
+    some_bytes,
+    status,
+)
 
 
 def test_backwards(folder: Path, source: Path, data: bytes) -> None:
@@ -122,7 +132,7 @@ os.pwrite(fd, b"end", (2 << 30) - 3)
 os.close(fd)
 """
     python(script, folder / "a")
-    assert status(folder / "a") == "active"
+    assert settled(folder / "a") == "active"
     assert (folder / "a").stat().st_size == 2 << 30
     stored = mount.state / "file" / field(folder / "a", "id")
     assert stored.stat().st_blocks * 512 < MIB

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.tools import as_nobody, attempt, field, run, shell, status
+from tests.kit.tools import as_nobody, attempt, field, run, settled, shell, status
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_deactivate_and_reactivate(image: Path, data: bytes) -> None:
     assert status(image) == "deactivated"
     assert attempt("cat", image).stdout == data  # root is an administrator
     os.setxattr(image, "user.image.status", b"active")
-    assert status(image) == "active"
+    assert settled(image) == "active"
 
 
 def test_only_owners_change_attributes(image: Path) -> None:

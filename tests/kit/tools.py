@@ -84,13 +84,18 @@ def mode(path: Path) -> int:
     return path.stat().st_mode & 0o7777
 
 
-def assert_active(path: Path, data: bytes) -> None:
-    """The image is active and is, byte for byte, what its fields and its digest say.
+def settled(path: Path) -> str:
+    """The status of an image that nobody writes any more.
 
-    It is so when close(2) returns (`test_close`), unless the machine is too busy to tell in time.
+    close(2) returns with it (`test_close`), unless the machine is too busy to tell in time.
     """
     wait_until(lambda: status(path) != "saving", "nobody has it any more")
-    assert status(path) == "active"
+    return status(path)
+
+
+def assert_active(path: Path, data: bytes) -> None:
+    """The image is active and is, byte for byte, what its fields and its digest say."""
+    assert settled(path) == "active"
     assert path.read_bytes() == data
     assert path.stat().st_size == len(data)
     assert field(path, "size") == str(len(data))
