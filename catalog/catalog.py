@@ -92,6 +92,16 @@ class Catalog:
         with self.read() as repository:
             return repository.version()
 
+    def last_change(self) -> int:
+        """The number of the newest change there is; 0 without any."""
+        with self.read() as repository:
+            return repository.last_change()
+
+    def changes(self, after: int, limit: int) -> list[Change]:
+        """Up to `limit` changes with greater numbers than `after`, oldest first."""
+        with self.read() as repository:
+            return repository.changes(after, limit)
+
     def changes_between(self, old: Version, new: Version, limit: int) -> list[Change] | None:
         """The changes between two versions, oldest first; None if not all of them are known."""
         count, first = new[0] - old[0], old[1] + 1

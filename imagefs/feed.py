@@ -40,8 +40,7 @@ class Feed:
         self._known = known
         self._threads = threads
         self._origin = str(this_process())
-        with vfs.catalog.read() as repository:
-            self._seen = repository.last_change()
+        self._seen = vfs.catalog.last_change()
 
     async def run(self) -> None:
         """Follow the feed for ever; when the database does not answer, try again."""
@@ -66,8 +65,7 @@ class Feed:
                 return
 
     def _changes(self) -> list[Change]:
-        with self._vfs.catalog.read() as repository:
-            return repository.changes(self._seen, _PAGE)
+        return self._vfs.catalog.changes(self._seen, _PAGE)
 
     async def _tell(self, change: Change) -> None:
         own = change.origin == self._origin

@@ -12,7 +12,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from catalog.catalog import Catalog
 from catalog.errors import InvalidValue
-from catalog.model.access import ANONYMOUS, Role, check_name
+from catalog.model.access import ANONYMOUS, Role, User, check_name
 
 # About 50 ms and 19 MiB for each check (OWASP Password Storage Cheat Sheet, argon2id).
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
@@ -33,6 +33,12 @@ def add_user(
     hashed = hash_password(password)
     with catalog.write() as repository:
         repository.add_user(name, hashed, role, project)
+
+
+def find(catalog: Catalog, name: str) -> User | None:
+    """The user of that name, if there is one."""
+    with catalog.read() as repository:
+        return repository.user(name)
 
 
 def set_password(catalog: Catalog, name: str, password: str) -> None:

@@ -5,5 +5,6 @@ Its modules:
     namespace   what names stand for: the part that only looks
     vfs         what operations on names do
     subtrees    folders with all that is in them: copied and deleted as one
-adopt       giving names to data that lies in a store already
+    listings    a folder as people look at it: sorted, filtered, one screen at a time
+    adopt       giving names to data that lies in a store already
 """

@@ -26,7 +26,7 @@ from catalog.copies.reader import Readable, open_readable, readable
 from catalog.copies.removal import check_droppable, let_go, remove_marked
 from catalog.copies.replicate import replicate
 from catalog.copies.unfinished import recover_if_dead
-from catalog.copies.uses import DELETED, User, Uses
+from catalog.copies.uses import DELETED, User, Uses, in_use
 from catalog.errors import (
     AlreadyExists,
     CatalogError,
@@ -39,6 +39,7 @@ from catalog.errors import (
 )
 from catalog.model import access, names
 from catalog.model.access import Principal
+from catalog.model.activity import Use
 from catalog.model.image import Image
 from catalog.model.status import IN_PROGRESS, Status
 from catalog.model.tree import Entry, Folder, FolderKind, Place
@@ -352,6 +353,10 @@ class Vfs(Namespace):
             return image
         recover_if_dead(self.catalog, image)
         return self.catalog.image(image.number)
+
+    def in_use(self, number: int) -> list[Use]:
+        """The programs that have the image open now, on all hosts, the oldest first."""
+        return in_use(self.catalog, number)
 
     def usage(self, store: str) -> Usage:
         """The total and free bytes of a store, or of the default store if `store` is empty."""

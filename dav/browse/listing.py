@@ -8,10 +8,11 @@ from urllib.parse import urlencode
 
 from catalog.errors import CatalogError, Forbidden, NotFound
 from catalog.model.access import Principal, check_create, owns
-from catalog.model.listings import FolderPage, ListedEntry, Sort
+from catalog.model.listings import ListedEntry, Sort
 from catalog.model.status import IN_PROGRESS, Status
 from catalog.model.tree import Entry, Folder, FolderKind
 from catalog.stores.base import Capability, Usage
+from catalog.tree.listings import Wanted, screen
 from catalog.tree.vfs import Vfs
 from dav.browse.exchange import number_of
 
@@ -20,15 +21,10 @@ MAX_FOLDERS = 1000
 """Folders shown above the images at most; nobody reads more."""
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Wanted):
     """The order, filter and position in which the folder is shown."""
 
-    sort: Sort
-    descending: bool
-    text: str
-    status: Status | None
-    offset: int
+    __slots__ = ()
 
     def url(self, *, sort: Sort | None = None, offset: int = 0) -> str:
         """The query for the same folder in another order, or at another position."""
@@ -104,7 +100,7 @@ def read_listing(
 ) -> Listing:
     """One page of a store, its trash, or a folder in it."""
     view = view_of(query, folder)
-    folders, page = _read(vfs, folder, view, principal)
+    folders, page = screen(vfs.catalog, folder, view, principal, (MAX_FOLDERS, PAGE_SIZE))
     restore = _Restore(vfs) if folder.kind is FolderKind.TRASH else None
     return Listing(
         folder,
@@ -116,29 +112,6 @@ def read_listing(
         _usage(vfs, folder.store),
         _is_writable(vfs, folder, principal),
     )
-
-
-def _read(
-    vfs: Vfs, folder: Folder, view: View, principal: Principal
-) -> tuple[tuple[Folder, ...], FolderPage]:
-    with vfs.catalog.read() as repository:
-        page = repository.folder_page(
-            folder.number,
-            principal,
-            sort=view.sort,
-            descending=view.descending,
-            filter_text=view.text,
-            status=view.status,
-            offset=view.offset,
-            limit=PAGE_SIZE,
-        )
-        if view.offset or view.status is not None:
-            return (), page
-        found = repository.folders_in(folder.number, limit=MAX_FOLDERS)
-    text = view.text.casefold()
-    folders = (child for child in found if child.kind is FolderKind.PLAIN)
-    shown = (child for child in folders if text in child.name.casefold())
-    return tuple(sorted(shown, key=lambda child: child.name)), page
 
 
 def _row(

@@ -9,7 +9,6 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from catalog.copies.uses import in_use
 from catalog.model.access import ANONYMOUS, owns
 from catalog.model.fields import FIELDS, Details
 from catalog.model.image import Visibility
@@ -162,7 +161,7 @@ def image_page(request: Request, shown: Shown) -> bytes:
         fields=_fields(shown.details),
         commands=_commands(request, shown) if is_complete else (),
         editable=owns(request.principal, image.owner) and image.status is not Status.PENDING_DELETE,
-        used_by=", ".join(str(use) for use in in_use(request.vfs.catalog, image.number)),
+        used_by=", ".join(str(use) for use in request.vfs.in_use(image.number)),
         is_complete=is_complete,
         in_progress=IN_PROGRESS,
         visibilities=tuple(Visibility),

@@ -8,6 +8,7 @@ from catalog.errors import CatalogError
 from catalog.model.access import Principal
 from catalog.model.listings import StoreTotals
 from catalog.stores.base import Capability, Store, Usage
+from catalog.tree.listings import store_totals
 from catalog.tree.vfs import Vfs
 from web.exchange.errors import told
 
@@ -37,8 +38,7 @@ class StoreCard:
 
 def store_cards(vfs: Vfs, principal: Principal) -> tuple[StoreCard, ...]:
     """All configured stores, by name, with the totals of what the principal may see."""
-    with vfs.catalog.read() as repository:
-        totals = repository.store_totals(principal)
+    totals = store_totals(vfs.catalog, principal)
     stores = sorted(vfs.catalog.stores.items())
     return tuple(
         _card(vfs, name, store, totals.get(name, _NOTHING), principal) for name, store in stores

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from catalog.model.access import Principal
 from catalog.model.tree import Folder
+from catalog.tree.listings import digests
 from catalog.tree.vfs import Vfs
 
 
@@ -22,11 +23,5 @@ def line(os_hash_value: str, name: str) -> str:
 
 def sums(vfs: Vfs, folder: Folder, principal: Principal) -> Iterator[bytes]:
     """The lines of a folder's active images that have a sha256, in blocks."""
-    after = 0
-    while True:
-        with vfs.catalog.read() as repository:
-            found = repository.folder_digests(folder.number, principal, "sha256", after=after)
-        if not found:
-            return
-        yield "".join(f"{line(value, name)}\n" for _cookie, value, name in found).encode()
-        after = found[-1][0]
+    for page in digests(vfs.catalog, folder, principal, "sha256"):
+        yield "".join(f"{line(value, name)}\n" for value, name in page).encode()

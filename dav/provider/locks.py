@@ -28,7 +28,7 @@ from wsgidav.dav_error import (
 from catalog.catalog import Catalog
 from catalog.errors import CatalogError, Locked, NotFound
 from catalog.model.activity import Lock, LockScope
-from catalog.rules import locks
+from catalog.rules import locks, users
 from catalog.rules.locks import LockRequest, Writing
 from dav.provider.errors import to_dav_error
 from web.exchange.environ import Environ
@@ -146,8 +146,7 @@ class LockManager:
         return lock is not None and (lock.principal == principal or self._is_admin(principal))
 
     def _is_admin(self, name: str) -> bool:
-        with self._catalog.read() as repository:
-            user = repository.user(name)
+        user = users.find(self._catalog, name)
         return user is not None and user.principal.is_admin
 
     def get_url_lock_list(self, url: str, *, recursive: bool = False) -> list[Described]:
