@@ -28,8 +28,6 @@ from catalog.rules import sparing
 from catalog.rules.trash import GaveWay, check_removable, give_way, restore
 from catalog.stores.base import Capability
 
-# -- folders ---------------------------------------------------------------------------
-
 
 def writable_folder(repository: Repository, place: Place) -> Folder:
     """The folder of `place`, if an entry may be put there.  Raises Forbidden, InvalidName."""
@@ -61,9 +59,6 @@ def check_own(folder: Folder, principal: Principal) -> None:
         raise Forbidden(folder.name, "is a fixed part of the tree")
     if not access.owns(principal, folder.owner):
         raise Forbidden(folder.name, f"belongs to {folder.owner}")
-
-
-# -- entries ---------------------------------------------------------------------------
 
 
 def entry_at(repository: Repository, place: Place) -> Entry:
@@ -144,9 +139,6 @@ def move(
         repository.move_entry(entry.location, target.folder, target.name)
         repository.set_image(entry.image.number, name=target.name)
     return gave_way
-
-
-# -- deletion --------------------------------------------------------------------------
 
 
 def same_place(catalog: Catalog, entry: Entry, store: str) -> Place:

@@ -2,8 +2,7 @@
 
 Unlike `namespace`, which answers as a file system does, this sorts and filters, and it shows a
 principal only images that it may see.  The database does the work: a folder may have 100,000
-images.
-Threading: any thread.
+images.  Threading: any thread.
 """
 
 from __future__ import annotations

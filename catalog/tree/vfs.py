@@ -3,7 +3,8 @@
 docs/semantics.md#the-tree and the sections after it say what users can rely on.
 
 Scope: decides what an operation on a name does, and is the only place for that.  Names are in
-`namespace`, rules in `catalog`, data in `upload`, `reader`, `replicate`.  Threading: any thread.
+`namespace`, rules in `catalog.rules`, data in `catalog.uploads` and `catalog.copies`.  Threading:
+any thread.
 
     /                       one folder per configured store
     /<store>/[folders/]NAME an image
