@@ -5,6 +5,7 @@ And what many of them copy in.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import re
@@ -37,6 +38,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test by what its fixtures start, before `-m` selects."""
     for item in items:
         marks.mark(item)
+
+
+def pytest_collection_finish() -> None:
+    """Take what the test files are made of out of every later search for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
