@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
 
 from catalog.catalog import Catalog
+from catalog.rules import users
 from catalog.settings import Settings
 from catalog.tree.vfs import Vfs
 from tests.kit import marks, statements
@@ -31,6 +33,12 @@ statements.share()
 
 # Started in the background of a shell, SIGINT would be ignored, by all we start as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """In `make fast` a password is hashed in no time; otherwise it takes what users wait for."""
+    if "not stress" in config.option.markexpr:
+        users._HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -215,6 +215,7 @@ def test_a_boot_sector_is_a_raw_disk(disk: Path, first_entry: bytes) -> None:
     assert inspect(disk, "raw").disk_format == "raw"
 
 
+@pytest.mark.stress
 def test_luks_is_told_with_its_size(tmp_path: Path) -> None:
     """An encrypted disk's virtual size is without its header (LUKS 1 on-disk format)."""
     found = inspect(luks1(tmp_path), None)
