@@ -24,10 +24,9 @@ import pytest
 from catalog.model.access import Principal
 from catalog.model.tree import Entry
 from catalog.tree.vfs import Vfs
-from tests.bench import measure
+from tests.bench import measure, peers
 from tests.bench.conftest import Table
 from tests.bench.measure import GIB, MIB
-from tests.dav import peers
 from tests.kit.daemon import Daemon
 from tests.kit.large_folder import fill, name_of
 from tests.kit.service import Service, service

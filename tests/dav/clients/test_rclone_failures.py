@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.dav.rclone_remote import environment
+from tests.dav.clients.rclone_remote import environment
 from tests.kit.daemon import DEADLINE, Daemon, wait_until
 from tests.kit.service import Service
 from tests.kit.tools import MIB, run, some_bytes

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.dav.rclone_remote import environment
+from tests.dav.clients.rclone_remote import environment
 from tests.kit.daemon import Daemon, wait_until
 from tests.kit.service import Service, service
 from tests.kit.tools import run, some_bytes
