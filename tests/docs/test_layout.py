@@ -8,6 +8,7 @@ from tests.layout import (
     MAX_FLOORS,
     PACKAGES,
     circle,
+    crowded_rooms,
     floors,
     imported_test_files,
     long_files,
@@ -15,7 +16,7 @@ from tests.layout import (
 )
 
 
-@pytest.mark.parametrize("folder", ["imagefs", "dav", "tests"])
+@pytest.mark.parametrize("folder", [*PACKAGES, "tests"])
 def test_files_are_short(folder: str) -> None:
     """Nobody has to scroll through more."""
     assert long_files(folder) == []
@@ -24,6 +25,11 @@ def test_files_are_short(folder: str) -> None:
 def test_functions_are_short() -> None:
     """Each does one thing."""
     assert long_functions(*PACKAGES) == []
+
+
+def test_rooms_are_small() -> None:
+    """What belongs together is seen at one look."""
+    assert crowded_rooms(*PACKAGES) == []
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
