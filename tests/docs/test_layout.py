@@ -37,7 +37,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     assert circle() == []
 
 
-@pytest.mark.parametrize("package", ["imagefs", "dav", "web"])
+@pytest.mark.parametrize("package", PACKAGES)
 def test_the_house_is_low(package: str) -> None:
     """From the top of a package to its ground are so many steps at most."""
     assert 0 < len(floors(package)) <= MAX_FLOORS
