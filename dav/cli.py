@@ -6,17 +6,18 @@ import logging
 import signal
 import threading
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
-from pydantic import ValidationError
 
 from catalog.cli.session import Session, pass_session
 from catalog.errors import InvalidSettings
 from catalog.process import raise_file_limit
 from catalog.service import logs
-from catalog.service.life import BEAT, Life
-from catalog.service.systemd import watchdog_interval
-from web.settings import DavSettings
+
+if TYPE_CHECKING:
+    from catalog.service.life import Life
+    from web.settings import DavSettings
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ _DRAIN = 30.0
 def dav(session: Session, listen: str | None, anonymous: str | None) -> None:
     """Serve the catalog over WebDAV and to browsers, until it is stopped."""
     # Imported here: loading the server's libraries takes longer than other commands run.
+    from catalog.service.life import Life
     from dav.app import App, render_error
     from web.exchange.forwarded import Forwarding, Proxies
     from web.login.basic import Authentication
@@ -67,6 +69,10 @@ def dav(session: Session, listen: str | None, anonymous: str | None) -> None:
 
 def _settings(session: Session, **given: str | None) -> DavSettings:
     """The `[dav]` section, changed by the command line's options.  Raises InvalidSettings."""
+    from pydantic import ValidationError
+
+    from web.settings import DavSettings
+
     configured: DavSettings = session.settings.section("dav")
     wanted = {name: value for name, value in given.items() if value is not None}
     try:
@@ -77,6 +83,9 @@ def _settings(session: Session, **given: str | None) -> DavSettings:
 
 
 def _until_stopped(life: Life) -> None:
+    from catalog.service.life import BEAT
+    from catalog.service.systemd import watchdog_interval
+
     stopped = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:

@@ -8,6 +8,7 @@ import select
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,10 +16,10 @@ from catalog.cli.session import Session, pass_session
 from catalog.errors import InvalidSettings, InvalidValue, StoreUnavailable
 from catalog.process import raise_file_limit
 from catalog.service import logs
-from catalog.service.configuration import folders_of
-from catalog.settings import DEFAULTS, state_folder
 from imagefs import mountpoint
-from imagefs.settings import MountSettings
+
+if TYPE_CHECKING:
+    from imagefs.settings import MountSettings
 
 # Options of the kernel and libfuse; any other is refused with a clear message.
 _OPTIONS = frozenset(
@@ -49,6 +50,8 @@ def mount(
 
     A mount that a dead process has left there is removed first.
     """
+    from catalog.service.configuration import folders_of
+
     place = mountpoint_.absolute()
     mountpoint.check_outside(place, folders_of(session.settings))
     if ready_fd is None and not foreground:
@@ -95,6 +98,8 @@ def _serve(
     ready_fd: int | None,
 ) -> None:
     # Imported here: pyfuse3 and trio take longer to load than other commands run.
+    from catalog.service.configuration import folders_of
+    from catalog.settings import state_folder
     from imagefs.mount import Mount
 
     logging.getLogger().setLevel(min(logging.INFO, logging.getLogger().level))
@@ -128,6 +133,8 @@ def _in_background(session: Session, place: Path, options: tuple[str, ...]) -> i
 
     Raises StoreUnavailable when it does neither.
     """
+    from catalog.settings import DEFAULTS
+
     read_end, write_end = os.pipe()
     source, state = session.settings.source, os.environ.get("IMAGEFS_STATE")
     config = [] if source == DEFAULTS else ["--config", os.path.abspath(source)]

@@ -15,7 +15,6 @@ from catalog.errors import InvalidTransition, InvalidValue, NotFound, NotSupport
 from catalog.model.fields import FIELDS
 from catalog.model.status import HAS_DATA, Status
 from catalog.model.tree import Entry
-from catalog.rules import fields
 
 if TYPE_CHECKING:
     from catalog.model.tree import Place
@@ -31,6 +30,8 @@ def set_fields(session: Session, image: str, values: tuple[str, ...]) -> None:
 
     A name that is no field of an image is a property's, unless it looks like a field's.
     """
+    from catalog.rules import fields
+
     wanted = {_attribute(name): text for name, text in assignments.parse(values).items()}
     number = find(session.vfs, image).image.number
     fields.set_attributes(session.catalog, number, wanted, session.principal)
@@ -42,6 +43,8 @@ def set_fields(session: Session, image: str, values: tuple[str, ...]) -> None:
 @pass_session
 def unset(session: Session, image: str, properties: tuple[str, ...]) -> None:
     """Remove properties of IMAGE, all or none."""
+    from catalog.rules import fields
+
     wanted: dict[str, str | None] = {_attribute(name): None for name in properties}
     for name in wanted:
         if name.startswith("image."):
@@ -57,6 +60,8 @@ def unset(session: Session, image: str, properties: tuple[str, ...]) -> None:
 @pass_session
 def tag(session: Session, image: str, tags: tuple[str, ...], remove: bool) -> None:
     """Add tags to IMAGE."""
+    from catalog.rules import fields
+
     number = find(session.vfs, image).image.number
     if remove:
         fields.change_tags(session.catalog, number, session.principal, add=(), remove=tags)
@@ -138,6 +143,8 @@ def _attribute(name: str) -> str:
 
 
 def _status_setter(session: Session, wanted: Status) -> Callable[[str], None]:
+    from catalog.rules import fields
+
     def act(argument: str) -> None:
         image = find(session.vfs, argument).image
         if image.status not in HAS_DATA:

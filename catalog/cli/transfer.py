@@ -41,8 +41,6 @@ from catalog.errors import (
 from catalog.model import names
 from catalog.model.image import Image
 from catalog.model.tree import Folder
-from catalog.rules import fields
-from catalog.uploads.upload import reason_of
 
 if TYPE_CHECKING:
     from catalog.copies.progress import Progress
@@ -200,6 +198,7 @@ def _upload(
 ) -> Image:
     """Upload under a temporary name and publish by a rename; a failed image is removed."""
     from catalog.model.tree import Place
+    from catalog.rules import fields
 
     temporary = Place(place.folder, _temporary_name(place.name))
     image = vfs.create(temporary, principal).image
@@ -262,6 +261,8 @@ class _Writing:
         return self.vfs.catalog.store(entry.store).usage().total
 
     def _tell_source(self, image: Image, sha256: str, principal: Principal) -> None:
+        from catalog.rules import fields
+
         values = {"property.source_sha256": sha256}
         if self.expected not in (None, sha256):
             # If it is not the digest of the packed data, it must be that of the image; the
@@ -273,6 +274,9 @@ class _Writing:
 def _give_up(
     vfs: Vfs, image: Image, temporary: Place, principal: Principal, error: BaseException
 ) -> None:
+    from catalog.rules import fields
+    from catalog.uploads.upload import reason_of
+
     reason = str(error) if isinstance(error, OSError) else reason_of(error)
     with suppress(CatalogError):
         upload = vfs.uploads.get(image.number)

@@ -116,6 +116,17 @@ def test_closed_pipe_is_quiet(run: Run, image: str, config: Path) -> None:
     os.close(writing)
 
 
+def test_nothing_heavy_is_loaded_for_help() -> None:
+    """Help, and the shell's completion, wait for no database, store or server."""
+    script = (
+        "import sys\nfrom catalog.cli.program import imagefs\n"
+        "try: imagefs.main(['--help'])\n"
+        "finally: print({'sqlalchemy', 'pydantic', 'urllib3', 'trio', 'wsgidav'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert done.stdout.endswith(b"set()\n")
+
+
 def test_alembic_is_not_loaded_to_list(run: Run, config: Path) -> None:
     """What only a migration needs is not imported on the usual path."""
     script = (
