@@ -1,4 +1,4 @@
-"""Real servers for real clients: one `imagefs dav` for each module."""
+"""Servers, one for each module: in this process, and `imagefs dav` for real clients."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ from itertools import count
 
 import pytest
 
+from tests.dav.server import Served, serving
 from tests.kit.daemon import Daemon
 from tests.kit.service import PASSWORD, USER, Service, service
 from tests.kit.wire import make_certificate
 
 _numbers = count()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server in this process with an empty catalog; anybody may write."""
+    with serving(tmp_path_factory.mktemp("served")) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

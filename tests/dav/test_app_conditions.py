@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import count
 
 import pytest
 
-from tests.dav.server import ANONYMOUS, Served, serving
+from tests.dav.server import ANONYMOUS, Served
 from tests.kit.catalog import begin
 from tests.kit.wire import Wire, head
 
@@ -19,11 +18,10 @@ _numbers = count()
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(served: Served) -> Served:
     """A server with one image."""
-    with serving(tmp_path_factory.mktemp("conditions")) as served:
-        served.add(IMAGE)
-        yield served
+    served.add(IMAGE)
+    return served
 
 
 READING = [

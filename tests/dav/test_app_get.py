@@ -6,13 +6,12 @@ import base64
 import hashlib
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from catalog.model.access import ADMIN, Role
-from tests.dav.server import ANONYMOUS, Served, login, serving
+from tests.dav.server import ANONYMOUS, Served, login
 from tests.kit.catalog import begin, put, rename, set_fields, some_bytes
 from tests.kit.wire import Answer
 
@@ -21,11 +20,10 @@ IMAGE = "/file/image.img"
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(served: Served) -> Served:
     """A server with one image."""
-    with serving(tmp_path_factory.mktemp("get")) as served:
-        served.add(IMAGE, DATA)
-        yield served
+    served.add(IMAGE, DATA)
+    return served
 
 
 def test_whole_image(served: Served) -> None:

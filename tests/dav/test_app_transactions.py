@@ -11,7 +11,7 @@ import pytest
 
 from catalog.catalog import Catalog
 from catalog.model.status import Status
-from tests.dav.server import Served, login, serving
+from tests.dav.server import Served, login
 from tests.kit.wire import Answer
 
 DATA = b"data"
@@ -24,13 +24,6 @@ _numbers = count()
 def digest_of(data: bytes) -> str:
     """The SHA-256 in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server; the first request of a user is asked for before any is counted."""
-    with serving(tmp_path_factory.mktemp("transactions")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
 
 from catalog.model.status import Status
-from tests.dav.server import Served, serving
+from tests.dav.server import Served
 from tests.kit.catalog import folder_at, names_in
 
 LOCK = (
@@ -18,11 +17,10 @@ LOCK = (
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(served: Served) -> Served:
     """A server with an image."""
-    with serving(tmp_path_factory.mktemp("names")) as served:
-        served.add("/file/image")
-        yield served
+    served.add("/file/image")
+    return served
 
 
 @pytest.mark.parametrize("name", ["desktop.ini", "Thumbs.db", ".DS_Store", "._image", "Icon\r"])

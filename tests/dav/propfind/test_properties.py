@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from itertools import count
 from xml.etree.ElementTree import Element
 
@@ -12,7 +11,7 @@ from defusedxml.ElementTree import fromstring
 
 from catalog.model.access import ADMIN
 from catalog.model.status import Status
-from tests.dav.server import ANONYMOUS, Served, serving, xml
+from tests.dav.server import ANONYMOUS, Served, xml
 from tests.kit.catalog import make_folder, put, some_bytes
 from tests.kit.wire import Answer
 
@@ -21,13 +20,6 @@ _NAMESPACES = (
     ' xmlns:Z="urn:schemas-microsoft-com:" xmlns:x="urn:x"'
 )
 _numbers = count()
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server with an empty catalog."""
-    with serving(tmp_path_factory.mktemp("proppatch")) as served:
-        yield served
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from defusedxml.ElementTree import fromstring
 from catalog.errors import CatalogError, ImageKilled, QuotaExceeded, StoreUnavailable
 from catalog.model.access import Principal, Role
 from dav.provider.errors import to_dav_error
-from tests.dav.server import Served, serving
+from tests.dav.server import Served
 from web.exchange.errors import STATUS, to_status, told
 
 
@@ -21,13 +21,6 @@ def _classes(root: type[CatalogError] = CatalogError) -> Iterator[type[CatalogEr
     yield root
     for child in root.__subclasses__():
         yield from _classes(child)
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server with an empty catalog."""
-    with serving(tmp_path_factory.mktemp("errors")) as served:
-        yield served
 
 
 @pytest.mark.parametrize("kind", list(_classes()), ids=lambda kind: kind.__name__)

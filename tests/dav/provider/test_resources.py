@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from catalog.model.access import ADMIN
 from catalog.model.status import Status
 from catalog.rules import fields
 from catalog.tree.vfs import Vfs
-from tests.dav.server import ANONYMOUS, Served, serving
+from tests.dav.server import ANONYMOUS, Served
 from tests.kit.catalog import (
     entry,
     image_at,
@@ -33,13 +33,6 @@ from tests.kit.catalog import (
 DATA = some_bytes(200_000, seed=5)
 
 _numbers = count()
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server with an empty catalog."""
-    with serving(tmp_path_factory.mktemp("copymove")) as served:
-        yield served
 
 
 @pytest.fixture

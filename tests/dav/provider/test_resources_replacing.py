@@ -5,7 +5,6 @@ RFC 4918 §9.8.4 and §9.9.3 want what is there deleted: it is, once the new is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,19 +14,12 @@ import pytest
 from catalog.errors import StoreRefused
 from catalog.model.tree import Entry, Folder, Place
 from catalog.tree.vfs import Vfs
-from tests.dav.server import ANONYMOUS, Served, serving
+from tests.dav.server import ANONYMOUS, Served
 from tests.kit.catalog import folder_at, image_at, make_folder, names_in, read, some_bytes
 
 DATA = some_bytes(200_000, seed=5)
 
 _numbers = count()
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server with an empty catalog."""
-    with serving(tmp_path_factory.mktemp("folders")) as served:
-        yield served
 
 
 @pytest.fixture
