@@ -53,7 +53,7 @@ def test_stale_file_of_many_readers(store: FilesystemStore, behind: Path) -> Non
     with ThreadPoolExecutor(8) as threads:
         found = threads.map(lambda offset: reader.read_at(offset, 10_000), offsets)
         assert b"".join(found) == DATA
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # fewer: of an earlier test that is over
     reader.close()
 
 
