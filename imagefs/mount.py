@@ -151,7 +151,8 @@ class Mount:
         """Let the other processes know that this one is alive, and what it uses."""
         while True:
             await trio.sleep(BEAT)
-            await self._threads.names(self._life.beat)
+            for upload in await self._threads.names(self._life.beat):
+                log.warning("%s: the upload was aborted", upload.image.name)
 
     async def _watchdog(self) -> None:
         # From the loop: a watchdog in a thread would not notice that the loop hangs.

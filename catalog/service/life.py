@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from catalog.copies.recovery import recover
@@ -16,6 +17,7 @@ from catalog.errors import CatalogError
 from catalog.service.systemd import notify
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.replicator import Replicator
+from catalog.uploads.upload import Upload
 
 _log = logging.getLogger(__name__)
 
@@ -50,24 +52,24 @@ class Life:
         """Notify systemd that requests are answered; `status` is what it shows."""
         notify("READY=1" + (f"\nSTATUS={status}" if status else ""))
 
-    def beat(self) -> None:
+    def beat(self) -> Sequence[Upload]:
         """Publish what is in use, end aborted uploads, bring the database's file up to date.
 
-        A database that does not answer is no reason to stop: requests report it, and work again
-        when it is back.
+        Returns the uploads that it has ended.  A database that does not answer is no reason to
+        stop: requests report it, and work again when it is back.
         """
         if time.monotonic() < self._resting_until:
-            return
+            return ()
         # If the database does not answer, what follows reports it.
         with suppress(CatalogError):
             self._vfs.catalog.checkpoint()
         try:
             self._vfs.uses.publish()
-            for upload in self._vfs.uploads.give_up_aborted():
-                _log.warning("%s: the upload was aborted", upload.image.name)
+            return self._vfs.uploads.give_up_aborted()
         except CatalogError as error:
             _log.warning("housekeeping: %s", error)
             self._resting_until = time.monotonic() + _PAUSE
+            return ()
 
     def show_life(self) -> None:
         """Notify systemd's watchdog.  Called from where requests would hang if this one does."""
