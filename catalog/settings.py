@@ -168,8 +168,6 @@ class Settings:
     """No cache unless it is given; `load` always gives it."""
     replicas: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Store name -> the stores that get copies of its images."""
-    problems: Mapping[str, str] = field(default_factory=dict)
-    """Store name -> what is wrong with its section."""
     tables: Mapping[str, Any] = field(default_factory=dict)
     """Section name -> the file's table, for the sections that packages contribute."""
 

@@ -127,10 +127,10 @@ class App:
         data = method in conditions.READING and not browse.is_asked_for(environ)
         paths, deep = [path], [path] if method in ("COPY", "MOVE") else []
         if method not in (*conditions.READING, "PROPFIND"):
-            paths.append(_above(path))
+            paths.append(destination.above(path))
         named = environ.get("HTTP_DESTINATION") if method in ("COPY", "MOVE") else None
         if named and (target := destination.path_of(named)):
-            paths += [target, _above(target)]
+            paths += [target, destination.above(target)]
             deep.append(target)
         return View(self._vfs, principal_of(environ), paths, data=data, deep=deep)
 
@@ -305,10 +305,6 @@ def _replaced_by(path: str, environ: Environ) -> str | None:
             # A COPY or MOVE of an image onto itself replaces nothing.
             return target if target and target != path else None
     return None
-
-
-def _above(path: str) -> str:
-    return path.rstrip("/").rpartition("/")[0] or "/"
 
 
 def _make_safe(environ: Environ) -> bool:

@@ -20,14 +20,7 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from secrets import token_hex
 
-from catalog.errors import (
-    CatalogError,
-    Conflict,
-    DigestMismatch,
-    Forbidden,
-    IsAFolder,
-    Locked,
-)
+from catalog.errors import CatalogError, Conflict, DigestMismatch, Forbidden, IsAFolder, Locked
 from catalog.model import access
 from catalog.model.access import Principal
 from catalog.model.image import Image

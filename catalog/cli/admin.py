@@ -184,8 +184,10 @@ def _print_section(name: str, section: dict[str, Any]) -> None:
 @pass_session
 def check_config(session: Session) -> int:
     """Tell whether the configuration is valid, every section of it."""
+    from catalog.service.configuration import problems_of
+
     settings = session.settings
-    problems = [InvalidSettings(settings.source, told) for told in settings.problems.values()]
+    problems = [InvalidSettings(settings.source, told) for told in problems_of(settings).values()]
     for problem in problems:
         report(problem)
     _all_sections = settings.sections  # each is validated when it is asked for

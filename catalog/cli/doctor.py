@@ -156,9 +156,10 @@ def _database(catalog: Catalog) -> Iterator[Check]:
 
 
 def _configuration(settings: Settings) -> Iterator[Check]:
+    from catalog.service.configuration import problems_of
     from catalog.settings import contributed_sections
 
-    problems = [Check(Level.FAIL, settings.source, told) for told in settings.problems.values()]
+    problems = [Check(Level.FAIL, settings.source, told) for told in problems_of(settings).values()]
     for name in contributed_sections():
         try:
             settings.section(name)

@@ -11,11 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from catalog.catalog import Catalog
-from catalog.errors import (
-    CatalogError,
-    CatalogUnavailable,
-    Conflict,
-)
+from catalog.errors import CatalogError, CatalogUnavailable, Conflict
 from catalog.model.image import Image, now
 from catalog.model.status import HAS_DATA
 from catalog.process import this_process

@@ -17,13 +17,7 @@ from catalog.copies.progress import Notice, Progress, no_progress
 from catalog.copies.removal import delete_data, let_go
 from catalog.copies.stream import compare, read_intact
 from catalog.copies.unfinished import recover_if_dead
-from catalog.errors import (
-    CatalogError,
-    Conflict,
-    DataDamaged,
-    NotFound,
-    StoreUnavailable,
-)
+from catalog.errors import CatalogError, Conflict, DataDamaged, NotFound, StoreUnavailable
 from catalog.model.access import Principal
 from catalog.model.activity import UploadRecord
 from catalog.model.image import ChunkDigests, Image, now

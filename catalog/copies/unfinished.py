@@ -6,9 +6,7 @@ from pathlib import Path
 
 from catalog.catalog import Catalog
 from catalog.copies.progress import Notice
-from catalog.copies.removal import (
-    delete_data,
-)
+from catalog.copies.removal import delete_data
 from catalog.errors import CatalogError
 from catalog.model.activity import UploadRecord
 from catalog.model.image import Image

@@ -94,20 +94,6 @@ class Content:
             raise cut_off(what, offset + length, self.size)
 
 
-class Section:
-    """A part of a Source, such as a file in an archive, as a Source of its own."""
-
-    def __init__(self, source: Source, offset: int, size: int) -> None:
-        self.size = size
-        self._source = source
-        self._offset = offset
-
-    def read_at(self, offset: int, size: int) -> bytes | memoryview:
-        """The bytes `[offset, offset + size)` of the part, cut at its end."""
-        size = max(0, min(size, self.size - offset))
-        return self._source.read_at(self._offset + offset, size)
-
-
 def cut_off(what: str, end: int, size: int) -> InvalidImage:
     """The error for a file that ends before something that its headers or tables name."""
     return InvalidImage(

@@ -6,21 +6,22 @@ Threading: any thread; a transaction and its repository belong to one thread.
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from sqlalchemy import Connection, Engine
 
+from catalog.errors import CatalogDamaged
 from catalog.process import this_process
 from catalog.repository.browse import BrowseRows
 from catalog.repository.copies import CopyRows
-from catalog.repository.engine import catalog_errors, checkpoint, damages, open_engine, reserve_of
+from catalog.repository.engine import catalog_errors, open_engine, reserve_of
 from catalog.repository.images import ImageRows
 from catalog.repository.journal import JournalRows
 from catalog.repository.locks import LockRows
 from catalog.repository.people import PeopleRows
 from catalog.repository.replacing import ReplacementRows
 from catalog.repository.schema import check_schema, make_schema, schema_version
-from catalog.repository.sqlite import WRITE, turn_to_write
+from catalog.repository.sqlite import WRITE, damages_of, turn_to_write
 from catalog.repository.tree import TreeRows
 
 
@@ -84,12 +85,28 @@ class Database:
             yield Repository(connection, origin, stores, keeps_locks=keeps_locks)
 
     def checkpoint(self) -> None:
-        """Bring the database's main file up to date, for tools that copy only that file."""
-        checkpoint(self.engine)
+        """Bring SQLite's main file up to date, as far as nobody has to wait for it.
+
+        Until then new data is in the journal beside it, on a quiet host for hours, and a copy of
+        only the main file would lack it.
+        """
+        if self.engine.dialect.name == "sqlite":
+            with catalog_errors(self.engine), closing(self.engine.raw_connection()) as connection:
+                connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def damages(self) -> list[str]:
-        """What is wrong in the database as a whole; empty if nothing is known to be wrong."""
-        return damages(self.engine)
+        """What is wrong in the database as a whole, one line each; empty if nothing is known.
+
+        SQLite reads its whole file for this.  A database server checks its data itself.  Raises
+        CatalogUnavailable if it takes longer than `sqlite.CHECK_TIME`.
+        """
+        if self.engine.dialect.name != "sqlite":
+            return []
+        try:
+            with catalog_errors(self.engine), self.engine.connect() as connection:
+                return damages_of(connection.connection.driver_connection)
+        except CatalogDamaged as error:
+            return [error.reason]
 
     def has_schema(self) -> bool:
         """Whether the database has our tables."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Engine, create_engine, event, make_url
@@ -105,30 +105,3 @@ def reserve_of(engine: Engine) -> Reserve:
     """The room that is kept for deletions on a full disk."""
     is_file = engine.dialect.name == "sqlite" and engine.url.database
     return Reserve(Path(str(engine.url.database)) if is_file else None)
-
-
-def damages(engine: Engine) -> list[str]:
-    """What is wrong in the database as a whole, one line each; empty if nothing is known.
-
-    SQLite reads its whole file for this.  A database server checks its data itself.  Raises
-    CatalogUnavailable if it takes longer than `CHECK_TIME`.
-    """
-    if engine.dialect.name != "sqlite":
-        return []
-    try:
-        with catalog_errors(engine), engine.connect() as connection:
-            return sqlite.damages_of(connection.connection.driver_connection)
-    except CatalogDamaged as error:
-        return [error.reason]
-
-
-def checkpoint(engine: Engine) -> None:
-    """Bring SQLite's main file up to date, as far as that is possible without making others wait.
-
-    Until then new data is in the journal beside it, on a quiet host for hours, and a copy of only
-    the main file would lack it.
-    """
-    if engine.dialect.name != "sqlite":
-        return
-    with catalog_errors(engine), closing(engine.raw_connection()) as connection:
-        connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")

@@ -5,12 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from catalog.errors import (
-    CatalogFull,
-    CatalogUnavailable,
-    NoCatalog,
-    SchemaTooNew,
-)
+from catalog.errors import CatalogFull, CatalogUnavailable, NoCatalog, SchemaTooNew
 from catalog.repository.engine import catalog_errors, reserve_of
 from catalog.repository.sqlite import WRITE, turn_to_write
 

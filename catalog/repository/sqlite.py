@@ -19,11 +19,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
-from catalog.errors import (
-    CatalogForbidden,
-    CatalogLocked,
-    CatalogUnavailable,
-)
+from catalog.errors import CatalogForbidden, CatalogLocked, CatalogUnavailable
 from catalog.repository.reserve import room
 
 BUSY_TIMEOUT = 120

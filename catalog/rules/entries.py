@@ -10,12 +10,7 @@ from catalog.catalog import Catalog
 from catalog.errors import AlreadyExists, Conflict, InvalidName, NotFound
 from catalog.model import access, digests, names
 from catalog.model.access import Principal
-from catalog.model.image import (
-    GATE,
-    External,
-    Visibility,
-    now,
-)
+from catalog.model.image import GATE, External, Visibility, now
 from catalog.model.status import Status
 from catalog.model.tree import Entry, Folder, Location, Place
 from catalog.repository.database import Repository
@@ -91,19 +86,6 @@ def add_external(
     return number
 
 
-def _take_back(repository: Repository, entry: Entry) -> None:
-    """Undo the making of an image, unless it has other entries by now.
-
-    Raises InvalidTransition.
-    """
-    number = entry.image.number
-    if [each.location.number for each in repository.entries_of(number)] != [entry.location.number]:
-        return
-    repository.change_status(number, Status.PENDING_DELETE, only_from=(Status.QUEUED,))
-    repository.change_status(number, Status.DELETED)
-    repository.drop_location(entry.location)
-
-
 def create(
     catalog: Catalog,
     place: Place,
@@ -165,22 +147,20 @@ def rename(
         return placement.move(repository, entry, target, principal, replace=replace)
 
 
-def check_rename(
-    catalog: Catalog, source: Place, target: Place, principal: Principal, *, replace: bool
-) -> None:
-    """Raise what `rename` would raise, and change nothing."""
-    with catalog.read() as repository:
-        entry = placement.entry_at(repository, source)
-        placement.check_rename(repository, entry, target, principal, replace=replace)
-
-
 def take_back(catalog: Catalog, entry: Entry) -> None:
     """Undo `create` after a failed request; the image leaves no trace.
 
-    Raises InvalidTransition if somebody writes to it already.
+    Nothing is done if it has other entries by now.  Raises InvalidTransition if somebody writes to
+    it already.
     """
     with catalog.write() as repository:
-        _take_back(repository, entry)
+        number = entry.image.number
+        present = [each.location.number for each in repository.entries_of(number)]
+        if present != [entry.location.number]:
+            return
+        repository.change_status(number, Status.PENDING_DELETE, only_from=(Status.QUEUED,))
+        repository.change_status(number, Status.DELETED)
+        repository.drop_location(entry.location)
 
 
 @on_a_full_disk

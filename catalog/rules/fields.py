@@ -9,13 +9,7 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 
 from catalog.catalog import Catalog
-from catalog.errors import (
-    Forbidden,
-    Immutable,
-    InvalidValue,
-    NotFound,
-    QuotaExceeded,
-)
+from catalog.errors import Forbidden, Immutable, InvalidValue, NotFound, QuotaExceeded
 from catalog.model import access
 from catalog.model.access import Principal
 from catalog.model.digests import hash_algorithm
@@ -134,21 +128,6 @@ def _expect(repository: Repository, image: Image, name: str, text: str) -> None:
         repository.set_image(image.number, expected_hash=text.lower())
 
 
-def _change_tags(
-    repository: Repository, number: int, add: Collection[str], remove: Collection[str]
-) -> None:
-    """Add some tags and remove others, so that two changes at the same time both succeed.
-
-    Raises InvalidValue, and NotFound for a tag to remove that is not there.
-    """
-    present = repository.tags(number)
-    for tag in remove:
-        if tag not in present:
-            raise NotFound(tag, "the image has no such tag")
-    wanted = (set(present) | set(add)) - set(remove)
-    repository.set_tags(number, parse(FIELDS["tags"], ",".join(wanted)))
-
-
 def _set_properties(repository: Repository, number: int, values: Mapping[str, str | None]) -> None:
     present = repository.properties(number)
     for name, value in values.items():
@@ -208,10 +187,18 @@ def change_tags(
     add: Collection[str],
     remove: Collection[str],
 ) -> None:
-    """Add some tags and remove others.  Raises InvalidValue, Forbidden, NotFound."""
+    """Add some tags and remove others, so that two changes at the same time both succeed.
+
+    Raises InvalidValue, Forbidden, and NotFound for a tag to remove that is not there.
+    """
     with catalog.write() as repository:
         access.check_change(principal, repository.image(number))
-        _change_tags(repository, number, add, remove)
+        present = repository.tags(number)
+        for tag in remove:
+            if tag not in present:
+                raise NotFound(tag, "the image has no such tag")
+        wanted = (set(present) | set(add)) - set(remove)
+        repository.set_tags(number, parse(FIELDS["tags"], ",".join(wanted)))
 
 
 def set_mtime(catalog: Catalog, number: int, mtime: int, principal: Principal) -> None:

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from catalog.catalog import Catalog
-from catalog.errors import (
-    FolderNotEmpty,
-    InvalidName,
-    NotAFolder,
-    NotSupported,
-)
+from catalog.errors import FolderNotEmpty, InvalidName, NotAFolder, NotSupported
 from catalog.model import access, names
 from catalog.model.access import Principal
 from catalog.model.tree import Folder, FolderKind, Place
 from catalog.repository.database import Repository
-from catalog.rules import placement
-from catalog.rules.placement import own_folder, writable_folder
+from catalog.rules.placement import check_free, own_folder, writable_folder
 
 
 def _remove(repository: Repository, place: Place, principal: Principal) -> None:
@@ -23,46 +17,6 @@ def _remove(repository: Repository, place: Place, principal: Principal) -> None:
     if not repository.is_empty(folder.number):
         raise FolderNotEmpty(place.name)
     repository.drop_folder(folder)
-
-
-def _move(repository: Repository, source: Place, target: Place, principal: Principal) -> None:
-    """Rename a folder within its store; an empty folder at `target` is replaced."""
-    folder = own_folder(repository, source, principal)
-    parent = writable_folder(repository, target)
-    if parent.store != folder.store:
-        raise NotSupported(source.name, "a folder cannot move to another store")
-    _check_not_inside(repository, folder, parent)
-    present = repository.folder_at(target.folder, target.name)
-    if present is not None and present.number == folder.number:
-        # The folder itself: its own name, perhaps in another Unicode form.
-        if present.name == target.name:
-            return
-    elif present is not None:
-        _remove(repository, target, principal)
-    elif repository.entry_at(target.folder, target.name) is not None:
-        raise NotAFolder(target.name)
-    temporary = parent.temporary or names.is_temporary(target.name)
-    if temporary != folder.temporary and not repository.is_empty(folder.number):
-        # Images in a temporary folder are never published: a rename must not change that for
-        # images that are there already.
-        raise InvalidName(target.name, "only an empty folder changes to or from a temporary name")
-    repository.move_folder(folder, parent.number, target.name, temporary)
-
-
-def _exchange(repository: Repository, one: Place, other: Place, principal: Principal) -> None:
-    """Exchange the names of two nodes in one folder; both names are temporary, or none is."""
-    writable_folder(repository, one)
-    # By way of a third name, as a name is unique in its folder at any time.
-    parked = Place(one.folder, names.beside(one.name))
-    for source, target in ((one, parked), (other, one), (parked, other)):
-        entry = repository.entry_at(source.folder, source.name)
-        if entry is not None:
-            access.check_change(principal, entry.image)
-            repository.move_entry(entry.location, target.folder, target.name)
-            repository.set_image(entry.image.number, name=target.name)
-        else:
-            folder = own_folder(repository, source, principal)
-            repository.move_folder(folder, target.folder, target.name, folder.temporary)
 
 
 def _check_not_inside(repository: Repository, folder: Folder, parent: Folder) -> None:
@@ -75,8 +29,8 @@ def make_folder(catalog: Catalog, place: Place, principal: Principal) -> Folder:
     access.check_create(principal)
     names.check_new(place.name)
     with catalog.write() as repository:
-        parent = placement.writable_folder(repository, place)
-        placement.check_free(repository, place)
+        parent = writable_folder(repository, place)
+        check_free(repository, place)
         temporary = parent.temporary or names.is_temporary(place.name)
         return repository.add_folder(
             parent.number,
@@ -103,7 +57,28 @@ def move_folder(catalog: Catalog, source: Place, target: Place, principal: Princ
     if target.name != source.name:
         names.check_new(target.name)
     with catalog.write() as repository:
-        _move(repository, source, target, principal)
+        folder = own_folder(repository, source, principal)
+        parent = writable_folder(repository, target)
+        if parent.store != folder.store:
+            raise NotSupported(source.name, "a folder cannot move to another store")
+        _check_not_inside(repository, folder, parent)
+        present = repository.folder_at(target.folder, target.name)
+        if present is not None and present.number == folder.number:
+            # The folder itself: its own name, perhaps in another Unicode form.
+            if present.name == target.name:
+                return
+        elif present is not None:
+            _remove(repository, target, principal)
+        elif repository.entry_at(target.folder, target.name) is not None:
+            raise NotAFolder(target.name)
+        temporary = parent.temporary or names.is_temporary(target.name)
+        if temporary != folder.temporary and not repository.is_empty(folder.number):
+            # Images in a temporary folder are never published: a rename must not change that for
+            # images that are there already.
+            raise InvalidName(
+                target.name, "only an empty folder changes to or from a temporary name"
+            )
+        repository.move_folder(folder, parent.number, target.name, temporary)
 
 
 def make_stores(catalog: Catalog) -> None:
@@ -134,4 +109,15 @@ def exchange(catalog: Catalog, one: Place, other: Place, principal: Principal) -
     for place in (one, other):
         names.check_new(place.name)
     with catalog.write() as repository:
-        _exchange(repository, one, other, principal)
+        writable_folder(repository, one)
+        # By way of a third name, as a name is unique in its folder at any time.
+        parked = Place(one.folder, names.beside(one.name))
+        for source, target in ((one, parked), (other, one), (parked, other)):
+            entry = repository.entry_at(source.folder, source.name)
+            if entry is not None:
+                access.check_change(principal, entry.image)
+                repository.move_entry(entry.location, target.folder, target.name)
+                repository.set_image(entry.image.number, name=target.name)
+            else:
+                folder = own_folder(repository, source, principal)
+                repository.move_folder(folder, target.folder, target.name, folder.temporary)

@@ -5,10 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from catalog.errors import (
-    Conflict,
-    Protected,
-)
+from catalog.errors import Conflict, Protected
 from catalog.model import names
 from catalog.model.access import Principal
 from catalog.model.activity import Use

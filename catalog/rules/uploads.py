@@ -7,9 +7,7 @@ from datetime import timedelta
 from time import time_ns
 
 from catalog.catalog import Catalog
-from catalog.errors import (
-    Conflict,
-)
+from catalog.errors import Conflict
 from catalog.model.activity import UploadRecord
 from catalog.model.image import Announced, Saved, now
 from catalog.model.status import IN_PROGRESS, Status
@@ -21,6 +19,10 @@ from catalog.repository.reserve import on_a_full_disk
 from catalog.rules import placement, replacing, sparing
 from catalog.rules.entries import Rename
 from catalog.rules.trash import GaveWay
+
+ABANDONED_AFTER = timedelta(days=1)
+"""How long nobody works on an upload before it is given up
+(docs/semantics.md#temporary-names)."""
 
 Check = Callable[[Repository, Entry], bool]
 """Called in the transaction that would publish an upload.  If it returns False, the upload stays
@@ -154,8 +156,3 @@ def fail_upload(catalog: Catalog, number: int, message: str) -> bool:
         repository.change_status(number, Status.KILLED, size=0, message=message)
         replacing.give_back(repository, number, message)
         return True
-
-
-ABANDONED_AFTER = timedelta(days=1)
-"""How long nobody works on an upload before it is given up
-(docs/semantics.md#temporary-names)."""

@@ -13,6 +13,7 @@ from catalog.catalog import Catalog
 from catalog.errors import CatalogError, NoCatalog
 from catalog.repository.database import Database
 from catalog.rules import folders
+from catalog.service.configuration import problems_of
 from catalog.settings import Settings
 from catalog.stores.base import Capability, Store
 from catalog.stores.registry import open_store
@@ -107,7 +108,7 @@ def open_catalog(settings: Settings) -> Catalog:
 
 
 def _stores(settings: Settings) -> dict[str, Store]:
-    for problem in settings.problems.values():
+    for problem in problems_of(settings).values():
         _log.warning("%s: %s", settings.source, problem)
     return {name: open_store(name, section) for name, section in settings.stores.items()}
 

@@ -50,7 +50,7 @@ _COMMON = frozenset(CommonStoreSettings.model_fields)
 def load(path: Path | None = None) -> Settings:
     """As `load_usable`, but raises InvalidSettings for a mistake in a store's section, too."""
     settings = load_usable(path)
-    for problem in settings.problems.values():
+    for problem in problems_of(settings).values():
         raise InvalidSettings(settings.source, problem)
     return settings
 
@@ -72,17 +72,21 @@ def load_usable(path: Path | None = None) -> Settings:
         stores=MappingProxyType(stores),
         replicas=replicas,
         cache=validated(source, "cache", CacheSettings, table.get("cache", {})),
-        problems={
-            name: section.problem
-            for name, section in stores.items()
-            if isinstance(section, BrokenStoreSettings)
-        },
         tables=MappingProxyType(
             {name: table[name] for name in contributed_sections() if name in table}
         ),
     )
     _check_default_store(settings, _writable(stores))
     return settings
+
+
+def problems_of(settings: Settings) -> Mapping[str, str]:
+    """Store name -> what is wrong with its section."""
+    return {
+        name: section.problem
+        for name, section in settings.stores.items()
+        if isinstance(section, BrokenStoreSettings)
+    }
 
 
 def database_of(settings: Settings) -> str:
@@ -229,7 +233,7 @@ def _check_replicas(source: str, key: str, wanted: Collection[str], allowed: set
 def _check_default_store(settings: Settings, writable: list[str]) -> None:
     """Raise InvalidSettings unless the default store exists and takes data."""
     if settings.catalog.default_store not in writable:
-        for problem in settings.problems.values():
+        for problem in problems_of(settings).values():
             # Report a broken store instead: it may be why the default store is missing.
             raise InvalidSettings(settings.source, problem)
         allowed = f"should be one of {listed(writable)}" if writable else "no store takes data"

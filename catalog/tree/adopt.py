@@ -12,13 +12,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from catalog.copies import external
-from catalog.errors import (
-    AlreadyExists,
-    InvalidImage,
-    InvalidValue,
-    NotFound,
-    NotSupported,
-)
+from catalog.errors import AlreadyExists, InvalidImage, InvalidValue, NotFound, NotSupported
 from catalog.model import access
 from catalog.model.access import Principal
 from catalog.model.image import External, Image, Visibility

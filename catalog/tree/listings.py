@@ -31,14 +31,18 @@ class Wanted:
 
 
 def screen(
-    catalog: Catalog, folder: Folder, wanted: Wanted, principal: Principal, limits: tuple[int, int]
+    catalog: Catalog,
+    folder: Folder,
+    wanted: Wanted,
+    principal: Principal,
+    *,
+    most_folders: int,
+    most_images: int,
 ) -> tuple[tuple[Folder, ...], FolderPage]:
     """The folders and the images of one screen, read in one transaction.
 
-    `limits` are the greatest numbers of folders and of images.  Folders are on the first screen
-    only, by name, and on none that shows images of one status.
+    Folders are on the first screen only, by name, and on none that shows images of one status.
     """
-    most_folders, most_images = limits
     with catalog.read() as repository:
         page = repository.folder_page(
             folder.number,

@@ -8,9 +8,7 @@ from datetime import timedelta
 
 from catalog.catalog import Catalog
 from catalog.copies.purge import finish_deletions, purge
-from catalog.copies.removal import (
-    LeftBehind,
-)
+from catalog.copies.removal import LeftBehind
 from catalog.copies.unfinished import give_up
 from catalog.copies.uses import check_unneeded, check_unused
 from catalog.errors import CatalogError, Conflict

@@ -15,6 +15,7 @@ from catalog.stores.base import Capability, Usage
 from catalog.tree.listings import Wanted, screen
 from catalog.tree.vfs import Vfs
 from dav.browse.exchange import number_of
+from web.exchange import representation
 
 PAGE_SIZE = 100
 MAX_FOLDERS = 1000
@@ -100,7 +101,9 @@ def read_listing(
 ) -> Listing:
     """One page of a store, its trash, or a folder in it."""
     view = view_of(query, folder)
-    folders, page = screen(vfs.catalog, folder, view, principal, (MAX_FOLDERS, PAGE_SIZE))
+    folders, page = screen(
+        vfs.catalog, folder, view, principal, most_folders=MAX_FOLDERS, most_images=PAGE_SIZE
+    )
     restore = _Restore(vfs) if folder.kind is FolderKind.TRASH else None
     return Listing(
         folder,
@@ -168,7 +171,7 @@ def _usage(vfs: Vfs, store: str) -> Usage | None:
 
 
 def _is_writable(vfs: Vfs, folder: Folder, principal: Principal) -> bool:
-    if folder.kind not in (FolderKind.STORE, FolderKind.PLAIN):
+    if not representation.is_writable(folder):
         return False
     try:
         check_create(principal)

@@ -9,15 +9,7 @@ from catalog.rules import locks
 from catalog.rules.members import check_read, visible
 from catalog.tree.namespace import BY_ID, Link, Node
 from dav.browse import assets, attributes, documents, pages, sums
-from dav.browse.exchange import (
-    Request,
-    Response,
-    answer,
-    number_of,
-    query_of,
-    redirect,
-    url_of,
-)
+from dav.browse.exchange import Request, Response, answer, number_of, query_of, redirect, url_of
 from dav.browse.listing import PAGE_SIZE, arrived, read_listing
 from dav.browse.stores import store_cards
 from web.exchange.environ import Environ

@@ -123,11 +123,6 @@ def custom_names(subject: Subject) -> list[str]:
     ]
 
 
-def is_valid_name(local: str) -> bool:
-    """Whether the name of a custom property is valid in XML."""
-    return _NAME.fullmatch(local) is not None
-
-
 def _escaped(text: str | None) -> str | None:
     return None if text is None else escape(text)
 

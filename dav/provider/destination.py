@@ -9,7 +9,7 @@ can have.
 from __future__ import annotations
 
 from http import HTTPStatus
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from web.exchange.errors import HttpError
 from web.exchange.forwarded import host_name
@@ -27,8 +27,7 @@ def shield(destination: str, public_host: str | None) -> str:
     """
     try:
         url = urlsplit(destination, allow_fragments=False)
-        # RFC 4918 has no fragments here: a `#` is part of the name.
-        path = decode_path(url.path.encode("latin-1").replace(b"#", b"%23")).decode()
+        path = _decoded(url)
     except (BadRequest, ValueError) as error:
         raise HttpError(HTTPStatus.BAD_REQUEST, f"Destination: {error}") from error
     if url.query:
@@ -55,13 +54,19 @@ def _check_host(netloc: str, public_host: str | None) -> None:
 def path_of(destination: str) -> str:
     """The header's path, unchecked, for callers that need only a hint; empty if it has none."""
     try:
-        return decode_path(
-            urlsplit(destination, allow_fragments=False)
-            .path.encode("latin-1")
-            .replace(b"#", b"%23")
-        ).decode()
+        return _decoded(urlsplit(destination, allow_fragments=False))
     except (BadRequest, ValueError):
         return ""
+
+
+def _decoded(url: SplitResult) -> str:
+    # RFC 4918 has no fragments here: a `#` is part of the name.
+    return decode_path(url.path.encode("latin-1").replace(b"#", b"%23")).decode()
+
+
+def above(path: str) -> str:
+    """The path of the folder that has the last name of `path`; `/` for the root."""
+    return path.rstrip("/").rpartition("/")[0] or "/"
 
 
 def plain(path: str) -> str:

@@ -20,13 +20,7 @@ from wsgidav.dav_provider import DAVCollection, DAVNonCollection
 from wsgidav.util import is_equal_or_child_uri
 from wsgidav.xml_tools import xml_to_bytes
 
-from catalog.errors import (
-    AlreadyExists,
-    CatalogError,
-    Forbidden,
-    NotSupported,
-    Spared,
-)
+from catalog.errors import AlreadyExists, CatalogError, Forbidden, NotSupported, Spared
 from catalog.model.access import Principal, check_change, owns
 from catalog.model.tree import Entry, Folder, Place
 from catalog.rules import fields

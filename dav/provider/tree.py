@@ -125,7 +125,7 @@ class CatalogProvider(DAVProvider):  # type: ignore[misc]
         if view_of(environ).spot(path).found is None:
             # The name itself can be locked although nothing has it.
             self.check_write(path, environ)
-            path = path.rstrip("/").rpartition("/")[0] or "/"
+            path = destination.above(path)
         self.check_write(path, environ)
 
     def check_write(self, path: str, environ: dict[str, Any], *, below: bool = False) -> None:

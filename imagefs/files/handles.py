@@ -20,14 +20,7 @@ from typing import NoReturn, TypeVar
 
 import pyfuse3
 
-from catalog.errors import (
-    Conflict,
-    Forbidden,
-    ImageKilled,
-    Immutable,
-    IncompleteUpload,
-    NotFound,
-)
+from catalog.errors import Conflict, Forbidden, ImageKilled, Immutable, IncompleteUpload, NotFound
 from catalog.model.access import Principal, check_change
 from catalog.model.image import Image
 from catalog.model.status import HAS_DATA, Status

@@ -18,9 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from catalog.errors import (
-    StoreUnavailable,
-)
+from catalog.errors import StoreUnavailable
 from catalog.stores.os_errors import os_errors
 
 MARKER = ".imagefs-store"

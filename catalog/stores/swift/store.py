@@ -19,12 +19,7 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import Field, PositiveInt
 
-from catalog.errors import (
-    DataChanged,
-    InvalidName,
-    InvalidValue,
-    StoreRefused,
-)
+from catalog.errors import DataChanged, InvalidName, InvalidValue, StoreRefused
 from catalog.stores.base import Capability, IsGood, Stat, Usage, WithoutPolicy
 from catalog.stores.openstack.answers import discard
 from catalog.stores.policy.retry import Retry

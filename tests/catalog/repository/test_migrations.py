@@ -13,7 +13,8 @@ from alembic.migration import MigrationContext
 
 from catalog.catalog import Catalog
 from catalog.model.access import ADMIN
-from catalog.repository.engine import damages, kind_and_file, open_engine
+from catalog.repository.database import Database
+from catalog.repository.engine import kind_and_file, open_engine
 from catalog.repository.schema import SCHEMA, schema_version
 from catalog.repository.tables import metadata
 from catalog.rules.users import add_user
@@ -71,7 +72,7 @@ def test_each_step_keeps_every_row(tmp_path: Path) -> None:
         before = contents(path)
         assert all(any(columns.values()) for columns in before.values())
     assert set(before) == set(metadata.tables)
-    assert damages(engine) == []
+    assert Database(engine).damages() == []
     engine.dispose()
 
 
@@ -82,7 +83,7 @@ def test_an_older_catalog_is_brought_up_to_date(settings: Settings, revision: st
     catalog = open_catalog(settings)
     vfs = Vfs(catalog)
     assert schema_version(catalog._database.engine) == SCHEMA
-    assert damages(catalog._database.engine) == []
+    assert catalog._database.damages() == []
     assert read(vfs, "/file/folder/a") == b"of a"
     remove(vfs, "/file/folder/a")
     rename(vfs, "/file/.trash/b", "/file/b")
@@ -116,7 +117,7 @@ def test_an_upgrade_that_is_killed_has_done_nothing(settings: Settings) -> None:
     assert contents(path) == before
     engine.dispose()
     catalog = open_catalog(settings)
-    assert (schema_version(catalog._database.engine), damages(catalog._database.engine)) == (
+    assert (schema_version(catalog._database.engine), catalog._database.damages()) == (
         SCHEMA,
         [],
     )
