@@ -6,7 +6,6 @@ What a principal may not see is not there (404), except that its name is taken.
 from __future__ import annotations
 
 import re
-from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -20,7 +19,7 @@ from tests.kit.access.table import CHANGERS, SEERS, STATES, WHO, Action, Case, S
 from tests.kit.catalog import image_at
 from tests.kit.daemon import Daemon
 from tests.kit.service import service
-from tests.kit.wire import Answer, Wire
+from tests.kit.wire import Answer, Wire, basic
 
 pytestmark = pytest.mark.server
 
@@ -42,8 +41,7 @@ class Served:
     def ask(self, who: str, request: str, *headers: str, body: bytes = b"") -> Answer:
         """Send a request as one of WHO."""
         if who != "anonymous":
-            login = b64encode(f"{WHO[who].name}:{PASSWORD}".encode()).decode()
-            headers = (f"Authorization: Basic {login}", *headers)
+            headers = (basic(WHO[who].name, PASSWORD), *headers)
         with Wire(self.port) as wire:
             return wire.ask(request, *headers, body=body)
 

@@ -17,15 +17,7 @@ import pytest
 
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.fsck import fsck
-from tests.kit.catalog import (
-    image_at,
-    names_in,
-    new_catalog,
-    put,
-    read,
-    settings_at,
-    staged_files,
-)
+from tests.kit.catalog import image_at, names_in, new_catalog, put, read, settings_at, staged_files
 
 pytestmark = pytest.mark.stress
 

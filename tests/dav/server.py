@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from catalog.settings import Settings
 from catalog.tree.vfs import Vfs
 from dav.app import App, render_error
 from tests.kit.catalog import image_at, new_catalog, put, settings_at, some_bytes
-from tests.kit.wire import Answer, Wire
+from tests.kit.wire import Answer, Wire, basic
 from web.exchange.forwarded import Forwarding, Proxies
 from web.login.basic import Authentication
 from web.server.server import Server
@@ -77,7 +76,7 @@ def serving(
 def login(vfs: Vfs, name: str, role: Role = Role.MEMBER) -> str:
     """Add a user and return the header that it logs in with."""
     add_user(vfs.catalog, name, "secret", role=role)
-    return f"Authorization: Basic {b64encode(f'{name}:secret'.encode()).decode()}"
+    return basic(name)
 
 
 def xml(answer: Answer) -> Element:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -22,7 +21,7 @@ from catalog.rules.users import add_user
 from catalog.tree.vfs import Vfs
 from dav.app import App, render_error
 from tests.kit.catalog import make_folder, new_catalog, put, remove, set_fields, settings_at
-from tests.kit.wire import Answer, Wire
+from tests.kit.wire import Answer, Wire, basic
 from web.login.basic import Authentication
 from web.server.server import Server
 from web.settings import DavSettings
@@ -53,8 +52,7 @@ class Served:
     def ask(self, who: str, request: str, *headers: str, body: bytes = b"") -> Answer:
         """Send a request."""
         if who != "anonymous":
-            login = b64encode(f"{who}:secret".encode()).decode()
-            headers = (f"Authorization: Basic {login}", *headers)
+            headers = (basic(who), *headers)
         with Wire(self.port) as wire:
             return wire.ask(request, *headers, body=body)
 

@@ -12,16 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.kit.daemon import wait_until
-from tests.kit.tools import (
-    MIB,
-    assert_active,
-    attempt,
-    field,
-    run,
-    some_bytes,
-    status,
-    trashed,
-)
+from tests.kit.tools import MIB, assert_active, attempt, field, run, some_bytes, status, trashed
 
 
 @pytest.fixture

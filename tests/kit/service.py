@@ -8,14 +8,13 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.dav.server import xml
 from tests.kit.daemon import COMMAND, DEADLINE, Daemon, memory, wait_until
 from tests.kit.marks import check_marked
-from tests.kit.wire import Answer, Wire
+from tests.kit.wire import Answer, Wire, basic
 from web.server.listening import TlsFiles
 
 USER, PASSWORD = "alice", "pass wörd"
@@ -73,8 +72,7 @@ class Service:
     def ask(self, request: str, *headers: str, body: bytes = b"") -> Answer:
         """Send a request, `METHOD TARGET`, on a connection of its own; over TLS as the user."""
         if self.tls:
-            login = b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-            headers = (f"Authorization: Basic {login}", *headers)
+            headers = (basic(USER, PASSWORD), *headers)
         with self.connect() as wire:
             return wire.ask(request, *headers, body=body)
 

@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,6 +31,11 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: bytes
+
+
+def basic(name: str, password: str = "secret") -> str:
+    """The header that a user logs in with (RFC 7617)."""
+    return f"Authorization: Basic {b64encode(f'{name}:{password}'.encode()).decode()}"
 
 
 class Wire:

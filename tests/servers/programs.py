@@ -23,6 +23,7 @@ from tests.kit.marks import check_marked
 
 _SERVERS = Path(__file__).parents[2] / ".servers"
 _READY_SECONDS = 60
+_MOUNTED_SECONDS = 10
 _TAKEN: list[socket.socket] = []
 """One for each port this process has got."""
 _PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
@@ -112,6 +113,17 @@ def wait_for_port(
                 return
         time.sleep(0.02)
     raise RuntimeError(f"{process.args!r} is not up: {log.read_text()}")
+
+
+def wait_mounted(path: Path, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Return when something is mounted there.  Raises RuntimeError with the log of the process."""
+    for _ in range(_MOUNTED_SECONDS * 50):
+        if os.path.ismount(path):
+            return
+        if process.poll() is not None:
+            break
+        time.sleep(0.02)
+    raise RuntimeError(f"{process.args!r} has not mounted: {log.read_text()}")
 
 
 @contextmanager

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.catalog.cli.command import (
-    Run,
-)
+from tests.catalog.cli.command import Run
 
 
 def test_stores(run: Run, image: str, tmp_path: Path) -> None:

@@ -7,12 +7,7 @@ from datetime import datetime, timedelta
 
 from catalog.model.access import ADMIN
 from catalog.tree.vfs import Vfs
-from tests.catalog.cli.command import (
-    DATA,
-    Run,
-    paths,
-    shown,
-)
+from tests.catalog.cli.command import DATA, Run, paths, shown
 from tests.kit.damage import stored
 
 

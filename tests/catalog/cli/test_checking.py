@@ -7,12 +7,7 @@ from pathlib import Path
 
 from catalog.model.image import CHUNK_SIZE
 from catalog.tree.vfs import Vfs
-from tests.catalog.cli.command import (
-    DATA,
-    Run,
-    damage,
-    paths,
-)
+from tests.catalog.cli.command import DATA, Run, damage, paths
 from tests.kit.configuration import configure
 from tests.kit.damage import stored
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from tests.catalog.cli.command import (
-    Run,
-)
+from tests.catalog.cli.command import Run
 
 
 def test_doctor_tells_what_is_missing(bare: Run) -> None:

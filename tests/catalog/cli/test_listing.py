@@ -11,12 +11,7 @@ import pytest
 from catalog.model.access import ADMIN
 from catalog.model.fields import FIELDS
 from catalog.tree.vfs import Vfs
-from tests.catalog.cli.command import (
-    DATA,
-    Run,
-    paths,
-    shown,
-)
+from tests.catalog.cli.command import DATA, Run, paths, shown
 
 
 def test_list_filters_and_sorts(run: Run, tmp_path: Path) -> None:

@@ -16,11 +16,7 @@ from catalog.cli.program import imagefs as program
 from catalog.repository.schema import SCHEMA
 from catalog.service.bootstrap import open_catalog
 from catalog.service.configuration import load
-from tests.catalog.cli.command import (
-    DATA,
-    Run,
-    process,
-)
+from tests.catalog.cli.command import DATA, Run, process
 
 
 def test_every_command_is_there_and_has_help() -> None:

@@ -15,15 +15,7 @@ from click.testing import CliRunner
 from catalog.cli.program import imagefs as program
 from catalog.model.access import ADMIN
 from catalog.tree.vfs import Vfs
-from tests.catalog.cli.command import (
-    DATA,
-    SHA256,
-    Run,
-    damage,
-    paths,
-    process,
-    shown,
-)
+from tests.catalog.cli.command import DATA, SHA256, Run, damage, paths, process, shown
 from tests.kit.catalog import staged_files
 from tests.kit.damage import stored
 from tests.servers.scripted import nginx

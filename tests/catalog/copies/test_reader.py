@@ -9,15 +9,7 @@ import pytest
 from catalog.errors import Conflict, ImageKilled, NotFound, StoreUnavailable
 from catalog.model.access import ADMIN
 from catalog.tree.vfs import Vfs
-from tests.kit.catalog import (
-    ALICE,
-    begin,
-    link,
-    put,
-    read,
-    read_image,
-    remove,
-)
+from tests.kit.catalog import ALICE, begin, link, put, read, read_image, remove
 
 
 def test_ranges_are_cut_at_the_end(vfs: Vfs) -> None:

@@ -12,16 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.images.samples import (
-    MIB,
-    SIZE,
-    container,
-    disk,
-    qemu_img,
-    refusal,
-    run,
-    verdict,
-)
+from tests.kit.images.samples import MIB, SIZE, container, disk, qemu_img, refusal, run, verdict
 
 HIGH = bytes(range(128, 256)) * 256
 PAGE = b"<!DOCTYPE html>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n"

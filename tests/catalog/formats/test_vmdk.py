@@ -6,15 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.images.samples import (
-    MIB,
-    SIZE,
-    container,
-    footed_vmdk,
-    qemu_img,
-    refusal,
-    verdict,
-)
+from tests.kit.images.samples import MIB, SIZE, container, footed_vmdk, qemu_img, refusal, verdict
 
 
 def described(path: Path, change: tuple[bytes, bytes]) -> Path:

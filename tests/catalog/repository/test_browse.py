@@ -13,17 +13,7 @@ from catalog.model.tree import Folder
 from catalog.rules import fields
 from catalog.rules.members import add_member
 from catalog.tree.vfs import Vfs
-from tests.kit.catalog import (
-    ALICE,
-    BOB,
-    READER,
-    begin,
-    entry,
-    make_folder,
-    put,
-    remove,
-    set_fields,
-)
+from tests.kit.catalog import ALICE, BOB, READER, begin, entry, make_folder, put, remove, set_fields
 
 
 def page(vfs: Vfs, path: str = "/file", who: Principal = ALICE, **wanted: object) -> FolderPage:

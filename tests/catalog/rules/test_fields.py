@@ -22,17 +22,7 @@ from catalog.model.access import ADMIN
 from catalog.model.fields import FIELDS, MAX_PROPERTIES
 from catalog.rules import fields
 from catalog.tree.vfs import Vfs
-from tests.kit.catalog import (
-    ALICE,
-    BOB,
-    begin,
-    entry,
-    image_at,
-    link,
-    put,
-    remove,
-    set_fields,
-)
+from tests.kit.catalog import ALICE, BOB, begin, entry, image_at, link, put, remove, set_fields
 
 SETTABLE = [
     ("visibility", "private"),

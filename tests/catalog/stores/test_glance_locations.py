@@ -5,13 +5,7 @@ from __future__ import annotations
 import pytest
 
 from catalog.errors import InvalidValue
-from catalog.stores.glance_locations import (
-    DROPPED,
-    RENAMED,
-    explain_type,
-    key_of,
-    store_type_of,
-)
+from catalog.stores.glance_locations import DROPPED, RENAMED, explain_type, key_of, store_type_of
 from catalog.stores.registry import DRIVERS
 
 UUID = "2a5a5b1c-0a6c-4d29-9d2e-0f1f3a6b7c8d"

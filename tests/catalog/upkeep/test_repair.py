@@ -19,16 +19,7 @@ from catalog.stores.memory import MemoryStore
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.repair import repair, verify_and_repair
 from catalog.upkeep.verify import Verdict, verify
-from tests.kit.catalog import (
-    ALICE,
-    BOB,
-    link,
-    put,
-    read,
-    set_fields,
-    some_bytes,
-    staged_files,
-)
+from tests.kit.catalog import ALICE, BOB, link, put, read, set_fields, some_bytes, staged_files
 from tests.kit.damage import overwrite
 
 CHUNK = 4096

@@ -11,9 +11,7 @@ from catalog.model.access import Principal
 from catalog.tree.vfs import Vfs
 from dav import browse
 from dav.browse.exchange import query_of
-from tests.kit.catalog import (
-    ALICE,
-)
+from tests.kit.catalog import ALICE
 
 HOSTILE = (
     "<script>alert(1)</script>.raw".replace("/", "∕"),

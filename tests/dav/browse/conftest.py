@@ -7,10 +7,7 @@ from pathlib import Path
 import pytest
 
 from catalog.tree.vfs import Vfs
-from tests.kit.catalog import (
-    new_catalog,
-    settings_at,
-)
+from tests.kit.catalog import new_catalog, settings_at
 
 
 @pytest.fixture

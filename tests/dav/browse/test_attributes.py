@@ -11,13 +11,7 @@ from catalog.errors import CatalogError, Forbidden, InvalidValue
 from catalog.model.access import Principal
 from catalog.tree.vfs import Vfs
 from tests.dav.browse.asking import document
-from tests.kit.catalog import (
-    ALICE,
-    BOB,
-    entry,
-    image_at,
-    put,
-)
+from tests.kit.catalog import ALICE, BOB, entry, image_at, put
 
 JSON_HEADERS = {"content-type": "application/json; charset=utf-8", "x-imagefs": "1"}
 

@@ -12,12 +12,7 @@ from catalog.model.fields import FIELDS
 from catalog.tree.vfs import Vfs
 from dav.browse.commands import quote
 from tests.dav.browse.asking import HOSTILE, Markup, document, text
-from tests.kit.catalog import (
-    BOB,
-    put,
-    put_as_before,
-    set_fields,
-)
+from tests.kit.catalog import BOB, put, put_as_before, set_fields
 
 
 def test_image_document_has_every_field_and_property(vfs: Vfs) -> None:

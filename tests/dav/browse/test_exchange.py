@@ -11,9 +11,7 @@ from catalog.tree.vfs import Vfs
 from dav import browse
 from dav.browse import assets
 from tests.dav.browse.asking import Markup, ask, text
-from tests.kit.catalog import (
-    put,
-)
+from tests.kit.catalog import put
 from web.exchange.negotiation import Kind, kind_for
 
 _ACCEPTS = ("text/html,*/*;q=0.8", "application/json", "*/*")

@@ -8,12 +8,7 @@ from pathlib import Path
 from catalog.tree.vfs import Vfs
 from dav.browse import sums
 from tests.dav.browse.asking import HOSTILE, document, text
-from tests.kit.catalog import (
-    begin,
-    image_at,
-    put_as_before,
-    rename,
-)
+from tests.kit.catalog import begin, image_at, put_as_before, rename
 
 
 def test_sha256sum_accepts_the_sums_of_a_folder(vfs: Vfs, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import logging
 import re
-from base64 import b64encode
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -28,6 +27,7 @@ from catalog.service.bootstrap import open_catalog
 from dav.provider.locks import LockManager
 from tests.dav.server import ANONYMOUS, Served, login, serving
 from tests.kit.catalog import names_in, new_catalog, settings_at
+from tests.kit.wire import basic
 
 LOCKINFO = """<?xml version="1.0"?><lockinfo xmlns="DAV:"><lockscope><{}/></lockscope>
 <locktype><write/></locktype><owner><href xmlns:x="urn:x" x:y="&lt;">häns</href></owner></lockinfo>
@@ -241,14 +241,10 @@ def served(tmp_path: Path) -> Iterator[Served]:
         yield served
 
 
-def _login(name: str) -> str:
-    return f"Authorization: Basic {b64encode(f'{name}:secret'.encode()).decode()}"
-
-
 def _locked(served: Served) -> str:
     """The token of a lock of alice's on /file/a, which is the whole project's."""
-    assert served.ask("PUT /file/a", _login("alice"), body=b"data").status == 201
-    answer = served.ask("LOCK /file/a", _login("alice"), body=WRITE_LOCK)
+    assert served.ask("PUT /file/a", basic("alice"), body=b"data").status == 201
+    answer = served.ask("LOCK /file/a", basic("alice"), body=WRITE_LOCK)
     assert answer.status == 200
     return answer.headers["lock-token"].strip("<>")
 
@@ -259,19 +255,19 @@ def test_only_its_holder_refreshes_a_lock(served: Served, condition: str) -> Non
     token = _locked(served)
     held = locks.find(served.vfs.catalog, token)
     header = f"If: {condition.format(token)}"
-    refused = served.ask("LOCK /file/a", _login("bob"), header, "Timeout: Second-9")
+    refused = served.ask("LOCK /file/a", basic("bob"), header, "Timeout: Second-9")
     assert refused.status == 403
     assert locks.find(served.vfs.catalog, token) == held
-    assert served.ask("LOCK /file/a", _login("alice"), header).status == 200
+    assert served.ask("LOCK /file/a", basic("alice"), header).status == 200
 
 
 def test_an_administrator_ends_any_lock(served: Served) -> None:
     """As of a client that has vanished; others end only their own (RFC 4918 §6.4)."""
     token = f"Lock-Token: <{_locked(served)}>"
-    assert served.ask("UNLOCK /file/a", _login("bob"), token).status == 403
-    assert served.ask("PUT /file/a", _login("bob"), body=b"data").status == 423
-    assert served.ask("UNLOCK /file/a", _login("carol"), token).status == 204
-    assert served.ask("PUT /file/a", _login("bob"), body=b"data").status == 204
+    assert served.ask("UNLOCK /file/a", basic("bob"), token).status == 403
+    assert served.ask("PUT /file/a", basic("bob"), body=b"data").status == 423
+    assert served.ask("UNLOCK /file/a", basic("carol"), token).status == 204
+    assert served.ask("PUT /file/a", basic("bob"), body=b"data").status == 204
 
 
 def test_a_refused_lock_leaves_no_image(served: Served) -> None:

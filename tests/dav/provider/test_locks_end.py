@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,16 +25,12 @@ from tests.kit.catalog import (
     set_fields,
     settings_at,
 )
+from tests.kit.wire import basic
 
 LOCKINFO = (
     b'<lockinfo xmlns="DAV:"><lockscope><exclusive/></lockscope><locktype><write/></locktype>'
     b"<owner>ex</owner></lockinfo>"
 )
-
-
-def login(name: str) -> str:
-    """The header that a user logs in with."""
-    return f"Authorization: Basic {b64encode(f'{name}:secret'.encode()).decode()}"
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +66,7 @@ def folder(served: Served, request: pytest.FixtureRequest) -> str:
 
 def lock(served: Served, path: str, *headers: str, who: str = "alice") -> str:
     """Lock a path; return the token."""
-    answer = served.ask(f"LOCK {path}", login(who), *headers, body=LOCKINFO)
+    answer = served.ask(f"LOCK {path}", basic(who), *headers, body=LOCKINFO)
     assert answer.status in (200, 201), answer
     return answer.headers["lock-token"].strip("<>")
 
@@ -162,10 +157,10 @@ def test_not_by_the_holders_own_writing(served: Served, folder: str) -> None:
     token = lock(served, path)
     condition = f"If: (<{token}>)"
     for body in (b"one", b"two"):
-        answer = served.ask(f"PUT {path}", login("alice"), condition, body=body)
+        answer = served.ask(f"PUT {path}", basic("alice"), condition, body=body)
         assert answer.status in (201, 204)
     assert held(served, path) == ["alice"]
-    assert served.ask(f"UNLOCK {path}", login("alice"), f"Lock-Token: <{token}>").status == 204
+    assert served.ask(f"UNLOCK {path}", basic("alice"), f"Lock-Token: <{token}>").status == 204
 
 
 # -- what is told ------------------------------------------------------------------------
@@ -207,7 +202,7 @@ def test_what_may_not_be_seen_is_not_told(served: Served, folder: str) -> None:
     served.add(f"{folder}/d/a.img")
     set_fields(served.vfs, f"{folder}/d/a.img", ADMIN, visibility="private", owner="carol")
     lock(served, f"{folder}/d/a.img", who="carol")
-    answer = served.ask(f"LOCK {folder}/d", login("bob"), "Depth: infinity", body=LOCKINFO)
+    answer = served.ask(f"LOCK {folder}/d", basic("bob"), "Depth: infinity", body=LOCKINFO)
     assert answer.status in (403, 423)
     assert b"carol until" not in answer.body
 
@@ -216,7 +211,7 @@ def test_a_lock_that_one_may_not_take(served: Served, folder: str) -> None:
     """As for every other change: whose it is."""
     path = f"{folder}/a.img"
     put(served.vfs, path, b"data", ADMIN)
-    refused = served.ask(f"LOCK {path}", login("bob"), body=LOCKINFO)
+    refused = served.ask(f"LOCK {path}", basic("bob"), body=LOCKINFO)
     assert refused.status == 403
     assert b"a.img: belongs to root" in refused.body
 
@@ -226,11 +221,11 @@ def test_the_page_tells_of_locks(served: Served, folder: str) -> None:
     path = f"{folder}/a.img"
     served.add(path)
     token = lock(served, path, who="carol")
-    found = served.ask(f"GET {path}?page", login("bob"), "Accept: application/json")
+    found = served.ask(f"GET {path}?page", basic("bob"), "Accept: application/json")
     (told,) = json.loads(found.body)["locks"]
     assert (told["holder"], told["path"], told["token"]) == ("carol", path, token)
     for who, may_end in (("bob", False), ("carol", True)):
-        page = served.ask(f"GET {path}?page", login(who), "Accept: text/html").body.decode()
+        page = served.ask(f"GET {path}?page", basic(who), "Accept: text/html").body.decode()
         assert "carol</bdi> until" in page
         assert (f'data-token="{token}"' in page) is may_end
 
@@ -255,7 +250,7 @@ def test_a_refused_lock_leaves_nothing(
     if status == 423:
         lock(served, f"{folder}/d", "Depth: infinity", who="carol")
     trash = names_in(served.vfs, "/file/.trash")
-    refused = served.ask(f"LOCK {folder}/d/new.img", login("alice"), *headers, body=body)
+    refused = served.ask(f"LOCK {folder}/d/new.img", basic("alice"), *headers, body=body)
     assert refused.status == status, refused
     assert names_in(served.vfs, f"{folder}/d") == set()
     assert names_in(served.vfs, "/file/.trash") == trash
@@ -266,5 +261,5 @@ def test_a_lock_on_a_free_name_makes_a_queued_image(served: Served, folder: str)
     path = f"{folder}/new.img"
     token = lock(served, path)
     assert served.image(path).status == "queued"
-    assert served.ask(f"UNLOCK {path}", login("alice"), f"Lock-Token: <{token}>").status == 204
+    assert served.ask(f"UNLOCK {path}", basic("alice"), f"Lock-Token: <{token}>").status == 204
     assert served.image(path).status == "queued"

@@ -9,15 +9,7 @@ from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
-from tests.kit.images.samples import (
-    CONTAINERS,
-    container,
-    disk,
-    footed_vmdk,
-    luks1,
-    qemu_img,
-    run,
-)
+from tests.kit.images.samples import CONTAINERS, container, disk, footed_vmdk, luks1, qemu_img, run
 
 _ODD = (0, 1, 2, 3, 4, 7, 0x200, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63, 2**64 - 1)
 

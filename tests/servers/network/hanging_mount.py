@@ -14,9 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.servers.programs import program, running
-
-_READY_SECONDS = 10
+from tests.servers.programs import program, running, wait_mounted
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +56,8 @@ def hanging_mount(folder: Path) -> Iterator[HangingMount]:
     log = folder / "bindfs.log"
     with running([*command, str(behind), str(path)], log) as process:
         try:
-            _wait_mounted(path, process, log)
+            wait_mounted(path, process, log)
             yield HangingMount(path, behind, process.pid)
         finally:
             process.send_signal(signal.SIGCONT)
             subprocess.run(["umount", "-l", str(path)], capture_output=True, check=False)
-
-
-def _wait_mounted(path: Path, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(_READY_SECONDS * 50):
-        if os.path.ismount(path):
-            return
-        if process.poll() is not None:
-            break
-        time.sleep(0.02)
-    raise RuntimeError(f"bindfs is not up: {log.read_text()}")

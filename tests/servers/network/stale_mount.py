@@ -12,7 +12,6 @@ import errno
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,9 +19,7 @@ from pathlib import Path
 import pyfuse3
 import trio
 
-from tests.servers.programs import running
-
-_READY_SECONDS = 10
+from tests.servers.programs import running, wait_mounted
 
 
 @contextmanager
@@ -35,7 +32,7 @@ def stale_mount(folder: Path) -> Iterator[tuple[Path, Path]]:
     log = folder / "forgetful.log"
     with running(command, log) as process:
         try:
-            _wait_mounted(path, process, log)
+            wait_mounted(path, process, log)
             yield behind, path
         finally:
             subprocess.run(["umount", "-l", str(path)], capture_output=True, check=False)
@@ -44,16 +41,6 @@ def stale_mount(folder: Path) -> Iterator[tuple[Path, Path]]:
 def forget(behind: Path) -> None:
     """Make stale what is open now."""
     behind.with_name("behind.forget").touch()
-
-
-def _wait_mounted(path: Path, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(_READY_SECONDS * 50):
-        if os.path.ismount(path):
-            return
-        if process.poll() is not None:
-            break
-        time.sleep(0.02)
-    raise RuntimeError(f"the file system is not up: {log.read_text()}")
 
 
 class _StaleMount(pyfuse3.Operations):

@@ -7,12 +7,7 @@ import pytest
 from catalog.model.access import ADMIN
 from catalog.rules import entries
 from catalog.tree.vfs import Vfs
-from tests.catalog.cli.command import (
-    DATA,
-    Run,
-    paths,
-    shown,
-)
+from tests.catalog.cli.command import DATA, Run, paths, shown
 
 
 def test_image_is_named_by_path_id_or_prefix(run: Run, image: str) -> None:

@@ -5,10 +5,7 @@ from __future__ import annotations
 from catalog import errors
 from catalog.cli.console.exit_codes import EXIT_CODES
 from catalog.errors import CatalogError
-from tests.catalog.cli.command import (
-    Run,
-    shown,
-)
+from tests.catalog.cli.command import Run, shown
 
 
 def test_every_error_has_its_exit_code() -> None:

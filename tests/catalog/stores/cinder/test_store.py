@@ -8,13 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from catalog.errors import (
-    Conflict,
-    InvalidName,
-    NotFound,
-    NotSupported,
-    StoreUnavailable,
-)
+from catalog.errors import Conflict, InvalidName, NotFound, NotSupported, StoreUnavailable
 from catalog.model.access import ADMIN
 from catalog.model.image import Visibility
 from catalog.service.bootstrap import make_catalog

@@ -8,10 +8,7 @@ import pytest
 
 from catalog.stores.http.settings import HttpStoreSettings
 from catalog.stores.http.store import HttpStore
-from tests.servers.scripted import (
-    WebServer,
-    nginx,
-)
+from tests.servers.scripted import WebServer, nginx
 
 
 @pytest.fixture(scope="module")

@@ -12,24 +12,12 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from catalog.errors import (
-    DataChanged,
-    NotFound,
-    StoreBusy,
-    StoreRefused,
-    StoreUnavailable,
-)
+from catalog.errors import DataChanged, NotFound, StoreBusy, StoreRefused, StoreUnavailable
 from catalog.stores.http.settings import HttpStoreSettings
 from catalog.stores.http.store import HttpStore
 from tests.kit.stores.contract import DATA, ReadContract, Subject, read_all
 from tests.servers.programs import free_ports
-from tests.servers.scripted import (
-    Answer,
-    WebServer,
-    asked_range,
-    respond,
-    scripted,
-)
+from tests.servers.scripted import Answer, WebServer, asked_range, respond, scripted
 
 
 class TestContract(ReadContract):

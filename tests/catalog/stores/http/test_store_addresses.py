@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from catalog.errors import (
-    Forbidden,
-    InvalidValue,
-    StoreUnavailable,
-)
+from catalog.errors import Forbidden, InvalidValue, StoreUnavailable
 from catalog.stores.http.settings import HttpStoreSettings
 from catalog.stores.http.store import HttpStore
 from tests.kit.stores.contract import DATA, read_all
 from tests.servers.programs import free_ports
-from tests.servers.scripted import (
-    WebServer,
-    respond,
-    scripted,
-)
+from tests.servers.scripted import WebServer, respond, scripted
 
 
 def test_redirect_is_followed(store: HttpStore, web: WebServer) -> None:

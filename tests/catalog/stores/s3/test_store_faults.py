@@ -37,15 +37,6 @@ LARGE = random.Random(1).randbytes(20 * MIB + 7)
 """Three parts."""
 
 
-@pytest.fixture(scope="module")
-def account(swift_server: Swift, tmp_path_factory: pytest.TempPathFactory) -> Account:
-    """An account of Swift's s3api."""
-    folder = tmp_path_factory.mktemp("secrets")
-    found = Account(swift_server.s3_endpoint, swift_server.user, swift_server.key, folder)
-    found.make_bucket()
-    return found
-
-
 @pytest.fixture
 def store(account: Account, between: Proxy) -> Iterator[S3Store]:
     """A store that is not patient."""

@@ -26,7 +26,6 @@ from tests.kit.catalog import begin, image_at, new_catalog, put, read, remove, r
 from tests.kit.stores.contract import DATA, put_by_writer, read_all
 from tests.kit.stores.s3_account import Account, opened
 from tests.servers.network.breaking_proxy import Fault, Plan, Proxy, Request, always, never
-from tests.servers.swift import Swift
 
 MIB = 1 << 20
 LARGE = random.Random(2).randbytes(17 * MIB + 5)
@@ -57,15 +56,6 @@ VERSIONED = Fault(
     status=200,
     body=b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>",
 )
-
-
-@pytest.fixture(scope="module")
-def account(swift_server: Swift, tmp_path_factory: pytest.TempPathFactory) -> Account:
-    """An account of Swift's s3api."""
-    folder = tmp_path_factory.mktemp("secrets")
-    found = Account(swift_server.s3_endpoint, swift_server.user, swift_server.key, folder)
-    found.make_bucket()
-    return found
 
 
 @pytest.fixture

@@ -11,11 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from catalog.errors import (
-    InvalidValue,
-    StoreRefused,
-    StoreUnavailable,
-)
+from catalog.errors import InvalidValue, StoreRefused, StoreUnavailable
 from catalog.stores.swift.location import SwiftLocation
 from catalog.stores.swift.store import SwiftStore
 from tests.kit.stores.contract import DATA, put_by_writer, read_all

@@ -9,14 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog.errors import (
-    Conflict,
-    DataChanged,
-    InvalidName,
-    NotFound,
-    StoreFull,
-    StoreUnavailable,
-)
+from catalog.errors import Conflict, DataChanged, InvalidName, NotFound, StoreFull, StoreUnavailable
 from catalog.stores.base import Usage
 from catalog.stores.registry import open_store
 from catalog.stores.swift.client import Limits, SwiftClient
@@ -40,12 +33,6 @@ from tests.kit.stores.swift_account import (
     swift_store,
 )
 from tests.servers.swift import Swift
-
-
-@pytest.fixture
-def account(swift_server: Swift) -> Account:
-    """The account of the stores."""
-    return Account(swift_server)
 
 
 @pytest.fixture

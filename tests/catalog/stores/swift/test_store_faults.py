@@ -20,21 +20,9 @@ from catalog.errors import (
 )
 from catalog.stores.swift.store import SwiftStore, SwiftStoreSettings
 from tests.kit.stores.contract import DATA, put_by_writer, read_all
-from tests.kit.stores.swift_account import (
-    Account,
-    container_of,
-    settings,
-    store_all,
-    swift_store,
-)
+from tests.kit.stores.swift_account import Account, container_of, settings, store_all, swift_store
 from tests.servers.network.breaking_proxy import Fault, Proxy, Request, always, first, proxy
 from tests.servers.swift import Swift
-
-
-@pytest.fixture
-def account(swift_server: Swift) -> Account:
-    """The account of the stores."""
-    return Account(swift_server)
 
 
 @pytest.mark.parametrize(
