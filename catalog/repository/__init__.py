@@ -5,8 +5,9 @@ Rows in, values of `catalog.model` out: no row and no SQLAlchemy object leaves t
 repository are in modules named after their subject:
 
     database    Database: transactions; Repository: all tables within one of them
+    statements  those that are compiled once, as all everyday ones are
     rows        the part that all share: the change feed, checks of rows that are read
-    tree        folders, entries, locations
+    tree        folders, entries, locations; what is called so in a folder
     images      images, their properties and tags
     browse      one screen of a folder, sorted and filtered by the database
     journal     uploads, leases, last uses, the change feed

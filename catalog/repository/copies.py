@@ -6,17 +6,25 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 
 from catalog.model.activity import ChangeKind
 from catalog.model.image import now
 from catalog.repository.rows import Rows
+from catalog.repository.statements.prepared import Prepared
 from catalog.repository.tables import damages, images, locations, wanted_copies
 
 SETTLE = timedelta(seconds=60)
 """How long after an upload its copies are begun: until then its writer may open it again
 (docs/semantics.md#writing-a-file-uploads-an-image), and an image with two copies would refuse
 that."""
+
+
+_DAMAGED = Prepared(
+    select(damages.c.location)
+    .join(locations, locations.c.number == damages.c.location)
+    .where(locations.c.image == bindparam("image"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +57,8 @@ class CopyRows(Rows):
 
     def damaged(self, image: int) -> frozenset[int]:
         """The numbers of the image's locations whose data is damaged."""
-        statement = (
-            select(damages.c.location)
-            .join(locations, locations.c.number == damages.c.location)
-            .where(locations.c.image == image)
-        )
-        return frozenset(self.connection.execute(statement).scalars())
+        rows = _DAMAGED.rows(self.connection, image=image)
+        return frozenset([location for (location,) in rows])
 
     # -- copies to be made --------------------
 

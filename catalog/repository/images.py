@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -14,6 +15,7 @@ from sqlalchemy import (
     bindparam,
     delete,
     exists,
+    false,
     func,
     or_,
     select,
@@ -29,12 +31,47 @@ from catalog.model.listings import ImageFilter
 from catalog.model.status import Status, sources_of
 from catalog.model.tree import LocationState
 from catalog.repository.rows import RowCheck, Rows, going_on
+from catalog.repository.statements.prepared import Prepared
 from catalog.repository.tables import chunk_digests, images, locations, properties, tags
 
 _IMAGE = select(images)
 _check_image = RowCheck(*images.c)
 _BEFORE_DELETE = list(images.c).index(images.c.status_before_delete)
-_BY_NUMBER = _IMAGE.where(images.c.number == bindparam("number"))
+_BY_NUMBER = Prepared(_IMAGE.where(images.c.number == bindparam("number")))
+_BY_ID = Prepared(_IMAGE.where(images.c.id == bindparam("id")))
+_PROPERTIES = Prepared(
+    select(properties.c.name, properties.c.value)
+    .where(properties.c.image == bindparam("image"))
+    .order_by(properties.c.name)
+)
+_TAGS = Prepared(select(tags.c.tag).where(tags.c.image == bindparam("image")).order_by(tags.c.tag))
+_CHUNK_DIGESTS = Prepared(select(chunk_digests).where(chunk_digests.c.image == bindparam("image")))
+_DROP_CHUNK_DIGESTS = Prepared(
+    delete(chunk_digests).where(chunk_digests.c.image == bindparam("image"))
+)
+_ADD_CHUNK_DIGESTS = Prepared(
+    chunk_digests.insert(), columns=("image", "algo", "chunk_size", "digests")
+)
+
+
+@cache
+def _add_image(*columns: str) -> Prepared:
+    """Inserts an image with these columns, and returns its number."""
+    return Prepared(images.insert().returning(images.c.number), columns)
+
+
+@cache
+def _set_image(*columns: str) -> Prepared:
+    """Sets these columns of the image with the number `which`."""
+    return Prepared(update(images).where(images.c.number == bindparam("which")), columns)
+
+
+@cache
+def _change_status(sources: frozenset[Status], *columns: str) -> Prepared:
+    """As `_set_image`, for an image with one of these statuses."""
+    of_image = images.c.number == bindparam("which")
+    is_source = or_(false(), *(images.c.status == status for status in sorted(sources)))
+    return Prepared(update(images).where(of_image, is_source), columns)
 
 
 def make_image(row: Any) -> Image:
@@ -55,19 +92,19 @@ class ImageRows(Rows):
 
     def image(self, number: int) -> Image:
         """The image with that number.  Raises NotFound."""
-        row = self.connection.execute(_BY_NUMBER, {"number": number}).one_or_none()
+        row = _BY_NUMBER.row(self.connection, number=number)
         if row is None:
             raise NotFound(f"image {number}")
         return make_image(row)
 
     def has_image(self, number: int) -> bool:
         """Whether there is still a row of the image with that number."""
-        row = self.connection.execute(_BY_NUMBER, {"number": number}).one_or_none()
+        row = _BY_NUMBER.row(self.connection, number=number)
         return row is not None
 
     def image_by_id(self, image_id: str) -> Image:
         """The image with that id.  Raises NotFound."""
-        row = self.connection.execute(_IMAGE.where(images.c.id == image_id)).one_or_none()
+        row = _BY_ID.row(self.connection, id=image_id)
         if row is None:
             raise NotFound(image_id)
         return make_image(row)
@@ -94,15 +131,13 @@ class ImageRows(Rows):
 
     def add_image(self, **columns: Any) -> int:
         """Insert an image and return its number."""
-        result = self.connection.execute(images.insert().values(**columns))
-        key = result.inserted_primary_key
-        assert key is not None
-        return int(key[0])
+        (number,) = _add_image(*columns).row(self.connection, **columns)
+        return int(number)
 
     def set_image(self, number: int, **columns: Any) -> None:
         """Change columns other than the status, and add the image to the change feed."""
         columns.setdefault("updated_at", now())
-        self.connection.execute(update(images).where(images.c.number == number).values(columns))
+        _set_image(*columns).change(self.connection, which=number, **columns)
         self.tell(ChangeKind.IMAGE, image=number)
 
     def change_status(
@@ -124,12 +159,8 @@ class ImageRows(Rows):
         columns.setdefault("updated_at", now())
         # The condition is part of the UPDATE: of two that race for a change, the second one
         # changes no row and gets InvalidTransition.
-        result = self.connection.execute(
-            update(images)
-            .where(images.c.number == number, images.c.status.in_(sorted(sources)))
-            .values(status=wanted, **columns)
-        )
-        if result.rowcount == 0:
+        statement = _change_status(sources, "status", *columns)
+        if not statement.change(self.connection, which=number, status=wanted, **columns):
             image = self.image(number)
             raise InvalidTransition(image.name, image.status, wanted)
         self.tell(ChangeKind.IMAGE, image=number)
@@ -158,12 +189,7 @@ class ImageRows(Rows):
 
     def properties(self, number: int) -> dict[str, str]:
         """The image's custom properties, by name."""
-        rows = self.connection.execute(
-            select(properties.c.name, properties.c.value)
-            .where(properties.c.image == number)
-            .order_by(properties.c.name)
-        )
-        return {row.name: row.value for row in rows}
+        return dict(_PROPERTIES.rows(self.connection, image=number))
 
     def set_properties(self, number: int, values: Mapping[str, str | None]) -> None:
         """Set custom properties; None removes one."""
@@ -183,8 +209,7 @@ class ImageRows(Rows):
 
     def tags(self, number: int) -> tuple[str, ...]:
         """The image's tags, sorted."""
-        statement = select(tags.c.tag).where(tags.c.image == number).order_by(tags.c.tag)
-        return tuple(self.connection.execute(statement).scalars())
+        return tuple([tag for (tag,) in _TAGS.rows(self.connection, image=number)])
 
     def set_tags(self, number: int, wanted: Iterable[str]) -> None:
         """Replace the image's tags."""
@@ -241,9 +266,7 @@ class ImageRows(Rows):
 
     def chunk_digests(self, number: int) -> ChunkDigests | None:
         """The digests of all chunks; None if none are recorded."""
-        row = self.connection.execute(
-            select(chunk_digests).where(chunk_digests.c.image == number)
-        ).one_or_none()
+        row = _CHUNK_DIGESTS.row(self.connection, image=number)
         if row is None:
             return None
         _image, algo, chunk_size, data = row
@@ -253,14 +276,13 @@ class ImageRows(Rows):
 
     def set_chunk_digests(self, number: int, chunks: ChunkDigests) -> None:
         """Record the digests of all chunks; they replace older ones."""
-        self.connection.execute(delete(chunk_digests).where(chunk_digests.c.image == number))
-        self.connection.execute(
-            chunk_digests.insert().values(
-                image=number,
-                algo=chunks.algo,
-                chunk_size=chunks.chunk_size,
-                digests=b"".join(chunks.digests),
-            )
+        _DROP_CHUNK_DIGESTS.change(self.connection, image=number)
+        _ADD_CHUNK_DIGESTS.change(
+            self.connection,
+            image=number,
+            algo=chunks.algo,
+            chunk_size=chunks.chunk_size,
+            digests=b"".join(chunks.digests),
         )
 
 

@@ -8,15 +8,30 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, and_, delete, func, select, update
+from sqlalchemy import ColumnElement, Table, and_, bindparam, delete, func, select, update
 
 from catalog.model.activity import Change, ChangeKind, UploadRecord, Use, Version
 from catalog.process import Process
 from catalog.repository.rows import RowCheck, Rows, going_on
+from catalog.repository.statements.prepared import Prepared
 from catalog.repository.tables import changes, images, last_uses, leases, uploads
 
 _check_upload = RowCheck(*uploads.c)
 _check_change = RowCheck(*changes.c)
+
+
+_UPLOAD = Prepared(select(uploads).where(uploads.c.image == bindparam("image")))
+_ADD_UPLOAD = Prepared(uploads.insert(), columns=uploads.c.keys())
+_DROP_UPLOAD = Prepared(delete(uploads).where(uploads.c.image == bindparam("image")))
+_USES = Prepared(select(leases).where(leases.c.image == bindparam("image")))
+_LAST_CHANGE = Prepared(select(func.max(changes.c.number)))
+_VERSION = Prepared(select(func.count(), func.max(changes.c.number)).select_from(changes))
+_CHANGES = Prepared(
+    select(changes)
+    .where(changes.c.number > bindparam("after"))
+    .order_by(changes.c.number)
+    .limit(bindparam("limit"))
+)
 
 
 def _make_upload(row: Any) -> UploadRecord:
@@ -66,23 +81,21 @@ class JournalRows(Rows):
     def add_upload(self, record: UploadRecord) -> None:
         """Add the row of an upload; it replaces an older row of the same image."""
         self.drop_upload(record.image)
-        self.connection.execute(
-            uploads.insert().values(
-                image=record.image,
-                host=record.process.host,
-                boot=record.process.boot,
-                pid=record.process.pid,
-                started=record.process.started,
-                staged=record.staged,
-                started_at=record.started_at,
-                heartbeat_at=record.heartbeat_at,
-            )
+        _ADD_UPLOAD.change(
+            self.connection,
+            image=record.image,
+            host=record.process.host,
+            boot=record.process.boot,
+            pid=record.process.pid,
+            started=record.process.started,
+            staged=record.staged,
+            started_at=record.started_at,
+            heartbeat_at=record.heartbeat_at,
         )
 
     def upload(self, image: int) -> UploadRecord | None:
         """The upload in progress on that image, or None."""
-        statement = select(uploads).where(uploads.c.image == image)
-        row = self.connection.execute(statement).one_or_none()
+        row = _UPLOAD.row(self.connection, image=image)
         return None if row is None else _make_upload(row)
 
     def uploads(self) -> list[UploadRecord]:
@@ -97,7 +110,7 @@ class JournalRows(Rows):
 
     def drop_upload(self, image: int) -> None:
         """Forget the upload of an image."""
-        self.connection.execute(delete(uploads).where(uploads.c.image == image))
+        _DROP_UPLOAD.change(self.connection, image=image)
 
     # -- leases ------------------------------------------------------------------------
 
@@ -135,7 +148,7 @@ class JournalRows(Rows):
 
     def uses(self, image: int) -> list[Use]:
         """Every program that has the image open, as published by mounts and servers."""
-        rows = self.connection.execute(select(leases).where(leases.c.image == image))
+        rows = _USES.rows(self.connection, image=image)
         return [use for row in rows for use in _make_uses(row)]
 
     def used_at(self, image: int) -> datetime | None:
@@ -170,7 +183,8 @@ class JournalRows(Rows):
 
     def last_change(self) -> int:
         """The number of the newest change; 0 when there is none."""
-        return self.connection.execute(select(func.max(changes.c.number))).scalar() or 0
+        (number,) = _LAST_CHANGE.row(self.connection)
+        return number or 0
 
     def version(self) -> Version:
         """The number of kept changes and the number of the newest; two states never have the same.
@@ -178,14 +192,12 @@ class JournalRows(Rows):
         The newest number alone is not enough: of two transactions, the one with the greater
         number may be committed first.
         """
-        newest = func.max(changes.c.number)
-        count, number = self.connection.execute(select(func.count(), newest)).one()
+        count, number = _VERSION.row(self.connection)
         return count, number or 0
 
     def changes(self, after: int, limit: int) -> list[Change]:
         """Up to `limit` changes with a number above `after`, oldest first."""
-        statement = select(changes).where(changes.c.number > after)
-        rows = self.connection.execute(statement.order_by(changes.c.number).limit(limit))
+        rows = _CHANGES.rows(self.connection, after=after, limit=limit)
         found = [_make_change(row) for row in rows]
         if found:
             going_on(after, found[-1].number)

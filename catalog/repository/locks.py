@@ -11,7 +11,10 @@ from catalog.model.activity import Lock, LockScope
 from catalog.model.image import now
 from catalog.model.names import alike
 from catalog.repository.rows import Rows
+from catalog.repository.statements.prepared import Prepared
 from catalog.repository.tables import locks
+
+_ANY_LOCK = Prepared(select(locks.c.token).limit(1))
 
 
 def _make_lock(row: Any) -> Lock:
@@ -31,7 +34,7 @@ class LockRows(Rows):
 
     def has_locks(self) -> bool:
         """Whether there is any lock, even an expired one."""
-        return self.connection.execute(select(locks.c.token).limit(1)).first() is not None
+        return _ANY_LOCK.row(self.connection) is not None
 
     def locks_over(self, path: str) -> list[Lock]:
         """The locks that cover `path`; those on the path itself come last."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, or_, select, true, update
+from sqlalchemy import ColumnElement, bindparam, delete, exists, or_, select, true, update
 from sqlalchemy.exc import IntegrityError
 
 from catalog.errors import AlreadyExists, NotFound
@@ -15,6 +15,7 @@ from catalog.model.image import Image, Visibility, now
 from catalog.model.status import Status
 from catalog.model.tree import Listed
 from catalog.repository.rows import Rows
+from catalog.repository.statements.prepared import Prepared
 from catalog.repository.tables import images, members, users
 
 
@@ -56,7 +57,7 @@ class PeopleRows(Rows):
 
     def user(self, name: str) -> User | None:
         """The user with that name, or None."""
-        row = self.connection.execute(select(users).where(users.c.name == name)).one_or_none()
+        row = _USER.row(self.connection, name=name)
         return None if row is None else _make_user(row)
 
     def users(self) -> list[User]:
@@ -99,7 +100,10 @@ class PeopleRows(Rows):
 
     def members_of(self, image: Image) -> frozenset[str]:
         """The members of a shared image; an image that is not shared has none, without a query."""
-        return self.members_of_all([image]).get(image.number, frozenset())
+        if image.visibility is not Visibility.SHARED:
+            return frozenset()
+        rows = _MEMBERS_OF.rows(self.connection, image=image.number)
+        return frozenset([member for (member,) in rows])
 
     def members_of_all(self, wanted: Iterable[Image | Listed]) -> Mapping[int, frozenset[str]]:
         """The members of each shared image in `wanted`, by its number; one query."""
@@ -134,5 +138,7 @@ class PeopleRows(Rows):
         self.tell(ChangeKind.IMAGE, image=image)
 
 
+_USER = Prepared(select(users).where(users.c.name == bindparam("name")))
+_MEMBERS_OF = Prepared(select(members.c.member).where(members.c.image == bindparam("image")))
 _ALL_USERS = select(users).order_by(users.c.name)
 _NO_USER = "there is no user of this name"

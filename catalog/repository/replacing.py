@@ -4,16 +4,50 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import delete, exists, or_, select, update
+from sqlalchemy import bindparam, delete, exists, or_, select, update
 
 from catalog.model.activity import ChangeKind
 from catalog.model.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.model.tree import Entry
 from catalog.repository.rows import Rows
+from catalog.repository.statements.prepared import Prepared
+from catalog.repository.statements.tree import ENTRY
 from catalog.repository.tables import images, locations, replacements, spared, uploads
 from catalog.repository.tree import make_entry
 
 _UNFINISHED = sorted({*IN_PROGRESS, Status.QUEUED})
+
+
+_REPLACED = Prepared(
+    select(replacements.c.replaced).where(replacements.c.image == bindparam("image"))
+)
+_DROP_REPLACED = Prepared(delete(replacements).where(replacements.c.image == bindparam("image")))
+_SET_REPLACED = Prepared(replacements.insert(), columns=("image", "replaced"))
+_SPARED = Prepared(
+    select(spared.c.failed_at, spared.c.reason).where(spared.c.image == bindparam("image"))
+)
+_NEWER = images.alias("newer")
+_HAS_DATA = sorted(HAS_DATA)
+_GAVE_WAY = (
+    exists()
+    .where(replacements.c.replaced == images.c.number)
+    .where(_NEWER.c.number == replacements.c.image)
+    .where(
+        or_(
+            *(_NEWER.c.status == status for status in _HAS_DATA),
+            *(_NEWER.c.status_before_delete == status for status in _HAS_DATA),
+        )
+    )
+)
+_LATELY_DELETED = Prepared(
+    ENTRY.where(
+        images.c.name == bindparam("name"),
+        images.c.status == Status.PENDING_DELETE,
+        images.c.deleted_at > bindparam("since"),
+        locations.c.trashed_from == bindparam("folder"),
+        ~_GAVE_WAY,
+    ).order_by(images.c.deleted_at.desc())
+)
 
 
 class ReplacementRows(Rows):
@@ -21,13 +55,13 @@ class ReplacementRows(Rows):
 
     def set_replaced(self, image: int, replaced: int) -> None:
         """Note that `image` replaces `replaced`, now or when it is finished."""
-        self.connection.execute(delete(replacements).where(replacements.c.image == image))
-        self.connection.execute(replacements.insert().values(image=image, replaced=replaced))
+        _DROP_REPLACED.change(self.connection, image=image)
+        _SET_REPLACED.change(self.connection, image=image, replaced=replaced)
 
     def replaced(self, image: int) -> int | None:
         """The image that `image` replaces or will replace; None if there is none."""
-        statement = select(replacements.c.replaced).where(replacements.c.image == image)
-        return self.connection.execute(statement).scalar_one_or_none()
+        row = _REPLACED.row(self.connection, image=image)
+        return None if row is None else row[0]
 
     def follow(self, old: int, new: int) -> None:
         """Let unfinished images that would replace `old` replace `new` instead."""
@@ -85,31 +119,8 @@ class ReplacementRows(Rows):
 
         Without images that were replaced: those for which another image with data has come.
         """
-        newer = images.alias("newer")
-        gave_way = (
-            exists()
-            .where(replacements.c.replaced == images.c.number)
-            .where(newer.c.number == replacements.c.image)
-            .where(
-                or_(
-                    newer.c.status.in_(sorted(HAS_DATA)),
-                    newer.c.status_before_delete.in_(sorted(HAS_DATA)),
-                )
-            )
-        )
-        statement = (
-            select(images, locations)
-            .join(locations, locations.c.image == images.c.number)
-            .where(
-                images.c.name == name,
-                images.c.status == Status.PENDING_DELETE,
-                images.c.deleted_at > since,
-                locations.c.trashed_from == folder,
-                ~gave_way,
-            )
-            .order_by(images.c.deleted_at.desc())
-        )
-        return [make_entry(row) for row in self.connection.execute(statement)]
+        rows = _LATELY_DELETED.rows(self.connection, folder=folder, name=name, since=since)
+        return [make_entry(row) for row in rows]
 
     def spare(self, image: int, at: datetime, reason: str) -> None:
         """Note that a replacement of the image failed at that time, and why."""
@@ -119,9 +130,8 @@ class ReplacementRows(Rows):
 
     def spared(self, image: int) -> tuple[datetime, str] | None:
         """When the last replacement of the image failed, and why; None if none failed."""
-        statement = select(spared.c.failed_at, spared.c.reason).where(spared.c.image == image)
-        row = self.connection.execute(statement).one_or_none()
-        return None if row is None else (row.failed_at, row.reason)
+        row = _SPARED.row(self.connection, image=image)
+        return None if row is None else (row[0], row[1])
 
     def tell_everybody(self, folder: int, name: str) -> None:
         """Append a change of a name that also the process which makes it has to follow.

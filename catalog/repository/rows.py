@@ -17,8 +17,10 @@ from sqlalchemy.exc import InvalidRequestError
 from catalog.errors import CatalogDamaged
 from catalog.model.activity import ChangeKind
 from catalog.model.image import now
+from catalog.repository.statements.prepared import Prepared
 from catalog.repository.tables import changes
 
+_TELL = Prepared(changes.insert(), columns=("kind", "image", "folder", "name", "origin", "at"))
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
@@ -56,10 +58,14 @@ class Rows:
         name: str | None = None,
     ) -> None:
         """Append to the change feed, in the transaction of the change itself."""
-        self.connection.execute(
-            changes.insert().values(
-                kind=kind, image=image, folder=folder, name=name, origin=self.origin, at=now()
-            )
+        _TELL.change(
+            self.connection,
+            kind=kind,
+            image=image,
+            folder=folder,
+            name=name,
+            origin=self.origin,
+            at=now(),
         )
 
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Select, bindparam, delete, func, select, update
+from sqlalchemy import (
+    delete,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from catalog.errors import AlreadyExists, Conflict, NotFound
@@ -16,73 +21,33 @@ from catalog.model.status import Status
 from catalog.model.tree import Entry, Folder, FolderKind, Listed, Location, LocationState
 from catalog.repository.images import make_image
 from catalog.repository.rows import RowCheck, Rows, going_on
+from catalog.repository.statements.prepared import Prepared
+from catalog.repository.statements.tree import (
+    ADD_LOCATION,
+    ENTRIES_IN,
+    ENTRIES_OF,
+    ENTRY_AT,
+    FOLDER,
+    FOLDER_AT,
+    FOLDERS_IN,
+    LISTED,
+    LISTED_IN,
+    LOCATION,
+    LOCATIONS_OF,
+    LOCK_FOLDER,
+    LOCK_LOCATIONS_OF,
+    NODE_AT,
+    READ_FOLDER,
+    SET_LOCATION,
+    TOUCH_FOLDER,
+)
 from catalog.repository.tables import folders, images, locations
 
 ROOT = 1
 """The number of the folder above all stores."""
 
 _IMAGE_WIDTH = len(images.c)
-_ENTRY = select(images, locations).join(locations, locations.c.image == images.c.number)
-_LOCATION = select(locations)
-_FOLDER = select(folders)
-
-# Built once: SQLAlchemy needs longer to build these than SQLite to answer them.
-_ENTRY_AT = _ENTRY.where(
-    locations.c.folder == bindparam("folder"), locations.c.name == bindparam("name")
-)
-_ENTRIES_IN = (
-    _ENTRY.where(locations.c.folder == bindparam("folder"), locations.c.number > bindparam("after"))
-    .order_by(locations.c.number)
-    .limit(bindparam("limit"))
-)
-_LISTED = (
-    locations.c.number,
-    locations.c.name,
-    images.c.number,
-    images.c.id,
-    images.c.status,
-    images.c.visibility,
-    images.c.owner,
-    images.c.disk_format,
-    images.c.size,
-    images.c.os_hash_algo,
-    images.c.os_hash_value,
-    images.c.checksum,
-    images.c.mtime,
-    images.c.created_at,
-    images.c.updated_at,
-    images.c.status_before_delete,
-)
-_LISTED_IN = (
-    select(*_LISTED)
-    .join(images, locations.c.image == images.c.number)
-    .where(locations.c.folder == bindparam("folder"), locations.c.number > bindparam("after"))
-    .order_by(locations.c.number)
-    .limit(bindparam("limit"))
-)
-_ENTRIES_OF = _ENTRY.where(
-    images.c.number == bindparam("image"), locations.c.folder.is_not(None)
-).order_by(locations.c.number)
-_LOCATIONS_OF = _LOCATION.where(locations.c.image == bindparam("image")).order_by(
-    locations.c.number
-)
-_FOLDER_BY_NUMBER = _FOLDER.where(folders.c.number == bindparam("number"))
-_FOLDER_AT = _FOLDER.where(
-    folders.c.parent == bindparam("parent"), folders.c.name == bindparam("name")
-)
-# An older version allowed two names that look the same: then the older entry is found.
-_ENTRY_ALIKE = (
-    _ENTRY.where(locations.c.folder == bindparam("folder"), locations.c.alike == bindparam("name"))
-    .order_by(locations.c.number)
-    .limit(1)
-)
-_FOLDER_ALIKE = (
-    _FOLDER.where(folders.c.parent == bindparam("parent"), folders.c.alike == bindparam("name"))
-    .order_by(folders.c.number)
-    .limit(1)
-)
-
-
+_ENTRY_WIDTH = _IMAGE_WIDTH + len(locations.c)
 _check_location = RowCheck(*locations.c)
 _check_folder = RowCheck(*folders.c)
 
@@ -105,7 +70,7 @@ _STATUSES = {str(status): status for status in Status}
 _VISIBILITIES = {str(visibility): visibility for visibility in Visibility}
 
 
-_check_listed = RowCheck(*_LISTED)
+_check_listed = RowCheck(*LISTED)
 
 
 def _make_listed(row: Any) -> Listed:
@@ -123,7 +88,8 @@ def _alike(name: str) -> str | None:
     return None if form == name else form
 
 
-def _make_folder(row: Any) -> Folder:
+def make_folder(row: Any) -> Folder:
+    """A Folder from a row with the columns of `folders`, in their order."""
     _check_folder(row)
     number, parent, store, name, kind, temporary, owner, created_at, updated_at, _alike = row
     return Folder(
@@ -138,10 +104,10 @@ class TreeRows(Rows):
 
     def folder(self, number: int) -> Folder:
         """The folder with that number.  Raises NotFound."""
-        row = self.connection.execute(_FOLDER_BY_NUMBER, {"number": number}).one_or_none()
+        row = READ_FOLDER.row(self.connection, number=number)
         if row is None:
             raise NotFound(f"folder {number}")
-        return _make_folder(row)
+        return make_folder(row)
 
     def folders_above(self, folder: Folder) -> list[Folder]:
         """The folder and all folders above it, without the root."""
@@ -158,17 +124,16 @@ class TreeRows(Rows):
 
         With SQLite a writer holds the whole database anyway, and this locks nothing more.
         """
-        statement = _FOLDER.where(folders.c.number == number).with_for_update()
-        row = self.connection.execute(statement).one_or_none()
+        row = LOCK_FOLDER.row(self.connection, number=number)
         if row is None:
             raise NotFound(f"folder {number}")
-        return _make_folder(row)
+        return make_folder(row)
 
     def root(self) -> Folder | None:
         """The folder above all stores; None before `bootstrap` made it."""
-        statement = _FOLDER.where(folders.c.kind == FolderKind.ROOT)
+        statement = FOLDER.where(folders.c.kind == FolderKind.ROOT)
         row = self.connection.execute(statement).one_or_none()
-        return None if row is None else _make_folder(row)
+        return None if row is None else make_folder(row)
 
     def add_root(self) -> Folder:
         """Make the folder above all stores: number 1, its own parent."""
@@ -188,33 +153,10 @@ class TreeRows(Rows):
         )
         return self.folder(ROOT)
 
-    def folder_at(self, parent: int, name: str) -> Folder | None:
-        """The folder with that name or one that looks the same; None if there is none."""
-        row = self._at({"parent": parent}, name, _FOLDER_AT, _FOLDER_ALIKE)
-        return None if row is None else _make_folder(row)
-
-    def _at(self, folder: dict[str, int], name: str, exact: Select[Any], alike: Select[Any]) -> Any:
-        """The row with this name, else with its normal form, else with a name of the same form."""
-        form = names.alike(name)
-        asked = [(exact, name), (alike, form)]
-        if form != name:
-            asked.insert(1, (exact, form))
-        for statement, wanted in asked:
-            row = self.connection.execute(statement, {**folder, "name": wanted}).one_or_none()
-            if row is not None:
-                return row
-        return None
-
     def folders_in(self, parent: int, *, after: int = 0, limit: int = 1000) -> list[Folder]:
         """Up to `limit` folders with a number above `after`, by number."""
-        statement = (
-            _FOLDER.where(
-                folders.c.parent == parent, folders.c.number > after, folders.c.kind != "root"
-            )
-            .order_by(folders.c.number)
-            .limit(limit)
-        )
-        found = [_make_folder(row) for row in self.connection.execute(statement)]
+        rows = FOLDERS_IN.rows(self.connection, parent=parent, after=after, limit=limit)
+        found = [make_folder(row) for row in rows]
         if found:
             going_on(after, found[-1].number)
         return found
@@ -278,30 +220,23 @@ class TreeRows(Rows):
         self.left(folder, name)
 
     def _touch_folder(self, number: int, name: str) -> None:
-        self.connection.execute(
-            update(folders).where(folders.c.number == number).values(updated_at=now())
-        )
+        TOUCH_FOLDER.change(self.connection, which=number, updated_at=now())
         self.tell(ChangeKind.ENTRY, folder=number, name=name)
 
     # -- entries -----------------------------------------------------------------------
 
-    def entry_at(self, folder: int, name: str) -> Entry | None:
-        """The entry with that name or one that looks the same; None if there is none."""
-        row = self._at({"folder": folder}, name, _ENTRY_AT, _ENTRY_ALIKE)
-        return None if row is None else make_entry(row)
-
     def entries_in(self, folder: int, *, after: int = 0, limit: int = 1000) -> list[Entry]:
         """Up to `limit` entries with a location number above `after`, by that number."""
-        values = {"folder": folder, "after": after, "limit": limit}
-        found = [make_entry(row) for row in self.connection.execute(_ENTRIES_IN, values)]
+        rows = ENTRIES_IN.rows(self.connection, folder=folder, after=after, limit=limit)
+        found = [make_entry(row) for row in rows]
         if found:
             going_on(after, found[-1].cookie)
         return found
 
     def listed_in(self, folder: int, *, after: int = 0, limit: int = 1000) -> list[Listed]:
         """As `entries_in`, with only the columns that a listing shows."""
-        values = {"folder": folder, "after": after, "limit": limit}
-        found = [_make_listed(row) for row in self.connection.execute(_LISTED_IN, values)]
+        rows = LISTED_IN.rows(self.connection, folder=folder, after=after, limit=limit)
+        found = [_make_listed(row) for row in rows]
         if found:
             going_on(after, found[-1].cookie)
         return found
@@ -323,7 +258,7 @@ class TreeRows(Rows):
         Without locations that have no name, and without entries in stores that are not in the
         tree.
         """
-        rows = self.connection.execute(_ENTRIES_OF, {"image": image})
+        rows = ENTRIES_OF.rows(self.connection, image=image)
         entries = [make_entry(row) for row in rows]
         return [each for each in entries if self.stores is None or each.store in self.stores]
 
@@ -353,11 +288,33 @@ class TreeRows(Rows):
             self._leave(location.folder, location.name)
         self._touch_folder(folder, name)
 
+    # -- names ---------------------------------------------------------------------------
+
+    def node_at(self, folder: int, name: str) -> Entry | Folder | None:
+        """The entry or folder with that name or one that looks the same; None if there is none."""
+        row = self._called_so(NODE_AT, folder, name)
+        if row[0] is not None:
+            return make_entry(row[:_ENTRY_WIDTH])
+        return None if row[_ENTRY_WIDTH] is None else make_folder(row[_ENTRY_WIDTH:])
+
+    def entry_at(self, folder: int, name: str) -> Entry | None:
+        """As `node_at`, only for an entry."""
+        row = self._called_so(ENTRY_AT, folder, name)
+        return None if row is None else make_entry(row)
+
+    def folder_at(self, parent: int, name: str) -> Folder | None:
+        """As `node_at`, only for a folder."""
+        row = self._called_so(FOLDER_AT, parent, name)
+        return None if row is None else make_folder(row)
+
+    def _called_so(self, statement: Prepared, folder: int, name: str) -> Any:
+        return statement.row(self.connection, folder=folder, name=name, form=names.alike(name))
+
     # -- locations ---------------------------------------------------------------------
 
     def locations_of(self, image: int) -> list[Location]:
         """All of the image's locations, oldest first."""
-        rows = self.connection.execute(_LOCATIONS_OF, {"image": image})
+        rows = LOCATIONS_OF.rows(self.connection, image=image)
         return [_make_location(row) for row in rows]
 
     def lock_locations(self, image: int) -> list[Location]:
@@ -365,7 +322,7 @@ class TreeRows(Rows):
 
         Whoever removes one of them must be sure that the others stay.
         """
-        rows = self.connection.execute(_LOCATIONS_OF.with_for_update(), {"image": image})
+        rows = LOCK_LOCATIONS_OF.rows(self.connection, image=image)
         return [_make_location(row) for row in rows]
 
     def stores_of(self, image: int) -> tuple[str, ...]:
@@ -374,7 +331,7 @@ class TreeRows(Rows):
 
     def locations_in_state(self, state: LocationState) -> list[Location]:
         """Every location in that state."""
-        statement = _LOCATION.where(locations.c.state == state)
+        statement = LOCATION.where(locations.c.state == state)
         return [_make_location(row) for row in self.connection.execute(statement)]
 
     def locations_in_store(
@@ -382,7 +339,7 @@ class TreeRows(Rows):
     ) -> list[Location]:
         """Up to `limit` locations of a store with a number above `after`, by number."""
         statement = (
-            _LOCATION.where(locations.c.store == store, locations.c.number > after)
+            LOCATION.where(locations.c.store == store, locations.c.number > after)
             .order_by(locations.c.number)
             .limit(limit)
         )
@@ -412,30 +369,25 @@ class TreeRows(Rows):
         """
         state = LocationState.PENDING if url is None else LocationState.ACTIVE
         try:
-            result = self.connection.execute(
-                locations.insert().values(
-                    image=image,
-                    store=store,
-                    url=url,
-                    state=state,
-                    folder=folder,
-                    name=name,
-                    alike=_alike(name or ""),
-                )
+            (number,) = ADD_LOCATION.row(
+                self.connection,
+                image=image,
+                store=store,
+                url=url,
+                state=state,
+                folder=folder,
+                name=name,
+                alike=_alike(name or ""),
             )
         except IntegrityError as error:
             raise Conflict(name or store, f"it has a copy in store {store} already") from error
-        key = result.inserted_primary_key
-        assert key is not None
         if folder is not None and name is not None:
             self._touch_folder(folder, name)
-        return Location(int(key[0]), image, store, url, state, folder, name, None)
+        return Location(int(number), image, store, url, state, folder, name, None)
 
     def set_location(self, number: int, state: LocationState, url: str | None) -> None:
         """Record the state of a location's data, and its url."""
-        self.connection.execute(
-            update(locations).where(locations.c.number == number).values(state=state, url=url)
-        )
+        SET_LOCATION.change(self.connection, which=number, state=state, url=url)
 
     def detach_location(self, location: Location) -> None:
         """Take a location out of the tree.  Its data is removed next, and then its row."""

@@ -44,11 +44,11 @@ def writable_folder(repository: Repository, place: Place) -> Folder:
 
 def own_folder(repository: Repository, place: Place, principal: Principal) -> Folder:
     """The folder called `place`, if the principal may move or remove it."""
-    folder = repository.folder_at(place.folder, place.name)
+    folder = repository.node_at(place.folder, place.name)
     if folder is None:
-        if repository.entry_at(place.folder, place.name) is not None:
-            raise NotAFolder(place.name)
         raise NotFound(place.name)
+    if not isinstance(folder, Folder):
+        raise NotAFolder(place.name)
     check_own(folder, principal)
     return folder
 
@@ -63,19 +63,17 @@ def check_own(folder: Folder, principal: Principal) -> None:
 
 def entry_at(repository: Repository, place: Place) -> Entry:
     """The entry called `place`.  Raises NotFound, IsAFolder."""
-    entry = repository.entry_at(place.folder, place.name)
-    if entry is not None:
-        return entry
-    if repository.folder_at(place.folder, place.name) is not None:
+    node = repository.node_at(place.folder, place.name)
+    if node is None:
+        raise NotFound(place.name)
+    if isinstance(node, Folder):
         raise IsAFolder(place.name)
-    raise NotFound(place.name)
+    return node
 
 
 def check_free(repository: Repository, place: Place) -> None:
     """Raise AlreadyExists unless nothing is called `place`."""
-    if repository.entry_at(place.folder, place.name) or repository.folder_at(
-        place.folder, place.name
-    ):
+    if repository.node_at(place.folder, place.name) is not None:
         raise AlreadyExists(place.name)
 
 
@@ -103,9 +101,9 @@ def check_move(
     status = entry.image.status_before_delete or entry.image.status
     if status in HAS_DATA and (folder.temporary or names.is_temporary(target.name)):
         raise InvalidName(target.name, "a temporary name cannot hold an image")
-    if repository.folder_at(target.folder, target.name) is not None:
+    present = repository.node_at(target.folder, target.name)
+    if isinstance(present, Folder):
         raise IsAFolder(target.name)
-    present = repository.entry_at(target.folder, target.name)
     if present is None or present.location.number == entry.location.number:
         return None
     if not replace:

@@ -137,10 +137,7 @@ class Namespace:
             if link is None:
                 raise NotFound(name)
             return link
-        entry = repository.entry_at(folder, name)
-        if entry is not None:
-            return entry
-        found = repository.folder_at(folder, name)
+        found = repository.node_at(folder, name)
         if found is None:
             raise NotFound(name)
         return found

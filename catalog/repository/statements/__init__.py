@@ -1,0 +1,7 @@
+"""Statements that are compiled once, as all everyday ones are.
+
+    prepared    a statement that is executed past SQLAlchemy's own, slower way
+    tree        statements on folders and locations
+
+Threading: any thread.
+"""
