@@ -145,6 +145,33 @@ class CacheSettings(BaseModel):
         return size
 
 
+Level = Literal["debug", "info", "warning", "error"]
+
+
+class LogSettings(BaseModel):
+    """The `[log]` section: what a mount and a server log, and where; read again at SIGHUP."""
+
+    model_config = ConfigDict(frozen=True)
+
+    file: Path | None = None
+    """A file of one line an event, as `key=value`; opened anew at SIGHUP, for logrotate.  Unset:
+    the journal, or standard error."""
+
+    level: Level = "info"
+    """The least that is logged; `debug` also logs what failed only for one program."""
+
+    levels: Mapping[str, Level] = Field(default_factory=dict)
+    """Levels of single modules and all that is below them, such as `catalog.stores`: to look into
+    one thing on a busy host."""
+
+    @field_validator("file")
+    @classmethod
+    def _is_absolute(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_absolute():
+            raise ValueError("should be an absolute path")
+        return path
+
+
 class CommonStoreSettings(BaseModel):
     """The keys that a section `[stores.NAME]` of any type may have."""
 
@@ -166,6 +193,7 @@ class Settings:
     a BrokenStoreSettings."""
     cache: CacheSettings = field(default_factory=lambda: CacheSettings(size=0))
     """No cache unless it is given; `load` always gives it."""
+    log: LogSettings = field(default_factory=LogSettings)
     replicas: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Store name -> the stores that get copies of its images."""
     tables: Mapping[str, Any] = field(default_factory=dict)

@@ -20,6 +20,7 @@ from xml.etree.ElementTree import SubElement
 from wsgidav.dav_error import DAVError, DAVErrorCondition
 from wsgidav.xml_tools import xml_to_bytes
 
+from catalog import cause
 from catalog.errors import CatalogError, NotAFolder, NotFound
 from catalog.model.access import check_create
 from catalog.model.tree import Folder
@@ -84,6 +85,7 @@ class App:
         """Answer one request (PEP 3333)."""
         started = time.monotonic()
         request_id = environ[REQUEST_ID] = uuid4().hex[:12]
+        cause.begin("dav", request_id, principal_of(environ).name)
         self._provider.prepare(environ)
         path = environ["PATH_INFO"].encode("latin-1").decode(errors="surrogateescape")
         environ["PATH_INFO"] = path

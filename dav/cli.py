@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
-import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,6 @@ import click
 from catalog.cli.session import Session, pass_session
 from catalog.errors import InvalidSettings
 from catalog.process import raise_file_limit
-from catalog.service import logs
 
 if TYPE_CHECKING:
     from catalog.service.life import Life
@@ -37,6 +38,7 @@ def dav(session: Session, listen: str | None, anonymous: str | None) -> None:
     """Serve the catalog over WebDAV and to browsers, until it is stopped."""
     # Imported here: loading the server's libraries takes longer than other commands run.
     from catalog.service.life import Life
+    from catalog.service.logs.service import ServiceLog
     from dav.app import App, render_error
     from web.exchange.forwarded import Forwarding, Proxies
     from web.login.basic import Authentication
@@ -44,8 +46,8 @@ def dav(session: Session, listen: str | None, anonymous: str | None) -> None:
     from web.server.server import Server
 
     settings = _settings(session, listen=listen, anonymous=anonymous)
-    logging.getLogger().setLevel(min(logging.INFO, logging.getLogger().level))
-    logs.use(logs.ToStderr())
+    service_log = ServiceLog(session.reread, {"service": "dav"})
+    service_log.open(session.settings)
     raise_file_limit()
     life = Life(session.vfs)
     life.recover()
@@ -61,10 +63,11 @@ def dav(session: Session, listen: str | None, anonymous: str | None) -> None:
     scheme = "https" if tls else "http"
     log.info("serving at %s://%s:%d/", scheme, settings.address[0], server.port)
     life.ready()
-    _until_stopped(life)
+    _until_stopped(life, service_log.reload)
     life.stopping()
     server.stop(_DRAIN)
     life.stop()
+    service_log.close()
 
 
 def _settings(session: Session, **given: str | None) -> DavSettings:
@@ -82,21 +85,30 @@ def _settings(session: Session, **given: str | None) -> DavSettings:
         raise InvalidSettings("--" + " --".join(wanted), reason) from None
 
 
-def _until_stopped(life: Life) -> None:
+def _until_stopped(life: Life, reload: Callable[[], None]) -> None:
     from catalog.service.life import BEAT
     from catalog.service.systemd import watchdog_interval
 
-    stopped = threading.Event()
+    asked: SimpleQueue[signal.Signals] = SimpleQueue()
+    # A terminal that hangs up takes with it who was started in it; nobody would stop it later.
+    hangup_stops = os.isatty(2)
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        stopped.set()
+    def ask(number: int, _frame: FrameType | None) -> None:
+        asked.put(signal.Signals(number))
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, stop)
+        signal.signal(number, ask)
     interval = min(watchdog_interval() or BEAT, BEAT)
-    while not stopped.wait(interval):
-        life.show_life()
-        life.beat()
+    while True:
+        try:
+            asked_for = asked.get(timeout=interval)
+        except Empty:
+            life.show_life()
+            life.beat()
+            continue
+        if asked_for != signal.SIGHUP or hangup_stops:
+            return
+        reload()
 
 
 commands = (dav,)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import select
 import subprocess
@@ -15,7 +14,6 @@ import click
 from catalog.cli.session import Session, pass_session
 from catalog.errors import InvalidSettings, InvalidValue, StoreUnavailable
 from catalog.process import raise_file_limit
-from catalog.service import logs
 from imagefs import mountpoint
 
 if TYPE_CHECKING:
@@ -99,25 +97,36 @@ def _serve(
 ) -> None:
     # Imported here: pyfuse3 and trio take longer to load than other commands run.
     from catalog.service.configuration import folders_of
+    from catalog.service.logs.handlers import of_host
+    from catalog.service.logs.service import ServiceLog
     from catalog.settings import state_folder
     from imagefs.mount import Mount
 
-    logging.getLogger().setLevel(min(logging.INFO, logging.getLogger().level))
     raise_file_limit()
+    fields = {"service": "mount", "mount": str(place)}
+    log = ServiceLog(session.reread, fields)
     vfs = session.vfs
-    logs.use(logs.ToStderr())
-    later = None if ready_fd is None else logs.of_host(state_folder())
+    log.open(session.settings)
+    later = None
+    if ready_fd is not None and session.settings.log.file is None:
+        later = of_host(state_folder(), fields)
 
     def ready() -> None:
-        if ready_fd is not None and later is not None:
+        if ready_fd is not None:
             os.write(ready_fd, b"1")
             os.close(ready_fd)
             _detach()
-            logs.use(later)
+            if later is not None:
+                log.open(session.settings, later)
 
     folders = folders_of(session.settings)
-    mount = Mount(vfs, place, options, folders=folders, drain_timeout=section.drain_timeout)
-    mount.run(ready)
+    mount = Mount(
+        vfs, place, options, folders=folders, drain_timeout=section.drain_timeout, reload=log.reload
+    )
+    try:
+        mount.run(ready)
+    finally:
+        log.close()
 
 
 def _detach() -> None:

@@ -59,13 +59,18 @@ class Mount:
         *,
         folders: Mapping[str, Path],
         drain_timeout: int,
+        reload: Callable[[], None] = lambda: None,
     ) -> None:
-        """`folders` are the catalog's own folders, by their keys in the configuration."""
+        """`folders` are the catalog's own folders, by their keys in the configuration.
+
+        `reload` is called in a thread at SIGHUP.
+        """
         self._vfs = vfs
         self._mountpoint = mountpoint
         self._options = options
         self._folders = folders
         self._drain_timeout = drain_timeout
+        self._reload = reload
         self._refusal: CatalogError | None = None
         self._threads = Threads()
         self._life = Life(vfs)
@@ -123,8 +128,13 @@ class Mount:
         ready()
 
     async def _on_signal(self, handles: Handles) -> None:
+        # A terminal that hangs up takes with it who was started in it; nobody would stop it later.
+        hangup_stops = os.isatty(2)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async for number in signals:
+                if number == signal.SIGHUP and not hangup_stops:
+                    await trio.to_thread.run_sync(self._reload)
+                    continue
                 log.info("stopping: %s", signal.Signals(number).name)
                 await trio.to_thread.run_sync(self._life.stopping)
                 await self._drain(handles)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import itertools
 import logging
 import mmap
 import os
@@ -32,13 +33,14 @@ from pyfuse3 import (
     XAttrNameT,
 )
 
-from catalog import errors
+from catalog import cause, errors
 from catalog.errors import CatalogError
 from catalog.model.access import Principal
 from catalog.model.names import MAX_BYTES
 from catalog.tree.vfs import Vfs
 from imagefs import attributes
 from imagefs.errors import to_errno
+from imagefs.files.handle import Handle
 from imagefs.files.handles import Handles
 from imagefs.files.listing import Listings
 from imagefs.inodes import InodeKind, Inodes, kind_of
@@ -50,6 +52,9 @@ log = logging.getLogger(__name__)
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 _Handler = Callable[Parameters, Coroutine[Any, Any, Result]]
+
+_numbers = itertools.count(1)
+"""The requests of this process, for the lines that they log."""
 
 # Errors that an operator wants to see in the log; all others are normal for programs.
 _WORTH_A_WARNING = (
@@ -68,6 +73,7 @@ def handler(function: _Handler[Parameters, Result]) -> _Handler[Parameters, Resu
 
     @functools.wraps(function)
     async def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        cause.begin("mount", next(_numbers))
         try:
             return await function(*args, **kwargs)
         except FUSEError:
@@ -266,13 +272,19 @@ class Operations(pyfuse3.Operations):
             raise FUSEError(errno.ENOENT) from None
         return FileInfo(fh=FileHandleT(fh), keep_cache=keep_cache)
 
+    def _handle(self, fh: FileHandleT) -> Handle:
+        """An open file, which the request is about."""
+        handle = self.handles[fh]
+        cause.note(handle.principal.name, handle.image_id, handle.stores)
+        return handle
+
     def _who_and_where(self, uid: int, number: int) -> tuple[Principal, str]:
         """The principal that opens an image, and the names of the stores that have it."""
         return self._tree.principal(uid), self.handles.stores(number)
 
     @handler
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
-        handle = self.handles[fh]
+        handle = self._handle(fh)
         if handle.fd is not None:
             data = self._read_cached(handle.fd, off, size)
             if data is not None:
@@ -290,21 +302,21 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
-        return await self._threads.writes(self.handles.write, self.handles[fh], off, buf)
+        return await self._threads.writes(self.handles.write, self._handle(fh), off, buf)
 
     @handler
     async def flush(self, fh: FileHandleT) -> None:
-        handle = self.handles[fh]
+        handle = self._handle(fh)
         if handle.writable:
             await self._threads.commits(handle.stores, self.handles.flush, handle)
 
     @handler
     async def release(self, fh: FileHandleT) -> None:
-        await self._threads.commits(self.handles[fh].stores, self.handles.release, fh)
+        await self._threads.commits(self._handle(fh).stores, self.handles.release, fh)
 
     @handler
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
-        handle = self.handles[fh]
+        handle = self._handle(fh)
         await self._threads.commits(handle.stores, self.handles.sync, handle)
 
     # -- folders -----------------------------------------------------------------------

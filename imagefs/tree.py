@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import pyfuse3
 
+from catalog import cause
 from catalog.errors import Forbidden, InvalidName, InvalidValue, NotFound, NotSupported
 from catalog.model.access import Principal
 from catalog.model.fields import Details
@@ -43,7 +44,9 @@ class Tree:
 
         Raises CatalogUnavailable.
         """
-        return principal_of_uid(uid, self._admins, ACCOUNTS.name)
+        principal = principal_of_uid(uid, self._admins, ACCOUNTS.name)
+        cause.note(principal.name)
+        return principal
 
     # -- looking -----------------------------------------------------------------------
 

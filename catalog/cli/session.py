@@ -32,6 +32,10 @@ class Session:
     @cached_property
     def settings(self) -> Settings:
         """The configuration.  Raises InvalidSettings."""
+        return self.reread()
+
+    def reread(self) -> Settings:
+        """The configuration as its file is now.  Raises InvalidSettings."""
         from catalog.service.configuration import load_usable
 
         return load_usable(self._config)

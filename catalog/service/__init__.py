@@ -6,7 +6,7 @@ Its modules:
     bootstrap       making a catalog, and opening one
     life            recovery, copies in the background, the heartbeat, readiness
     systemd         what systemd is notified of (sd_notify)
-    logs            the log of a program that keeps running: it waits for nobody
+    logs            (a room) the log of a program that keeps running: it waits for nobody
     mounts          where imagefs is mounted on this host, and whether a mount answers
     host_users      users of this host as principals
 """

@@ -22,6 +22,7 @@ from catalog.settings import (
     CacheSettings,
     CatalogSettings,
     CommonStoreSettings,
+    LogSettings,
     Settings,
     contributed_sections,
     listed,
@@ -63,7 +64,7 @@ def load_usable(path: Path | None = None) -> Settings:
     one of the first two is given and missing.
     """
     source, table = _read_first(path)
-    _refuse_unknown(source, table, ["catalog", "stores", "cache", *contributed_sections()])
+    _refuse_unknown(source, table, ["catalog", "stores", "cache", "log", *contributed_sections()])
     stores = _stores(source, table.get("stores"))
     replicas = _replicas(source, table.get("stores") or {}, stores)
     settings = Settings(
@@ -72,6 +73,7 @@ def load_usable(path: Path | None = None) -> Settings:
         stores=MappingProxyType(stores),
         replicas=replicas,
         cache=validated(source, "cache", CacheSettings, table.get("cache", {})),
+        log=validated(source, "log", LogSettings, table.get("log", {})),
         tables=MappingProxyType(
             {name: table[name] for name in contributed_sections() if name in table}
         ),
@@ -99,6 +101,8 @@ def folders_of(settings: Settings) -> Mapping[str, Path]:
     found = {"catalog.staging": settings.catalog.staging, "cache.path": settings.cache.path}
     if settings.catalog.url.startswith("sqlite"):
         found["catalog.url"] = Path("/" + settings.catalog.url.partition(":////")[2])
+    if settings.log.file is not None:
+        found["log.file"] = settings.log.file
     for name, section in settings.stores.items():
         path = getattr(section, "path", None)
         if isinstance(path, Path):
@@ -118,6 +122,7 @@ def describe(settings: Settings) -> dict[str, Any]:
             for name, section in _plain(settings.stores).items()
         },
         "cache": settings.cache.model_dump(mode="json"),
+        "log": settings.log.model_dump(mode="json"),
         **_plain(settings.sections),
     }
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from catalog import cause
 from catalog.model.access import Principal
+from catalog.model.tree import Entry
 from catalog.rules.locks import Held
 from catalog.tree.namespace import Spot
 from catalog.tree.vfs import Vfs
@@ -46,6 +48,8 @@ class View:
             missing = [wanted, *(self._paths - self._spots.keys() - {wanted})]
             spots = self._vfs.look(missing, self._principal, data=self._data, deep=self._deep)
             self._spots.update(zip(missing, spots, strict=True))
+            if isinstance(found := spots[0].found, Entry):
+                cause.note(image=found.image.id, store=found.store)
         return self._spots[wanted]
 
     def held(self, path: str, *, below: bool) -> Held:

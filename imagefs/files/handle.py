@@ -17,6 +17,8 @@ class Handle:
     """One open file."""
 
     image: int
+    image_id: str
+    """What people call the image, for the log."""
     trail: Trail
     principal: Principal
     flags: int

@@ -20,6 +20,7 @@ from typing import NoReturn, TypeVar
 
 import pyfuse3
 
+from catalog import cause
 from catalog.errors import Conflict, Forbidden, ImageKilled, Immutable, IncompleteUpload, NotFound
 from catalog.model.access import Principal, check_change
 from catalog.model.image import Image
@@ -92,7 +93,9 @@ class Handles:
     ) -> int:
         """Open an image that the process of `trail` has just made.  Raises Conflict."""
         stores = self.stores(image.number)
-        return self._add(image, Handle(image.number, trail, principal, flags, stores, thread))
+        return self._add(
+            image, Handle(image.number, image.id, trail, principal, flags, stores, thread)
+        )
 
     def trail_of_writer(self, thread: int, name: str) -> Trail:
         """Begin the trail of a file that a thread opens to write.
@@ -133,8 +136,9 @@ class Handles:
         Raises Immutable, Conflict, Forbidden, Deactivated, ImageKilled, StoreUnavailable.
         """
         image = self._vfs.settled(self._vfs.catalog.image(number))
+        cause.note(image=image.id, store=stores)
         trail = self._trail(image, flags, thread)
-        handle = Handle(number, trail, principal, flags, stores, thread)
+        handle = Handle(number, image.id, trail, principal, flags, stores, thread)
         if handle.writable:
             check_change(principal, image)
             self._check_open_to_write(image, handle, flags)
@@ -315,7 +319,7 @@ class Handles:
             return
         check_change(principal, image)
         trail = self.trail_of_writer(thread, image.name)
-        handle = Handle(number, trail, principal, os.O_WRONLY, stores)
+        handle = Handle(number, image.id, trail, principal, os.O_WRONLY, stores)
         if self._is_now(image, size):
             return
         self._check_open_to_write(image, handle, 0)

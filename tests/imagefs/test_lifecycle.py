@@ -49,9 +49,7 @@ def _writer(path: Path, data: bytes) -> subprocess.Popen[bytes]:
     return writer
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda n: n.name
-)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
 def test_it_stops_when_asked(own: Daemon, number: signal.Signals) -> None:
     """Unmounted, exit status 0, nothing unusual in the log; and it starts again."""
     (own.path / "file/a").write_bytes(b"data")

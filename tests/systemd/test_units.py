@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 from catalog.service.configuration import load
-from catalog.settings import CacheSettings, CatalogSettings
+from catalog.settings import CacheSettings, CatalogSettings, LogSettings
 from catalog.stores.folder.store import FilesystemStoreSettings
 from catalog.stores.http.settings import HttpStoreSettings
 from imagefs.settings import MountSettings
@@ -107,6 +107,7 @@ def test_example_is_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     assert example.catalog == defaults.catalog
     assert example.stores == defaults.stores
     assert example.cache == defaults.cache
+    assert example.log == defaults.log
     assert example.sections == defaults.sections
 
 
@@ -120,6 +121,7 @@ def test_example_shows_every_setting(tmp_path: Path) -> None:
     assert shown(found.stores["file"]) == set(FilesystemStoreSettings.model_fields) - {"policy"}
     assert shown(found.stores["web"]) == set(HttpStoreSettings.model_fields)
     assert shown(found.cache) == set(CacheSettings.model_fields)
+    assert shown(found.log) == set(LogSettings.model_fields)
     assert shown(found.section("mount")) == set(MountSettings.model_fields)
 
 

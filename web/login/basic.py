@@ -16,6 +16,7 @@ from http import HTTPStatus
 from typing import Protocol
 from uuid import uuid4
 
+from catalog import cause
 from catalog.catalog import Catalog
 from catalog.errors import CatalogError, NotAuthenticated, TooManyAttempts
 from catalog.model.access import ANONYMOUS, Principal, Role
@@ -96,6 +97,7 @@ class Authentication:
         self, environ: Environ, start_response: StartResponse, error: CatalogError
     ) -> Iterable[bytes]:
         status, request_id = to_status(error), uuid4().hex[:12]
+        cause.begin("dav", request_id)
         headers = [("X-Request-Id", request_id)]
         if status is HTTPStatus.UNAUTHORIZED:
             headers.append(("WWW-Authenticate", CHALLENGE))

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from cheroot.server import HTTPRequest, HTTPServer
 
+from catalog import cause
 from catalog.errors import IncompleteUpload
 from web.exchange.body import Body, Disconnected, FileRange, Incoming
 from web.exchange.limits import Limits
@@ -34,6 +35,7 @@ def plain_response(
     `client` is the client's address.
     """
     request_id = uuid4().hex[:12]
+    cause.begin("dav", request_id)
     access_log.info("%s %s - REQUEST - %d %s", request_id, client, status, reason)
     text = f"{reason} (request {request_id})\n".encode()
     retry = "Retry-After: 1\r\n" if status is HTTPStatus.SERVICE_UNAVAILABLE else ""

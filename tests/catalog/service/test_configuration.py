@@ -161,7 +161,7 @@ def test_everything_set(tmp_path: Path) -> None:
     [
         (
             "[catalogue]",
-            "catalogue: unknown section; allowed: cache, catalog, dav, mount, stores",
+            "catalogue: unknown section; allowed: cache, catalog, dav, log, mount, stores",
         ),
         (
             '[stores.file]\ntype = "filesystem"\npath = "/i"\nsize = 1',
