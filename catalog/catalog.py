@@ -8,12 +8,12 @@ own transaction.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TypeVar
 
 from catalog.cache.block_cache import BlockCache
 from catalog.errors import NotFound
-from catalog.model.activity import Change, Version
+from catalog.model.activity import Change, Told, Version
 from catalog.model.fields import Details
 from catalog.model.image import Image, Visibility
 from catalog.model.listings import ImageFilter
@@ -50,6 +50,7 @@ class Catalog:
         """Set where WebDAV is served: its operations have checked the locks already."""
         self.replicas = replicas or {}
         """Store name -> the stores in which copies of its images are made."""
+        self._listeners: list[Callable[[Sequence[Told]], None]] = []
         self._database = database
         self.reserve = database.reserve
 
@@ -59,9 +60,25 @@ class Catalog:
         """A transaction that only reads: it has one consistent view, and waits for nobody."""
         return self._database.read(self.stores)
 
-    def write(self) -> AbstractContextManager[Repository]:
+    @contextmanager
+    def write(self) -> Iterator[Repository]:
         """A transaction that writes: committed at the end, rolled back by an exception."""
-        return self._database.write(self.stores, keeps_locks=self.keeps_locks)
+        told: Sequence[Told] = ()
+        try:
+            with self._database.write(self.stores, keeps_locks=self.keeps_locks) as repository:
+                told = repository.told
+                yield repository
+        finally:
+            # Also after an error: if the answer to a COMMIT is lost, it may have happened.
+            for listener in self._listeners if told else ():
+                listener(told)
+
+    def listen(self, listener: Callable[[Sequence[Told]], None]) -> None:
+        """Call `listener` with what each transaction of this process has changed.
+
+        It is called after the commit, and before the block of `write` ends; it must not wait.
+        """
+        self._listeners.append(listener)
 
     def checkpoint(self) -> None:
         """Bring the database's main file up to date, for tools that copy only this file."""

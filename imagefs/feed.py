@@ -1,4 +1,4 @@
-"""Invalidates what the kernel has cached, by the change feed of the catalog.
+"""Invalidates what the kernel and `catalog.tree.known` keep, by the change feed of the catalog.
 
 Changes of other processes and hosts are seen here within a second, although the kernel may cache
 names and attributes for minutes.  The reasons are in
@@ -58,10 +58,13 @@ class Feed:
     async def _follow(self) -> None:
         while True:
             changes = await self._threads.names(self._changes)
+            # Before the kernel is told: it may ask again at once.
+            self._vfs.known.drop(changes)
             for change in changes:
                 await self._tell(change)
                 self._seen = change.number
             if len(changes) < _PAGE:
+                self._vfs.known.fresh()
                 return
 
     def _changes(self) -> list[Change]:

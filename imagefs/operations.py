@@ -2,7 +2,7 @@
 
 Scope: one method for each request, and nothing else.  What a name means is in `tree`, what an open
 file means is in `handles`.  Threading: everything here runs in the trio loop, and never waits
-itself for a disk, a database or the network.
+itself for a disk, a database or the network.  What `at_once` knows needs no thread.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from catalog.model.access import Principal
 from catalog.model.names import MAX_BYTES
 from catalog.tree.vfs import Vfs
 from imagefs import attributes
+from imagefs.at_once import AtOnce
 from imagefs.errors import to_errno
 from imagefs.files.handle import Handle
 from imagefs.files.handles import Handles
@@ -101,6 +102,7 @@ class Operations(pyfuse3.Operations):
         self.inodes = Inodes()
         self.handles = Handles(vfs)
         self._tree = Tree(vfs)
+        self._at_once = AtOnce(vfs, self._tree.admins)
         self._threads = threads
         self._listings = Listings(self._tree, threads)
         # One block for all reads: it is filled and sent without a checkpoint of trio in between, so
@@ -116,10 +118,11 @@ class Operations(pyfuse3.Operations):
         if len(name) > MAX_BYTES:
             # Enough for all handlers: the kernel looks a name up before it uses it.
             raise FUSEError(errno.ENAMETOOLONG)
-        if name in (b".", b".."):
-            found = await self._threads.names(self._tree.dot, parent_inode, name)
-        else:
-            found = await self._threads.names(self._tree.lookup, parent_inode, name)
+        is_dot = name in (b".", b"..")
+        found = None if is_dot else self._at_once.lookup(parent_inode, name)
+        if found is None:
+            work = self._tree.dot if is_dot else self._tree.lookup
+            found = await self._threads.names(work, parent_inode, name)
         return self._remembered(found)
 
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
@@ -127,7 +130,10 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
-        return await self._threads.names(self._tree.getattr, inode)
+        found = self._at_once.getattr(inode)
+        if found is None:
+            found = await self._threads.names(self._tree.getattr, inode)
+        return found
 
     @handler
     async def setattr(
@@ -259,7 +265,10 @@ class Operations(pyfuse3.Operations):
         kind, number = kind_of(inode)
         if kind is not InodeKind.IMAGE:
             raise FUSEError(errno.ELOOP)
-        principal, stores = await self._threads.names(self._who_and_where, ctx.uid, number)
+        known = self._at_once.who_and_where(ctx.uid, number)
+        if known is None:
+            known = await self._threads.names(self._who_and_where, ctx.uid, number)
+        principal, stores = known
         try:
             fh, keep_cache = await self._threads.opens(
                 stores, self.handles.open, number, flags, principal, ctx.pid, stores

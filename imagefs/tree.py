@@ -25,6 +25,7 @@ from catalog.service.host_users import admin_uids, principal_of_uid
 from catalog.tree.namespace import Link, Member, Node
 from catalog.tree.vfs import Vfs
 from imagefs import attributes, inodes
+from imagefs.at_once import limit_time
 from imagefs.inodes import InodeKind
 from imagefs.processes.accounts import ACCOUNTS
 
@@ -37,14 +38,14 @@ class Tree:
 
     def __init__(self, vfs: Vfs) -> None:
         self.vfs = vfs
-        self._admins = admin_uids(vfs.catalog.settings.url) | {os.geteuid()}
+        self.admins = admin_uids(vfs.catalog.settings.url) | {os.geteuid()}
 
     def principal(self, uid: int) -> Principal:
         """The principal of a request; the user who runs the mount is its administrator.
 
         Raises CatalogUnavailable.
         """
-        principal = principal_of_uid(uid, self._admins, ACCOUNTS.name)
+        principal = principal_of_uid(uid, self.admins, ACCOUNTS.name)
         cause.note(principal.name)
         return principal
 
@@ -58,10 +59,7 @@ class Tree:
             raise NotFound(ascii(name)) from None
         node = self.vfs.lookup(_folder(parent), text)
         found = self._attributes(node)
-        if node.name != text:
-            # This is another form of the stored name (Unicode).  `feed` invalidates only the stored
-            # form, so the kernel must not cache this one.
-            found.entry_timeout = 0
+        limit_time(found, node, text)
         return found
 
     def dot(self, inode: int, name: bytes) -> pyfuse3.EntryAttributes:
@@ -77,7 +75,12 @@ class Tree:
             case InodeKind.FOLDER:
                 return attributes.of_folder(self.vfs.folder(number))
             case InodeKind.IMAGE:
-                return self._image_attributes(self.vfs.catalog.image(number))
+                node = self.vfs.image(number)
+                return (
+                    self._image_attributes(node)
+                    if isinstance(node, Image)
+                    else self._attributes(node)
+                )
             case InodeKind.LINK:
                 return attributes.of_link(self._link(number))
             case InodeKind.FRESH:
@@ -124,6 +127,8 @@ class Tree:
             case Link():
                 return attributes.of_link(node)
             case Entry():
+                if node.links is not None:
+                    links = {node.image.number: node.links}
                 return self._image_attributes(node.image, links)
             case Listed():
                 return self._image_attributes(node, links)

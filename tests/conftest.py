@@ -13,6 +13,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis  # noqa: F401  (its hook into trio fails after `gc.freeze`)
 import pytest
 from argon2 import PasswordHasher
 

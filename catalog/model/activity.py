@@ -82,6 +82,16 @@ class ChangeKind(StrEnum):
     """An image's metadata or status changed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a transaction has appended to the change feed."""
+
+    kind: ChangeKind
+    folder: int | None
+    name: str | None
+    image: int | None
+
+
 Version = tuple[int, int]
 """The catalog's version: two are equal only if nothing in the tree changed in between."""
 
@@ -95,6 +105,7 @@ class Change:
     folder: int | None
     name: str | None
     image: int | None
+    """The image that has changed, or whose name it is."""
     origin: str
     """The process that made the change, as `str(Process)`."""
     at: datetime

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -62,6 +62,8 @@ class Entry:
 
     location: Location
     image: Image
+    links: int | None = field(default=None, compare=False)
+    """How many entries the image has, if the entry was looked up by its name; else None."""
 
     @property
     def name(self) -> str:

@@ -15,7 +15,7 @@ from sqlalchemy import Column, Connection
 from sqlalchemy.exc import InvalidRequestError
 
 from catalog.errors import CatalogDamaged
-from catalog.model.activity import ChangeKind
+from catalog.model.activity import ChangeKind, Told
 from catalog.model.image import now
 from catalog.repository.statements.prepared import Prepared
 from catalog.repository.tables import changes
@@ -45,6 +45,8 @@ class Rows:
         self.connection = connection
         self.origin = origin
         self.stores = stores
+        self.told: list[Told] = []
+        """What was appended to the change feed so far."""
 
     def left(self, folder: int, name: str) -> None:
         """Called when an entry or folder loses its name, in the same transaction."""
@@ -58,6 +60,7 @@ class Rows:
         name: str | None = None,
     ) -> None:
         """Append to the change feed, in the transaction of the change itself."""
+        self.told.append(Told(kind, folder, name, image))
         _TELL.change(
             self.connection,
             kind=kind,

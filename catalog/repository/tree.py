@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import (
@@ -215,13 +216,13 @@ class TreeRows(Rows):
         """Whether the folder contains neither folders nor entries."""
         return not self.folders_in(folder, limit=1) and not self.entries_in(folder, limit=1)
 
-    def _leave(self, folder: int, name: str) -> None:
-        self._touch_folder(folder, name)
+    def _leave(self, folder: int, name: str, image: int | None = None) -> None:
+        self._touch_folder(folder, name, image)
         self.left(folder, name)
 
-    def _touch_folder(self, number: int, name: str) -> None:
+    def _touch_folder(self, number: int, name: str, image: int | None = None) -> None:
         TOUCH_FOLDER.change(self.connection, which=number, updated_at=now())
-        self.tell(ChangeKind.ENTRY, folder=number, name=name)
+        self.tell(ChangeKind.ENTRY, folder=number, name=name, image=image)
 
     # -- entries -----------------------------------------------------------------------
 
@@ -270,7 +271,7 @@ class TreeRows(Rows):
             .values(folder=None, name=None)
         )
         if location.folder is not None and location.name is not None:
-            self._touch_folder(location.folder, location.name)
+            self._touch_folder(location.folder, location.name, location.image)
 
     def move_entry(
         self, location: Location, folder: int, name: str, *, trashed_from: int | None = None
@@ -285,17 +286,21 @@ class TreeRows(Rows):
         except IntegrityError as error:
             raise AlreadyExists(name) from error
         if location.folder is not None and location.name is not None:
-            self._leave(location.folder, location.name)
-        self._touch_folder(folder, name)
+            self._leave(location.folder, location.name, location.image)
+        self._touch_folder(folder, name, location.image)
 
     # -- names ---------------------------------------------------------------------------
 
     def node_at(self, folder: int, name: str) -> Entry | Folder | None:
-        """The entry or folder with that name or one that looks the same; None if there is none."""
+        """The entry or folder with that name or one that looks the same; None if there is none.
+
+        An entry knows its `links`.
+        """
         row = self._called_so(NODE_AT, folder, name)
-        if row[0] is not None:
-            return make_entry(row[:_ENTRY_WIDTH])
-        return None if row[_ENTRY_WIDTH] is None else make_folder(row[_ENTRY_WIDTH:])
+        links, entry, folder_row = row[0], row[1 : 1 + _ENTRY_WIDTH], row[1 + _ENTRY_WIDTH :]
+        if entry[0] is not None:
+            return replace(make_entry(entry), links=links)
+        return None if folder_row[0] is None else make_folder(folder_row)
 
     def entry_at(self, folder: int, name: str) -> Entry | None:
         """As `node_at`, only for an entry."""
@@ -382,7 +387,7 @@ class TreeRows(Rows):
         except IntegrityError as error:
             raise Conflict(name or store, f"it has a copy in store {store} already") from error
         if folder is not None and name is not None:
-            self._touch_folder(folder, name)
+            self._touch_folder(folder, name, image)
         return Location(int(number), image, store, url, state, folder, name, None)
 
     def set_location(self, number: int, state: LocationState, url: str | None) -> None:
@@ -397,7 +402,7 @@ class TreeRows(Rows):
             .values(state=LocationState.DELETING, folder=None, name=None, alike=None)
         )
         if location.folder is not None and location.name is not None:
-            self._leave(location.folder, location.name)
+            self._leave(location.folder, location.name, location.image)
         else:
             self.tell(ChangeKind.IMAGE, image=location.image)  # its `stores` have changed
 
@@ -405,6 +410,6 @@ class TreeRows(Rows):
         """Remove a location's row, and with it its entry if it still has a name."""
         self.connection.execute(delete(locations).where(locations.c.number == location.number))
         if location.folder is not None and location.name is not None:
-            self._leave(location.folder, location.name)
+            self._leave(location.folder, location.name, location.image)
         elif location.state is not LocationState.PENDING:
             self.tell(ChangeKind.IMAGE, image=location.image)  # its `stores` have changed

@@ -3,6 +3,7 @@
 Its modules:
 
     namespace   what names stand for: the part that only looks
+    known       what was looked up lately, from memory, until the change feed tells of a change
     vfs         what operations on names do
     subtrees    folders with all that is in them: copied and deleted as one
     listings    a folder as people look at it: sorted, filtered, one screen at a time

@@ -7,7 +7,7 @@ thread.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
@@ -23,6 +23,7 @@ from catalog.model.tree import Entry, Folder, FolderKind, Listed, Place
 from catalog.repository.database import Repository
 from catalog.rules.locks import NOT_HELD, Held, held_at
 from catalog.rules.members import may_see
+from catalog.tree.known import Known
 
 ROOT = 1
 """The number of the root."""
@@ -113,6 +114,7 @@ class Namespace:
         if root is None:
             raise NotFound("/", "the catalog has no tree: run 'imagefs init'")
         self.root = root
+        self.known = Known(catalog)
         self.by_id = Folder(
             BY_ID, root.number, "", names.BY_ID, FolderKind.BY_ID, False, "root", _EPOCH, _EPOCH
         )
@@ -121,13 +123,34 @@ class Namespace:
         """The folder with that number.  Raises NotFound."""
         if number == BY_ID:
             return self.by_id
+        drops = self.known.drops
         with self.catalog.read() as repository:
-            return repository.folder(number)
+            folder = repository.folder(number)
+        self.known.keep(folder, drops)
+        return folder
 
     def lookup(self, folder: int, name: str) -> Node:
         """The node with a name in a folder.  Raises NotFound."""
+        drops = self.known.drops
         with self.catalog.read() as repository:
-            return self._lookup(repository, folder, name)
+            node = self._lookup(repository, folder, name)
+        if not (isinstance(node, Link) or node is self.by_id):
+            self.known.keep(node, drops, name)
+        return node
+
+    def image(self, number: int) -> Entry | Image:
+        """The image's first entry, with its `links`; the image alone if it has no entry.
+
+        Raises NotFound.
+        """
+        drops = self.known.drops
+        with self.catalog.read() as repository:
+            entries = repository.entries_of(number)
+            if not entries:
+                return repository.image(number)
+        entry = replace(entries[0], links=len(entries))
+        self.known.keep(entry, drops)
+        return entry
 
     def _lookup(self, repository: Repository, folder: int, name: str) -> Node:
         if folder == self.root.number:

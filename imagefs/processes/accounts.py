@@ -54,6 +54,18 @@ class Accounts:
         """The host's ids of an owner; those of the mount's user for an owner it does not know."""
         return self._answer(owner, lambda: _ids(owner)) or _ids_of_unknown(owner)
 
+    def known_name(self, uid: int) -> str | None:
+        """As `name`, without waiting; None if the user database has to be asked."""
+        return cast("str | None", self._remembered(uid))
+
+    def knows(self, owner: str) -> bool:
+        """Whether `ids` answers without waiting."""
+        return self._remembered(owner) is not None
+
+    def _remembered(self, key: int | str) -> str | tuple[int, int] | None:
+        known, until = self._answers.get(key, (None, 0.0))
+        return known if time.monotonic() < until else None
+
     def _answer(self, key: int | str, ask: Callable[[], Answer]) -> Answer | None:
         known, until = self._answers.get(key, (None, 0.0))
         now = time.monotonic()

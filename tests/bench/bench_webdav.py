@@ -86,6 +86,13 @@ class Client:
         self._send("PROPFIND", *headers, body=body)
         assert self._receive(b"207") > MEMBERS * 100
 
+    def ask(self, method: str, status: bytes, name: str, *headers: str, body: bytes = b"") -> None:
+        """Any request for a member of the folder, or for the folder itself if `name` is empty."""
+        if method == "PUT":
+            headers = (f"Content-Length: {len(body)}", *headers)
+        self._send(method, *headers, name=name, body=body)
+        self._receive(status)
+
     def __enter__(self) -> Client:
         return self
 

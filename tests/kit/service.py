@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from tests.dav.server import xml
@@ -29,8 +29,14 @@ class Service:
     """A running server of a catalog; `anonymous` is what anybody may do."""
 
     def __init__(
-        self, catalog: Daemon, anonymous: str, tls: TlsFiles | None = None, port: int = 0
+        self,
+        catalog: Daemon,
+        anonymous: str,
+        tls: TlsFiles | None = None,
+        port: int = 0,
+        program: Sequence[str] = COMMAND,
     ) -> None:
+        """`program` runs in place of the command."""
         check_marked("a WebDAV server")
         self.catalog = catalog
         self.tls = tls
@@ -42,7 +48,7 @@ class Service:
         arguments = ["--config", str(catalog.config), "dav", "--listen", f"127.0.0.1:{port}"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*COMMAND, *arguments, "--anonymous", anonymous],
+                [*program, *arguments, "--anonymous", anonymous],
                 stdin=subprocess.DEVNULL,
                 stderr=log,
             )

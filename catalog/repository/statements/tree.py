@@ -103,14 +103,23 @@ _FOLDER_CALLED = folders.c.number == _called(folders, folders.c.parent)
 ENTRY_AT = Prepared(ENTRY.where(_ENTRY_CALLED))
 FOLDER_AT = Prepared(FOLDER.where(_FOLDER_CALLED))
 _ONE = select(literal_column("1").label("one")).subquery()
+_OTHER = locations.alias()
+_LINKS = (
+    select(func.count())
+    .select_from(_OTHER)
+    .where(_OTHER.c.image == images.c.number, _OTHER.c.folder.is_not(None))
+    .correlate(images)
+    .scalar_subquery()
+)
 NODE_AT = Prepared(
-    select(images, locations, folders).select_from(
+    select(_LINKS, images, locations, folders).select_from(
         _ONE.outerjoin(locations, _ENTRY_CALLED)
         .outerjoin(images, images.c.number == locations.c.image)
         .outerjoin(folders, _FOLDER_CALLED)
     )
 )
-"""One row in any case: the entry and the folder with the name, or nulls in their places."""
+"""One row in any case: how many entries the image has, the entry and the folder with the name, or
+nulls in their places."""
 TOUCH_FOLDER = Prepared(
     update(folders).where(folders.c.number == bindparam("which")), columns=("updated_at",)
 )
