@@ -136,6 +136,11 @@ class Catalog:
         with self.read() as repository:
             return repository.image(number)
 
+    def images_by_status(self) -> dict[str, int]:
+        """The number of images of each status; takes longer the more there are."""
+        with self.read() as repository:
+            return repository.images_by_status()
+
     def details(self, number: int) -> Details:
         """Everything about an image.  Raises NotFound."""
         with self.read() as repository:

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
 from catalog.errors import InvalidSettings
@@ -170,6 +171,36 @@ class LogSettings(BaseModel):
         if path is not None and not path.is_absolute():
             raise ValueError("should be an absolute path")
         return path
+
+
+_HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]/\s]+):(\d{1,5})")
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """The parts of HOST:PORT; the host without brackets.  Raises ValueError."""
+    found = _HOST_AND_PORT.fullmatch(address)
+    if found is None or int(found[2]) > 65535:
+        raise ValueError("should be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080")
+    return found[1].strip("[]"), int(found[2])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this host can connect there."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _checked_monitoring(address: str) -> str:
+    host, _port = host_and_port(address)
+    if not is_loopback(host):
+        raise ValueError("should be a loopback address: whoever may connect reads all of it")
+    return address
+
+
+MonitoringAddress = Annotated[str, AfterValidator(_checked_monitoring)]
+"""HOST:PORT on this host, for `/metrics`, `/healthz` and `/readyz`."""
 
 
 class CommonStoreSettings(BaseModel):

@@ -37,6 +37,7 @@ _DRAIN = 30.0
 def dav(session: Session, listen: str | None, anonymous: str | None) -> None:
     """Serve the catalog over WebDAV and to browsers, until it is stopped."""
     # Imported here: loading the server's libraries takes longer than other commands run.
+    from catalog.service.endpoint import monitored
     from catalog.service.life import Life
     from catalog.service.logs.service import ServiceLog
     from dav.app import App, render_error
@@ -46,7 +47,8 @@ def dav(session: Session, listen: str | None, anonymous: str | None) -> None:
     from web.server.server import Server
 
     settings = _settings(session, listen=listen, anonymous=anonymous)
-    service_log = ServiceLog(session.reread, {"service": "dav"})
+    fields = {"service": "dav"}
+    service_log = ServiceLog(session.reread, fields)
     service_log.open(session.settings)
     raise_file_limit()
     life = Life(session.vfs)
@@ -58,15 +60,16 @@ def dav(session: Session, listen: str | None, anonymous: str | None) -> None:
     if settings.tls_certificate is not None and settings.tls_key is not None:
         tls = TlsFiles(settings.tls_certificate, settings.tls_key)
     server = Server(app, settings.address, tls=tls, proxies=proxies)
-    life.start()
-    server.start()
-    scheme = "https" if tls else "http"
-    log.info("serving at %s://%s:%d/", scheme, settings.address[0], server.port)
-    life.ready()
-    _until_stopped(life, service_log.reload)
-    life.stopping()
-    server.stop(_DRAIN)
-    life.stop()
+    with monitored(settings.metrics, session.vfs, server.pulse, fields):
+        life.start()
+        server.start()
+        scheme = "https" if tls else "http"
+        log.info("serving at %s://%s:%d/", scheme, settings.address[0], server.port)
+        life.ready()
+        _until_stopped(life, service_log.reload)
+        life.stopping()
+        server.stop(_DRAIN)
+        life.stop()
     service_log.close()
 
 

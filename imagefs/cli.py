@@ -97,6 +97,7 @@ def _serve(
 ) -> None:
     # Imported here: pyfuse3 and trio take longer to load than other commands run.
     from catalog.service.configuration import folders_of
+    from catalog.service.endpoint import monitored
     from catalog.service.logs.handlers import of_host
     from catalog.service.logs.service import ServiceLog
     from catalog.settings import state_folder
@@ -124,7 +125,8 @@ def _serve(
         vfs, place, options, folders=folders, drain_timeout=section.drain_timeout, reload=log.reload
     )
     try:
-        mount.run(ready)
+        with monitored(section.metrics, vfs, mount.pulse, fields):
+            mount.run(ready)
     finally:
         log.close()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import time
 from collections.abc import Callable
 from typing import TypeVarTuple
 
@@ -19,7 +20,7 @@ from catalog.errors import CatalogError
 from catalog.model.activity import Change, ChangeKind
 from catalog.process import this_process
 from catalog.tree.vfs import Vfs
-from imagefs import inodes
+from imagefs import inodes, metrics
 from imagefs.inodes import Inodes
 from imagefs.threads import Threads
 
@@ -41,6 +42,8 @@ class Feed:
         self._threads = threads
         self._origin = str(this_process())
         self._seen = vfs.catalog.last_change()
+        self._followed_at = time.monotonic()
+        metrics.FEED_LAG.set_function(lambda: time.monotonic() - self._followed_at)
 
     async def run(self) -> None:
         """Follow the feed for ever; when the database does not answer, try again."""
@@ -65,6 +68,7 @@ class Feed:
                 self._seen = change.number
             if len(changes) < _PAGE:
                 self._vfs.known.fresh()
+                self._followed_at = time.monotonic()
                 return
 
     def _changes(self) -> list[Change]:

@@ -18,9 +18,11 @@ import trio
 
 from catalog.errors import CatalogError
 from catalog.rules.uploads import ABANDONED_AFTER
+from catalog.service.health import Pulse
 from catalog.service.life import BEAT, Life
 from catalog.service.systemd import notify, watchdog_interval
 from catalog.tree.vfs import Vfs
+from imagefs import metrics
 from imagefs.feed import Feed
 from imagefs.files.handles import Handles
 from imagefs.mountpoint import check_apart, is_mounted
@@ -44,6 +46,8 @@ _BLIND = (
     "without CAP_SYS_PTRACE the mount cannot look into other users' programs: when several share "
     "a file, an image may be published of which one was killed (docker: --cap-add SYS_PTRACE)"
 )
+_PULSE = 0.25
+"""Seconds between two looks at how late the loop is."""
 # Less urgent than the heartbeat.
 _HOUSEKEEPING = 5.0
 
@@ -74,6 +78,8 @@ class Mount:
         self._refusal: CatalogError | None = None
         self._threads = Threads()
         self._life = Life(vfs)
+        self.pulse = Pulse()
+        """Beats while the loop turns."""
 
     def run(self, ready: Callable[[], None]) -> None:
         """Mount, serve until it is unmounted or stopped, and clean up.
@@ -119,6 +125,7 @@ class Mount:
         nursery.start_soon(_guarded, self._beat)
         nursery.start_soon(_guarded, self._keep_house, operations.handles)
         nursery.start_soon(self._watchdog)
+        nursery.start_soon(self._feel_pulse)
         operations.handles.device = f"{os.major(device)}:{os.minor(device)}"
         await trio.to_thread.run_sync(_tune, device)
         await trio.to_thread.run_sync(self._life.ready, f"mounted at {self._mountpoint}")
@@ -163,6 +170,14 @@ class Mount:
             await trio.sleep(BEAT)
             for upload in await self._threads.names(self._life.beat):
                 log.warning("%s: the upload was aborted", upload.image.name)
+
+    async def _feel_pulse(self) -> None:
+        """Measure how late the loop wakes up: as late answers any request that has just come."""
+        while True:
+            due = trio.current_time() + _PULSE
+            await trio.sleep_until(due)
+            metrics.LOOP_LATE.observe(max(0.0, trio.current_time() - due))
+            self.pulse.beat()
 
     async def _watchdog(self) -> None:
         # From the loop: a watchdog in a thread would not notice that the loop hangs.

@@ -13,6 +13,7 @@ import itertools
 import logging
 import mmap
 import os
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -38,7 +39,7 @@ from catalog.errors import CatalogError
 from catalog.model.access import Principal
 from catalog.model.names import MAX_BYTES
 from catalog.tree.vfs import Vfs
-from imagefs import attributes
+from imagefs import attributes, metrics
 from imagefs.at_once import AtOnce
 from imagefs.errors import to_errno
 from imagefs.files.handle import Handle
@@ -71,21 +72,36 @@ _WORTH_A_WARNING = (
 
 def handler(function: _Handler[Parameters, Result]) -> _Handler[Parameters, Result]:
     """Let only FUSEError leave a handler: any other exception would end the mount."""
+    observe = metrics.REQUESTS.labels(function.__name__).observe
+
+    @functools.cache
+    def errors_of(number: int) -> Callable[[], None]:
+        name = errno.errorcode.get(number, str(number))
+        return metrics.ERRORS.labels(function.__name__, name).inc
 
     @functools.wraps(function)
     async def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        cause.begin("mount", next(_numbers))
+        number = next(_numbers)
+        cause.begin("mount", number)
+        begun = metrics.waiting[number] = time.perf_counter()
         try:
             return await function(*args, **kwargs)
-        except FUSEError:
+        except FUSEError as error:
+            errors_of(error.errno)()
             raise
         except CatalogError as error:
             level = logging.WARNING if isinstance(error, _WORTH_A_WARNING) else logging.DEBUG
             log.log(level, "%s: %s", function.__name__, error)
-            raise FUSEError(to_errno(error)) from error
+            code = to_errno(error)
+            errors_of(code)()
+            raise FUSEError(code) from error
         except Exception as error:
             log.exception("%s failed unexpectedly", function.__name__)
+            errors_of(errno.EIO)()
             raise FUSEError(errno.EIO) from error
+        finally:
+            del metrics.waiting[number]
+            observe(time.perf_counter() - begun)
 
     return guarded
 
@@ -297,8 +313,10 @@ class Operations(pyfuse3.Operations):
         if handle.fd is not None:
             data = self._read_cached(handle.fd, off, size)
             if data is not None:
+                metrics.READ.inc(len(data))
                 return cast(bytes, data)  # pyfuse3 takes whatever has a buffer
         found = await self._threads.reads(handle.stores, self.handles.read, handle, off, size)
+        metrics.READ.inc(len(found))
         return cast(bytes, found)
 
     def _read_cached(self, fd: int, offset: int, size: int) -> memoryview | None:
@@ -311,7 +329,9 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
-        return await self._threads.writes(self.handles.write, self._handle(fh), off, buf)
+        done = await self._threads.writes(self.handles.write, self._handle(fh), off, buf)
+        metrics.WRITTEN.inc(done)
+        return done
 
     @handler
     async def flush(self, fh: FileHandleT) -> None:

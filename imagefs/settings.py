@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from catalog.settings import MonitoringAddress
+
 
 class MountSettings(BaseModel):
     """How this host mounts the catalog."""
@@ -21,3 +23,7 @@ class MountSettings(BaseModel):
 
     drain_timeout: int = Field(default=60, ge=0)
     """Seconds to wait at stop for uploads to finish before they are given up."""
+
+    metrics: MonitoringAddress | None = None
+    """HOST:PORT on this host for `/metrics`, `/healthz` and `/readyz`; port 0 is any that is free,
+    for hosts with several mounts.  Unset: none."""

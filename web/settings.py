@@ -6,14 +6,12 @@ anything is served.  Threading: immutable.
 
 from __future__ import annotations
 
-import re
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, IPvAnyNetwork, field_validator, model_validator
 
-_LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]/\s]+):(\d{1,5})")
+from catalog.settings import MonitoringAddress, host_and_port, is_loopback
 
 
 class DavSettings(BaseModel):
@@ -39,27 +37,24 @@ class DavSettings(BaseModel):
     trusted_proxies: tuple[IPvAnyNetwork, ...] = ()
     """Addresses or networks of proxies whose `X-Forwarded-` headers are believed."""
 
+    metrics: MonitoringAddress | None = None
+    """HOST:PORT on this host for `/metrics`, `/healthz` and `/readyz`; port 0 is any that is free.
+    Unset: none."""
+
     @property
     def address(self) -> tuple[str, int]:
         """Host, without brackets, and port."""
-        host, _, port = self.listen.rpartition(":")
-        return host.strip("[]"), int(port)
+        return host_and_port(self.listen)
 
     @property
     def is_loopback(self) -> bool:
         """Whether only this host can connect."""
-        host, _port = self.address
-        try:
-            return ip_address(host).is_loopback
-        except ValueError:
-            return host == "localhost"
+        return is_loopback(self.address[0])
 
     @field_validator("listen")
     @classmethod
     def _is_host_and_port(cls, listen: str) -> str:
-        found = _LISTEN.fullmatch(listen)
-        if found is None or int(found[2]) > 65535:
-            raise ValueError("should be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080")
+        host_and_port(listen)
         return listen
 
     @field_validator("tls_certificate", "tls_key")

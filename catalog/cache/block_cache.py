@@ -15,7 +15,7 @@ from catalog.cache.folder import CacheFolder
 from catalog.cache.open_image import OpenImage
 from catalog.cache.pool import Pool
 from catalog.cache.reader import CachedReader, Verify
-from catalog.cache.shelf import Shelf
+from catalog.cache.shelf import CacheCounts, Shelf
 from catalog.cache.sources import Locate, Report, Sources
 from catalog.errors import CatalogError
 
@@ -80,6 +80,10 @@ class BlockCache:
         if self.folder is not None:
             with suppress(CatalogError, OSError):
                 self.folder.drop(image)
+
+    def counts(self) -> CacheCounts:
+        """How often readers found here what they wanted; never waits."""
+        return self._shelf.counts()
 
     def close(self) -> None:
         """Give up all fetches, and end all threads.  Idempotent."""

@@ -115,8 +115,10 @@ class OpenImage:
         Raises DataDamaged, StoreUnavailable.
         """
         base, _ = self.chunks.span(index, index + 1)
-        for _attempt in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
             data = self._shelf.get(self.disk, self.chunks, index, start, end)
+            if attempt == 0:
+                self.count(is_hit=data is not None)
             if data is not None:
                 return data
             flight = self._wanted(index)
@@ -126,6 +128,10 @@ class OpenImage:
         # It was dropped again each time, as on a full disk: read it past the cache.
         ((_, view),) = self.copies.fetch(index, index + 1)
         return view[start - base : end - base]
+
+    def count(self, *, is_hit: bool) -> None:
+        """Count a read, by whether its bytes were here."""
+        self._shelf.count(is_hit=is_hit)
 
     def fetch(self, run: range, urgency: Urgency) -> None:
         """Let the pool fetch the chunks that are not here yet.

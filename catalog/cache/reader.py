@@ -53,6 +53,7 @@ class CachedReader:
         if self._fd is not None:
             data = self._read_direct(offset, end)
             if data is not None:
+                self._image.count(is_hit=True)
                 return data
         self._fetch_ahead(offset, end)
         chunks = self._image.chunks
@@ -94,6 +95,7 @@ class CachedReader:
         self._image.note(index)
         if end - start > _SMALL or not self._may_be_lazy(index):
             return self._image.read(index, start, end)
+        self._image.count(is_hit=False)
         data = self._image.copies.read(start, end - start)
         self._image.fetch(range(index, index + 1), Urgency.FILL)
         return data

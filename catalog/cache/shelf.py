@@ -12,6 +12,7 @@ import threading
 import time
 from collections import defaultdict
 from contextlib import suppress
+from dataclasses import dataclass
 
 from catalog.cache.chunks import Chunks
 from catalog.cache.disk import DiskImage
@@ -33,6 +34,16 @@ _PAUSE = 30.0
 """Seconds after which a disk that failed is tried again."""
 
 
+@dataclass(frozen=True, slots=True)
+class CacheCounts:
+    """The parts of chunks that readers wanted so far."""
+
+    hits: int
+    """They were here."""
+    misses: int
+    """They had to be fetched, or another one fetched them just then."""
+
+
 class Shelf:
     """The chunks of all open images."""
 
@@ -49,6 +60,21 @@ class Shelf:
         self._reads = itertools.count(1)
         self._memory: dict[tuple[bytes, int], memoryview] = {}
         self._memory_lock = threading.Lock()
+        self._counts_lock = threading.Lock()
+        self._hits = self._misses = 0
+
+    def count(self, *, is_hit: bool) -> None:
+        """Count a part of a chunk that a reader wanted."""
+        with self._counts_lock:
+            if is_hit:
+                self._hits += 1
+            else:
+                self._misses += 1
+
+    def counts(self) -> CacheCounts:
+        """The counts so far."""
+        with self._counts_lock:
+            return CacheCounts(self._hits, self._misses)
 
     def open(self, chunks: Chunks) -> DiskImage | None:
         """Open an image on the disk; None if that is not possible."""

@@ -129,6 +129,11 @@ class ImageRows(Rows):
         statement = _filtered(select(func.count()).select_from(images), wanted)
         return int(self.connection.execute(statement).scalar_one())
 
+    def images_by_status(self) -> dict[str, int]:
+        """The number of images of each status; the database counts all of them."""
+        statement = select(images.c.status, func.count()).group_by(images.c.status)
+        return {str(status): count for status, count in self.connection.execute(statement)}
+
     def add_image(self, **columns: Any) -> int:
         """Insert an image and return its number."""
         (number,) = _add_image(*columns).row(self.connection, **columns)

@@ -116,7 +116,8 @@ class Upload:
         self._path = Path(f"/proc/self/fd/{fd}")
         self._checked: Announced | None = None
         self._check_room = check_room
-        self._worked_at = self._asked_at = time.monotonic()
+        self.begun_at = time.monotonic()
+        self._worked_at = self._asked_at = self.begun_at
         # Readers may still use the file when the upload ends, so it is closed with the object.
         weakref.finalize(self, os.close, fd)
 

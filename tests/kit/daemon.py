@@ -50,15 +50,24 @@ class Daemon:
     """One catalog below a folder, and its mount."""
 
     def __init__(
-        self, state: Path, *, catalog: str = "", sections: str = "", drain_timeout: int = 10
+        self,
+        state: Path,
+        *,
+        catalog: str = "",
+        sections: str = "",
+        mount: str = "",
+        drain_timeout: int = 10,
     ) -> None:
-        """Make the catalog; `catalog` is more lines of its section, `sections` more of those."""
+        """Make the catalog; `catalog` and `mount` are more lines of these sections.
+
+        `sections` are more sections.
+        """
         self.state = state
         self.path = state / "mnt"
         self.log = state / "log"
         self.process: subprocess.Popen[bytes] | None = None
         self.path.mkdir(parents=True)
-        sections += f"[mount]\ndrain_timeout = {drain_timeout}\n"
+        sections += f"[mount]\ndrain_timeout = {drain_timeout}\n{mount}"
         self.config = configure(state, catalog=catalog, sections=sections)
         new_catalog(load(self.config)).close()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import email.utils
 import logging
+import time
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from cheroot.server import HTTPRequest, HTTPServer
 
 from catalog import cause
 from catalog.errors import IncompleteUpload
+from web.exchange import metrics
 from web.exchange.body import Body, Disconnected, FileRange, Incoming
 from web.exchange.limits import Limits
 from web.server.head import Head
@@ -97,10 +99,19 @@ class Request(HTTPRequest):
         self.rfile = Body(wire.incoming, head.length, limits.read_body, invite)
         self._unsent_head = b""
         self._left: int | None = None
+        self._sent = 0
+        self.status = b""
 
     def answer(self) -> Ending:
         """Have the application answer; raises Disconnected."""
-        self._have_answered()
+        begun = time.perf_counter()
+        try:
+            self._have_answered()
+        finally:
+            seconds = time.perf_counter() - begun
+            metrics.count(
+                self.method, self.status, seconds, received=self.rfile.received, sent=self._sent
+            )
         if self.close_connection:
             return Ending.CLOSE if self.rfile.finished else Ending.LINGER
         try:
@@ -118,6 +129,7 @@ class Request(HTTPRequest):
         except Exception as error:
             log.exception("%s %s failed", self.method.decode(), self.path.decode())
             self.close_connection = True
+            self.status = self.status or b"500 Internal Server Error"
             if self.sent_headers and not self._unsent_head:
                 # Cut the connection: half a response must not look like a whole one.
                 raise Disconnected("the response cannot be completed") from error
@@ -197,6 +209,8 @@ class Request(HTTPRequest):
         )
 
     def _count(self, size: int) -> None:
+        if not self._bodiless:
+            self._sent += size
         if self._left is not None:
             self._left -= size
             if self._left < 0 and not self._bodiless:

@@ -20,6 +20,7 @@ from wsgiref.types import WSGIApplication
 from cheroot.connections import ConnectionManager
 from cheroot.server import HTTPServer
 
+from catalog.service.health import Pulse
 from web.exchange.forwarded import NO_PROXIES, Proxies, share_of
 from web.exchange.limits import DEFAULT_LIMITS, Limits
 from web.exchange.paths import BadRequest
@@ -67,6 +68,8 @@ class Server(HTTPServer):
         self.proxies = proxies
         self.connection_shares = Shares(limits.connections_of_one, limits.connections)
         self.worker_shares = Shares(limits.workers_of_one, limits.workers)
+        self.pulse = Pulse()
+        """Beats while connections are watched."""
         self._ended = threading.Event()
 
     @property
@@ -172,6 +175,7 @@ class WaitingConnections(ConnectionManager):
 
     def _expire(self, threshold: float) -> None:
         """Cheroot's hook; `threshold` is not used, as each connection has its own deadline."""
+        self.server.pulse.beat()
         now = time.monotonic()
         waiting = [(fd, conn) for fd, conn in self._selector.connections if conn is not self.server]
         for fd, conn in waiting:

@@ -257,4 +257,4 @@ def test_describe_has_everything_but_passwords(tmp_path: Path) -> None:
         "io_timeout": None,
         "policy": None,
     }
-    assert described["mount"] == {"allow_other": None, "drain_timeout": 60}
+    assert described["mount"] == {"allow_other": None, "drain_timeout": 60, "metrics": None}
