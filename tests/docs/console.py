@@ -6,7 +6,9 @@ any text within a line, and a line of only `…` for any number of lines.  All b
 page run in order in one bash, as somebody who reads it from top to bottom would do it.
 
 Nobody types the next command before a server is there: one that is sent to the background
-with its log in a file (`2> FILE &`) is waited for until it has written to it.
+with its log in a file (`2> FILE &`) is waited for until it has written to it.  Nor is a copy read
+in the same moment: what `cp` has closed on a busy machine may be published a little later
+(docs/semantics.md), and is waited for, too.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pathlib import Path
 
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.M | re.S)
 _SERVER = re.compile(r" 2> (\S+) &\n$")
+_COPY = re.compile(r"(?:^|-- )cp (?:-\S+ )*\S+ (mnt/\S+)\n$")
 _DEADLINE = 240
 """Seconds after which the examples are taken to hang."""
 
@@ -77,9 +80,15 @@ def run(wanted: list[Step], folder: Path, environ: Mapping[str, str]) -> list[st
 
 
 def _pause(step: Step) -> str:
-    """Wait for a server's log; else nothing: `$?` goes from one command to the next."""
-    log = _SERVER.search(step.command)
-    return f"until test -s {log[1]}; do sleep 0.1; done\n" if log else ""
+    """Wait for a server's log or a copy's end; `$?` goes from one command to the next."""
+    if log := _SERVER.search(step.command):
+        return f"until test -s {log[1]}; do sleep 0.1; done\n"
+    if copy := _COPY.search(step.command):
+        status = f"getfattr --only-values -n user.image.status {copy[1]} 2> /dev/null"
+        is_saving = f'test "$({status})" = saving'
+        wait = f"for _ in {{1..20}}; do {is_saving} && sleep 0.1 || break; done"
+        return f"(code=$?; {wait}; exit $code)\n"
+    return ""
 
 
 def difference(step: Step, printed: str) -> str:
