@@ -7,7 +7,8 @@ RUN_PACKAGES := attr fuse3 gcc libfuse3-dev pkg-config python3 python3-dev pytho
 # The real tools and servers the tests put beside imagefs.
 TEST_PACKAGES := bindfs cadaver ceph-common ceph-mgr ceph-mon ceph-osd chromium chromium-driver cryptsetup-bin curl davfs2 \
 	dbus-daemon genisoimage golang-github-vmware-govmomi-dev golang-go gvfs-backends libglib2.0-bin \
-	libvirt-clients libvirt-daemon litmus memcached nginx-light openssl python3-rados python3-rbd \
+	libvirt-clients libvirt-daemon litmus mariadb-server memcached nginx-light openssl postgresql \
+	python3-rados python3-rbd \
 	qemu-system-x86 qemu-utils radosgw rclone rsync shellcheck strace systemd xz-utils zstd
 
 PYTHON ?= python3
@@ -20,7 +21,7 @@ LISTEN ?= 127.0.0.1:8080
 unexport PYTHONDONTWRITEBYTECODE
 
 .DELETE_ON_ERROR:
-.PHONY: run test fast test-cinder check bench clean lock install run-packages test-packages
+.PHONY: run test fast test-cinder test-databases check bench clean lock install run-packages test-packages
 
 # Anybody on this machine may write: an example, not a way to serve.
 run: export IMAGEFS_STATE := $(CURDIR)/state
@@ -54,6 +55,19 @@ fast: run-packages .venv/installed
 # Two processes a core: half of the time a test waits, for a server or a deadline.
 test: test-packages check
 	$(BIN)/pytest -n 4 --dist loadscope
+	$(call on_servers,tests/catalog/rules tests/catalog/repository)
+
+# All of the catalog on both database servers; `make test` runs only a part of it there.
+test-databases: test-packages .venv/installed
+	$(call on_servers,tests/catalog tests/behaviour tests/crash)
+
+# A connection that a test leaves open is no fault of what it tests.
+define on_servers
+for kind in postgresql mariadb; do \
+	IMAGEFS_TEST_DATABASE=$$kind $(BIN)/pytest -n 4 --dist loadscope -W ignore::ResourceWarning \
+		-m 'not sqlite' $(1) || exit; \
+done
+endef
 
 # A real Cinder takes longer than all the rest.
 test-cinder: test-packages .venv/installed
@@ -95,6 +109,7 @@ test-packages: run-packages
 	@$(call apt_install,$(TEST_PACKAGES))
 
 # Elsewhere than on Debian, the packages are the user's own business.
+# RUNLEVEL=1: no package starts a server of its own.
 define apt_install
 command -v dpkg-query >/dev/null || exit 0; \
 missing=$$(for package in $(1); do \
@@ -106,7 +121,7 @@ if test "$$(id -u)" != 0; then \
 	echo "Missing packages; as root: apt-get install" $$missing >&2; exit 1; \
 fi; \
 export DEBIAN_FRONTEND=noninteractive; \
-apt-get update -q && apt-get install -q -y --no-install-recommends $$missing
+apt-get update -q && RUNLEVEL=1 apt-get install -q -y --no-install-recommends $$missing
 endef
 
 .venv/installed: requirements-dev.txt pyproject.toml | run-packages

@@ -272,6 +272,12 @@ class CatalogUnavailable(CatalogError):
     summary = "the catalog's database is unavailable"
 
 
+class CatalogAway(CatalogUnavailable):
+    """The catalog's database server does not answer; it is tried again each second."""
+
+    summary = "the catalog's database does not answer"
+
+
 class CatalogFull(CatalogUnavailable):
     """There is no room left to write to the catalog's database."""
 

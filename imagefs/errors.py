@@ -47,6 +47,7 @@ ERRNO: Mapping[type[CatalogError], int] = {
     # The errno of link(2) and symlink(2) on file systems without links.
     errors.NotSupported: errno.EPERM,
     errors.CatalogUnavailable: errno.EIO,
+    errors.CatalogAway: errno.EIO,
     errors.CatalogDamaged: errno.EIO,
     errors.CatalogForbidden: errno.EIO,
     errors.CatalogFull: errno.ENOSPC,

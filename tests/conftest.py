@@ -21,7 +21,7 @@ from catalog.catalog import Catalog
 from catalog.rules import users
 from catalog.settings import Settings
 from catalog.tree.vfs import Vfs
-from tests.kit import marks, statements
+from tests.kit import databases, marks, statements
 from tests.kit.catalog import new_catalog, settings_at, some_bytes
 from tests.servers.ceph import S3, Ceph, ceph, radosgw
 from tests.servers.cinder import Cinder, cinder
@@ -42,11 +42,20 @@ def pytest_configure(config: pytest.Config) -> None:
         users._HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Start the database server that all tests use, if it is to be one."""
+    starts_others = getattr(session.config.option, "numprocesses", None)
+    if databases.KIND != "sqlite" and not starts_others:
+        databases.shared()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test by what its fixtures start, before `-m` selects."""
     for item in items:
         marks.mark(item)
+        if databases.KIND != "sqlite" and item.get_closest_marker("sqlite"):
+            item.add_marker(pytest.mark.skip(reason="is about SQLite itself"))
 
 
 def pytest_collection_finish() -> None:

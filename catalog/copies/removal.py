@@ -336,7 +336,7 @@ def _mark(catalog: Catalog, image: Image) -> Sequence[Location]:
     """
     at = now()
     with catalog.write() as repository:
-        locations = repository.lock_locations(image.number)
+        locations = repository.locations_of(image.number)
         fresh = repository.image(image.number)
         if fresh.status is not Status.PENDING_DELETE:
             raise InvalidTransition(fresh.name, fresh.status, Status.DELETED)

@@ -17,8 +17,8 @@ repository are in modules named after their subject:
     people      users and members; what a principal may see, as SQL
     tables      the tables; `migrations` makes them
     schema      the schema's version, and migrations to the newest
-    engine      opening a database; its errors as `catalog.errors`
-    sqlite      special to SQLite: journal, the writers' queue, damage
+    engine      opening a database by its url
+    engines/    what differs between SQLite, PostgreSQL and MariaDB
     reserve     room kept on the disk, so that deleting is possible when it is full
 
 Threading: a transaction and its repository belong to one thread.

@@ -6,22 +6,21 @@ Threading: any thread; a transaction and its repository belong to one thread.
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Table
 
-from catalog.errors import CatalogDamaged
 from catalog.process import this_process
 from catalog.repository.browse import BrowseRows
 from catalog.repository.copies import CopyRows
-from catalog.repository.engine import catalog_errors, open_engine, reserve_of
+from catalog.repository.engine import open_backend, reserve_of
+from catalog.repository.engines.backend import WRITE, Backend
 from catalog.repository.images import ImageRows
 from catalog.repository.journal import JournalRows
 from catalog.repository.locks import LockRows
 from catalog.repository.people import PeopleRows
 from catalog.repository.replacing import ReplacementRows
 from catalog.repository.schema import check_schema, make_schema, schema_version
-from catalog.repository.sqlite import WRITE, damages_of, turn_to_write
 from catalog.repository.tree import TreeRows
 
 
@@ -32,15 +31,21 @@ class Repository(
 
     def __init__(
         self,
+        backend: Backend,
         connection: Connection,
-        origin: str,
+        origin: str = "",
         stores: Container[str] | None = None,
         *,
         keeps_locks: bool = True,
     ) -> None:
         """As `Rows`; without `keeps_locks` a lock ends when its entry or folder loses the name."""
         super().__init__(connection, origin, stores)
+        self._backend = backend
         self._keeps_locks = keeps_locks
+
+    def counted(self, table: Table, number: int) -> None:
+        """Let the numbers of new rows go on after a given one."""
+        self._backend.count_beyond(self.connection, table, number)
 
     def left(self, folder: int, name: str) -> None:
         """End the locks on a name that an entry or folder has lost, and below it."""
@@ -52,74 +57,68 @@ class Repository(
 class Database:
     """One open database, which begins transactions."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, backend: Backend) -> None:
         """Use `Database.open` to get one."""
-        self.engine = engine
-        self.reserve = reserve_of(engine)
+        self.backend = backend
+        self.reserve = reserve_of(backend)
 
     @classmethod
     def open(cls, url: str, *, create: bool = False) -> Database:
-        """Open the database at `url`.  Raises as `open_engine`."""
-        return cls(open_engine(url, create=create))
+        """Open the database at `url`.  Raises as `open_backend`."""
+        return cls(open_backend(url, create=create))
 
     @contextmanager
     def read(self, stores: Container[str] | None = None) -> Iterator[Repository]:
         """A transaction that only reads: it has one consistent view, and waits for nobody."""
-        with catalog_errors(self.engine), self.engine.connect() as connection:
-            yield Repository(connection, "", stores)
+        with self.backend.errors(), self.backend.connect() as connection:
+            yield Repository(self.backend, connection, stores=stores)
 
     @contextmanager
     def write(
-        self, stores: Container[str] | None = None, *, keeps_locks: bool = True
+        self,
+        stores: Container[str] | None = None,
+        *,
+        keeps_locks: bool = True,
+        patience: float = 0.0,
     ) -> Iterator[Repository]:
-        """A transaction that writes: committed at the end, rolled back by an exception."""
+        """A transaction that writes: committed at the end, rolled back by an exception.
+
+        `patience` is how long it tries to reach a server that does not answer, in seconds.
+        """
+        backend = self.backend
         with (
-            catalog_errors(self.engine),
-            # The turn comes first, and the connection behind it: a thread that waits for its turn
-            # holds no connection and no lock of SQLite, so that readers and the writer go on.
-            turn_to_write(self.engine),
-            self.engine.connect().execution_options(**WRITE) as connection,
+            backend.errors(),
+            backend.turn_to_write(),
+            backend.connect(patience=patience).execution_options(**WRITE) as connection,
             connection.begin(),
         ):
+            backend.begin_write(connection)
             origin = str(this_process())
-            yield Repository(connection, origin, stores, keeps_locks=keeps_locks)
+            yield Repository(backend, connection, origin, stores, keeps_locks=keeps_locks)
 
     def checkpoint(self) -> None:
-        """Bring SQLite's main file up to date, as far as nobody has to wait for it.
-
-        Until then new data is in the journal beside it, on a quiet host for hours, and a copy of
-        only the main file would lack it.
-        """
-        if self.engine.dialect.name == "sqlite":
-            with catalog_errors(self.engine), closing(self.engine.raw_connection()) as connection:
-                connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
+        """Bring the database's main file up to date, as far as nobody has to wait for it."""
+        self.backend.checkpoint()
 
     def damages(self) -> list[str]:
         """What is wrong in the database as a whole, one line each; empty if nothing is known.
 
-        SQLite reads its whole file for this.  A database server checks its data itself.  Raises
-        CatalogUnavailable if it takes longer than `sqlite.CHECK_TIME`.
+        A database server checks its data itself.
         """
-        if self.engine.dialect.name != "sqlite":
-            return []
-        try:
-            with catalog_errors(self.engine), self.engine.connect() as connection:
-                return damages_of(connection.connection.driver_connection)
-        except CatalogDamaged as error:
-            return [error.reason]
+        return self.backend.damages()
 
     def has_schema(self) -> bool:
         """Whether the database has our tables."""
-        return schema_version(self.engine) is not None
+        return schema_version(self.backend) is not None
 
     def check_schema(self) -> None:
         """Bring an older schema up to date.  Raises NoCatalog, SchemaTooNew."""
-        check_schema(self.engine)
+        check_schema(self.backend)
 
     def make_schema(self) -> None:
         """Make the schema, or bring it up to date.  Raises SchemaTooNew."""
-        make_schema(self.engine)
+        make_schema(self.backend)
 
     def close(self) -> None:
         """Close every connection that nobody uses."""
-        self.engine.dispose()
+        self.backend.close()

@@ -11,7 +11,7 @@ from functools import wraps
 from types import FunctionType
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, Connection
+from sqlalchemy import Column, Connection, Table
 from sqlalchemy.exc import InvalidRequestError
 
 from catalog.errors import CatalogDamaged
@@ -50,6 +50,9 @@ class Rows:
 
     def left(self, folder: int, name: str) -> None:
         """Called when an entry or folder loses its name, in the same transaction."""
+
+    def counted(self, table: Table, number: int) -> None:
+        """Called when a row was added with a given number, in the same transaction."""
 
     def tell(
         self,

@@ -63,9 +63,9 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 # SQLite counts up only in a column of type INTEGER; 64 bits there in any case.
 Number = BigInteger().with_variant(Integer, "sqlite")
-# Names compare by byte: MariaDB's default collation would fold case.
-Name = String(255).with_variant(mysql.VARCHAR(255, collation="utf8mb4_bin"), "mysql", "mariadb")
-Path = Text().with_variant(mysql.TEXT(collation="utf8mb4_bin"), "mysql", "mariadb")
+# Names compare by byte, on every database (engines/columns.py).
+Name = String(255)
+Path = Text()
 # A digest of 32 bytes per 4 MiB: 8 MiB for an image of 1 TiB.
 Blob = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
 

@@ -35,8 +35,6 @@ from catalog.repository.statements.tree import (
     LISTED_IN,
     LOCATION,
     LOCATIONS_OF,
-    LOCK_FOLDER,
-    LOCK_LOCATIONS_OF,
     NODE_AT,
     READ_FOLDER,
     SET_LOCATION,
@@ -120,16 +118,6 @@ class TreeRows(Rows):
             folder = self.folder(folder.parent)
         return found
 
-    def lock_folder(self, number: int) -> Folder:
-        """The folder, locked until the transaction ends: nobody else can add to it.
-
-        With SQLite a writer holds the whole database anyway, and this locks nothing more.
-        """
-        row = LOCK_FOLDER.row(self.connection, number=number)
-        if row is None:
-            raise NotFound(f"folder {number}")
-        return make_folder(row)
-
     def root(self) -> Folder | None:
         """The folder above all stores; None before `bootstrap` made it."""
         statement = FOLDER.where(folders.c.kind == FolderKind.ROOT)
@@ -152,6 +140,7 @@ class TreeRows(Rows):
                 updated_at=at,
             )
         )
+        self.counted(folders, ROOT)
         return self.folder(ROOT)
 
     def folders_in(self, parent: int, *, after: int = 0, limit: int = 1000) -> list[Folder]:
@@ -320,14 +309,6 @@ class TreeRows(Rows):
     def locations_of(self, image: int) -> list[Location]:
         """All of the image's locations, oldest first."""
         rows = LOCATIONS_OF.rows(self.connection, image=image)
-        return [_make_location(row) for row in rows]
-
-    def lock_locations(self, image: int) -> list[Location]:
-        """As `locations_of`, but current, and locked until the transaction ends.
-
-        Whoever removes one of them must be sure that the others stay.
-        """
-        rows = LOCK_LOCATIONS_OF.rows(self.connection, image=image)
         return [_make_location(row) for row in rows]
 
     def stores_of(self, image: int) -> tuple[str, ...]:

@@ -18,7 +18,6 @@ from catalog.errors import InvalidValue, Locked, NotFound, QuotaExceeded
 from catalog.model.activity import Lock, LockScope
 from catalog.model.image import now
 from catalog.repository.database import Repository
-from catalog.repository.tree import ROOT
 
 DEFAULT_TIMEOUT = 3600
 """Seconds."""
@@ -53,9 +52,6 @@ def create(catalog: Catalog, wanted: LockRequest) -> Lock:
         raise InvalidValue("owner", f"is at most {MAX_OWNER_XML} characters")
     lock = _granted(wanted)
     with catalog.write() as repository:
-        # This row's lock puts requests in order: in a database server two writers run at the
-        # same time, and both would find no conflict.
-        repository.lock_folder(ROOT)
         repository.forget_expired_locks()
         _check_no_conflict(repository, lock)
         if repository.count_locks(lock.principal) >= MAX_LOCKS:

@@ -31,7 +31,7 @@ from catalog.stores.base import Capability
 
 def writable_folder(repository: Repository, place: Place) -> Folder:
     """The folder of `place`, if an entry may be put there.  Raises Forbidden, InvalidName."""
-    folder = repository.lock_folder(place.folder)
+    folder = repository.folder(place.folder)
     match folder.kind:
         case FolderKind.ROOT:
             raise Forbidden(place.name, "only the configured stores are here")

@@ -76,7 +76,7 @@ def give_back(repository: Repository, number: int, reason: str) -> bool:
     home = Place(failed[0].folder, failed[0].name)
     if Place(old[0].location.trashed_from or 0, old[0].image.name) != home:
         return False
-    states = {each.state for each in repository.lock_locations(replaced)}
+    states = {each.state for each in repository.locations_of(replaced)}
     if LocationState.DELETING in states:
         return False  # it is being deleted for good
     trash.into_trash(repository, failed[0], failed[0].image.owner)

@@ -47,7 +47,7 @@ def restore(repository: Repository, entry: Entry, target: Place) -> None:
         status_before_delete=None,
         name=target.name,
     )
-    for location in repository.lock_locations(image.number):
+    for location in repository.locations_of(image.number):
         if location.state is LocationState.DELETING:
             raise Conflict(image.name, "is being deleted for good")
     if image.message.startswith(DELETION_FAILED):
@@ -103,7 +103,7 @@ def _check_droppable(repository: Repository, entry: Entry) -> None:
     here, number = entry.location.number, entry.image.number
     complete = {
         each.number
-        for each in repository.lock_locations(number)
+        for each in repository.locations_of(number)
         if each.state is LocationState.ACTIVE
     }
     others = complete - {here}

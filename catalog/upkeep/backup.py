@@ -20,7 +20,7 @@ from catalog.errors import (
     StoreFull,
 )
 from catalog.repository.engine import kind_and_file
-from catalog.repository.sqlite import damages_of
+from catalog.repository.engines.sqlite import damages_of
 
 _OF_SERVERS = {"postgresql": "pg_dump", "mysql": "mysqldump", "mariadb": "mariadb-dump"}
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_TOOBIG}

@@ -22,6 +22,7 @@ from catalog.stores.folder.store import FilesystemStoreSettings
 from catalog.stores.memory import MemoryStoreSettings
 from catalog.tree.vfs import Vfs
 from catalog.uploads.upload import Upload
+from tests.kit.databases import url_at
 
 ALICE = Principal("alice")
 BOB = Principal("bob")
@@ -31,9 +32,9 @@ FILE_STORES = ("file", "other")
 
 
 def settings_at(path: Path, **catalog: object) -> Settings:
-    """Two folders and a memory store, over SQLite, all below `path`."""
+    """Two folders and a memory store below `path`, over a database of its own."""
     values: dict[str, object] = {
-        "url": f"sqlite:///{path / 'catalog.db'}",
+        "url": url_at(path),
         "staging": path / "staging",
         **catalog,
     }
@@ -44,8 +45,8 @@ def settings_at(path: Path, **catalog: object) -> Settings:
 
 def new_catalog(settings: Settings) -> Catalog:
     """As `make_catalog`, several times as fast: the migrations are done once a process."""
-    _kind, path = kind_and_file(settings.catalog.url)
-    if not path.exists():
+    kind, path = kind_and_file(settings.catalog.url)
+    if kind == "sqlite" and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(_empty_database(tuple(sorted(settings.stores))))
     return make_catalog(settings)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.kit.databases import url_at
+
 _TEXT = """\
 [catalog]
-url = "sqlite:///{folder}/catalog.db"
+url = "{url}"
 staging = "{folder}/staging"
 {catalog}
 [stores.file]
@@ -28,5 +30,6 @@ def configure(folder: Path, *, catalog: str = "", sections: str = "") -> Path:
     `catalog` is more lines of its section, `sections` more of those.
     """
     path = folder / "imagefs.toml"
-    path.write_text(_TEXT.format(folder=folder, catalog=catalog, sections=sections))
+    text = _TEXT.format(folder=folder, url=url_at(folder), catalog=catalog, sections=sections)
+    path.write_text(text)
     return path

@@ -20,6 +20,7 @@ _OF_TYPE = {
     "Ceph": SERVER,
     "Cinder": SERVER,
     "Daemon": MOUNT,
+    "DatabaseServer": SERVER,
     "Keystone": SERVER,
     "Kill": STRESS,
     "Libvirt": SERVER,

@@ -50,6 +50,7 @@ STATUS: Mapping[type[CatalogError], HTTPStatus] = {
     errors.DataChanged: _S.SERVICE_UNAVAILABLE,
     errors.NotSupported: _S.FORBIDDEN,
     errors.CatalogUnavailable: _S.SERVICE_UNAVAILABLE,
+    errors.CatalogAway: _S.SERVICE_UNAVAILABLE,
     errors.CatalogDamaged: _S.SERVICE_UNAVAILABLE,
     errors.NoCatalog: _S.SERVICE_UNAVAILABLE,
     errors.SchemaTooNew: _S.SERVICE_UNAVAILABLE,

@@ -59,6 +59,7 @@ EXIT_CODES: Mapping[type[CatalogError], int] = {
     errors.CatalogUnavailable: TRY_AGAIN,
     errors.NoCatalog: NO_CATALOG,
     errors.SchemaTooNew: SCHEMA_TOO_NEW,
+    errors.CatalogAway: TRY_AGAIN,
     errors.CatalogDamaged: DAMAGED,
     errors.CatalogForbidden: NOT_ALLOWED,
     errors.CatalogFull: TRY_AGAIN,

@@ -61,14 +61,10 @@ ENTRIES_OF = Prepared(
         locations.c.number
     )
 )
-_ALL_LOCATIONS = LOCATION.where(locations.c.image == bindparam("image")).order_by(
-    locations.c.number
+LOCATIONS_OF = Prepared(
+    LOCATION.where(locations.c.image == bindparam("image")).order_by(locations.c.number)
 )
-LOCATIONS_OF = Prepared(_ALL_LOCATIONS)
-LOCK_LOCATIONS_OF = Prepared(_ALL_LOCATIONS.with_for_update())
-_FOLDER_BY_NUMBER = FOLDER.where(folders.c.number == bindparam("number"))
-READ_FOLDER = Prepared(_FOLDER_BY_NUMBER)
-LOCK_FOLDER = Prepared(_FOLDER_BY_NUMBER.with_for_update())
+READ_FOLDER = Prepared(FOLDER.where(folders.c.number == bindparam("number")))
 FOLDERS_IN = Prepared(
     FOLDER.where(
         folders.c.parent == bindparam("parent"),

@@ -9,10 +9,9 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine
 
-from catalog.repository.engine import kind_and_file, open_engine
-from catalog.repository.sqlite import WRITE
+from catalog.repository.engine import kind_and_file, open_backend
+from catalog.repository.engines.backend import WRITE, Backend
 
 Rows = list[tuple[object, ...]]
 
@@ -33,10 +32,10 @@ def revisions() -> list[str]:
     return [script.revision for script in scripts().walk_revisions()][::-1]
 
 
-def bring_to(engine: Engine, revision: str) -> None:
+def bring_to(backend: Backend, revision: str) -> None:
     """Upgrade a database to a schema, which may be an old one."""
     config = _config()
-    with engine.connect().execution_options(**WRITE) as connection:
+    with backend.engine.connect().execution_options(**WRITE) as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
         connection.commit()
@@ -46,9 +45,9 @@ def take_back(url: str, revision: str) -> None:
     """Make a database that nobody has open one of an old schema, with all rows that fit in it."""
     _, path = kind_and_file(url)
     newer = path.rename(path.with_suffix(".newer"))
-    engine = open_engine(url, create=True)
-    bring_to(engine, revision)
-    engine.dispose()
+    backend = open_backend(url, create=True)
+    bring_to(backend, revision)
+    backend.close()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("ATTACH ? AS newer", (str(newer),))
         for table in tables(connection):

@@ -22,12 +22,15 @@ from catalog.errors import (
     SchemaTooNew,
 )
 from catalog.model.access import ADMIN
-from catalog.repository import engine, schema, sqlite
+from catalog.repository import engine, schema
+from catalog.repository.engines import sqlite
 from catalog.service.bootstrap import make_catalog, open_catalog
 from catalog.settings import Settings
 from catalog.tree.vfs import Vfs
 from tests.kit.catalog import put, read, settings_at
 from tests.kit.daemon import wait_until
+
+pytestmark = pytest.mark.sqlite
 
 
 def test_no_catalog_is_told_as_such(settings: Settings, tmp_path: Path) -> None:
@@ -53,7 +56,7 @@ def test_a_newer_schema_is_refused(catalog: Catalog, settings: Settings) -> None
         open_catalog(settings)
     # Another program may have made it newer while this one waited for its turn.
     with pytest.raises(SchemaTooNew, match="9999"):
-        schema.migrate(catalog._database.engine)
+        schema.migrate(catalog._database.backend)
     with catalog.read() as repository:
         query = text("SELECT version_num FROM alembic_version")
         assert repository.connection.execute(query).scalar_one() == "9999"
@@ -63,7 +66,7 @@ def test_a_newer_schema_is_refused(catalog: Catalog, settings: Settings) -> None
 def test_a_bad_url_is_a_setting_s_fault(url: str) -> None:
     """A url that names no database is InvalidSettings."""
     with pytest.raises(InvalidSettings, match=r"catalog\.url"):
-        engine.open_engine(url)
+        engine.open_backend(url)
 
 
 def test_a_file_that_is_no_database(settings: Settings, tmp_path: Path) -> None:

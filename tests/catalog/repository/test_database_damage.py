@@ -22,6 +22,8 @@ from catalog.tree.vfs import Vfs
 from tests.kit.catalog import ALICE, make_folder, new_catalog, put, remove, some_bytes
 from tests.kit.configuration import configure
 
+pytestmark = pytest.mark.sqlite
+
 PAGE = 4096
 
 COMMANDS = (

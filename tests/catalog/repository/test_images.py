@@ -94,7 +94,7 @@ def test_an_id_s_prefix(vfs: Vfs) -> None:
 def test_what_is_not_there(vfs: Vfs) -> None:
     """Images and folders that do not exist are NotFound; names are None."""
     with vfs.catalog.read() as repository:
-        for find in (repository.image, repository.folder, repository.lock_folder):
+        for find in (repository.image, repository.folder):
             with pytest.raises(NotFound):
                 find(4711)
         with pytest.raises(NotFound):

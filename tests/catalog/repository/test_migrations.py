@@ -14,7 +14,7 @@ from alembic.migration import MigrationContext
 from catalog.catalog import Catalog
 from catalog.model.access import ADMIN
 from catalog.repository.database import Database
-from catalog.repository.engine import kind_and_file, open_engine
+from catalog.repository.engine import kind_and_file, open_backend
 from catalog.repository.schema import SCHEMA, schema_version
 from catalog.repository.tables import metadata
 from catalog.rules.users import add_user
@@ -23,6 +23,8 @@ from catalog.settings import Settings
 from catalog.tree.vfs import Vfs
 from tests.catalog.repository.older import bring_to, contents, fill, revisions, scripts, take_back
 from tests.kit.catalog import image_at, make_folder, put, read, remove, rename
+
+pytestmark = pytest.mark.sqlite
 
 
 def test_a_fresh_schema_is_that_of_the_models(catalog: Catalog) -> None:
@@ -61,10 +63,10 @@ def test_numbers_are_never_used_again(catalog: Catalog) -> None:
 def test_each_step_keeps_every_row(tmp_path: Path) -> None:
     """With a row in each table, and all of what refers to another one held to that."""
     path = tmp_path / "catalog.db"
-    engine = open_engine(f"sqlite:///{path}", create=True)
+    backend = open_backend(f"sqlite:///{path}", create=True)
     before: dict[str, dict[str, list[tuple[object, ...]]]] = {}
     for revision in revisions():
-        bring_to(engine, revision)
+        bring_to(backend, revision)
         after = contents(path)
         for table, columns in before.items():
             assert {name: after[table][name] for name in columns} == columns
@@ -72,8 +74,8 @@ def test_each_step_keeps_every_row(tmp_path: Path) -> None:
         before = contents(path)
         assert all(any(columns.values()) for columns in before.values())
     assert set(before) == set(metadata.tables)
-    assert Database(engine).damages() == []
-    engine.dispose()
+    assert Database(backend).damages() == []
+    backend.close()
 
 
 @pytest.mark.parametrize("revision", [revisions()[0], revisions()[-2]])
@@ -82,7 +84,7 @@ def test_an_older_catalog_is_brought_up_to_date(settings: Settings, revision: st
     _make_old(settings, revision)
     catalog = open_catalog(settings)
     vfs = Vfs(catalog)
-    assert schema_version(catalog._database.engine) == SCHEMA
+    assert schema_version(catalog._database.backend) == SCHEMA
     assert catalog._database.damages() == []
     assert read(vfs, "/file/folder/a") == b"of a"
     remove(vfs, "/file/folder/a")
@@ -94,7 +96,7 @@ def test_an_older_catalog_is_brought_up_to_date(settings: Settings, revision: st
 
 INTERRUPTED = """
 import os, signal, sys, unicodedata
-from catalog.repository.engine import open_engine
+from catalog.repository.engine import open_backend
 from catalog.repository.schema import check_schema
 
 def normalize(*_):
@@ -102,7 +104,7 @@ def normalize(*_):
 
 # The sixth step needs it, for each name: others are done, and this one is half done.
 unicodedata.normalize = normalize
-check_schema(open_engine(sys.argv[1]))
+check_schema(open_backend(sys.argv[1]))
 """
 
 
@@ -112,12 +114,12 @@ def test_an_upgrade_that_is_killed_has_done_nothing(settings: Settings) -> None:
     before = contents(path)
     process = subprocess.run([sys.executable, "-c", INTERRUPTED, settings.catalog.url], check=False)
     assert process.returncode == -signal.SIGKILL
-    engine = open_engine(settings.catalog.url)
-    assert schema_version(engine) == revisions()[0]
+    backend = open_backend(settings.catalog.url)
+    assert schema_version(backend) == revisions()[0]
     assert contents(path) == before
-    engine.dispose()
+    backend.close()
     catalog = open_catalog(settings)
-    assert (schema_version(catalog._database.engine), catalog._database.damages()) == (
+    assert (schema_version(catalog._database.backend), catalog._database.damages()) == (
         SCHEMA,
         [],
     )

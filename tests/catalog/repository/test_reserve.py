@@ -28,6 +28,8 @@ from tests.kit.catalog import (
     some_bytes,
 )
 
+pytestmark = pytest.mark.sqlite
+
 IMAGES = [f"i{number}" for number in range(4)]
 SIZE = 48 << 20
 

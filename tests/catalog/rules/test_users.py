@@ -29,6 +29,7 @@ from catalog.rules import authentication, members, users
 from catalog.rules.authentication import Authenticator
 from catalog.rules.members import add_member, remove_member
 from catalog.rules.users import add_user, is_password, remove_user, set_password
+from catalog.settings import Settings
 from catalog.tree.vfs import Vfs
 from tests.kit.catalog import ALICE, BOB, image_at, put, set_fields
 from tests.kit.daemon import wait_until
@@ -403,11 +404,11 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def run(catalog: Catalog, tmp_path: Path) -> Run:
+def run(catalog: Catalog, settings: Settings, tmp_path: Path) -> Run:
     """Runs the command on the test's catalog."""
     config = tmp_path / "imagefs.toml"
     config.write_text(
-        f'[catalog]\nurl = "sqlite:///{tmp_path}/catalog.db"\nstaging = "{tmp_path}/staging"\n'
+        f'[catalog]\nurl = "{settings.catalog.url}"\nstaging = "{tmp_path}/staging"\n'
         f'[stores.file]\ntype = "filesystem"\npath = "{tmp_path}/file"\n'
     )
 

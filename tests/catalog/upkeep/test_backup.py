@@ -22,6 +22,8 @@ from catalog.upkeep.backup import backup
 from tests.kit.catalog import names_in, put, read
 from tests.kit.configuration import configure
 
+pytestmark = pytest.mark.sqlite
+
 
 def images_in(file: Path) -> int:
     """How many images a database file holds by itself; it must be sound."""

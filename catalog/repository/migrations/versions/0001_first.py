@@ -11,7 +11,7 @@ down_revision = None
 
 # As in catalog/repository/tables.py: a migration keeps its own, because the models move on.
 Number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-Name = sa.String(255).with_variant(mysql.VARCHAR(255, collation="utf8mb4_bin"), "mysql", "mariadb")
+Name = sa.String(255)
 Blob = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects import mysql
 
 revision = "0002"
 down_revision = "0001"
 
 # As in catalog/repository/tables.py: a migration keeps its own, because the models move on.
 Number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-Name = sa.String(255).with_variant(mysql.VARCHAR(255, collation="utf8mb4_bin"), "mysql", "mariadb")
-Path = sa.Text().with_variant(mysql.TEXT(collation="utf8mb4_bin"), "mysql", "mariadb")
+Name = sa.String(255)
+Path = sa.Text()
 
 
 def upgrade() -> None:

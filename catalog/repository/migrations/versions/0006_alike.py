@@ -6,14 +6,13 @@ from unicodedata import normalize
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects import mysql
 
 revision = "0006"
 down_revision = "0005"
 
 # As in catalog/repository/tables.py and catalog/model/names.py: a migration keeps its own, because
 # they move on.
-Name = sa.String(255).with_variant(mysql.VARCHAR(255, collation="utf8mb4_bin"), "mysql", "mariadb")
+Name = sa.String(255)
 SPACES = dict.fromkeys([0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000], " ")
 
 

@@ -13,13 +13,23 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import URL, Connection, Table, create_engine, event
 
-from catalog.errors import CatalogForbidden, CatalogLocked, CatalogUnavailable
+from catalog.errors import (
+    CatalogDamaged,
+    CatalogForbidden,
+    CatalogFull,
+    CatalogLocked,
+    CatalogUnavailable,
+    InvalidSettings,
+    NoCatalog,
+)
+from catalog.repository.engines.backend import Backend, will_write
 from catalog.repository.reserve import room
 
 BUSY_TIMEOUT = 120
@@ -42,11 +52,7 @@ _BESIDE = 1 << 16
 """Bytes.  SQLite's shared memory and the head of its journal need less."""
 
 
-WRITE = {"imagefs_write": True}
-"""Execution options of a connection whose transaction will write."""
-
-
-def check_no_journal(path: Path) -> None:
+def _check_no_journal(path: Path) -> None:
     """Raise CatalogUnavailable if the file is gone and its journal is not.
 
     SQLite would empty the journal when it makes a new file, and the last changes would be lost.
@@ -57,7 +63,7 @@ def check_no_journal(path: Path) -> None:
         raise CatalogUnavailable(str(path), reason)
 
 
-def prepare(connection: sqlite3.Connection, _record: Any) -> None:
+def _prepare(connection: sqlite3.Connection, _record: Any) -> None:
     """Set up a new connection."""
     # None: the module sqlite3 must not begin transactions by itself; `begin` does that.
     connection.isolation_level = None
@@ -70,9 +76,9 @@ def prepare(connection: sqlite3.Connection, _record: Any) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def begin(connection: Connection) -> None:
+def _begin(connection: Connection) -> None:
     """Begin a transaction; if the connection has the option `WRITE`, with SQLite's write lock."""
-    if connection.get_execution_options().get("imagefs_write"):
+    if will_write(connection):
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
         # SQLite does nothing yet, so nothing can fail.  This runs at every lookup, so it goes past
@@ -81,24 +87,21 @@ def begin(connection: Connection) -> None:
 
 
 @contextmanager
-def turn_to_write(engine: Engine) -> Iterator[None]:
+def _turn(database: Path) -> Iterator[None]:
     """Wait for a turn among SQLite's writers, and keep it inside the block.
 
     SQLite's own way to wait is not fair: under load one of 16 processes waited 17 s.  The
     kernel's queue on a file beside the database is (at most 0.3 s in the same test).  Raises
     CatalogLocked if the turn does not come in time: a stopped process keeps its turn.
     """
-    if engine.dialect.name != "sqlite":
-        yield
-        return
-    path = f"{engine.url.database}-queue"
+    path = f"{database}-queue"
     try:
         # A new descriptor for each turn: flock(2) is per open file, so that the threads of one
         # process wait for each other, too.
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
-        if os.geteuid() == 0 and os.path.exists(str(engine.url.database)):
+        if os.geteuid() == 0 and database.exists():
             # SQLite does the same with the files that it makes beside the database.
-            owner = os.stat(str(engine.url.database))
+            owner = os.stat(database)
             os.fchown(fd, owner.st_uid, owner.st_gid)
     except PermissionError as error:
         raise CatalogForbidden(path) from error
@@ -143,23 +146,22 @@ def _await(fd: int) -> bool:
     return come.wait(BUSY_TIMEOUT)
 
 
-def is_full(engine: Engine, error: BaseException) -> bool:
+def _is_full(database: Path, error: BaseException) -> bool:
     """Whether there was no room for the database, or for the files beside it."""
     if not isinstance(error, sqlite3.Error):
         return False
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
         with suppress(OSError):
-            return room(Path(str(engine.url.database)).parent) < _BESIDE
+            return room(database.parent) < _BESIDE
     return code == sqlite3.SQLITE_FULL
 
 
-def is_forbidden(engine: Engine, error: BaseException) -> bool:
+def _is_forbidden(database: Path, error: BaseException) -> bool:
     """Whether we may not open or write the database, or the files beside it."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
         return False
-    database = Path(str(engine.url.database))
     try:
         if os.statvfs(database.parent).f_flag & os.ST_RDONLY:
             return False
@@ -171,7 +173,7 @@ def is_forbidden(engine: Engine, error: BaseException) -> bool:
     )
 
 
-def is_damage(error: BaseException) -> bool:
+def _is_damage(error: BaseException) -> bool:
     """Whether SQLite reports that the file is damaged; also if a table of the schema is lost."""
     if not isinstance(error, sqlite3.Error):
         return False
@@ -181,7 +183,7 @@ def is_damage(error: BaseException) -> bool:
 
 
 def damages_of(raw: Any) -> list[str]:
-    """As `engine.damages`, for an open connection of the module sqlite3.  Raises its errors."""
+    """As `Sqlite.damages`, for an open connection of the module sqlite3.  Raises its errors."""
     give_up_at = time.monotonic() + CHECK_TIME
     raw.set_progress_handler(lambda: time.monotonic() > give_up_at, 100_000)
     # SQLite quotes damaged text of the file, which cannot be decoded strictly.
@@ -209,3 +211,86 @@ WITH RECURSIVE reached(number) AS (
 SELECT (SELECT count(*) FROM folders) - (SELECT count(*) FROM reached)
 """
 """Counts folders that no path leads to: a damaged `parent` can make a ring of folders."""
+
+
+class Sqlite(Backend):
+    """A catalog in a file on this host."""
+
+    def __init__(self, url: URL, *, create: bool) -> None:
+        """Raise as `engine.open_backend`."""
+        self._path = self.file = Path(url.database or "")
+        _check_file(self._path, create=create)
+        super().__init__(
+            create_engine(url, pool_size=8, max_overflow=-1, connect_args={"timeout": BUSY_TIMEOUT})
+        )
+        event.listen(self.engine, "connect", _prepare)
+        event.listen(self.engine, "begin", _begin)
+
+    @contextmanager
+    def turn_to_write(self) -> Iterator[None]:
+        # The turn comes first, and the connection behind it: a thread that waits for its turn
+        # holds no connection and no lock of SQLite, so that readers and the writer go on.
+        with _turn(self._path):
+            yield
+
+    def begin_write(self, connection: Connection) -> None:
+        """BEGIN IMMEDIATE has taken the lock."""
+
+    def count_beyond(self, connection: Connection, table: Table, number: int) -> None:
+        """SQLite goes on after the greatest number by itself."""
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        try:
+            with super().errors():
+                yield
+        except sqlite3.Error as error:
+            # From `_prepare`, which SQLAlchemy does not wrap.
+            raise self.meaning(error) from error
+
+    def meaning(self, error: BaseException) -> CatalogUnavailable:
+        reason = str(error)
+        if _is_damage(error):
+            return CatalogDamaged(self.where, reason)
+        if isinstance(error, sqlite3.OperationalError) and "locked" in reason:
+            return CatalogLocked(self.where)
+        if _is_full(self._path, error):
+            return CatalogFull(self.where)
+        if _is_forbidden(self._path, error):
+            return CatalogForbidden(self.where)
+        return CatalogUnavailable(self.where, reason)
+
+    def checkpoint(self) -> None:
+        """Until then new data is in the journal beside the file, on a quiet host for hours."""
+        with self.errors(), closing(self.engine.raw_connection()) as connection:
+            connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def damages(self) -> list[str]:
+        """As the contract; SQLite reads its whole file for this.
+
+        Raises CatalogUnavailable if it takes longer than `CHECK_TIME`.
+        """
+        try:
+            with self.errors(), self.engine.connect() as connection:
+                return damages_of(connection.connection.driver_connection)
+        except CatalogDamaged as error:
+            return [error.reason]
+
+    def clock(self, connection: Connection) -> datetime:
+        """This host's own: all who use the file are here."""
+        return datetime.now(UTC)
+
+
+def _check_file(path: Path, *, create: bool) -> None:
+    if not path.is_absolute():
+        raise InvalidSettings("catalog.url", "needs an absolute path: sqlite:////var/lib/…")
+    try:
+        if create:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _check_no_journal(path)
+        elif not path.exists():
+            raise NoCatalog(str(path))
+    except PermissionError as error:
+        raise CatalogForbidden(str(path)) from error
+    except OSError as error:
+        raise CatalogUnavailable(str(path), error.strerror or str(error)) from error

@@ -1,0 +1,125 @@
+"""Special to PostgreSQL, by the driver psycopg.
+
+A reader has one view (REPEATABLE READ, read only).  A writer takes an advisory lock before it looks
+at anything.  Threading: any.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+from psycopg import IsolationLevel
+from psycopg.errors import OperationalError
+from sqlalchemy import Connection, Table, event, func, select
+
+from catalog.errors import (
+    CatalogAway,
+    CatalogDamaged,
+    CatalogForbidden,
+    CatalogFull,
+    CatalogLocked,
+    CatalogUnavailable,
+)
+from catalog.repository.engines import server
+from catalog.repository.engines.backend import will_write
+from catalog.repository.engines.server import ServerBackend
+
+_LOCK = 0x696D6167656673
+"""The key of the advisory lock, which is the database's own: "imagefs" in ASCII."""
+
+_MEANINGS: dict[str, type[CatalogUnavailable]] = {
+    "08": CatalogAway,  # the connection
+    "25006": CatalogAway,  # read only: a standby, until it is promoted
+    "28": CatalogForbidden,  # the user or its password
+    "40": CatalogLocked,  # a deadlock, or no serial order
+    "42501": CatalogForbidden,
+    "42703": CatalogDamaged,  # no such column
+    "42P01": CatalogDamaged,  # no such table
+    "53": CatalogFull,
+    "53300": CatalogAway,  # too many connections
+    "55P03": CatalogLocked,
+    "57014": CatalogLocked,  # longer than STATEMENT_TIME
+    "57": CatalogAway,  # being shut down, or started
+    "58": CatalogUnavailable,
+    "XX": CatalogDamaged,
+}
+"""SQLSTATE or the class that it begins with (PostgreSQL, appendix A)."""
+
+
+class _Connection(psycopg.Connection[Any]):
+    """A connection that gives a silent server up."""
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        try:
+            return super().wait(gen, interval, server.SILENCE if timeout is None else timeout)
+        except OperationalError as error:
+            if error.sqlstate is None:
+                # What it may still send answers a question that nobody asks any more.
+                self.pgconn.finish()
+            raise
+
+
+class Postgresql(ServerBackend):
+    """A catalog in PostgreSQL."""
+
+    def __init__(self, url: Any) -> None:
+        super().__init__(url)
+        event.listen(self.engine, "do_connect", _connect)
+        event.listen(self.engine, "begin", _begin)
+
+    def arguments(self) -> dict[str, Any]:
+        times = {
+            "statement_timeout": server.STATEMENT_TIME,
+            "lock_timeout": server.LOCK_TIME,
+            "idle_in_transaction_session_timeout": server.IDLE_TIME,
+        }
+        options = " ".join(f"-c {name}={seconds}s" for name, seconds in times.items())
+        return {
+            "connect_timeout": server.CONNECT_TIME,
+            "options": f"{options} -c timezone=UTC",
+            "application_name": "imagefs",
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 1000 * server.SILENCE,
+        }
+
+    def socket_of(self, raw: Any) -> int:
+        return -1 if raw.closed else int(raw.fileno())
+
+    def begin_write(self, connection: Connection) -> None:
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+
+    def count_beyond(self, connection: Connection, table: Table, number: int) -> None:
+        sequence = func.pg_get_serial_sequence(table.name, "number")
+        connection.execute(select(func.setval(sequence, number)))
+
+    def clock(self, connection: Connection) -> datetime:
+        found = connection.exec_driver_sql("SELECT clock_timestamp() AT TIME ZONE 'UTC'")
+        at: datetime = found.scalar_one()
+        return at.replace(tzinfo=UTC)
+
+    def kind_of(self, error: BaseException) -> type[CatalogUnavailable]:
+        state = getattr(error, "sqlstate", None)
+        if state is None:
+            # Psycopg's own: a connection that was not made, or has ended.
+            is_away = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+            return CatalogAway if is_away else CatalogUnavailable
+        return _MEANINGS.get(state) or _MEANINGS.get(state[:2], CatalogUnavailable)
+
+
+def _connect(_dialect: Any, _record: Any, arguments: Any, values: Any) -> Any:
+    return _Connection.connect(*arguments, **values)
+
+
+def _begin(connection: Connection) -> None:
+    raw: Any = connection.connection.driver_connection
+    writes = will_write(connection)
+    # Psycopg says both in its BEGIN.  A writer may not keep its first view: that is from before it
+    # has got the lock.
+    raw.isolation_level = (
+        IsolationLevel.READ_COMMITTED if writes else IsolationLevel.REPEATABLE_READ
+    )
+    raw.read_only = not writes
