@@ -37,6 +37,7 @@ _DRAIN = 30.0
 def dav(session: Session, listen: str | None, anonymous: str | None) -> None:
     """Serve the catalog over WebDAV and to browsers, until it is stopped."""
     # Imported here: loading the server's libraries takes longer than other commands run.
+    from catalog.service import stacks
     from catalog.service.endpoint import monitored
     from catalog.service.life import Life
     from catalog.service.logs.service import ServiceLog
@@ -46,10 +47,12 @@ def dav(session: Session, listen: str | None, anonymous: str | None) -> None:
     from web.server.listening import TlsFiles
     from web.server.server import Server
 
+    stacks.hold()
     settings = _settings(session, listen=listen, anonymous=anonymous)
     fields = {"service": "dav"}
     service_log = ServiceLog(session.reread, fields)
     service_log.open(session.settings)
+    stacks.answer()
     raise_file_limit()
     life = Life(session.vfs)
     life.recover()

@@ -96,6 +96,7 @@ def _serve(
     ready_fd: int | None,
 ) -> None:
     # Imported here: pyfuse3 and trio take longer to load than other commands run.
+    from catalog.service import stacks
     from catalog.service.configuration import folders_of
     from catalog.service.endpoint import monitored
     from catalog.service.logs.handlers import of_host
@@ -103,6 +104,7 @@ def _serve(
     from catalog.settings import state_folder
     from imagefs.mount import Mount
 
+    stacks.hold()
     raise_file_limit()
     fields = {"service": "mount", "mount": str(place)}
     log = ServiceLog(session.reread, fields)
@@ -124,6 +126,7 @@ def _serve(
     mount = Mount(
         vfs, place, options, folders=folders, drain_timeout=section.drain_timeout, reload=log.reload
     )
+    stacks.answer(mount.tasks)
     try:
         with monitored(section.metrics, vfs, mount.pulse, fields):
             mount.run(ready)

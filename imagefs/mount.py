@@ -22,7 +22,7 @@ from catalog.service.health import Pulse
 from catalog.service.life import BEAT, Life
 from catalog.service.systemd import notify, watchdog_interval
 from catalog.tree.vfs import Vfs
-from imagefs import metrics
+from imagefs import metrics, tasks
 from imagefs.feed import Feed
 from imagefs.files.handles import Handles
 from imagefs.mountpoint import check_apart, is_mounted
@@ -78,6 +78,7 @@ class Mount:
         self._refusal: CatalogError | None = None
         self._threads = Threads()
         self._life = Life(vfs)
+        self._root: trio.lowlevel.Task | None = None
         self.pulse = Pulse()
         """Beats while the loop turns."""
 
@@ -101,7 +102,12 @@ class Mount:
         if self._refusal is not None:
             raise self._refusal
 
+    def tasks(self) -> list[str]:
+        """What each task of the loop does now; from any thread."""
+        return tasks.describe(self._root)
+
     async def _serve(self, operations: Operations, ready: Callable[[], None]) -> None:
+        self._root = trio.lowlevel.current_root_task()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._on_signal, operations.handles)
             nursery.start_soon(self._begin, operations, ready, nursery)
