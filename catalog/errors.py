@@ -302,6 +302,12 @@ class SchemaTooNew(CatalogUnavailable):
     summary = "the catalog was made by a newer imagefs: upgrade this program"
 
 
+class SchemaTooOld(CatalogUnavailable):
+    """The database server has the schema of an older imagefs, which somebody else may be using."""
+
+    summary = "the catalog's schema is older than this program: run 'imagefs db upgrade'"
+
+
 class CatalogDamaged(CatalogUnavailable):
     """The database file is damaged: it has content that imagefs did not write."""
 

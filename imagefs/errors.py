@@ -53,6 +53,7 @@ ERRNO: Mapping[type[CatalogError], int] = {
     errors.CatalogFull: errno.ENOSPC,
     errors.NoCatalog: errno.EIO,
     errors.SchemaTooNew: errno.EIO,
+    errors.SchemaTooOld: errno.EIO,
     errors.CatalogLocked: errno.EAGAIN,
     errors.InvalidSettings: errno.EINVAL,
 }

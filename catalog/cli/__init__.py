@@ -19,6 +19,7 @@ from catalog.cli import (
     cache,
     changing,
     checking,
+    database,
     doctor,
     evacuation,
     in_progress,
@@ -33,6 +34,8 @@ __all__ = ["commands", "main"]
 commands: Sequence[click.Command] = (
     admin.init,
     admin.backup,
+    database.dump,
+    database.load,
     listing.list_images,
     listing.show,
     transfer.add,

@@ -17,6 +17,7 @@ repository are in modules named after their subject:
     people      users and members; what a principal may see, as SQL
     tables      the tables; `migrations` makes them
     schema      the schema's version, and migrations to the newest
+    dump        all rows as JSON has them, and back
     engine      opening a database by its url
     engines/    what differs between SQLite, PostgreSQL and MariaDB
     reserve     room kept on the disk, so that deleting is possible when it is full

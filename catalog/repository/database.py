@@ -40,12 +40,12 @@ class Repository(
     ) -> None:
         """As `Rows`; without `keeps_locks` a lock ends when its entry or folder loses the name."""
         super().__init__(connection, origin, stores)
-        self._backend = backend
+        self.backend = backend
         self._keeps_locks = keeps_locks
 
     def counted(self, table: Table, number: int) -> None:
         """Let the numbers of new rows go on after a given one."""
-        self._backend.count_beyond(self.connection, table, number)
+        self.backend.count_beyond(self.connection, table, number)
 
     def left(self, folder: int, name: str) -> None:
         """End the locks on a name that an entry or folder has lost, and below it."""
@@ -110,6 +110,10 @@ class Database:
     def has_schema(self) -> bool:
         """Whether the database has our tables."""
         return schema_version(self.backend) is not None
+
+    def schema(self) -> str | None:
+        """The schema's version; None if there are none of our tables."""
+        return schema_version(self.backend)
 
     def check_schema(self) -> None:
         """Bring an older schema up to date.  Raises NoCatalog, SchemaTooNew."""

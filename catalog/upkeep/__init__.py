@@ -13,4 +13,5 @@ Its modules:
     scrub       emptying the trash after `scrub_time`, and forgetting old rows
     in_progress what is in progress on every host, and ending it
     backup      a copy of the database, made while others work on it
+    dump        the whole catalog as lines of JSON, from any database to any other one
 """

@@ -54,6 +54,7 @@ STATUS: Mapping[type[CatalogError], HTTPStatus] = {
     errors.CatalogDamaged: _S.SERVICE_UNAVAILABLE,
     errors.NoCatalog: _S.SERVICE_UNAVAILABLE,
     errors.SchemaTooNew: _S.SERVICE_UNAVAILABLE,
+    errors.SchemaTooOld: _S.SERVICE_UNAVAILABLE,
     errors.CatalogForbidden: _S.SERVICE_UNAVAILABLE,
     errors.CatalogFull: _S.INSUFFICIENT_STORAGE,
     errors.CatalogLocked: _S.SERVICE_UNAVAILABLE,

@@ -18,6 +18,7 @@ LOCKED = 11
 NOT_ALLOWED = 12
 SCHEMA_TOO_NEW = 13
 DAMAGED = 14
+SCHEMA_TOO_OLD = 15
 INTERRUPTED = 130
 
 EXIT_CODES: Mapping[type[CatalogError], int] = {
@@ -59,6 +60,7 @@ EXIT_CODES: Mapping[type[CatalogError], int] = {
     errors.CatalogUnavailable: TRY_AGAIN,
     errors.NoCatalog: NO_CATALOG,
     errors.SchemaTooNew: SCHEMA_TOO_NEW,
+    errors.SchemaTooOld: SCHEMA_TOO_OLD,
     errors.CatalogAway: TRY_AGAIN,
     errors.CatalogDamaged: DAMAGED,
     errors.CatalogForbidden: NOT_ALLOWED,

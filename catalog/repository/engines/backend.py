@@ -71,7 +71,14 @@ class Backend(ABC):
 
     @abstractmethod
     def count_beyond(self, connection: Connection, table: Table, number: int) -> None:
-        """Let the numbers that the database gives to new rows go on after `number`."""
+        """Let the numbers that the database gives to new rows go on after `number`.
+
+        MariaDB commits with it, unless a row has that number.
+        """
+
+    @abstractmethod
+    def last_number(self, connection: Connection, table: Table) -> int:
+        """The greatest number that was given to a row of the table, also to one that is gone."""
 
     # -- errors ------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pymysql
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Table, event, text
 
 from catalog.errors import (
     CatalogAway,
@@ -83,6 +83,18 @@ class Mariadb(ServerBackend):
 
     def begin_write(self, connection: Connection) -> None:
         connection.exec_driver_sql("SELECT version_num FROM alembic_version FOR UPDATE")
+
+    def count_beyond(self, connection: Connection, table: Table, number: int) -> None:
+        # It goes on after the greatest number that any row has had, by itself.
+        if self.last_number(connection, table) < number:
+            connection.exec_driver_sql(f"ALTER TABLE {table.name} AUTO_INCREMENT = {number + 1}")
+
+    def last_number(self, connection: Connection, table: Table) -> int:
+        last = text(
+            "SELECT auto_increment - 1 FROM information_schema.tables"
+            " WHERE table_schema = database() AND table_name = :table"
+        )
+        return connection.execute(last, {"table": table.name}).scalar() or 0
 
     @contextmanager
     def turn_to_migrate(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ import psycopg
 from psycopg import IsolationLevel
 from psycopg.errors import OperationalError
 from sqlalchemy import Connection, Table, event, func, select
+from sqlalchemy.dialects.postgresql import REGCLASS
 
 from catalog.errors import (
     CatalogAway,
@@ -95,6 +96,11 @@ class Postgresql(ServerBackend):
     def count_beyond(self, connection: Connection, table: Table, number: int) -> None:
         sequence = func.pg_get_serial_sequence(table.name, "number")
         connection.execute(select(func.setval(sequence, number)))
+
+    def last_number(self, connection: Connection, table: Table) -> int:
+        sequence = func.pg_get_serial_sequence(table.name, "number").cast(REGCLASS)
+        last = select(func.pg_sequence_last_value(sequence))
+        return connection.execute(last).scalar() or 0
 
     def clock(self, connection: Connection) -> datetime:
         found = connection.exec_driver_sql("SELECT clock_timestamp() AT TIME ZONE 'UTC'")

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 
 from catalog.errors import CatalogAway, CatalogLocked, CatalogUnavailable
@@ -84,9 +84,6 @@ class ServerBackend(Backend):
             connection = self.engine.connect()
         self._answering.answered()
         return connection
-
-    def count_beyond(self, connection: Connection, table: Table, number: int) -> None:
-        """MariaDB goes on after the greatest number by itself."""
 
     def checkpoint(self) -> None:
         """A server's files are its own."""

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Table, create_engine, event
+from sqlalchemy import URL, Connection, Table, create_engine, event, text
 
 from catalog.errors import (
     CatalogDamaged,
@@ -237,7 +237,15 @@ class Sqlite(Backend):
         """BEGIN IMMEDIATE has taken the lock."""
 
     def count_beyond(self, connection: Connection, table: Table, number: int) -> None:
-        """SQLite goes on after the greatest number by itself."""
+        values = {"table": table.name, "number": number}
+        raised = "UPDATE sqlite_sequence SET seq = max(seq, :number) WHERE name = :table"
+        if not connection.execute(text(raised), values).rowcount:
+            made = "INSERT INTO sqlite_sequence (name, seq) VALUES (:table, :number)"
+            connection.execute(text(made), values)
+
+    def last_number(self, connection: Connection, table: Table) -> int:
+        last = "SELECT seq FROM sqlite_sequence WHERE name = :table"
+        return connection.execute(text(last), {"table": table.name}).scalar() or 0
 
     @contextmanager
     def errors(self) -> Iterator[None]:
