@@ -59,9 +59,18 @@ def start_time(pid: int) -> int | None:
 
 
 def this_process() -> Process:
-    """The calling process.  Not cached, as a forked process is another one."""
+    """The calling process."""
     pid = os.getpid()
-    return Process(socket.gethostname(), boot_id(), pid, start_time(pid) or 0)
+    return Process(socket.gethostname(), boot_id(), pid, _own_start_time(pid))
+
+
+@cache
+def _own_start_time(pid: int) -> int:
+    return start_time(pid) or 0
+
+
+# A forked process is another one, perhaps with the number of one that has ended.
+os.register_at_fork(after_in_child=_own_start_time.cache_clear)
 
 
 def is_gone(process: Process) -> bool:

@@ -273,8 +273,8 @@ class Operations(pyfuse3.Operations):
         principal = self._tree.principal(ctx.uid)
         # Before the image is made: if the process may not write, no empty image stays behind.
         trail = self.handles.trail_of_writer(ctx.pid, ascii(name))
-        image, found = self._tree.create(parent, name, principal)
-        return self.handles.open_created(image, flags, principal, trail, ctx.pid), found
+        entry, found = self._tree.create(parent, name, principal)
+        return self.handles.open_created(entry, flags, principal, trail, ctx.pid), found
 
     @handler
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:

@@ -145,16 +145,16 @@ class Tree:
 
     def create(
         self, parent: int, name: bytes, principal: Principal
-    ) -> tuple[Image, pyfuse3.EntryAttributes]:
+    ) -> tuple[Entry, pyfuse3.EntryAttributes]:
         """Make a queued image."""
         entry = self.vfs.create(_place(parent, name), principal)
-        return entry.image, self._attributes(entry)
+        return entry, self._attributes(entry)
 
     def make_node(self, parent: int, name: bytes, mode: int, uid: int) -> pyfuse3.EntryAttributes:
         """mknod(2), only for regular files."""
         if not stat.S_ISREG(mode):
             raise NotSupported(ascii(name), "only images and folders are here")
-        _image, found = self.create(parent, name, self.principal(uid))
+        _entry, found = self.create(parent, name, self.principal(uid))
         return found
 
     def make_folder(self, parent: int, name: bytes, uid: int) -> pyfuse3.EntryAttributes:

@@ -33,21 +33,27 @@ class Reannounced(Exception):
     """The announcement for an upload has changed after its data was verified."""
 
 
-def begin_upload(repository: Repository, record: UploadRecord, only_from: Status) -> list[Location]:
+def begin_upload(
+    repository: Repository, record: UploadRecord, only_from: Status, store: str | None = None
+) -> list[Location]:
     """Set an image to saving.  Returns copies of its old data, which have to be removed next.
 
-    Raises InvalidTransition, NotFound, and Conflict while a copy is being made.
+    Raises InvalidTransition, NotFound, and Conflict while a copy is being made, or if the image
+    has no entry in `store`.
     """
     repository.change_status(record.image, Status.SAVING, only_from=(only_from,), message="")
     if repository.upload(record.image) is not None:
         raise Conflict(repository.image(record.image).name, "is being copied")
     repository.add_upload(record)
     locations = repository.locations_of(record.image)
+    named = [location for location in locations if location.folder is not None]
+    if store not in (None, *(location.store for location in named)):
+        raise Conflict(repository.image(record.image).name, "is elsewhere since")
     for location in locations:
-        if location.folder is not None:
-            repository.set_location(location.number, LocationState.PENDING, None)
-        else:
+        if location.folder is None:
             repository.detach_location(location)
+        elif location.state is not LocationState.PENDING or location.url is not None:
+            repository.set_location(location.number, LocationState.PENDING, None)
     return [location for location in locations if location.folder is None]
 
 
@@ -61,9 +67,7 @@ def start_upload(
     at = now()
     with catalog.write() as repository:
         record = UploadRecord(number, process, staged, at, at)
-        begin_upload(repository, record, Status.QUEUED)
-        if store not in (None, *(each.store for each in repository.entries_of(number))):
-            raise Conflict(repository.image(number).name, "is elsewhere since")
+        begin_upload(repository, record, Status.QUEUED, store)
 
 
 def reopen_upload(catalog: Catalog, number: int, process: Process, staged: str) -> list[Location]:

@@ -100,7 +100,8 @@ class Vfs(Namespace):
         an unreachable store is refused now, so that no image is left that cannot get its data.
         """
         self._check_real(place)
-        store = (folder or self.folder(place.folder)).store
+        folder = folder or self.known.folder(place.folder) or self.folder(place.folder)
+        store = folder.store
         if store:
             self.catalog.store(store).check()
         return entries.create(

@@ -3,8 +3,9 @@
 Threading: each digest has a thread of its own, which follows the writer and reads the bytes from
 the page cache.  So a write copies no bytes for it and never waits; hashlib releases the
 interpreter's lock while it works.  While writes go forward, closing the file waits only for the
-last bytes.  A write to bytes that a follower has read already ends the following, and `finish`
-reads the file again.
+last bytes.  A file that stays small has no threads: it is read at its end, which takes less time
+than to start one.  A write to bytes that a follower has read already ends the following, and
+`finish` reads the file again.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ Digest = TypeVar("Digest", bound=_Digest)
 
 
 class _Follower(Generic[Digest]):
-    """A thread that feeds one digest from the file, up to a limit."""
+    """Feeds one digest from the file, up to a limit; in a thread, once that is above `_BLOCK`."""
 
     def __init__(self, fd: int, make: Callable[[], Digest], name: str) -> None:
         self.digest = make()
@@ -67,12 +68,16 @@ class _Follower(Generic[Digest]):
         self._changed = threading.Condition()
         self._stopped = False
         self._busy = False
-        self._thread = threading.Thread(target=self._run, name=f"digest-{name}", daemon=True)
-        self._thread.start()
+        self._name = name
+        self._thread: threading.Thread | None = None
 
     def set_limit(self, limit: int) -> None:
         with self._changed:
             self.limit = limit
+            if self._thread is None and limit > _BLOCK:
+                name = f"digest-{self._name}"
+                self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+                self._thread.start()
             self._changed.notify_all()
 
     def restart(self) -> None:
@@ -84,7 +89,11 @@ class _Follower(Generic[Digest]):
             self.claimed = 0
 
     def wait(self) -> None:
-        """Wait until all bytes below the limit are in the digest."""
+        """Wait until all bytes below the limit are in the digest.  Raises OSError."""
+        if self._thread is None:
+            self._feed(memoryview(bytearray(self.limit - self.claimed)), self.claimed)
+            self.claimed = self.limit
+            return
         with self._changed:
             self._changed.wait_for(
                 lambda: self.error or (self.claimed >= self.limit and not self._busy)
@@ -96,7 +105,8 @@ class _Follower(Generic[Digest]):
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
 
     def _run(self) -> None:
         block = memoryview(bytearray(_BLOCK))

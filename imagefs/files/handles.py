@@ -25,7 +25,7 @@ from catalog.errors import Conflict, Forbidden, ImageKilled, Immutable, Incomple
 from catalog.model.access import Principal, check_change
 from catalog.model.image import Image
 from catalog.model.status import HAS_DATA, Status
-from catalog.model.tree import Place
+from catalog.model.tree import Entry, Place
 from catalog.rules import entries
 from catalog.rules.members import check_read
 from catalog.stores.base import Data
@@ -89,12 +89,12 @@ class Handles:
     # -- opening -----------------------------------------------------------------------
 
     def open_created(
-        self, image: Image, flags: int, principal: Principal, trail: Trail, thread: int
+        self, entry: Entry, flags: int, principal: Principal, trail: Trail, thread: int
     ) -> int:
         """Open an image that the process of `trail` has just made.  Raises Conflict."""
-        stores = self.stores(image.number)
+        image = entry.image
         return self._add(
-            image, Handle(image.number, image.id, trail, principal, flags, stores, thread)
+            image, Handle(image.number, image.id, trail, principal, flags, entry.store, thread)
         )
 
     def trail_of_writer(self, thread: int, name: str) -> Trail:
@@ -345,10 +345,12 @@ class Handles:
         return upload
 
     def _begin_upload(self, handle: Handle) -> Upload:
-        image = self._vfs.catalog.image(handle.image)
+        found = self._vfs.image(handle.image)
+        entry, image = (found, found.image) if isinstance(found, Entry) else (None, found)
         match image.status:
             case Status.QUEUED:
-                return self._vfs.uploads.start(handle.image, handle.writer)
+                only = entry if entry is not None and entry.links == 1 else None
+                return self._vfs.uploads.start(handle.image, handle.writer, only)
             case Status.ACTIVE if self._may_reopen(handle):
                 self._drop_readers(handle.image)
                 upload = self._vfs.uploads.reopen(handle.image, handle.writer)
