@@ -221,7 +221,14 @@ class Sqlite(Backend):
         self._path = self.file = Path(url.database or "")
         _check_file(self._path, create=create)
         super().__init__(
-            create_engine(url, pool_size=8, max_overflow=-1, connect_args={"timeout": BUSY_TIMEOUT})
+            create_engine(
+                url,
+                pool_size=8,
+                max_overflow=-1,
+                # The most lately used one: the pages that it keeps in memory are still good.
+                pool_use_lifo=True,
+                connect_args={"timeout": BUSY_TIMEOUT},
+            )
         )
         event.listen(self.engine, "connect", _prepare)
         event.listen(self.engine, "begin", _begin)
