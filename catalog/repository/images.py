@@ -226,6 +226,10 @@ class ImageRows(Rows):
 
     def properties_of(self, numbers: Collection[int]) -> dict[int, dict[str, str]]:
         """The custom properties of those images that have any; one statement."""
+        if len(numbers) == 1:  # as for each request about one image
+            (number,) = numbers
+            of_one = self.properties(number)
+            return {number: of_one} if of_one else {}
         statement = (
             select(properties).where(properties.c.image.in_(numbers)).order_by(properties.c.name)
         )

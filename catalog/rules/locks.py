@@ -93,6 +93,8 @@ def find(catalog: Catalog, token: str) -> Lock | None:
 def at(catalog: Catalog, path: str, *, below: bool = False) -> list[Lock]:
     """The locks on `path` itself, and with `below` on everything under it."""
     with catalog.read() as repository:
+        if not repository.has_locks():
+            return []
         found = repository.locks_at(path)
         return found + repository.locks_below(path) if below else found
 
