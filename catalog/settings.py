@@ -78,6 +78,12 @@ class CatalogSettings(BaseModel):
     A week, not 0 as in Glance: on a mount a wrong `rm` is easy, and is often noticed late.
     """
 
+    history_time: int = Field(default=365 * 86400, ge=0)
+    """Seconds that is kept who changed what of an image (`imagefs log`), also when it is deleted.
+
+    A year: longer than most disputes, and some 200 bytes a change.
+    """
+
     max_image_size: int | None = Field(default=None, gt=0)
     """Bytes; a larger upload is refused.  Unset: the store's own limit."""
 

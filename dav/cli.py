@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from catalog import cause
 from catalog.cli.session import Session, pass_session
 from catalog.errors import InvalidSettings
 from catalog.process import raise_file_limit
@@ -55,6 +56,7 @@ def dav(session: Session, listen: str | None, anonymous: str | None) -> None:
     stacks.answer()
     raise_file_limit()
     life = Life(session.vfs)
+    cause.begin("dav")
     life.recover()
     proxies = Proxies(settings.trusted_proxies)
     tree = App(session.vfs)

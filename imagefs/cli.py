@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from catalog import cause
 from catalog.cli.session import Session, pass_session
 from catalog.errors import InvalidSettings, InvalidValue, StoreUnavailable
 from catalog.process import raise_file_limit
@@ -109,6 +110,7 @@ def _serve(
     fields = {"service": "mount", "mount": str(place)}
     log = ServiceLog(session.reread, fields)
     vfs = session.vfs
+    cause.begin("mount")
     log.open(session.settings)
     later = None
     if ready_fd is not None and session.settings.log.file is None:

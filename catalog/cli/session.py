@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from catalog import cause
 from catalog.errors import CatalogDamaged, Forbidden
 from catalog.model.access import Principal
 from catalog.service import host_users
@@ -46,6 +47,7 @@ class Session:
         from catalog.service.bootstrap import open_catalog
         from catalog.tree.vfs import Vfs
 
+        cause.begin("command", principal=self.principal.name)
         return Vfs(open_catalog(self.settings))
 
     @property

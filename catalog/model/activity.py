@@ -5,9 +5,11 @@ Threading: frozen, safe to share.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from catalog.model.names import alike
 from catalog.process import Process
@@ -90,6 +92,42 @@ class Told:
     folder: int | None
     name: str | None
     image: int | None
+
+
+class EventKind(StrEnum):
+    """What one row of an image's history is about; its detail says the rest."""
+
+    CREATED = "created"
+    """Detail: name."""
+    STATUS = "status"
+    """Detail: status; message, size and digest if they are known."""
+    CHANGED = "changed"
+    """Detail: fields, `property.NAME`, member or tags, each with its new value; None if removed."""
+    RENAMED = "renamed"
+    """Detail: old and new, each the number of a folder and a name."""
+    COPIED = "copied"
+    """Detail: store."""
+    DROPPED = "dropped"
+    """The data of a copy was removed from its store.  Detail: store."""
+    DAMAGED = "damaged"
+    """A copy was found to be damaged.  Detail: store."""
+    REPAIRED = "repaired"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One row of an image's history."""
+
+    number: int
+    at: datetime
+    image: int
+    host: str
+    frontend: str
+    """`mount`, `dav`, `command`; empty for work of imagefs itself."""
+    principal: str
+    """Empty if nobody asked for it."""
+    kind: EventKind
+    detail: Mapping[str, Any]
 
 
 Version = tuple[int, int]

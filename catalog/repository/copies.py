@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import bindparam, delete, select, update
 
-from catalog.model.activity import ChangeKind
+from catalog.model.activity import ChangeKind, EventKind
 from catalog.model.image import now
 from catalog.repository.rows import Rows
 from catalog.repository.statements.prepared import Prepared
@@ -48,12 +48,16 @@ class CopyRows(Rows):
         if self.connection.execute(select(damages).where(damages.c.location == location)).first():
             return
         self.connection.execute(damages.insert().values(location=location, found_at=now()))
+        which = select(locations.c.image, locations.c.store).where(locations.c.number == location)
+        for image, store in self.connection.execute(which):
+            self.record(EventKind.DAMAGED, image, store=store)
 
     def clear_damaged(self, location: int, image: int) -> None:
         """Drop a mark of damage; the change feed says it, as cached data has to be read again."""
         cleared = self.connection.execute(delete(damages).where(damages.c.location == location))
         if cleared.rowcount:
             self.tell(ChangeKind.IMAGE, image=image)
+            self.record(EventKind.REPAIRED, image)
 
     def damaged(self, image: int) -> frozenset[int]:
         """The numbers of the image's locations whose data is damaged."""

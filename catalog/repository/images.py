@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 from catalog.errors import InvalidTransition, NotFound
-from catalog.model.activity import ChangeKind
+from catalog.model.activity import ChangeKind, EventKind
 from catalog.model.digests import new_hash
 from catalog.model.fields import Details
 from catalog.model.image import ChunkDigests, Image, Visibility, now
@@ -33,6 +33,16 @@ from catalog.model.tree import LocationState
 from catalog.repository.rows import RowCheck, Rows, going_on
 from catalog.repository.statements.prepared import Prepared
 from catalog.repository.tables import chunk_digests, images, locations, properties, tags
+
+_RECORDED = (
+    "owner visibility disk_format container_format min_disk min_ram protected os_hidden"
+    " os_hash_algo os_hash_value"
+).split()
+"""Columns whose new values go into the image's history; its names do so as renames."""
+_KNOWN_THEN = ("message", "size", "os_hash_algo", "os_hash_value")
+"""Columns that say more about a change of the status."""
+_SHOWN = 200
+"""Characters of a property's value in the history."""
 
 _IMAGE = select(images)
 _check_image = RowCheck(*images.c)
@@ -137,6 +147,8 @@ class ImageRows(Rows):
     def add_image(self, **columns: Any) -> int:
         """Insert an image and return its number."""
         (number,) = _add_image(*columns).row(self.connection, **columns)
+        named = {"image_id": columns["id"], "name": columns["name"]}
+        self.record(EventKind.CREATED, int(number), **named)
         return int(number)
 
     def set_image(self, number: int, **columns: Any) -> None:
@@ -144,6 +156,8 @@ class ImageRows(Rows):
         columns.setdefault("updated_at", now())
         _set_image(*columns).change(self.connection, which=number, **columns)
         self.tell(ChangeKind.IMAGE, image=number)
+        if changed := {name: columns[name] for name in _RECORDED if name in columns}:
+            self.record(EventKind.CHANGED, number, **changed)
 
     def change_status(
         self,
@@ -169,6 +183,10 @@ class ImageRows(Rows):
             image = self.image(number)
             raise InvalidTransition(image.name, image.status, wanted)
         self.tell(ChangeKind.IMAGE, image=number)
+        known = {name: columns[name] for name in _KNOWN_THEN if columns.get(name)}
+        # Soon nothing but its history has the id of a deleted image.
+        image_id = self.image(number).id if wanted is Status.DELETED else None
+        self.record(EventKind.STATUS, number, image_id=image_id, status=wanted, **known)
 
     def accept(self, number: int, gate: int) -> None:
         """Note which format gate has accepted the data.
@@ -211,6 +229,8 @@ class ImageRows(Rows):
         if rows:
             self.connection.execute(properties.insert(), rows)
         self.set_image(number)
+        told = {f"property.{name}": value and value[:_SHOWN] for name, value in values.items()}
+        self.record(EventKind.CHANGED, number, **told)
 
     def tags(self, number: int) -> tuple[str, ...]:
         """The image's tags, sorted."""
@@ -223,6 +243,7 @@ class ImageRows(Rows):
         if rows:
             self.connection.execute(tags.insert(), rows)
         self.set_image(number)
+        self.record(EventKind.CHANGED, number, tags=[row["tag"] for row in rows])
 
     def properties_of(self, numbers: Collection[int]) -> dict[int, dict[str, str]]:
         """The custom properties of those images that have any; one statement."""

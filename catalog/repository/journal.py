@@ -1,4 +1,4 @@
-"""Uploads in progress, leases of open images, and the change feed."""
+"""Uploads in progress, leases of open images, the history of images, and the change feed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Table, and_, bindparam, delete, func, select, update
 
-from catalog.model.activity import Change, ChangeKind, UploadRecord, Use, Version
+from catalog.model.activity import Change, ChangeKind, Event, EventKind, UploadRecord, Use, Version
 from catalog.process import Process
 from catalog.repository.rows import RowCheck, Rows, going_on
 from catalog.repository.statements.prepared import Prepared
-from catalog.repository.tables import changes, images, last_uses, leases, uploads
+from catalog.repository.tables import changes, history, images, last_uses, leases, uploads
 
 _check_upload = RowCheck(*uploads.c)
 _check_change = RowCheck(*changes.c)
+_check_event = RowCheck(*history.c)
 
 
 _UPLOAD = Prepared(select(uploads).where(uploads.c.image == bindparam("image")))
@@ -47,6 +48,12 @@ def _make_change(row: Any) -> Change:
     return Change(number, ChangeKind(kind), folder, name, image, origin, at)
 
 
+def _make_event(row: Any) -> Event:
+    _check_event(row)
+    number, at, image, _image_id, host, frontend, principal, kind, detail = row
+    return Event(number, at, image, host, frontend, principal, EventKind(kind), json.loads(detail))
+
+
 def _of_process(table: Table, process: Process) -> ColumnElement[bool]:
     return and_(
         table.c.host == process.host,
@@ -68,13 +75,14 @@ def _make_uses(row: Any) -> list[Use]:
     return [Use(process, user, datetime.fromisoformat(at), heartbeat_at) for user, at in told]
 
 
+_PAGE = 1000
 _MAX_VALUES = 500
 _MAX_USERS = 100
 """Users of one image that one process publishes."""
 
 
 class JournalRows(Rows):
-    """Statements on `uploads`, `leases` and `changes`."""
+    """Statements on `uploads`, `leases`, `history` and `changes`."""
 
     # -- uploads -----------------------------------------------------------------------
 
@@ -178,6 +186,36 @@ class JournalRows(Rows):
         key = (leases.c.host, leases.c.boot, leases.c.pid, leases.c.started)
         rows = self.connection.execute(select(*key, func.max(leases.c.heartbeat_at)).group_by(*key))
         return [(Process(*row[:4]), row[4]) for row in rows]
+
+    # -- the history of images ---------------------------------------------------------
+
+    def history(self, image: int, after: int, limit: int) -> list[Event]:
+        """Up to `limit` events of an image with a number above `after`, oldest first."""
+        statement = select(history).where(history.c.image == image, history.c.number > after)
+        rows = self.connection.execute(statement.order_by(history.c.number).limit(limit))
+        found = [_make_event(row) for row in rows]
+        if found:
+            going_on(after, found[-1].number)
+        return found
+
+    def number_in_history(self, image_id: str) -> int | None:
+        """The number of an image whose row may be gone; None if its history is, too."""
+        statement = select(history.c.image).where(history.c.image_id == image_id).limit(1)
+        return self.connection.execute(statement).scalar()
+
+    def trim_history(self, before: datetime) -> int:
+        """Drop events older than `before`; return their number."""
+        dropped = 0
+        while True:
+            # They are read from the oldest one, which takes no index on their times.
+            oldest = select(history.c.number, history.c.at).order_by(history.c.number)
+            page = self.connection.execute(oldest.limit(_PAGE)).all()
+            old = [number for number, at in page if at < before]
+            if old:
+                self.connection.execute(delete(history).where(history.c.number <= old[-1]))
+            dropped += len(old)
+            if len(old) < _PAGE:
+                return dropped
 
     # -- the change feed ---------------------------------------------------------------
 

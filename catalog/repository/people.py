@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from catalog.errors import AlreadyExists, NotFound
 from catalog.model.access import Principal, Role, User
-from catalog.model.activity import ChangeKind
+from catalog.model.activity import ChangeKind, EventKind
 from catalog.model.image import Image, Visibility, now
 from catalog.model.status import Status
 from catalog.model.tree import Listed
@@ -127,6 +127,7 @@ class PeopleRows(Rows):
         except IntegrityError as error:
             raise AlreadyExists(member, "is a member already") from error
         self.tell(ChangeKind.IMAGE, image=image)
+        self.record(EventKind.CHANGED, image, member_added=member)
 
     def drop_member(self, image: int, member: str) -> None:
         """Remove a member.  Raises NotFound."""
@@ -136,6 +137,7 @@ class PeopleRows(Rows):
         if result.rowcount == 0:
             raise NotFound(member, "is not a member of this image")
         self.tell(ChangeKind.IMAGE, image=image)
+        self.record(EventKind.CHANGED, image, member_removed=member)
 
 
 _USER = Prepared(select(users).where(users.c.name == bindparam("name")))

@@ -6,6 +6,7 @@ they become one kind of error.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Container, Sequence
 from functools import wraps
 from types import FunctionType
@@ -14,13 +15,19 @@ from typing import Any, TypeVar
 from sqlalchemy import Column, Connection, Table
 from sqlalchemy.exc import InvalidRequestError
 
+from catalog import cause
 from catalog.errors import CatalogDamaged
-from catalog.model.activity import ChangeKind, Told
+from catalog.model.activity import ChangeKind, EventKind, Told
 from catalog.model.image import now
 from catalog.repository.statements.prepared import Prepared
-from catalog.repository.tables import changes
+from catalog.repository.tables import changes, history
 
 _TELL = Prepared(changes.insert(), columns=("kind", "image", "folder", "name", "origin", "at"))
+_RECORD = Prepared(
+    history.insert(),
+    columns=("at", "image", "image_id", "host", "frontend", "principal", "kind", "detail"),
+)
+_LONGEST_NAME = 255
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
@@ -72,6 +79,27 @@ class Rows:
             name=name,
             origin=self.origin,
             at=now(),
+        )
+
+    def record(
+        self, kind: EventKind, image: int, *, image_id: str | None = None, **detail: Any
+    ) -> None:
+        """Append to the image's history, in the transaction of the change itself.
+
+        Who did it is the cause of what this thread does.  `image_id` finds the image's history when
+        its row is gone.
+        """
+        present = cause.current()
+        _RECORD.change(
+            self.connection,
+            at=now(),
+            image=image,
+            image_id=image_id,
+            host=self.origin.partition("/")[0],
+            frontend=present.frontend,
+            principal=present.principal[:_LONGEST_NAME],
+            kind=kind,
+            detail=json.dumps(detail, ensure_ascii=False),
         )
 
 

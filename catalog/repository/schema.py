@@ -9,7 +9,7 @@ from catalog.errors import CatalogFull, CatalogUnavailable, NoCatalog, SchemaToo
 from catalog.repository.engine import reserve_of
 from catalog.repository.engines.backend import WRITE, Backend
 
-SCHEMA = "0008"
+SCHEMA = "0009"
 """The newest migration that this program knows; a test compares it with `migrations/`."""
 
 

@@ -255,6 +255,25 @@ changes = Table(
     sqlite_autoincrement=True,
 )
 
+# What was done with images, kept longer than the images' own rows.
+history = Table(
+    "history",
+    metadata,
+    Column("number", Number, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("image", Number, nullable=False),
+    # Only where it is needed to find the image when its row is gone.
+    Column("image_id", String(36)),
+    Column("host", String(255), nullable=False),
+    Column("frontend", String(16), nullable=False),  # empty for work of imagefs itself
+    Column("principal", Name, nullable=False),  # empty if nobody asked for it
+    Column("kind", String(16), nullable=False),
+    Column("detail", Text, nullable=False),  # JSON: an object
+    Index(None, "image"),
+    Index(None, "image_id"),
+    sqlite_autoincrement=True,
+)
+
 # Who may log in over the network; the users of the host are the host's own.
 users = Table(
     "users",

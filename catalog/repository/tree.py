@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 
 from catalog.errors import AlreadyExists, Conflict, NotFound
 from catalog.model import names
-from catalog.model.activity import ChangeKind
+from catalog.model.activity import ChangeKind, EventKind
 from catalog.model.image import Visibility, now
 from catalog.model.status import Status
 from catalog.model.tree import Entry, Folder, FolderKind, Listed, Location, LocationState
@@ -276,6 +276,10 @@ class TreeRows(Rows):
             raise AlreadyExists(name) from error
         if location.folder is not None and location.name is not None:
             self._leave(location.folder, location.name, location.image)
+            # On its way to the trash the new status says it already.
+            if trashed_from is None:
+                old = (location.folder, location.name)
+                self.record(EventKind.RENAMED, location.image, old=old, new=(folder, name))
         self._touch_folder(folder, name, location.image)
 
     # -- names ---------------------------------------------------------------------------
@@ -394,3 +398,5 @@ class TreeRows(Rows):
             self._leave(location.folder, location.name, location.image)
         elif location.state is not LocationState.PENDING:
             self.tell(ChangeKind.IMAGE, image=location.image)  # its `stores` have changed
+        if location.state is not LocationState.PENDING:
+            self.record(EventKind.DROPPED, location.image, store=location.store)

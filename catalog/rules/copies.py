@@ -8,7 +8,7 @@ from catalog.catalog import Catalog
 from catalog.errors import Conflict
 from catalog.model import access
 from catalog.model.access import Principal
-from catalog.model.activity import UploadRecord
+from catalog.model.activity import EventKind, UploadRecord
 from catalog.model.image import now
 from catalog.model.status import HAS_DATA
 from catalog.model.tree import Entry, Location, LocationState, Place
@@ -62,6 +62,8 @@ def finish_copy(
                 raise Conflict(image.name, "the copy was aborted")
             repository.drop_upload(location.image)
         repository.set_location(location.number, LocationState.ACTIVE, url)
+        if location.state is LocationState.PENDING:
+            repository.record(EventKind.COPIED, location.image, store=location.store)
         if place is None:
             repository.set_image(location.image)  # its `stores` have changed
             return GaveWay()

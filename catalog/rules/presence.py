@@ -6,7 +6,7 @@ Scope: leases, heartbeats, old rows; each function is one transaction.  Threadin
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from catalog.catalog import Catalog
@@ -42,7 +42,8 @@ def drop_leases(catalog: Catalog, process: Process) -> None:
 
 @on_a_full_disk
 def trim(catalog: Catalog, before: datetime) -> None:
-    """Drop rows that nobody needs any more: old changes, and images deleted long ago."""
+    """Drop rows that nobody needs any more: old changes and events, images deleted long ago."""
     with catalog.write() as repository:
         repository.trim_changes(before)
         repository.forget_deleted(before)
+        repository.trim_history(now() - timedelta(seconds=catalog.settings.history_time))

@@ -7,5 +7,6 @@ Its modules:
     vfs         what operations on names do
     subtrees    folders with all that is in them: copied and deleted as one
     listings    a folder as people look at it: sorted, filtered, one screen at a time
+    history     what was done with an image, by whom
     adopt       giving names to data that lies in a store already
 """

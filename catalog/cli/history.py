@@ -1,0 +1,121 @@
+"""`imagefs log`: what was done with an image."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from catalog.cli.arguments.targets import find
+from catalog.cli.console.output import human_size, json_array, json_option, line, printable
+from catalog.cli.session import Session, pass_session
+from catalog.errors import NotFound
+from catalog.model.activity import EventKind
+from catalog.model.status import Status
+
+if TYPE_CHECKING:
+    from catalog.tree.history import Happened
+
+_LAYOUT = "{:19}  {:12}  {:8}  {:12}  {}"
+_HEADER = ("WHEN (UTC)", "WHO", "THROUGH", "HOST", "WHAT")
+
+
+@click.command()
+@click.argument("image", metavar="IMAGE")
+@json_option
+@pass_session
+def log(session: Session, image: str, as_json: bool) -> None:
+    """List what was done with IMAGE: who, when, through which frontend.
+
+    An image that was deleted for good is found by its whole id.
+    """
+    from catalog.tree.history import history_of
+
+    found = history_of(session.catalog, _number(session, image), session.principal)
+    if as_json:
+        json_array(_document(each) for each in found)
+        return
+    line(_LAYOUT.format(*_HEADER))
+    for each in found:
+        event = each.event
+        row = (event.principal or "-", event.frontend or "-", event.host)
+        shown = [printable(text) for text in (*row, _told(each))]
+        line(_LAYOUT.format(f"{event.at:%Y-%m-%d %H:%M:%S}", *shown))
+
+
+def _number(session: Session, argument: str) -> int:
+    from catalog.tree.history import number_of_gone
+
+    try:
+        return find(session.vfs, argument).image.number
+    except NotFound:
+        try:
+            whole = str(uuid.UUID(argument))
+        except ValueError:
+            whole = ""
+        if whole != argument.lower():
+            raise
+        return number_of_gone(session.catalog, whole, session.principal)
+
+
+def _document(happened: Happened) -> dict[str, Any]:
+    event = happened.event
+    return {
+        "at": event.at.isoformat(),
+        "principal": event.principal,
+        "frontend": event.frontend,
+        "host": event.host,
+        "kind": str(event.kind),
+        **event.detail,
+    }
+
+
+def _told(happened: Happened) -> str:
+    """The event in words."""
+    detail = happened.event.detail
+    if happened.event.kind is EventKind.STATUS:
+        return _status_told(detail, happened.before)
+    return _WORDS[happened.event.kind](detail)
+
+
+_WORDS: Mapping[EventKind, Callable[[Mapping[str, Any]], str]] = {
+    EventKind.CREATED: lambda detail: f"created as {detail['name']}",
+    EventKind.CHANGED: lambda detail: ", ".join(_assigned(*each) for each in detail.items()),
+    EventKind.RENAMED: lambda detail: f"renamed from {detail['old']} to {detail['new']}",
+    EventKind.COPIED: lambda detail: f"copied to store {detail['store']}",
+    EventKind.DROPPED: lambda detail: f"its data removed from store {detail['store']}",
+    EventKind.DAMAGED: lambda detail: f"found to be damaged in store {detail['store']}",
+    EventKind.REPAIRED: lambda _detail: "a damaged copy repaired",
+}
+
+_OF_STATUS = {
+    Status.SAVING: "upload begun",
+    Status.ACTIVE: "published",
+    Status.DEACTIVATED: "deactivated",
+    Status.KILLED: "killed",
+    Status.PENDING_DELETE: "deleted: in the trash",
+    Status.DELETED: "deleted for good",
+}
+
+
+def _status_told(detail: Mapping[str, Any], before: Status | None) -> str:
+    status = Status(detail["status"])
+    if before is Status.PENDING_DELETE and status is not Status.DELETED:
+        words = f"restored: {status}"
+    elif before is Status.DEACTIVATED and status is Status.ACTIVE:
+        words = "reactivated"
+    else:
+        words = _OF_STATUS.get(status, str(status))
+    if "size" in detail:
+        words += f", {human_size(detail['size'])}"
+    if "os_hash_value" in detail:
+        words += f", {detail['os_hash_algo']} {detail['os_hash_value']}"
+    return f"{words}: {detail['message']}" if "message" in detail else words
+
+
+def _assigned(name: str, value: Any) -> str:
+    if value is None:
+        return f"{name} removed"
+    return f"{name}={','.join(value) if isinstance(value, list) else value}"
