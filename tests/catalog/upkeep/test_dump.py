@@ -114,7 +114,7 @@ def test_a_catalog_in_use_is_refused(vfs: Vfs, settings: Settings) -> None:
     """Whatever it has: nothing of it is changed."""
     lines = dumped(settings.catalog.url)
     put(vfs, "/file/a")
-    with pytest.raises(AlreadyExists, match="images"):
+    with pytest.raises(AlreadyExists, match="has rows in history"):
         load(settings.catalog.url, lines)
     make_folder(vfs, "/file/mine")
     with pytest.raises(AlreadyExists, match="folders"):
