@@ -1,7 +1,8 @@
-"""`imagefs list` and `imagefs show`."""
+"""`imagefs list`, `imagefs show` and `imagefs log`."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import click
 
 from catalog.cli.arguments.assignments import property_option
 from catalog.cli.arguments.targets import absolute, find, paths_of
+from catalog.cli.console.history import document, told
 from catalog.cli.console.output import (
     all_fields,
     human_size,
@@ -21,6 +23,7 @@ from catalog.cli.console.output import (
     printable,
 )
 from catalog.cli.session import Session, pass_session
+from catalog.errors import NotFound
 from catalog.model import names
 from catalog.model.fields import FIELDS
 from catalog.model.image import Image
@@ -41,6 +44,9 @@ _LONG_HEADER = ("ID", "STATUS", "FORMAT", "SIZE", "VIRTUAL", "OWNER", "CREATED",
 
 _DELETED = "{:36}  {:16}  {:16}  {:12}  {:>10}  {}"
 _DELETED_HEADER = ("ID", "DELETED", "UNTIL", "BY", "SIZE", "PATH")
+
+_EVENT = "{:19}  {:12}  {:8}  {:12}  {}"
+_EVENT_HEADER = ("WHEN (UTC)", "WHO", "THROUGH", "HOST", "WHAT")
 
 _SORTABLE = [*(name for name in FIELDS if name not in ("tags", "stores")), "deleted_at"]
 
@@ -242,3 +248,41 @@ def _long_row(path: str, entry: Entry) -> tuple[str, ...]:
         f"{image.created_at:%Y-%m-%d %H:%M}",
         printable(path),
     )
+
+
+@click.command()
+@click.argument("image", metavar="IMAGE")
+@json_option
+@pass_session
+def log(session: Session, image: str, as_json: bool) -> None:
+    """List what was done with IMAGE: who, when, through which frontend.
+
+    An image that was deleted for good is found by its whole id.
+    """
+    from catalog.tree.history import history_of
+
+    found = history_of(session.catalog, _number(session, image), session.principal)
+    if as_json:
+        json_array(document(each) for each in found)
+        return
+    line(_EVENT.format(*_EVENT_HEADER))
+    for each in found:
+        event = each.event
+        row = (event.principal or "-", event.frontend or "-", event.host)
+        shown = [printable(text) for text in (*row, told(each))]
+        line(_EVENT.format(f"{event.at:%Y-%m-%d %H:%M:%S}", *shown))
+
+
+def _number(session: Session, argument: str) -> int:
+    from catalog.tree.history import number_of_gone
+
+    try:
+        return find(session.vfs, argument).image.number
+    except NotFound:
+        try:
+            whole = str(uuid.UUID(argument))
+        except ValueError:
+            whole = ""
+        if whole != argument.lower():
+            raise
+        return number_of_gone(session.catalog, whole, session.principal)

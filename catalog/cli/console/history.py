@@ -1,66 +1,20 @@
-"""`imagefs log`: what was done with an image."""
+"""An event of an image's history as a document, and in words."""
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from catalog.cli.arguments.targets import find
-from catalog.cli.console.output import human_size, json_array, json_option, line, printable
-from catalog.cli.session import Session, pass_session
-from catalog.errors import NotFound
+from catalog.cli.console.output import human_size
 from catalog.model.activity import EventKind
 from catalog.model.status import Status
 
 if TYPE_CHECKING:
     from catalog.tree.history import Happened
 
-_LAYOUT = "{:19}  {:12}  {:8}  {:12}  {}"
-_HEADER = ("WHEN (UTC)", "WHO", "THROUGH", "HOST", "WHAT")
 
-
-@click.command()
-@click.argument("image", metavar="IMAGE")
-@json_option
-@pass_session
-def log(session: Session, image: str, as_json: bool) -> None:
-    """List what was done with IMAGE: who, when, through which frontend.
-
-    An image that was deleted for good is found by its whole id.
-    """
-    from catalog.tree.history import history_of
-
-    found = history_of(session.catalog, _number(session, image), session.principal)
-    if as_json:
-        json_array(_document(each) for each in found)
-        return
-    line(_LAYOUT.format(*_HEADER))
-    for each in found:
-        event = each.event
-        row = (event.principal or "-", event.frontend or "-", event.host)
-        shown = [printable(text) for text in (*row, _told(each))]
-        line(_LAYOUT.format(f"{event.at:%Y-%m-%d %H:%M:%S}", *shown))
-
-
-def _number(session: Session, argument: str) -> int:
-    from catalog.tree.history import number_of_gone
-
-    try:
-        return find(session.vfs, argument).image.number
-    except NotFound:
-        try:
-            whole = str(uuid.UUID(argument))
-        except ValueError:
-            whole = ""
-        if whole != argument.lower():
-            raise
-        return number_of_gone(session.catalog, whole, session.principal)
-
-
-def _document(happened: Happened) -> dict[str, Any]:
+def document(happened: Happened) -> dict[str, Any]:
+    """The event as JSON."""
     event = happened.event
     return {
         "at": event.at.isoformat(),
@@ -72,7 +26,7 @@ def _document(happened: Happened) -> dict[str, Any]:
     }
 
 
-def _told(happened: Happened) -> str:
+def told(happened: Happened) -> str:
     """The event in words."""
     detail = happened.event.detail
     if happened.event.kind is EventKind.STATUS:
