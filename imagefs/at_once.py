@@ -6,28 +6,25 @@ host's user database, the staging file of an upload.  Threading: the trio loop o
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import pyfuse3
 
 from catalog import cause
 from catalog.model.access import ADMIN, Principal
 from catalog.model.tree import Entry, Folder
 from catalog.service.host_users import principal_of_uid
-from catalog.tree.namespace import Node
-from catalog.tree.vfs import Vfs
 from imagefs import attributes, inodes
+from imagefs.files.shown import Shown
 from imagefs.inodes import InodeKind
 from imagefs.processes.accounts import ACCOUNTS
+from imagefs.tree import PAGE, Tree
 
 
 class AtOnce:
     """Answers about names and inodes that were looked up lately."""
 
-    def __init__(self, vfs: Vfs, admins: Collection[int]) -> None:
-        """`admins` are the uids of administrators."""
-        self._vfs = vfs
-        self._admins = frozenset(admins)
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._vfs = tree.vfs
 
     def lookup(self, parent: int, name: bytes) -> pyfuse3.EntryAttributes | None:
         """The attributes of a name; None if it has to be looked up."""
@@ -39,7 +36,7 @@ class AtOnce:
         node = self._vfs.known.name(number, text) if kind is InodeKind.FOLDER else None
         found = self._attributes(node)
         if found is not None and node is not None:
-            limit_time(found, node, text)
+            attributes.limit_time(found, node.name, text)
         return found
 
     def getattr(self, inode: int) -> pyfuse3.EntryAttributes | None:
@@ -52,6 +49,11 @@ class AtOnce:
                 return self._attributes(self._vfs.known.image(number))
         return None
 
+    def page(self, inode: int, after: int) -> list[Shown] | None:
+        """The members of a folder behind a cookie; None if they have to be read."""
+        source = self._vfs.known.page(inodes.kind_of(inode)[1], after, PAGE)
+        return self._tree.shown.get((inode, after), source)
+
     def who_and_where(self, uid: int, number: int) -> tuple[Principal, str] | None:
         """The principal that opens an image, and the only store that the image has a name in.
 
@@ -61,7 +63,9 @@ class AtOnce:
         name = ACCOUNTS.known_name(uid)
         if entry is None or (name is None and uid != 0):
             return None
-        principal = ADMIN if name is None else principal_of_uid(uid, self._admins, lambda _: name)
+        principal = (
+            ADMIN if name is None else principal_of_uid(uid, self._tree.admins, lambda _: name)
+        )
         cause.note(principal.name)
         return principal, entry.store
 
@@ -76,12 +80,3 @@ class AtOnce:
     def _is_uploaded(self, entry: Entry) -> bool:
         """Whether this mount uploads it: its size is that of a file, which may be on a server."""
         return self._vfs.uploads.get(entry.image.number) is not None
-
-
-def limit_time(found: pyfuse3.EntryAttributes, node: Node, asked: str) -> None:
-    """Let the kernel not cache another form of the stored name (Unicode).
-
-    `feed` invalidates only the stored form.
-    """
-    if node.name != asked:
-        found.entry_timeout = 0

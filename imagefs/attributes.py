@@ -127,6 +127,15 @@ def _link(inode: pyfuse3.InodeT, size: int) -> pyfuse3.EntryAttributes:
     return attributes
 
 
+def limit_time(found: pyfuse3.EntryAttributes, name: str, asked: str) -> None:
+    """Let the kernel not keep a name that is another form of the stored `name` (Unicode).
+
+    `feed` invalidates only the stored form.
+    """
+    if name != asked:
+        found.entry_timeout = 0
+
+
 def _attributes(inode: pyfuse3.InodeT, owner: str) -> pyfuse3.EntryAttributes:
     attributes = pyfuse3.EntryAttributes()
     attributes.st_ino = inode

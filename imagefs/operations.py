@@ -118,9 +118,9 @@ class Operations(pyfuse3.Operations):
         self.inodes = Inodes()
         self.handles = Handles(vfs)
         self._tree = Tree(vfs)
-        self._at_once = AtOnce(vfs, self._tree.admins)
+        self._at_once = AtOnce(self._tree)
         self._threads = threads
-        self._listings = Listings(self._tree, threads)
+        self._listings = Listings(self._tree, self._at_once, threads)
         # One block for all reads: it is filled and sent without a checkpoint of trio in between, so
         # that no other task can run and overwrite it.
         self._block = memoryview(_huge_page())

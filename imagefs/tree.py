@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pyfuse3
@@ -25,7 +25,7 @@ from catalog.service.host_users import admin_uids, principal_of_uid
 from catalog.tree.namespace import Link, Member, Node
 from catalog.tree.vfs import Vfs
 from imagefs import attributes, inodes
-from imagefs.at_once import limit_time
+from imagefs.files.shown import Shown, ShownPages
 from imagefs.inodes import InodeKind
 from imagefs.processes.accounts import ACCOUNTS
 
@@ -38,6 +38,7 @@ class Tree:
 
     def __init__(self, vfs: Vfs) -> None:
         self.vfs = vfs
+        self.shown = ShownPages()
         self.admins = admin_uids(vfs.catalog.settings.url) | {os.geteuid()}
 
     def principal(self, uid: int) -> Principal:
@@ -59,7 +60,7 @@ class Tree:
             raise NotFound(ascii(name)) from None
         node = self.vfs.lookup(_folder(parent), text)
         found = self._attributes(node)
-        limit_time(found, node, text)
+        attributes.limit_time(found, node.name, text)
         return found
 
     def dot(self, inode: int, name: bytes) -> pyfuse3.EntryAttributes:
@@ -95,14 +96,19 @@ class Tree:
         assert isinstance(node, Link)
         return node
 
-    def page(self, inode: int, after: int) -> list[tuple[int, bytes, pyfuse3.EntryAttributes]]:
+    def page(self, inode: int, after: int) -> list[Shown]:
         """Members of a folder behind a cookie: cookie, name, attributes."""
-        members = self.vfs.page(_folder(inode), after=after, limit=PAGE)
+        folder = _folder(inode)
+        members: Sequence[tuple[int, Member]] | None = self.vfs.known.page(folder, after, PAGE)
+        if members is None:
+            members = self.vfs.page(folder, after=after, limit=PAGE)
         links = self.vfs.link_counts([it.number for _, it in members if isinstance(it, Listed)])
-        return [
+        shown = [
             (cookie, member.name.encode(), self._attributes(member, links))
             for cookie, member in members
         ]
+        self.shown.put((inode, after), members, shown)
+        return shown
 
     def statfs(self) -> pyfuse3.StatvfsData:
         """The room of the default store."""

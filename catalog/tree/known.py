@@ -17,20 +17,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from catalog.catalog import Catalog
 from catalog.model import names
 from catalog.model.activity import Change, ChangeKind, Told
 from catalog.model.status import IN_PROGRESS, Status
-from catalog.model.tree import Entry, Folder
+from catalog.model.tree import Entry, Folder, Listed
 
 AWAY = 300.0
 """Seconds for which answers are given after the feed was last read: as long as the kernel keeps
 names and attributes by itself."""
 MOST = 10_000
 """Answers that are kept: some 20 MiB."""
+MOST_PAGES = 64
+"""Pages of listings that are kept: some 30 MiB."""
 
 _UNSETTLED = IN_PROGRESS | {Status.QUEUED, Status.PENDING_DELETE, Status.DELETED}
 
@@ -42,14 +44,25 @@ class _Kept:
     """What the answer depends on; a change of one of them drops it."""
 
 
+Page = Sequence[tuple[int, Folder | Listed]]
+"""A part of a listing: members with their cookies."""
+
+
+@dataclass(frozen=True, slots=True)
+class _KeptPage:
+    page: Page
+    subjects: frozenset[Hashable]
+
+
 class Known:
-    """Names, images and folders that need not be looked up again."""
+    """Names, images, folders and listings that need not be looked up again."""
 
     def __init__(self, catalog: Catalog, most: int = MOST) -> None:
         self._most = most
         self._lock = threading.Lock()
         self._kept: dict[Hashable, _Kept] = {}
         self._by_subject: dict[Hashable, set[Hashable]] = {}
+        self._pages: dict[tuple[int, int, int], _KeptPage] = {}
         # Counts the calls of `drop`.  Whoever reads rows notes the count before, and what was read
         # is kept only if the count is still the same.  Otherwise it may be older than a change that
         # was dropped meanwhile, and nothing would drop it again.
@@ -72,6 +85,11 @@ class Known:
         """The folder with that number; None if it has to be looked up."""
         found = self._get(("folder", number))
         return found if isinstance(found, Folder) else None
+
+    def page(self, folder: int, after: int, limit: int) -> Page | None:
+        """As `Namespace.page`; None if it has to be read."""
+        kept = self._pages.get((folder, after, limit))
+        return None if kept is None or time.monotonic() > self._until else kept.page
 
     def _get(self, key: Hashable) -> Entry | Folder | None:
         kept = self._kept.get(key)
@@ -106,6 +124,23 @@ class Known:
                 self._put(alone, _Kept(node, subjects))
             if name is not None:
                 self._put(("name", place, name), _Kept(node, (*subjects, _named(place, name))))
+
+    def keep_page(self, folder: int, after: int, limit: int, page: Page, drops: int) -> None:
+        """Keep a page that was read after `drops`, unless something on it has not settled."""
+        if time.monotonic() > self._until:
+            return
+        members = [member for _cookie, member in page]
+        if any(isinstance(it, Listed) and it.status in _UNSETTLED for it in members):
+            return
+        kinds = ("folder" if isinstance(it, Folder) else "image" for it in members)
+        numbers = (member.number for member in members)
+        subjects = frozenset([*zip(kinds, numbers, strict=True), ("folder", folder)])
+        with self._lock:
+            if drops != self._drops:
+                return
+            while len(self._pages) >= MOST_PAGES:
+                del self._pages[next(iter(self._pages))]  # the oldest
+            self._pages[folder, after, limit] = _KeptPage(page, subjects)
 
     def _put(self, key: Hashable, kept: _Kept) -> None:
         self._pop(key)
@@ -142,6 +177,8 @@ class Known:
             for subject in subjects:
                 for key in self._by_subject.pop(subject, ()):
                     self._pop(key)
+            for key in [k for k, it in self._pages.items() if not subjects.isdisjoint(it.subjects)]:
+                del self._pages[key]
 
     def fresh(self) -> None:
         """Note that all changes there are have been dropped."""
@@ -152,6 +189,7 @@ class Known:
                 self._drops += 1
                 self._kept.clear()
                 self._by_subject.clear()
+                self._pages.clear()
             self._until = at + AWAY
 
 

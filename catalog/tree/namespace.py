@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 from catalog.catalog import Catalog
 from catalog.copies.reader import Readable, readable
@@ -23,7 +23,7 @@ from catalog.model.tree import Entry, Folder, FolderKind, Listed, Place
 from catalog.repository.database import Repository
 from catalog.rules.locks import NOT_HELD, Held, held_at
 from catalog.rules.members import may_see
-from catalog.tree.known import Known
+from catalog.tree.known import Known, Page
 
 ROOT = 1
 """The number of the root."""
@@ -179,7 +179,11 @@ class Namespace:
         A member keeps its cookie while the folder changes.  So a listing in pages neither repeats
         nor skips a member that is there all the time.
         """
-        return self._page(folder, Repository.listed_in, after, limit)
+        drops = self.known.drops
+        page = self._page(folder, Repository.listed_in, after, limit)
+        if folder != BY_ID:  # where targets change with the names of folders
+            self.known.keep_page(folder, after, limit, cast(Page, page), drops)
+        return page
 
     def cookie(self, folder: int, name: str) -> int:
         """The cookie of a member.  Raises NotFound."""

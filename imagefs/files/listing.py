@@ -8,19 +8,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-import pyfuse3
-
+from imagefs.at_once import AtOnce
+from imagefs.files.shown import Shown
 from imagefs.threads import Threads
 from imagefs.tree import Tree
-
-Member = tuple[int, bytes, pyfuse3.EntryAttributes]
-"""Cookie, name, attributes."""
 
 
 @dataclass(slots=True)
 class _Listing:
     inode: int
-    page: list[Member] = field(default_factory=list)
+    page: list[Shown] = field(default_factory=list)
     """Fetched members that were not all returned yet: the kernel takes about twenty at once."""
     at: int = 0
 
@@ -28,8 +25,9 @@ class _Listing:
 class Listings:
     """All open folders of one mount."""
 
-    def __init__(self, tree: Tree, threads: Threads) -> None:
+    def __init__(self, tree: Tree, at_once: AtOnce, threads: Threads) -> None:
         self._tree = tree
+        self._at_once = at_once
         self._threads = threads
         self._open: dict[int, _Listing] = {}
         self._next = 1
@@ -45,13 +43,16 @@ class Listings:
         """Forget an open folder."""
         del self._open[number]
 
-    async def members(self, number: int, after: int) -> AsyncIterator[Member]:
+    async def members(self, number: int, after: int) -> AsyncIterator[Shown]:
         """The members behind the cookie `after`, until the caller stops."""
         listing = self._open[number]
         while True:
             at = listing.at
             if not (0 < at < len(listing.page) and listing.page[at - 1][0] == after):
-                listing.page = await self._threads.names(self._tree.page, listing.inode, after)
+                page = self._at_once.page(listing.inode, after)
+                if page is None:
+                    page = await self._threads.names(self._tree.page, listing.inode, after)
+                listing.page = page
                 at = 0
             if not listing.page:
                 return

@@ -89,6 +89,34 @@ def test_a_second_lookup_needs_no_thread(
         threads.work.clear()
 
 
+def test_a_second_listing_needs_no_thread(
+    vfs: Vfs, operations: Operations, threads: CountedThreads
+) -> None:
+    """Until something in it changes."""
+    make_folder(vfs, "/file/f")
+    put(vfs, "/file/f/a")
+    folder = inodes.of_folder(folder_at(vfs, "/file/f").number)
+
+    def names() -> list[str]:
+        return trio.run(_names_in, operations, folder)
+
+    assert names() == ["a"]
+    count = threads.work.count("page")
+    assert names() == ["a"]
+    assert threads.work.count("page") == count
+    put(vfs, "/file/f/b")
+    assert names() == ["a", "b"]
+    assert threads.work.count("page") > count
+
+
+async def _names_in(operations: Operations, inode: int) -> list[str]:
+    listings = operations._listings
+    number = listings.open(inode)
+    found = [name.decode() async for _cookie, name, _found in listings.members(number, 0)]
+    listings.close(number)
+    return found
+
+
 def test_what_this_mount_changes_is_seen_at_once(
     vfs: Vfs, operations: Operations, threads: CountedThreads
 ) -> None:
@@ -130,7 +158,7 @@ def test_an_owner_whose_number_is_not_known(
 def test_who_opens_an_image_and_where_it_is(vfs: Vfs) -> None:
     """Known for root and for users that were looked up; not for an image with two names."""
     tree = Tree(vfs)
-    at_once = AtOnce(vfs, tree.admins)
+    at_once = AtOnce(tree)
     vfs.known.fresh()
     number = put(vfs, "/file/a").number
     assert at_once.who_and_where(0, number) is None

@@ -237,6 +237,50 @@ def _fail(vfs: Vfs, number: int) -> None:
         raise ZeroDivisionError
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda vfs: put(vfs, "/file/f/new"),
+        lambda vfs: remove(vfs, "/file/f/a"),
+        lambda vfs: set_fields(vfs, "/file/f/a", visibility="private"),
+        lambda vfs: link(vfs, "/file/f/a", "/other/a"),
+        lambda vfs: put(vfs, "/file/f/g/inside"),
+    ],
+    ids=["new", "remove", "field", "link", "inside"],
+)
+def test_a_listing_is_known_until_something_in_it_changes(
+    vfs: Vfs, file: int, change: Callable[[Vfs], object]
+) -> None:
+    """Also when a folder in it has another time, or an image another number of names."""
+    folder = make_folder(vfs, "/file/f").number
+    make_folder(vfs, "/file/f/g")
+    put(vfs, "/file/f/a")
+    put(vfs, "/file/b")
+    found = vfs.page(folder, limit=10)
+    assert vfs.known.page(folder, 0, 10) == found
+    assert vfs.known.page(folder, 0, 9) is None
+    set_fields(vfs, "/file/b", visibility="private")
+    assert vfs.known.page(folder, 0, 10) == found
+    change(vfs)
+    assert vfs.known.page(folder, 0, 10) is None
+
+
+def test_a_listing_with_an_upload_is_not_kept(vfs: Vfs, file: int) -> None:
+    """Sizes in it grow."""
+    upload = begin(vfs, "/file/saving", b"data")
+    vfs.page(file, limit=10)
+    assert vfs.known.page(file, 0, 10) is None
+    upload.commit()
+
+
+def test_no_more_listings_are_kept_than_is_allowed(vfs: Vfs, file: int) -> None:
+    """The oldest go."""
+    for limit in range(1, known.MOST_PAGES + 3):
+        vfs.page(file, limit=limit)
+    assert vfs.known.page(file, 0, 2) is None
+    assert vfs.known.page(file, 0, known.MOST_PAGES + 2) is not None
+
+
 def test_answers_end_some_time_after_the_feed_was_read(vfs: Vfs, clock: Clock) -> None:
     """And what was kept before is then no longer believed."""
     vfs.known.fresh()

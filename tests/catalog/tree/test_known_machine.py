@@ -139,6 +139,14 @@ class KnownMachine(RuleBasedStateMachine):
             assert isinstance(node, Folder)
             self.each[0].folder(node.number)
 
+    @rule(path=folders)
+    def list(self, path: str) -> None:
+        """A page of a listing, which is remembered."""
+        with suppress(CatalogError, AssertionError):
+            node = self.each[0].resolve(path)
+            assert isinstance(node, Folder)
+            self.each[0].page(node.number, limit=3)
+
     def follow(self) -> None:
         """Read the feed to its end."""
         changes = self.each[0].catalog.changes(self.seen, 10_000)
@@ -168,6 +176,8 @@ class KnownMachine(RuleBasedStateMachine):
                     assert now.folder(number) == kept.node
                 case _:
                     raise AssertionError(key)
+        for (folder, after, limit), it in self.known._pages.items():
+            assert now.page(folder, after=after, limit=limit) == it.page
 
 
 def _facts(node: object) -> object:
