@@ -223,7 +223,8 @@ class Handles:
     def _add(self, image: Image, handle: Handle) -> int:
         """Add an open file.  Raises Conflict while another process has it open to write."""
         if handle.writable:
-            self._vfs.uploads.turns.begin(image, handle.writer)
+            # As for `_may_reopen`: the RELEASE of who has just closed it may come after this OPEN.
+            self._vfs.uploads.turns.begin(image, handle.writer, _CLOSING)
         with self._lock:
             number = self._next
             self._next += 1
