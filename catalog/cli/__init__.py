@@ -36,6 +36,7 @@ commands: Sequence[click.Command] = (
     admin.backup,
     database.dump,
     database.load,
+    database.db,
     listing.list_images,
     listing.show,
     listing.log,

@@ -1,4 +1,4 @@
-"""`imagefs dump` and `load`: the catalog on its way from one database to another."""
+"""`imagefs dump` and `load`, from one database to another, and `imagefs db`: its schema."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from catalog.cli.console.output import printable, report
+from catalog.cli.console.exit_codes import OK, exit_code
+from catalog.cli.console.output import line, printable, report
 from catalog.cli.session import Session, pass_session
 from catalog.errors import InvalidValue
 
@@ -66,3 +67,41 @@ def load(session: Session, file: Path) -> None:
         with file.open("rb") as lines:
             done = read_lines(url, lines)
     report(f"{done.rows} rows are loaded")
+
+
+@click.group(no_args_is_help=False)
+def db() -> None:
+    """The catalog's database."""
+
+
+@db.command()
+@click.option("--dry-run", is_flag=True, help="Only print the steps and their SQL.")
+@pass_session
+def upgrade(session: Session, dry_run: bool) -> None:
+    """Bring the database's schema up to this program's; what an older imagefs made stays."""
+    from catalog.upkeep import schema
+
+    session.require_admin("db upgrade")
+    url = session.settings.catalog.url
+    if dry_run:
+        for step, sql in schema.statements(url):
+            line(f"-- {step.revision}: {step.title}\n{sql}\n")
+        return
+    done = schema.upgrade(url)
+    for step in done:
+        line(f"{step.revision}: {step.title}")
+    line("the schema is up to date" if done else "the schema was up to date")
+
+
+@db.command()
+@pass_session
+def check(session: Session) -> int:
+    """Tell whether this program may use the schema, and the server's settings are fit."""
+    from catalog.upkeep import schema
+
+    codes = []
+    for checked in schema.check(session.settings.catalog.url):
+        problem = checked.problem
+        codes.append(OK if problem is None else exit_code(problem))
+        line(f"{'ok' if problem is None else 'fail':4}  {checked.subject}: {checked.detail}")
+    return max(codes)

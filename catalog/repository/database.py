@@ -116,11 +116,11 @@ class Database:
         return schema_version(self.backend)
 
     def check_schema(self) -> None:
-        """Bring an older schema up to date.  Raises NoCatalog, SchemaTooNew."""
+        """As `schema.check_schema`."""
         check_schema(self.backend)
 
     def make_schema(self) -> None:
-        """Make the schema, or bring it up to date.  Raises SchemaTooNew."""
+        """As `schema.make_schema`."""
         make_schema(self.backend)
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 
 from catalog.repository.engines.backend import Backend
-from catalog.repository.tables import UtcDateTime, changes, folders, metadata
+from catalog.repository.tables import UtcDateTime, changes, folders, metadata, schema_floor
 
 OF_PROCESSES = frozenset(
     table.name
@@ -49,7 +49,8 @@ _Convert = Callable[[Any], Any]
 
 def tables() -> list[Table]:
     """The tables that are dumped; each comes after those that it refers to."""
-    return [table for table in metadata.sorted_tables if table.name not in OF_PROCESSES]
+    left_out = OF_PROCESSES | {schema_floor.name}  # the schema's own, and not the catalog's
+    return [table for table in metadata.sorted_tables if table.name not in left_out]
 
 
 def count(connection: Connection, table: Table) -> int:

@@ -69,6 +69,14 @@ Path = Text()
 # A digest of 32 bytes per 4 MiB: 8 MiB for an image of 1 TiB.
 Blob = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
 
+# One row: the oldest schema whose programs may use this one.  A migration that breaks older
+# programs sets it (docs/adr/0032-two-versions-side-by-side.md).
+schema_floor = Table(
+    "schema_floor",
+    metadata,
+    Column("oldest", String(32), primary_key=True),
+)
+
 images = Table(
     "images",
     metadata,

@@ -41,10 +41,14 @@ def make_catalog(settings: Settings, emptied: Collection[str] = ()) -> Catalog:
 
     If the catalog has images in a store whose folder is missing, the disk is probably not
     mounted: the folder is not made, unless the store is one of `emptied`.  The other stores
-    are made first; then StoreUnavailable is raised.
+    are made first; then StoreUnavailable is raised.  Raises as `open_catalog`, too.
     """
     database = Database.open(settings.catalog.url, create=True)
-    database.make_schema()
+    try:
+        database.make_schema()
+    except CatalogError:
+        database.close()
+        raise
     catalog = Catalog(
         database, settings.catalog, _stores(settings), _cache(settings), settings.replicas
     )
@@ -91,7 +95,7 @@ def unknown_data(catalog: Catalog) -> Iterator[tuple[str, int]]:
 def open_catalog(settings: Settings) -> Catalog:
     """Open the catalog.
 
-    Raises NoCatalog, SchemaTooNew, CatalogUnavailable, InvalidSettings.
+    Raises NoCatalog, SchemaTooNew, SchemaTooOld, CatalogUnavailable, InvalidSettings.
     """
     database = Database.open(settings.catalog.url)
     try:

@@ -13,5 +13,6 @@ Its modules:
     scrub       emptying the trash after `scrub_time`, and forgetting old rows
     in_progress what is in progress on every host, and ending it
     backup      a copy of the database, made while others work on it
+    schema      the database's schema: whether it fits, and bringing it up to date
     dump        the whole catalog as lines of JSON, from any database to any other one
 """

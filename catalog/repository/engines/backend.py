@@ -35,6 +35,9 @@ class Backend(ABC):
     ddl_is_transactional = True
     """Whether a failed migration leaves the schema as it was before all its steps."""
 
+    is_shared = False
+    """Whether programs of other hosts, and of other versions, may be using it."""
+
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
@@ -113,6 +116,17 @@ class Backend(ABC):
         """As `turn_to_write`, for a change of the schema, which may take long."""
         with self.turn_to_write():
             yield
+
+    @abstractmethod
+    def begin_migration(self, connection: Connection) -> None:
+        """Begin a change of the schema: none of its statements has a deadline.
+
+        What it has to wait for others is bounded all the same.  The connection ends with it.
+        """
+
+    def unfit(self, connection: Connection) -> list[str]:
+        """What in the server's settings is unfit for a catalog, one line each."""
+        return []
 
     @abstractmethod
     def checkpoint(self) -> None:

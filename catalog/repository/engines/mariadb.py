@@ -59,6 +59,9 @@ _REPEATABLE = (
     (re.compile(r"^\s*DROP TABLE (?!IF )"), "DROP TABLE IF EXISTS "),
 )
 _MIGRATING = "imagefs-migration"
+_OLDEST = (10, 6)
+_PACKET = 16 << 20
+"""Bytes: the digests of an image of 1 TiB, 8 MiB, with all that is escaped in them."""
 
 
 class Mariadb(ServerBackend):
@@ -83,6 +86,25 @@ class Mariadb(ServerBackend):
 
     def begin_write(self, connection: Connection) -> None:
         connection.exec_driver_sql("SELECT version_num FROM alembic_version FOR UPDATE")
+
+    def begin_migration(self, connection: Connection) -> None:
+        raw: Any = connection.connection.driver_connection
+        connection.detach()
+        raw._read_timeout = None  # PyMySQL has no public way to it
+        connection.exec_driver_sql("SET SESSION max_statement_time = 0")
+
+    def unfit(self, connection: Connection) -> list[str]:
+        names = "@@version, @@innodb_flush_log_at_trx_commit, @@max_allowed_packet"
+        release, flush, packet = connection.exec_driver_sql(f"SELECT {names}").one()
+        number = re.match(r"(\d+)\.(\d+)", release)
+        told = []
+        if "MariaDB" not in release or not number or (int(number[1]), int(number[2])) < _OLDEST:
+            told.append(f"version is {release}, and should be MariaDB {_OLDEST[0]}.{_OLDEST[1]}")
+        if flush != 1:
+            told.append(f"innodb_flush_log_at_trx_commit is {flush}, and should be 1")
+        if packet < _PACKET:
+            told.append(f"max_allowed_packet is {packet}, and should be {_PACKET}")
+        return told
 
     def count_beyond(self, connection: Connection, table: Table, number: int) -> None:
         # It goes on after the greatest number that any row has had, by itself.

@@ -49,12 +49,21 @@ _MEANINGS: dict[str, type[CatalogUnavailable]] = {
 """SQLSTATE or the class that it begins with (PostgreSQL, appendix A)."""
 
 
+_DURABLE = ("on", "local", "remote_write", "remote_apply")
+"""Values of synchronous_commit: what was committed survives a power failure of this server."""
+
+
 class _Connection(psycopg.Connection[Any]):
     """A connection that gives a silent server up."""
 
+    is_patient = False
+    """Whether it waits for an answer as long as it takes."""
+
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        if timeout is None and not self.is_patient:
+            timeout = server.SILENCE
         try:
-            return super().wait(gen, interval, server.SILENCE if timeout is None else timeout)
+            return super().wait(gen, interval, timeout)
         except OperationalError as error:
             if error.sqlstate is None:
                 # What it may still send answers a question that nobody asks any more.
@@ -92,6 +101,22 @@ class Postgresql(ServerBackend):
 
     def begin_write(self, connection: Connection) -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+
+    def begin_migration(self, connection: Connection) -> None:
+        raw: Any = connection.connection.driver_connection
+        connection.detach()
+        raw.is_patient = True
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        self.begin_write(connection)
+
+    def unfit(self, connection: Connection) -> list[str]:
+        wanted = {"server_encoding": ("UTF8",), "fsync": ("on",), "synchronous_commit": _DURABLE}
+        found = {name: connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in wanted}
+        return [
+            f"{name} is {found[name]}, and should be {values[0]}"
+            for name, values in wanted.items()
+            if found[name] not in values
+        ]
 
     def count_beyond(self, connection: Connection, table: Table, number: int) -> None:
         sequence = func.pg_get_serial_sequence(table.name, "number")

@@ -43,6 +43,8 @@ assert columns  # its rules hold from the import on
 class ServerBackend(Backend):
     """A database server."""
 
+    is_shared = True
+
     def __init__(self, url: URL) -> None:
         super().__init__(self._engine(url))
         self._answering = Answering(self.where)

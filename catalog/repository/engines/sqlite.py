@@ -243,6 +243,9 @@ class Sqlite(Backend):
     def begin_write(self, connection: Connection) -> None:
         """BEGIN IMMEDIATE has taken the lock."""
 
+    def begin_migration(self, connection: Connection) -> None:
+        """BEGIN IMMEDIATE has taken the lock, and no statement has a deadline."""
+
     def count_beyond(self, connection: Connection, table: Table, number: int) -> None:
         values = {"table": table.name, "number": number}
         raised = "UPDATE sqlite_sequence SET seq = max(seq, :number) WHERE name = :table"

@@ -1,4 +1,4 @@
-"""`imagefs dump` and `load`, as commands."""
+"""`imagefs dump`, `load` and `db`, as commands."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from catalog.service.configuration import load
 from tests.catalog.cli.command import Run, paths, runner
+from tests.catalog.repository.older import take_back
 from tests.kit.configuration import configure
 
 pytestmark = pytest.mark.sqlite
@@ -31,3 +33,22 @@ def test_a_dump_that_fails_leaves_no_file(bare: Run, tmp_path: Path) -> None:
     """Neither under its name nor beside it."""
     bare("dump", str(tmp_path / "dump"), code=10)
     assert list(tmp_path.glob("dump*")) == []
+
+
+def test_the_schema_is_checked_and_upgraded(run: Run, config: Path) -> None:
+    """An older SQLite file by whatever opens it, so that there is nothing left to do."""
+    assert run("db", "check").stdout.splitlines()[1] == "ok    database: is sound"
+    take_back(load(config).catalog.url, "0001")
+    assert "run 'imagefs db upgrade'" in run("db", "check", code=15).stdout
+    assert "CREATE TABLE users" in run("db", "upgrade", "--dry-run").stdout
+    run("db", "check", code=15)
+    assert "0002: Users, members" in run("db", "upgrade").stdout
+    assert run("db", "upgrade").stdout == "the schema was up to date\n"
+    assert run("db", "upgrade", "--dry-run").stdout == ""
+    run("db", "check")
+
+
+def test_what_is_no_catalog_is_not_upgraded(bare: Run) -> None:
+    """`imagefs init` makes one."""
+    for command in ("check", "upgrade"):
+        bare("db", command, code=10)

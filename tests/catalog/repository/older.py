@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from sqlalchemy import Boolean, Column, DateTime, MetaData
 
+from catalog.model.access import ADMIN
 from catalog.repository.engine import kind_and_file, open_backend
 from catalog.repository.engines.backend import WRITE, Backend
+from catalog.service.bootstrap import make_catalog
+from catalog.settings import Settings
+from catalog.tree.vfs import Vfs
+from tests.kit.catalog import make_folder, put, remove
 
 Rows = list[tuple[object, ...]]
 
@@ -41,6 +49,18 @@ def bring_to(backend: Backend, revision: str) -> None:
         connection.commit()
 
 
+def make_old(settings: Settings, revision: str) -> Path:
+    """A catalog of an old schema in a SQLite file: an image in a folder and one in the trash."""
+    vfs = Vfs(make_catalog(settings))
+    make_folder(vfs, "/file/folder")
+    put(vfs, "/file/folder/a", b"of a")
+    put(vfs, "/file/b")
+    remove(vfs, "/file/b", ADMIN)
+    vfs.close()
+    take_back(settings.catalog.url, revision)
+    return kind_and_file(settings.catalog.url)[1]
+
+
 def take_back(url: str, revision: str) -> None:
     """Make a database that nobody has open one of an old schema, with all rows that fit in it."""
     _, path = kind_and_file(url)
@@ -53,10 +73,43 @@ def take_back(url: str, revision: str) -> None:
         for table in tables(connection):
             columns = ", ".join(columns_of(connection, table))
             connection.execute(
-                f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM newer.{table}"
+                f"INSERT OR REPLACE INTO main.{table} ({columns})"
+                f" SELECT {columns} FROM newer.{table}"
             )
         connection.commit()
     newer.unlink()
+
+
+def move(path: Path, backend: Backend) -> None:
+    """Copy the rows of a SQLite file into a server's database, which has the same old schema."""
+    schema = MetaData()
+    schema.reflect(backend.engine)
+    with (
+        closing(sqlite3.connect(path)) as source,
+        backend.engine.connect().execution_options(**WRITE) as connection,
+        connection.begin(),
+    ):
+        for table in schema.sorted_tables:
+            if table.name not in tables(source):
+                continue
+            names = columns_of(source, table.name)
+            found = source.execute(f"SELECT {', '.join(names)} FROM {table.name} ORDER BY rowid")
+            rows = [
+                {name: _as(table.c[name], value) for name, value in zip(names, row, strict=True)}
+                for row in found
+            ]
+            if rows:
+                connection.execute(table.delete())
+                connection.execute(table.insert(), rows)
+            if "number" in names and rows:
+                backend.count_beyond(connection, table, max(row["number"] for row in rows))
+
+
+def _as(column: Column[Any], value: Any) -> Any:
+    """SQLite's value, as a server takes it for its type."""
+    if value is not None and isinstance(column.type, DateTime):
+        return datetime.fromisoformat(value)
+    return bool(value) if isinstance(column.type, Boolean) else value
 
 
 def tables(connection: sqlite3.Connection) -> list[str]:

@@ -52,6 +52,7 @@ def test_a_newer_schema_is_refused(catalog: Catalog, settings: Settings) -> None
     """A version this program does not know is SchemaTooNew, and stays as it is."""
     with catalog.write() as repository:
         repository.connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        repository.connection.execute(text("UPDATE schema_floor SET oldest = '9999'"))
     with pytest.raises(SchemaTooNew, match="9999"):
         open_catalog(settings)
     # Another program may have made it newer while this one waited for its turn.

@@ -12,17 +12,16 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from catalog.catalog import Catalog
-from catalog.model.access import ADMIN
 from catalog.repository.database import Database
-from catalog.repository.engine import kind_and_file, open_backend
+from catalog.repository.engine import open_backend
 from catalog.repository.schema import SCHEMA, schema_version
 from catalog.repository.tables import metadata
 from catalog.rules.users import add_user
-from catalog.service.bootstrap import make_catalog, open_catalog
+from catalog.service.bootstrap import open_catalog
 from catalog.settings import Settings
 from catalog.tree.vfs import Vfs
-from tests.catalog.repository.older import bring_to, contents, fill, revisions, scripts, take_back
-from tests.kit.catalog import image_at, make_folder, put, read, remove, rename
+from tests.catalog.repository.older import bring_to, contents, fill, make_old, revisions, scripts
+from tests.kit.catalog import image_at, put, read, remove, rename
 
 pytestmark = pytest.mark.sqlite
 
@@ -81,7 +80,7 @@ def test_each_step_keeps_every_row(tmp_path: Path) -> None:
 @pytest.mark.parametrize("revision", [revisions()[0], revisions()[-2]])
 def test_an_older_catalog_is_brought_up_to_date(settings: Settings, revision: str) -> None:
     """By whoever opens it: its images, folders and trash stay, and all can be done with it."""
-    _make_old(settings, revision)
+    make_old(settings, revision)
     catalog = open_catalog(settings)
     vfs = Vfs(catalog)
     assert schema_version(catalog._database.backend) == SCHEMA
@@ -110,7 +109,7 @@ check_schema(open_backend(sys.argv[1]))
 
 def test_an_upgrade_that_is_killed_has_done_nothing(settings: Settings) -> None:
     """The database is as it was, for an earlier version too; the next one to open it upgrades."""
-    path = _make_old(settings, revisions()[0])
+    path = make_old(settings, revisions()[0])
     before = contents(path)
     process = subprocess.run([sys.executable, "-c", INTERRUPTED, settings.catalog.url], check=False)
     assert process.returncode == -signal.SIGKILL
@@ -125,15 +124,3 @@ def test_an_upgrade_that_is_killed_has_done_nothing(settings: Settings) -> None:
     )
     assert read(Vfs(catalog), "/file/folder/a") == b"of a"
     catalog.close()
-
-
-def _make_old(settings: Settings, revision: str) -> Path:
-    """A catalog of an old schema, with an image in a folder and one in the trash."""
-    vfs = Vfs(make_catalog(settings))
-    make_folder(vfs, "/file/folder")
-    put(vfs, "/file/folder/a", b"of a")
-    put(vfs, "/file/b")
-    remove(vfs, "/file/b", ADMIN)
-    vfs.close()
-    take_back(settings.catalog.url, revision)
-    return kind_and_file(settings.catalog.url)[1]

@@ -32,6 +32,7 @@ from catalog.repository.tables import metadata
 from catalog.service.bootstrap import make_catalog, open_catalog
 from catalog.settings import Settings
 from catalog.tree.vfs import Vfs
+from catalog.upkeep.schema import upgrade
 from tests.catalog.repository.older import bring_to, revisions
 from tests.kit.catalog import begin, entry, image_at, make_folder, names_in, put, read, settings_at
 from tests.kit.daemon import wait_until
@@ -313,6 +314,7 @@ def test_an_upgrade_goes_on_where_it_was_interrupted(settings: Settings, revisio
         with backend.engine.begin() as connection:
             connection.execute(text("UPDATE alembic_version SET version_num = :v"), {"v": revision})
     backend.close()
+    upgrade(settings.catalog.url)
     vfs = Vfs(make_catalog(settings))
     put(vfs, "/file/a")
     assert image_at(vfs, "/file/a").size == len(b"some data")
