@@ -13,9 +13,9 @@ from catalog.model.access import ADMIN, Principal
 from catalog.model.tree import Entry, Folder
 from catalog.service.host_users import principal_of_uid
 from imagefs import attributes, inodes
-from imagefs.files.shown import Shown
 from imagefs.inodes import InodeKind
 from imagefs.processes.accounts import ACCOUNTS
+from imagefs.shown import Shown
 from imagefs.tree import PAGE, Tree
 
 

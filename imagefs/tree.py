@@ -25,9 +25,9 @@ from catalog.service.host_users import admin_uids, principal_of_uid
 from catalog.tree.namespace import Link, Member, Node
 from catalog.tree.vfs import Vfs
 from imagefs import attributes, inodes
-from imagefs.files.shown import Shown, ShownPages
 from imagefs.inodes import InodeKind
 from imagefs.processes.accounts import ACCOUNTS
+from imagefs.shown import Shown, ShownPages
 
 PAGE = 512
 """Members that are fetched at once for a listing."""

@@ -7,6 +7,5 @@ Its modules:
     volumes         blank disks that one process makes and another one fills
     preallocation   recognises a preallocation that is done byte by byte
     listing         open folders
-    shown           pages of listings as the kernel gets them, kept
 
 """

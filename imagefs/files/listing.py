@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from imagefs.at_once import AtOnce
-from imagefs.files.shown import Shown
+from imagefs.shown import Shown
 from imagefs.threads import Threads
 from imagefs.tree import Tree
 
