@@ -54,6 +54,7 @@ commands: Sequence[click.Command] = (
     changing.restore,
     in_progress.uploads,
     in_progress.abort,
+    in_progress.top,
     checking.verify,
     checking.scrub,
     checking.fsck,

@@ -159,6 +159,13 @@ class JournalRows(Rows):
         rows = _USES.rows(self.connection, image=image)
         return [use for row in rows for use in _make_uses(row)]
 
+    def all_uses(self) -> dict[int, list[Use]]:
+        """Every program that has an image open, by the image's number."""
+        found: dict[int, list[Use]] = {}
+        for row in self.connection.execute(select(leases).order_by(leases.c.image)):
+            found.setdefault(row.image, []).extend(_make_uses(row))
+        return found
+
     def used_at(self, image: int) -> datetime | None:
         """When the image was last known to be in use; None if it never was."""
         statement = select(last_uses.c.at).where(last_uses.c.image == image)

@@ -8,6 +8,7 @@ Its modules:
     health          whether the process, its database and its stores are well
     metrics         what it counts, as Prometheus metrics
     endpoint        /metrics, /healthz and /readyz on a loopback address
+    activity        who reads and writes now, on all hosts
     stacks          what every thread does now, at SIGUSR1
     systemd         what systemd is notified of (sd_notify)
     logs            (a room) the log of a program that keeps running: it waits for nobody

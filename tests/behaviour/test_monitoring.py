@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,6 +98,30 @@ def test_an_upload_in_progress(watched: Watched) -> None:
             lambda: watched.value("mount", "imagefs_uploads_oldest_seconds") > 0, "it has an age"
         )
     wait_until(lambda: watched.value("mount", "imagefs_uploads_in_progress") == 0, "it has ended")
+
+
+def test_top(watched: Watched) -> None:
+    """The programs that have an image open, an upload with its rate, and both processes."""
+    path = watched.mount.path / "file/d"
+    path.write_bytes(b"data" * 1000)
+    me = f"(pid {os.getpid()})"
+    with path.open("rb"), (watched.mount.path / "file/e").open("wb", buffering=0) as file:
+
+        def is_shown() -> bool:
+            file.write(b"x" * 100_000)
+            found = watched.mount.command("top", "--once", "--json", "--interval", "0.2")
+            uploads = {each["path"]: each for each in found["uploads"]}
+            return (
+                {each["service"] for each in found["processes"]} == {"mount", "dav"}
+                and uploads["/file/e"]["staged"] >= 100_000
+                and uploads["/file/e"]["rate"] is not None
+                and any(it["path"] == "/file/d" and me in it["user"] for it in found["uses"])
+            )
+
+        wait_until(is_shown, "all of it is shown")
+        told = watched.mount.command("top", "--once", "--interval", "0.1")
+    for text in ("/file/d", "/file/e", "dav", f"mount {watched.mount.path}", me):
+        assert text in told
 
 
 def test_the_dashboard_shows_what_there_is(watched: Watched) -> None:
