@@ -6,7 +6,7 @@ RUN_PACKAGES := attr fuse3 gcc libfuse3-dev pkg-config python3 python3-dev pytho
 
 # The real tools and servers the tests put beside imagefs.
 TEST_PACKAGES := bindfs cadaver ceph-common ceph-mgr ceph-mon ceph-osd chromium chromium-driver cryptsetup-bin curl davfs2 \
-	dbus-daemon genisoimage golang-github-vmware-govmomi-dev golang-go gvfs-backends libglib2.0-bin \
+	dbus-daemon debootstrap genisoimage golang-github-vmware-govmomi-dev golang-go gvfs-backends libglib2.0-bin \
 	libvirt-clients libvirt-daemon litmus mariadb-server memcached nginx-light openssl postgresql \
 	python3-rados python3-rbd \
 	qemu-system-x86 qemu-utils radosgw rclone rsync shellcheck strace systemd xz-utils zstd
@@ -21,7 +21,7 @@ LISTEN ?= 127.0.0.1:8080
 unexport PYTHONDONTWRITEBYTECODE
 
 .DELETE_ON_ERROR:
-.PHONY: run test fast test-cinder test-databases check bench clean lock install run-packages test-packages
+.PHONY: run test fast test-cinder test-databases check bench clean lock install deb run-packages test-packages
 
 # Anybody on this machine may write: an example, not a way to serve.
 run: export IMAGEFS_STATE := $(CURDIR)/state
@@ -102,6 +102,18 @@ install:
 	install -D -m 644 -t $(DESTDIR)/usr/lib/systemd/system systemd/*.service systemd/*.timer
 	test -e $(DESTDIR)/etc/imagefs/imagefs.toml || \
 		install -D -m 640 systemd/imagefs.toml $(DESTDIR)/etc/imagefs/imagefs.toml
+
+# A Debian package, of this machine's architecture and Debian: DEB_FOLDER/imagefs_VERSION_ARCH.deb.
+# With the libraries of these extras of pyproject.toml.
+DEB_EXTRAS := mariadb,postgresql,vmware
+DEB_VERSION ?= $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
+DEB_FOLDER ?= dist
+# Of dpkg-deb.
+DEB_OPTIONS ?=
+deb: run-packages
+	packaging/stage.sh $(DEB_FOLDER)/tree $(DEB_EXTRAS)
+	packaging/pack.sh $(DEB_FOLDER)/tree $(DEB_VERSION) \
+		$(DEB_FOLDER)/imagefs_$(DEB_VERSION)_$$(dpkg --print-architecture).deb $(DEB_OPTIONS)
 
 run-packages:
 	@$(call apt_install,$(RUN_PACKAGES))

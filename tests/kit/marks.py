@@ -21,6 +21,7 @@ _OF_TYPE = {
     "Cinder": SERVER,
     "Daemon": MOUNT,
     "DatabaseServer": SERVER,
+    "Debian": STRESS,
     "Keystone": SERVER,
     "Kill": STRESS,
     "Libvirt": SERVER,

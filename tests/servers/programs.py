@@ -21,7 +21,8 @@ from pathlib import Path
 
 from tests.kit.marks import check_marked
 
-_SERVERS = Path(__file__).parents[2] / ".servers"
+SERVERS = Path(__file__).parents[2] / ".servers"
+"""What is made once a checkout."""
 _READY_SECONDS = 60
 _MOUNTED_SECONDS = 10
 _TAKEN: list[socket.socket] = []
@@ -31,10 +32,10 @@ _PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 def environment(name: str, requirements: Iterable[str]) -> Path:
     """The `bin` folder of the virtual environment `.servers/NAME`, made if needed."""
-    folder = _SERVERS / name
+    folder = SERVERS / name
     wanted = "\n".join(requirements)
     stamp = folder / "installed"
-    with _one_at_a_time():
+    with one_at_a_time():
         if not stamp.exists() or stamp.read_text() != wanted:
             subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
             pip = [str(folder / "bin" / "pip"), "install", "--quiet", *wanted.split("\n")]
@@ -47,7 +48,7 @@ def program(name: str, package: str) -> str:
     """The path of a program; root installs its Debian package if needed."""
     found = shutil.which(name, path=_PATH)
     if found is None and os.geteuid() == 0:
-        with _one_at_a_time():
+        with one_at_a_time():
             # RUNLEVEL=1: the package must not start a server of its own.
             install = ["apt-get", "install", "-y", "--no-install-recommends", package]
             subprocess.run(install, env=os.environ | {"RUNLEVEL": "1"}, check=False)
@@ -127,8 +128,9 @@ def wait_mounted(path: Path, process: subprocess.Popen[bytes], log: Path) -> Non
 
 
 @contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    _SERVERS.mkdir(exist_ok=True)
-    with (_SERVERS / "lock").open("w") as lock:
+def one_at_a_time() -> Iterator[None]:
+    """Let no other test process make anything in `.servers/` meanwhile."""
+    SERVERS.mkdir(exist_ok=True)
+    with (SERVERS / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
