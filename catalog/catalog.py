@@ -80,6 +80,13 @@ class Catalog:
         """
         self._listeners.append(listener)
 
+    def wait_for_change(self, seconds: float) -> None:
+        """Return when the change feed is to be looked at, after `seconds` at the latest.
+
+        One thread at a time.
+        """
+        self._database.wait_for_change(seconds)
+
     def checkpoint(self) -> None:
         """Bring the database's main file up to date, for tools that copy only this file."""
         self._database.checkpoint()

@@ -104,6 +104,17 @@ def is_gone(process: Process) -> bool:
     return _has_ended(found) or _started(process.pid) not in (None, process.started)
 
 
+def can_look(process: Process) -> bool:
+    """Whether this process can see of another one whether it runs: `is_gone` then knows it."""
+    boot, _, namespace = process.boot.partition("/")
+    this_boot, _, this_namespace = boot_id().partition("/")
+    if boot != this_boot:
+        return False
+    if namespace != this_namespace:
+        return _sees_all()
+    return process.host == socket.gethostname()
+
+
 def status(pid: int) -> dict[str, str] | None:
     """The fields of /proc/PID/status, which waits for no lock; None if it cannot be read."""
     try:

@@ -38,6 +38,7 @@ _DRAIN = 30.0
 def dav(session: Session, listen: str | None, anonymous: str | None) -> None:
     """Serve the catalog over WebDAV and to browsers, until it is stopped."""
     # Imported here: loading the server's libraries takes longer than other commands run.
+    from catalog.model.activity import ServiceKind
     from catalog.service import stacks
     from catalog.service.endpoint import monitored
     from catalog.service.life import Life
@@ -55,7 +56,7 @@ def dav(session: Session, listen: str | None, anonymous: str | None) -> None:
     service_log.open(session.settings)
     stacks.answer()
     raise_file_limit()
-    life = Life(session.vfs)
+    life = Life(session.vfs, ServiceKind.SERVER, settings.listen)
     cause.begin("dav")
     life.recover()
     proxies = Proxies(settings.trusted_proxies)

@@ -28,8 +28,10 @@ Arguments = TypeVarTuple("Arguments")
 
 log = logging.getLogger(__name__)
 
-INTERVAL = 0.25
-"""Seconds between two looks at the feed; each is one indexed query."""
+_LONGEST = 1.0
+"""Seconds between two looks at the feed if the database tells of no change."""
+_SHORTEST = 0.05
+"""Seconds between two looks at least, however many changes there are."""
 _PAGE = 500
 
 
@@ -49,7 +51,9 @@ class Feed:
         """Follow the feed for ever; when the database does not answer, try again."""
         failed = False
         while True:
-            await trio.sleep(INTERVAL)
+            await self._threads.news(self._vfs.catalog.wait_for_change, _LONGEST)
+            # Many changes at once are one look.
+            await trio.sleep(_SHORTEST)
             try:
                 await self._follow()
                 failed = False

@@ -17,6 +17,7 @@ import pyfuse3
 import trio
 
 from catalog.errors import CatalogError
+from catalog.model.activity import ServiceKind
 from catalog.rules.uploads import ABANDONED_AFTER
 from catalog.service.health import Pulse
 from catalog.service.life import BEAT, Life
@@ -77,8 +78,8 @@ class Mount:
         self._reload = reload
         self._refusal: CatalogError | None = None
         self._threads = Threads()
-        self._life = Life(vfs)
         self._root: trio.lowlevel.Task | None = None
+        self._life = Life(vfs, ServiceKind.MOUNT, str(mountpoint))
         self.pulse = Pulse()
         """Beats while the loop turns."""
 

@@ -26,6 +26,8 @@ _LIMITS: Mapping[str, int] = {
     "writes": 16,
     # Digests, fsync and transfers at close, copies between stores: long.
     "commits": 64,
+    # For a database's word that something has changed.
+    "news": 1,
     # A notification may wait in the kernel for a lock, and blocks only its own thread here.
     "notices": 1,
 }
@@ -55,6 +57,13 @@ class Threads:
     async def names(self, work: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
         """Run work on names and attributes, which asks only the database."""
         return await self._run("names", "", work, *arguments)
+
+    async def news(self, work: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+        """Wait for a change in the catalog.  It is left behind when the mount ends."""
+        limit = self._limits.setdefault(("news", ""), trio.CapacityLimiter(_LIMITS["news"]))
+        return await trio.to_thread.run_sync(
+            work, *arguments, limiter=limit, abandon_on_cancel=True
+        )
 
     async def room(self, work: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
         """Find out the free room, which may ask a store."""

@@ -20,7 +20,8 @@ from catalog.cli.console.exit_codes import FAILURE, OK
 from catalog.cli.console.output import human_size, json_array, json_option, line
 from catalog.cli.session import Session, pass_session
 from catalog.errors import CatalogError
-from catalog.model.image import GATE, now
+from catalog.model.clock import now
+from catalog.model.image import GATE
 from catalog.model.status import Status
 from catalog.service import mounts
 from catalog.service.mounts import State
@@ -203,11 +204,11 @@ def _gate(catalog: Catalog) -> Iterator[Check]:
 
 
 def _uploads(catalog: Catalog) -> Iterator[Check]:
-    from catalog.process import is_gone
+    from catalog.rules.presence import ended
 
     with catalog.read() as repository:
         records = repository.uploads()
-    gone = sum(is_gone(record.process) for record in records)
+        gone = sum(map(ended(repository), (record.process for record in records)))
     if gone:
         yield Check(Level.WARN, "uploads", f"{gone} left by processes that are gone: imagefs scrub")
     else:

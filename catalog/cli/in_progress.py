@@ -71,7 +71,7 @@ def abort(session: Session, images: tuple[str, ...]) -> int:
 
 
 def _describe(session: Session, going: Going) -> dict[str, Any]:
-    from catalog.model.image import now
+    from catalog.model.clock import now
 
     image, record = going.image, going.record
     paths = paths_of(session.vfs, image)

@@ -12,7 +12,8 @@ from contextlib import suppress
 
 from catalog.catalog import Catalog
 from catalog.errors import CatalogError, CatalogUnavailable, Conflict
-from catalog.model.image import Image, now
+from catalog.model.clock import now
+from catalog.model.image import Image
 from catalog.model.status import HAS_DATA
 from catalog.process import this_process
 

@@ -9,10 +9,10 @@ from catalog.copies.progress import Notice
 from catalog.copies.purge import finish_deletions
 from catalog.copies.unfinished import give_up, reason_of
 from catalog.model.activity import UploadRecord
-from catalog.model.image import Image, now
+from catalog.model.clock import now
+from catalog.model.image import Image
 from catalog.model.status import HAS_DATA
 from catalog.model.tree import LocationState
-from catalog.process import is_gone
 from catalog.rules import presence
 from catalog.rules.uploads import ABANDONED_AFTER
 from catalog.stores.base import Capability
@@ -37,13 +37,15 @@ def _recover(catalog: Catalog, is_lost: Callable[[UploadRecord], bool]) -> list[
     with catalog.read() as repository:
         records = repository.uploads()
         holders = repository.lease_holders()
+        services = repository.services()
+        has_ended = presence.ended(repository)
     killed = []
     for record in records:
-        if is_gone(record.process) and is_lost(record):
+        if has_ended(record.process) and is_lost(record):
             killed += give_up(catalog, record, reason_of(record))
-    for process, _heartbeat_at in holders:
-        if is_gone(process):
-            presence.drop_leases(catalog, process)
+    for process in {process for process, _ in holders} | {each.process for each in services}:
+        if has_ended(process):
+            presence.leave(catalog, process)
     finish_deletions(catalog)
     return killed
 

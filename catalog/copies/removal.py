@@ -27,7 +27,8 @@ from catalog.errors import (
     StoreRefused,
 )
 from catalog.model.activity import UploadRecord
-from catalog.model.image import Image, now
+from catalog.model.clock import now
+from catalog.model.image import Image
 from catalog.model.status import HAS_DATA, Status
 from catalog.model.tree import Entry, Location, LocationState
 from catalog.process import this_process
@@ -86,7 +87,7 @@ def delete_detached(catalog: Catalog, locations: Iterable[Location]) -> None:
 def let_go(catalog: Catalog, gave_way: GaveWay) -> None:
     """Remove the copies of a replaced image, and warn in the log if the image is in use."""
     if gave_way.trashed is not None:
-        uses.warn(gave_way.trashed, gave_way.uses, uses.REPLACED)
+        uses.warn(catalog, gave_way.trashed, gave_way.uses, uses.REPLACED)
     delete_detached(catalog, gave_way.dropped)
 
 

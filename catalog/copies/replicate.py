@@ -20,11 +20,12 @@ from catalog.copies.unfinished import recover_if_dead
 from catalog.errors import CatalogError, Conflict, DataDamaged, NotFound, StoreUnavailable
 from catalog.model.access import Principal
 from catalog.model.activity import UploadRecord
-from catalog.model.image import ChunkDigests, Image, now
+from catalog.model.clock import now
+from catalog.model.image import ChunkDigests, Image
 from catalog.model.status import HAS_DATA
 from catalog.model.tree import Location, LocationState, Place
-from catalog.process import is_gone, this_process
-from catalog.rules import copies
+from catalog.process import this_process
+from catalog.rules import copies, presence
 from catalog.stores.base import Capability, DataWriter, Reaching, Resuming, Store
 
 _log = logging.getLogger(__name__)
@@ -173,7 +174,7 @@ def _take_over(catalog: Catalog, image: Image, store: str) -> Location | None:
     at = now()
     with catalog.write() as repository:
         record = repository.upload(image.number)
-        is_worked_on = record is not None and not is_gone(record.process)
+        is_worked_on = record is not None and not presence.ended(repository)(record.process)
         if is_worked_on or repository.image(image.number).status not in HAS_DATA:
             return None
         for location in repository.locations_of(image.number):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 from catalog.catalog import Catalog
@@ -13,7 +14,7 @@ from catalog.model.image import Image
 from catalog.model.status import IN_PROGRESS
 from catalog.model.tree import LocationState
 from catalog.process import is_gone
-from catalog.rules import uploads
+from catalog.rules import presence, uploads
 from catalog.stores.base import Store
 
 
@@ -21,13 +22,18 @@ def recover_if_dead(catalog: Catalog, image: Image) -> None:
     """Clean up an image's upload or copy if the process that its record names has ended."""
     with catalog.read() as repository:
         record = repository.upload(image.number)
-    if record is not None and is_gone(record.process):
+        has_ended = presence.ended(repository)
+    if record is not None and has_ended(record.process):
         give_up(catalog, record, reason_of(record))
 
 
 def reason_of(record: UploadRecord) -> str:
     """The message of an image whose upload ended with its process."""
-    who = f"pid {record.process.pid} on {record.process.host}"
+    process = record.process
+    who = f"pid {process.pid} on {process.host}"
+    if not is_gone(process):
+        minutes = presence.SILENCE // timedelta(minutes=1)
+        return f"the host that uploaded it ({who}) was not heard of for {minutes} minutes"
     return f"the process that uploaded it ({who}) is gone"
 
 

@@ -17,14 +17,15 @@ from datetime import datetime, timedelta
 from catalog.catalog import Catalog
 from catalog.errors import CatalogError, Conflict
 from catalog.model.activity import Use
-from catalog.model.image import Image, now
+from catalog.model.clock import now
+from catalog.model.image import Image
 from catalog.model.status import Status
-from catalog.process import is_gone, this_process
+from catalog.process import Process, this_process
 from catalog.rules import presence
 from catalog.stores.base import Data, DataReader
 
 LEASE_TIME = timedelta(minutes=10)
-"""How long a lease of another host is valid without a heartbeat."""
+"""How long a lease is valid without being published again."""
 _HEARTBEAT = 60.0
 """Seconds between two heartbeats of a process."""
 _KEEP_USED = timedelta(days=1)
@@ -138,13 +139,13 @@ def check_unused(catalog: Catalog, image: Image) -> None:
 def in_use(catalog: Catalog, number: int) -> list[Use]:
     """The programs that have the image open now, on all hosts, the oldest first."""
     with catalog.read() as repository:
-        return current(repository.uses(number))
+        return current(repository.uses(number), presence.ended(repository))
 
 
-def current(uses: Iterable[Use]) -> list[Use]:
+def current(uses: Iterable[Use], has_ended: Callable[[Process], bool]) -> list[Use]:
     """The uses whose processes have not ended, the oldest first."""
     recent = (use for use in uses if now() - use.heartbeat_at < LEASE_TIME)
-    return sorted((use for use in recent if not is_gone(use.process)), key=lambda use: use.since)
+    return sorted((use for use in recent if not has_ended(use.process)), key=lambda use: use.since)
 
 
 def check_unneeded(catalog: Catalog, image: Image) -> None:
@@ -182,9 +183,9 @@ def warning(image: Image, users: list[Use], what: str) -> str:
     return text
 
 
-def warn(image: Image, uses: Iterable[Use], what: str) -> None:
+def warn(catalog: Catalog, image: Image, uses: Iterable[Use], what: str) -> None:
     """Warn in the log that an image has gone to the trash, if anybody still uses it."""
-    users = current(uses)
+    users = current(uses, presence.have_ended(catalog)) if uses else []
     if users:
         _log.warning("%s", warning(image, users, what))
 

@@ -31,6 +31,29 @@ class Use:
         return f"{self.user or f'pid {self.process.pid}'} on {self.process.host}"
 
 
+class ServiceKind(StrEnum):
+    """What a process does with the catalog."""
+
+    MOUNT = "mount"
+    SERVER = "server"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A process that serves the catalog."""
+
+    process: Process
+    kind: ServiceKind
+    place: str
+    """The mount point, or the address at which it serves."""
+    version: str
+    """Of imagefs."""
+    registered_at: datetime
+    heard_since: datetime
+    """Its heartbeats have come without a gap since then."""
+    heartbeat_at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class UploadRecord:
     """An upload in progress, as other processes and the next start see it."""

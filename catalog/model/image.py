@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 
 from catalog.model.status import HAS_DATA, Status
@@ -132,8 +132,3 @@ class Saved:
     """Nanoseconds since 1970; None for the time of saving."""
     gate: int | None = GATE
     """As `Image.gate`."""
-
-
-def now() -> datetime:
-    """The present time, in UTC and with its time zone."""
-    return datetime.now(UTC)

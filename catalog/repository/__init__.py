@@ -11,6 +11,7 @@ repository are in modules named after their subject:
     images      images, their properties and tags
     browse      one screen of a folder, sorted and filtered by the database
     journal     uploads, leases, last uses, the change feed
+    hosts       the processes that serve the catalog, and their heartbeats
     copies      damaged copies, copies still to be made
     replacing   which image replaces which, and which is spared from deletion
     locks       locks of WebDAV
@@ -18,8 +19,7 @@ repository are in modules named after their subject:
     tables      the tables; `migrations` makes them
     schema      the schema's version, and migrations to the newest
     dump        all rows as JSON has them, and back
-    engine      opening a database by its url
-    engines/    what differs between SQLite, PostgreSQL and MariaDB
+    engines/    opening a database; what differs between SQLite, PostgreSQL and MariaDB
     reserve     room kept on the disk, so that deleting is possible when it is full
 
 Threading: a transaction and its repository belong to one thread.

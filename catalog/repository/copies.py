@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import bindparam, delete, select, update
 
 from catalog.model.activity import ChangeKind, EventKind
-from catalog.model.image import now
+from catalog.model.clock import now
 from catalog.repository.rows import Rows
 from catalog.repository.statements.prepared import Prepared
 from catalog.repository.tables import damages, images, locations, wanted_copies

@@ -13,8 +13,9 @@ from sqlalchemy import Connection, Table
 from catalog.process import this_process
 from catalog.repository.browse import BrowseRows
 from catalog.repository.copies import CopyRows
-from catalog.repository.engine import open_backend, reserve_of
 from catalog.repository.engines.backend import WRITE, Backend
+from catalog.repository.engines.opening import open_backend, reserve_of
+from catalog.repository.hosts import HostRows
 from catalog.repository.images import ImageRows
 from catalog.repository.journal import JournalRows
 from catalog.repository.locks import LockRows
@@ -25,7 +26,15 @@ from catalog.repository.tree import TreeRows
 
 
 class Repository(
-    ImageRows, TreeRows, BrowseRows, CopyRows, JournalRows, PeopleRows, LockRows, ReplacementRows
+    ImageRows,
+    TreeRows,
+    BrowseRows,
+    CopyRows,
+    JournalRows,
+    HostRows,
+    PeopleRows,
+    LockRows,
+    ReplacementRows,
 ):
     """All tables, over one connection with an open transaction."""
 
@@ -94,7 +103,14 @@ class Database:
         ):
             backend.begin_write(connection)
             origin = str(this_process())
-            yield Repository(backend, connection, origin, stores, keeps_locks=keeps_locks)
+            repository = Repository(backend, connection, origin, stores, keeps_locks=keeps_locks)
+            yield repository
+            if repository.told:
+                backend.announce(connection)
+
+    def wait_for_change(self, seconds: float) -> None:
+        """As `Backend.wait_for_change`."""
+        self.backend.wait_for_change(seconds)
 
     def checkpoint(self) -> None:
         """Bring the database's main file up to date, as far as nobody has to wait for it."""

@@ -24,9 +24,10 @@ from sqlalchemy import (
 
 from catalog.errors import InvalidTransition, NotFound
 from catalog.model.activity import ChangeKind, EventKind
+from catalog.model.clock import now
 from catalog.model.digests import new_hash
 from catalog.model.fields import Details
-from catalog.model.image import ChunkDigests, Image, Visibility, now
+from catalog.model.image import ChunkDigests, Image, Visibility
 from catalog.model.listings import ImageFilter
 from catalog.model.status import Status, sources_of
 from catalog.model.tree import LocationState

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, func, or_, select, update
 
 from catalog.model.activity import Lock, LockScope
-from catalog.model.image import now
+from catalog.model.clock import now
 from catalog.model.names import alike
 from catalog.repository.rows import Rows
 from catalog.repository.statements.prepared import Prepared

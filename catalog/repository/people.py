@@ -11,7 +11,8 @@ from sqlalchemy.exc import IntegrityError
 from catalog.errors import AlreadyExists, NotFound
 from catalog.model.access import Principal, Role, User
 from catalog.model.activity import ChangeKind, EventKind
-from catalog.model.image import Image, Visibility, now
+from catalog.model.clock import now
+from catalog.model.image import Image, Visibility
 from catalog.model.status import Status
 from catalog.model.tree import Listed
 from catalog.repository.rows import Rows

@@ -18,7 +18,7 @@ from sqlalchemy.exc import InvalidRequestError
 from catalog import cause
 from catalog.errors import CatalogDamaged
 from catalog.model.activity import ChangeKind, EventKind, Told
-from catalog.model.image import now
+from catalog.model.clock import now
 from catalog.repository.statements.prepared import Prepared
 from catalog.repository.tables import changes, history
 

@@ -14,14 +14,14 @@ from sqlalchemy import Connection, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from catalog.errors import CatalogFull, CatalogUnavailable, NoCatalog, SchemaTooNew, SchemaTooOld
-from catalog.repository.engine import reserve_of
 from catalog.repository.engines.backend import WRITE, Backend
+from catalog.repository.engines.opening import reserve_of
 from catalog.repository.tables import schema_floor
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-SCHEMA = "0010"
+SCHEMA = "0011"
 """The newest migration that this program knows; a test compares it with `migrations/`."""
 
 

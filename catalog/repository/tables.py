@@ -228,6 +228,22 @@ uploads = Table(
     Column("heartbeat_at", UtcDateTime, nullable=False),
 )
 
+# The mounts and servers of the catalog, on all hosts.
+processes = Table(
+    "processes",
+    metadata,
+    Column("host", String(255), primary_key=True),
+    Column("boot", String(64), primary_key=True),  # boot id and pid namespace
+    Column("pid", Integer, primary_key=True, autoincrement=False),
+    Column("started", BigInteger, primary_key=True, autoincrement=False),  # ticks from boot
+    Column("kind", String(16), nullable=False),
+    Column("place", Text, nullable=False),  # a mount point, or an address
+    Column("version", String(32), nullable=False),  # of imagefs
+    Column("registered_at", UtcDateTime, nullable=False),
+    Column("heard_since", UtcDateTime, nullable=False),  # without a gap until `heartbeat_at`
+    Column("heartbeat_at", UtcDateTime, nullable=False),
+)
+
 # What a mount holds open: the scrubber spares it.
 leases = Table(
     "leases",

@@ -17,7 +17,8 @@ from sqlalchemy.exc import IntegrityError
 from catalog.errors import AlreadyExists, Conflict, NotFound
 from catalog.model import names
 from catalog.model.activity import ChangeKind, EventKind
-from catalog.model.image import Visibility, now
+from catalog.model.clock import now
+from catalog.model.image import Visibility
 from catalog.model.status import Status
 from catalog.model.tree import Entry, Folder, FolderKind, Listed, Location, LocationState
 from catalog.repository.images import make_image

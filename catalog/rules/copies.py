@@ -9,7 +9,7 @@ from catalog.errors import Conflict
 from catalog.model import access
 from catalog.model.access import Principal
 from catalog.model.activity import EventKind, UploadRecord
-from catalog.model.image import now
+from catalog.model.clock import now
 from catalog.model.status import HAS_DATA
 from catalog.model.tree import Entry, Location, LocationState, Place
 from catalog.process import Process, this_process

@@ -10,7 +10,8 @@ from catalog.catalog import Catalog
 from catalog.errors import AlreadyExists, Conflict, InvalidName, NotFound
 from catalog.model import access, digests, names
 from catalog.model.access import Principal
-from catalog.model.image import GATE, External, Visibility, now
+from catalog.model.clock import now
+from catalog.model.image import GATE, External, Visibility
 from catalog.model.status import Status
 from catalog.model.tree import Entry, Folder, Location, Place
 from catalog.repository.database import Repository

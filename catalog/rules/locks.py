@@ -16,7 +16,7 @@ from uuid import uuid4
 from catalog.catalog import Catalog
 from catalog.errors import InvalidValue, Locked, NotFound, QuotaExceeded
 from catalog.model.activity import Lock, LockScope
-from catalog.model.image import now
+from catalog.model.clock import now
 from catalog.repository.database import Repository
 
 DEFAULT_TIMEOUT = 3600

@@ -14,7 +14,7 @@ from catalog.catalog import Catalog
 from catalog.errors import Forbidden
 from catalog.model import access
 from catalog.model.access import Principal
-from catalog.model.image import now
+from catalog.model.clock import now
 from catalog.model.status import Status
 from catalog.model.tree import Entry, LocationState, Place
 from catalog.repository.database import Repository

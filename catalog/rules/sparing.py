@@ -12,7 +12,7 @@ from datetime import timedelta
 from enum import Enum
 
 from catalog.errors import Spared
-from catalog.model.image import now
+from catalog.model.clock import now
 from catalog.model.status import HAS_DATA
 from catalog.model.tree import Entry
 from catalog.repository.database import Repository

@@ -9,7 +9,8 @@ from catalog.errors import Conflict, Protected
 from catalog.model import names
 from catalog.model.access import Principal
 from catalog.model.activity import Use
-from catalog.model.image import Image, now
+from catalog.model.clock import now
+from catalog.model.image import Image
 from catalog.model.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.model.tree import Entry, Folder, Location, LocationState, Place
 from catalog.repository.database import Repository

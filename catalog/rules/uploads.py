@@ -9,7 +9,8 @@ from time import time_ns
 from catalog.catalog import Catalog
 from catalog.errors import Conflict
 from catalog.model.activity import UploadRecord
-from catalog.model.image import Announced, Saved, now
+from catalog.model.clock import now
+from catalog.model.image import Announced, Saved
 from catalog.model.status import IN_PROGRESS, Status
 from catalog.model.tree import Entry, Location, LocationState
 from catalog.process import Process

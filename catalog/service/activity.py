@@ -20,6 +20,7 @@ from catalog.copies.uses import current
 from catalog.errors import NotFound
 from catalog.model.activity import Use
 from catalog.model.image import Image
+from catalog.rules.presence import ended
 from catalog.service.endpoint import targets_folder
 from catalog.upkeep.in_progress import Going, in_progress
 
@@ -98,10 +99,11 @@ def sample(catalog: Catalog) -> Sample:
 def _uses(catalog: Catalog) -> Iterator[tuple[Image, Use]]:
     with catalog.read() as repository:
         published = repository.all_uses()
+        has_ended = ended(repository)
     for number, uses in published.items():
         with suppress(NotFound):
             image = catalog.image(number)
-            yield from ((image, use) for use in current(uses))
+            yield from ((image, use) for use in current(uses, has_ended))
 
 
 def _serving() -> Iterator[tuple[str, Serving]]:

@@ -1,6 +1,7 @@
 """The life of a process that serves the catalog, beside its requests.
 
-Scope: recovery at the start, copies in the background, the heartbeat, what systemd is notified of.
+Scope: recovery at the start and later, copies in the background, the heartbeat, what systemd is
+notified of.
 A frontend calls `recover`, `start` and `ready`, then `beat` once in `BEAT` seconds, and at the end
 `stopping` and `stop`.  Threading: any thread but trio's, as everything here may wait.
 """
@@ -11,9 +12,13 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.metadata import version
 
 from catalog.copies.recovery import recover
 from catalog.errors import CatalogError
+from catalog.model.activity import ServiceKind
+from catalog.process import this_process
+from catalog.rules import presence
 from catalog.service.systemd import notify
 from catalog.tree.vfs import Vfs
 from catalog.upkeep.replicator import Replicator
@@ -27,6 +32,8 @@ the database's main file lacks no more than this."""
 
 _PAUSE = 5.0
 """Seconds without a heartbeat after one that failed: each failure is a line in the log."""
+_RECOVER = 60.0
+"""Seconds between two looks for processes of all hosts that have ended."""
 _STOP = 5.0
 """Seconds for a copy in the background to be cleaned up at a stop."""
 
@@ -34,19 +41,40 @@ _STOP = 5.0
 class Life:
     """What a serving process does, from its start to its end, whatever its protocol."""
 
-    def __init__(self, vfs: Vfs) -> None:
+    def __init__(self, vfs: Vfs, kind: ServiceKind, place: str) -> None:
+        """`place` is the mount point, or the address at which it serves."""
         self._vfs = vfs
+        self._kind = kind
+        self._place = place
         self._replicator = Replicator(vfs.catalog)
         self._resting_until = 0.0
+        # By the monotonic clock: when the next one is due.
+        self._beat_at = 0.0
+        self._recover_at = 0.0
 
     def recover(self) -> None:
-        """Clean up after processes of this host that have ended.  Before the first request."""
+        """Clean up after processes that have ended.  Before the first request."""
         for image in recover(self._vfs.catalog):
             _log.warning("%s (%s): killed: its upload was cut off", image.name, image.id)
+        self._recover_at = time.monotonic() + _RECOVER
 
     def start(self) -> None:
-        """Begin to make copies in the background."""
+        """Register this process, and begin to make copies in the background."""
+        self._register()
         self._replicator.start()
+
+    def _register(self) -> None:
+        others = presence.register(
+            self._vfs.catalog, this_process(), self._kind, self._place, version("imagefs")
+        )
+        for other in others:
+            _log.warning(
+                "another host is called %s, too, and has the catalog at %s: give each host a name"
+                " of its own",
+                other.process.host,
+                other.place,
+            )
+        self._beat_at = time.monotonic() + presence.HEARTBEAT.total_seconds()
 
     def ready(self, status: str = "") -> None:
         """Notify systemd that requests are answered; `status` is what it shows."""
@@ -64,12 +92,24 @@ class Life:
         with suppress(CatalogError):
             self._vfs.catalog.checkpoint()
         try:
+            self._show_presence()
             self._vfs.uses.publish()
             return self._vfs.uploads.give_up_aborted()
         except CatalogError as error:
             _log.warning("housekeeping: %s", error)
             self._resting_until = time.monotonic() + _PAUSE
             return ()
+
+    def _show_presence(self) -> None:
+        """Send the heartbeat, and clean up after others that have sent none, when it is time."""
+        at = time.monotonic()
+        if at >= self._beat_at:
+            self._beat_at = at + presence.HEARTBEAT.total_seconds()
+            if not presence.live(self._vfs.catalog, this_process()):
+                # Forgotten, by an operator or by hosts that could not hear of this one.
+                self._register()
+        if at >= self._recover_at:
+            self.recover()
 
     def show_life(self) -> None:
         """Notify systemd's watchdog.  Called from where requests would hang if this one does."""
@@ -80,5 +120,7 @@ class Life:
         notify("STOPPING=1")
 
     def stop(self) -> None:
-        """End the copies in the background."""
+        """End the copies in the background, and say that this process serves no more."""
         self._replicator.stop(_STOP)
+        with suppress(CatalogError):
+            presence.leave(self._vfs.catalog, this_process())

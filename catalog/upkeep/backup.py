@@ -19,7 +19,7 @@ from catalog.errors import (
     NotSupported,
     StoreFull,
 )
-from catalog.repository.engine import kind_and_file
+from catalog.repository.engines.opening import kind_and_file
 from catalog.repository.engines.sqlite import damages_of
 
 _OF_SERVERS = {"postgresql": "pg_dump", "mysql": "mysqldump", "mariadb": "mariadb-dump"}

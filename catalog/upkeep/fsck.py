@@ -25,13 +25,11 @@ from catalog.errors import (
     NotSupported,
     StoreUnavailable,
 )
-from catalog.model.activity import UploadRecord
-from catalog.model.image import now
+from catalog.model.clock import now
 from catalog.model.listings import ImageFilter
 from catalog.model.status import HAS_DATA, IN_PROGRESS, Status
 from catalog.model.tree import LocationState
-from catalog.process import is_gone
-from catalog.rules import uploads
+from catalog.rules import presence, uploads
 from catalog.rules.uploads import ABANDONED_AFTER
 from catalog.stores.base import Store
 from catalog.upkeep.findings import Finding, FindingKind, mend
@@ -100,7 +98,12 @@ def _own_staging(catalog: Catalog, store: Store, repair: bool) -> Iterator[Findi
 
 def _dead_uploads(catalog: Catalog, repair: bool) -> Iterator[Finding]:
     with catalog.read() as repository:
-        dead = [record for record in repository.uploads() if _is_dead_upload(record)]
+        has_ended = presence.ended(repository)
+        dead = [
+            record
+            for record in repository.uploads()
+            if has_ended(record.process) or now() - record.heartbeat_at > ABANDONED_AFTER
+        ]
         images = [repository.image(record.image) for record in dead]
     if dead and repair:
         give_up_dead(catalog)
@@ -111,10 +114,6 @@ def _dead_uploads(catalog: Catalog, repair: bool) -> Iterator[Finding]:
         detail = f"pid {record.process.pid} on {record.process.host} no longer uploads {image.name}"
         repaired = "given up" if repair and image.number not in remaining else ""
         yield Finding(FindingKind.DEAD_UPLOAD, image.id, detail, repaired)
-
-
-def _is_dead_upload(record: UploadRecord) -> bool:
-    return is_gone(record.process) or now() - record.heartbeat_at > ABANDONED_AFTER
 
 
 def _unconfigured(catalog: Catalog) -> Iterator[Finding]:

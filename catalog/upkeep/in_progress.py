@@ -19,11 +19,12 @@ from catalog.errors import Conflict, NotFound
 from catalog.model import access
 from catalog.model.access import Principal
 from catalog.model.activity import UploadRecord
-from catalog.model.image import Image, now
+from catalog.model.clock import now
+from catalog.model.image import Image
 from catalog.model.status import IN_PROGRESS
 from catalog.model.tree import LocationState
-from catalog.process import boot_id, is_gone
-from catalog.rules import uploads
+from catalog.process import boot_id
+from catalog.rules import presence, uploads
 
 
 class Life(StrEnum):
@@ -56,11 +57,15 @@ def in_progress(catalog: Catalog) -> list[Going]:
     with catalog.read() as repository:
         records = sorted(repository.uploads(), key=lambda record: record.started_at)
         pairs = [(record, repository.image(record.image)) for record in records]
-    return [Going(image, record, _staged(record), _life(record)) for record, image in pairs]
+        has_ended = presence.ended(repository)
+    return [
+        Going(image, record, _staged(record), _life(record, has_ended(record.process)))
+        for record, image in pairs
+    ]
 
 
-def _life(record: UploadRecord) -> Life:
-    if is_gone(record.process):
+def _life(record: UploadRecord, has_ended: bool) -> Life:
+    if has_ended:
         return Life.GONE
     return Life.SILENT if now() - record.heartbeat_at > LEASE_TIME else Life.RUNNING
 
@@ -91,9 +96,10 @@ def abort(catalog: Catalog, image: Image, principal: Principal) -> None:
     with catalog.read() as repository:
         record = repository.upload(image.number)
         image = repository.image(image.number)
+        has_ended = presence.ended(repository)
     if record is None and image.status not in IN_PROGRESS:
         raise NotFound(image.name, "nothing is in progress on this image")
-    if record is not None and is_gone(record.process):
+    if record is not None and has_ended(record.process):
         recover_if_dead(catalog, image)
         return
     if image.status not in IN_PROGRESS:

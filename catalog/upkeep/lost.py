@@ -13,7 +13,8 @@ from catalog.copies.purge import purge
 from catalog.copies.removal import LeftBehind, force_out
 from catalog.errors import Conflict, NotFound, Protected
 from catalog.model.access import Principal
-from catalog.model.image import Image, now
+from catalog.model.clock import now
+from catalog.model.image import Image
 from catalog.model.status import IN_PROGRESS, Status
 from catalog.model.tree import Entry, FolderKind, Location, LocationState
 from catalog.rules import copies, uploads

@@ -19,7 +19,8 @@ from catalog.errors import CatalogError, Conflict, NotFound, NotSupported
 from catalog.model import access
 from catalog.model.access import Principal
 from catalog.model.activity import UploadRecord
-from catalog.model.image import Image, now
+from catalog.model.clock import now
+from catalog.model.image import Image
 from catalog.model.status import HAS_DATA
 from catalog.model.tree import Location, LocationState
 from catalog.process import this_process

@@ -18,11 +18,12 @@ from catalog.copies.progress import Notice
 from catalog.copies.replicate import replicate
 from catalog.errors import CatalogError, NotFound
 from catalog.model.access import ADMIN
-from catalog.model.image import Image, now
+from catalog.model.clock import now
+from catalog.model.image import Image
 from catalog.model.status import HAS_DATA, Status
 from catalog.model.tree import LocationState
-from catalog.process import is_gone
 from catalog.repository.copies import WantedCopy
+from catalog.rules import presence
 
 _INTERVAL = 5.0
 """Seconds between two looks for due copies; each is one indexed query."""
@@ -84,11 +85,11 @@ class Replicator:
             image = repository.image(wanted.image)
             locations = repository.locations_of(wanted.image)
             record = repository.upload(wanted.image)
+            is_worked_on = record is not None and not presence.ended(repository)(record.process)
         is_there = any(
             location.store == wanted.store and location.state is LocationState.ACTIVE
             for location in locations
         )
-        is_worked_on = record is not None and not is_gone(record.process)
         if is_there or image.status in (Status.DELETED, Status.KILLED):
             self._forget(wanted)
         elif image.status not in HAS_DATA or is_worked_on:

@@ -14,7 +14,8 @@ from catalog.copies.uses import check_unneeded, check_unused
 from catalog.errors import CatalogError, Conflict
 from catalog.model import names
 from catalog.model.access import ADMIN
-from catalog.model.image import Image, now
+from catalog.model.clock import now
+from catalog.model.image import Image
 from catalog.model.listings import ImageFilter
 from catalog.model.status import Status
 from catalog.model.tree import Place

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from catalog.catalog import Catalog
 from catalog.model.activity import Lock
-from catalog.model.image import now
+from catalog.model.clock import now
 from catalog.rules import locks
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog.model.image import now
+from catalog.model.clock import now
 from catalog.repository.copies import SETTLE
 from catalog.upkeep.replicator import Replicator
 from tests.kit.daemon import Daemon

@@ -14,7 +14,7 @@ from catalog.formats.gate import Detected
 from catalog.model.access import ADMIN, Principal, Role
 from catalog.model.image import Image
 from catalog.model.tree import Entry, Folder
-from catalog.repository.engine import kind_and_file
+from catalog.repository.engines.opening import kind_and_file
 from catalog.rules import fields
 from catalog.service.bootstrap import make_catalog
 from catalog.settings import CatalogSettings, Settings

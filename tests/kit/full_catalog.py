@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from catalog.copies.purge import purge
-from catalog.model.image import now
+from catalog.model.clock import now
 from catalog.rules import fields, locks, users
 from catalog.rules.locks import LockRequest
 from catalog.rules.members import add_member

@@ -6,7 +6,8 @@ import time
 import uuid
 
 from catalog.catalog import Catalog
-from catalog.model.image import Visibility, now
+from catalog.model.clock import now
+from catalog.model.image import Visibility
 from catalog.model.status import Status
 from catalog.model.tree import FolderKind
 from catalog.repository.tables import images, locations

@@ -5,6 +5,7 @@ Threading: any thread; a connection belongs to the thread that has begun a trans
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -108,6 +109,22 @@ class Backend(ABC):
     @abstractmethod
     def meaning(self, error: BaseException) -> CatalogUnavailable:
         """The catalog's error for an error of the driver."""
+
+    # -- the change feed ---------------------------------------------------------------
+
+    poll = 0.25
+    """Seconds between two looks at the change feed; each is one indexed query."""
+
+    @abstractmethod
+    def announce(self, connection: Connection) -> None:
+        """Wake who waits for a change, when the transaction is committed."""
+
+    def wait_for_change(self, seconds: float) -> None:
+        """Return when the change feed is to be looked at, after `seconds` at the latest.
+
+        It may return without a change.  One thread at a time.
+        """
+        time.sleep(min(self.poll, seconds))
 
     # -- upkeep ------------------------------------------------------------------------
 

@@ -30,6 +30,8 @@ from catalog.repository.engines.server import ServerBackend
 _LOCK = 0x696D6167656673
 """The key of the advisory lock, which is the database's own: "imagefs" in ASCII."""
 
+_CHANNEL = "imagefs"
+
 _MEANINGS: dict[str, type[CatalogUnavailable]] = {
     "08": CatalogAway,  # the connection
     "25006": CatalogAway,  # read only: a standby, until it is promoted
@@ -76,6 +78,8 @@ class Postgresql(ServerBackend):
 
     def __init__(self, url: Any) -> None:
         super().__init__(url)
+        # A connection of its own: who waits on it holds none of the pool.
+        self._listener: psycopg.Connection[Any] | None = None
         event.listen(self.engine, "do_connect", _connect)
         event.listen(self.engine, "begin", _begin)
 
@@ -126,6 +130,34 @@ class Postgresql(ServerBackend):
         sequence = func.pg_get_serial_sequence(table.name, "number").cast(REGCLASS)
         last = select(func.pg_sequence_last_value(sequence))
         return connection.execute(last).scalar() or 0
+
+    def announce(self, connection: Connection) -> None:
+        connection.exec_driver_sql(f"NOTIFY {_CHANNEL}")
+
+    def wait_for_change(self, seconds: float) -> None:
+        try:
+            if self._listener is None:
+                self._listener = self._listen()
+            for _ in self._listener.notifies(timeout=seconds, stop_after=1):
+                return
+        except (psycopg.Error, OSError):
+            # The look at the feed that follows tells it, if it cannot be done either.
+            if self._listener is not None:
+                self._listener.close()
+                self._listener = None
+            super().wait_for_change(seconds)
+
+    def _listen(self) -> psycopg.Connection[Any]:
+        arguments, values = self.engine.dialect.create_connect_args(self.engine.url)
+        made = _Connection.connect(*arguments, **{**values, **self.arguments()}, autocommit=True)
+        made.execute(f"LISTEN {_CHANNEL}")
+        return made
+
+    def close(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.close()
+        super().close()
 
     def clock(self, connection: Connection) -> datetime:
         found = connection.exec_driver_sql("SELECT clock_timestamp() AT TIME ZONE 'UTC'")

@@ -257,6 +257,9 @@ class Sqlite(Backend):
         last = "SELECT seq FROM sqlite_sequence WHERE name = :table"
         return connection.execute(text(last), {"table": table.name}).scalar() or 0
 
+    def announce(self, connection: Connection) -> None:
+        """Nobody can wait for it."""
+
     @contextmanager
     def errors(self) -> Iterator[None]:
         try:

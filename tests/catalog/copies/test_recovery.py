@@ -14,7 +14,7 @@ import pytest
 from catalog.catalog import Catalog
 from catalog.copies.recovery import give_up_dead, recover
 from catalog.model.activity import UploadRecord
-from catalog.model.image import now
+from catalog.model.clock import now
 from catalog.model.tree import LocationState
 from catalog.process import Process, is_gone, start_time, this_process
 from catalog.service.bootstrap import open_catalog

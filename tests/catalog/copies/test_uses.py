@@ -13,7 +13,7 @@ import pytest
 from catalog.copies.uses import in_use
 from catalog.errors import Conflict
 from catalog.model.access import ADMIN
-from catalog.model.image import now
+from catalog.model.clock import now
 from catalog.model.tree import Place
 from catalog.process import Process
 from catalog.rules import presence

@@ -14,8 +14,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Boolean, Column, DateTime, MetaData
 
 from catalog.model.access import ADMIN
-from catalog.repository.engine import kind_and_file, open_backend
 from catalog.repository.engines.backend import WRITE, Backend
+from catalog.repository.engines.opening import kind_and_file, open_backend
 from catalog.service.bootstrap import make_catalog
 from catalog.settings import Settings
 from catalog.tree.vfs import Vfs

@@ -22,8 +22,8 @@ from catalog.errors import (
     SchemaTooNew,
 )
 from catalog.model.access import ADMIN
-from catalog.repository import engine, schema
-from catalog.repository.engines import sqlite
+from catalog.repository import schema
+from catalog.repository.engines import opening, sqlite
 from catalog.service.bootstrap import make_catalog, open_catalog
 from catalog.settings import Settings
 from catalog.tree.vfs import Vfs
@@ -67,7 +67,7 @@ def test_a_newer_schema_is_refused(catalog: Catalog, settings: Settings) -> None
 def test_a_bad_url_is_a_setting_s_fault(url: str) -> None:
     """A url that names no database is InvalidSettings."""
     with pytest.raises(InvalidSettings, match=r"catalog\.url"):
-        engine.open_backend(url)
+        opening.open_backend(url)
 
 
 def test_a_file_that_is_no_database(settings: Settings, tmp_path: Path) -> None:

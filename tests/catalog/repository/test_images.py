@@ -8,7 +8,7 @@ import pytest
 
 from catalog.errors import AlreadyExists, Conflict, NotFound
 from catalog.model.activity import ChangeKind, UploadRecord
-from catalog.model.image import now
+from catalog.model.clock import now
 from catalog.model.listings import ImageFilter
 from catalog.model.status import Status
 from catalog.model.tree import FolderKind, LocationState

@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 
 from catalog.catalog import Catalog
 from catalog.repository.database import Database
-from catalog.repository.engine import open_backend
+from catalog.repository.engines.opening import open_backend
 from catalog.repository.schema import SCHEMA, schema_version
 from catalog.repository.tables import metadata
 from catalog.rules.users import add_user
@@ -95,7 +95,7 @@ def test_an_older_catalog_is_brought_up_to_date(settings: Settings, revision: st
 
 INTERRUPTED = """
 import os, signal, sys, unicodedata
-from catalog.repository.engine import open_backend
+from catalog.repository.engines.opening import open_backend
 from catalog.repository.schema import check_schema
 
 def normalize(*_):

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from catalog.catalog import Catalog
 from catalog.errors import SchemaTooNew
-from catalog.repository.engine import open_backend
+from catalog.repository.engines.opening import open_backend
 from catalog.repository.schema import SCHEMA, statements
 from catalog.service.bootstrap import open_catalog
 from catalog.settings import Settings

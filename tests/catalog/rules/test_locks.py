@@ -10,7 +10,7 @@ import pytest
 from catalog.catalog import Catalog
 from catalog.errors import InvalidValue, Locked, NotFound, QuotaExceeded
 from catalog.model.activity import Lock, LockScope
-from catalog.model.image import now
+from catalog.model.clock import now
 from catalog.rules import locks
 from catalog.rules.locks import LockRequest
 from catalog.service.bootstrap import open_catalog

@@ -11,10 +11,11 @@ import pytest
 from catalog.copies import recovery
 from catalog.errors import Conflict, Spared
 from catalog.model.access import ADMIN
-from catalog.model.image import Image, now
+from catalog.model.clock import now
+from catalog.model.image import Image
 from catalog.model.status import Status
 from catalog.process import this_process
-from catalog.rules import replacing, sparing
+from catalog.rules import presence, replacing, sparing
 from catalog.rules.sparing import Meant
 from catalog.tree.vfs import Vfs
 from catalog.upkeep import scrub
@@ -78,7 +79,7 @@ def test_after_a_crash_it_is_back_too(vfs: Vfs, monkeypatch: pytest.MonkeyPatch)
     old = put(vfs, PATH)
     remove(vfs, PATH)
     begin(vfs, PATH, b"half")
-    monkeypatch.setattr(recovery, "is_gone", lambda process: process == this_process())
+    monkeypatch.setattr(presence, "is_gone", lambda process: process == this_process())
     (killed,) = recovery.recover(vfs.catalog)
     assert killed.name == "a.img"
     assert image_at(vfs, PATH).id == old.id
@@ -333,7 +334,7 @@ def test_a_killed_server_spares_it(vfs: Vfs, monkeypatch: pytest.MonkeyPatch) ->
     """Before anybody has cleaned up after it, and for an hour from then on."""
     old = put(vfs, PATH)
     replace_from_beside(vfs)
-    monkeypatch.setattr(recovery, "is_gone", lambda process: process == this_process())
+    monkeypatch.setattr(presence, "is_gone", lambda process: process == this_process())
     with pytest.raises(Spared):
         delete(vfs, PATH, Meant.PERHAPS)
     recovery.recover(vfs.catalog)

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from catalog.errors import Conflict, Forbidden, InvalidName, NotFound, Protected, StoreUnavailable
 from catalog.model.access import ADMIN
-from catalog.model.image import now
+from catalog.model.clock import now
 from catalog.process import Process, this_process
 from catalog.rules import fields, presence
 from catalog.tree.vfs import Vfs

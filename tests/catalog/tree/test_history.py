@@ -10,8 +10,8 @@ from catalog import cause
 from catalog.errors import Forbidden, NotFound, QuotaExceeded
 from catalog.model.access import ADMIN, Principal
 from catalog.model.activity import EventKind
+from catalog.model.clock import now
 from catalog.model.fields import MAX_PROPERTIES
-from catalog.model.image import now
 from catalog.rules import fields, presence
 from catalog.tree.history import Happened, history_of, number_of_gone
 from catalog.tree.vfs import Vfs

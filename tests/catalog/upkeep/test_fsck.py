@@ -11,7 +11,7 @@ import pytest
 
 from catalog.catalog import Catalog
 from catalog.model.activity import UploadRecord
-from catalog.model.image import now
+from catalog.model.clock import now
 from catalog.model.status import Status
 from catalog.model.tree import LocationState
 from catalog.process import Process, this_process

@@ -21,7 +21,7 @@ from catalog.errors import (
 )
 from catalog.model.access import ADMIN
 from catalog.model.activity import UploadRecord
-from catalog.model.image import now
+from catalog.model.clock import now
 from catalog.process import this_process
 from catalog.rules import copies, uploads
 from catalog.tree.vfs import Vfs

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from catalog.errors import Conflict, Forbidden, NotSupported, StoreFull
 from catalog.model.access import ADMIN
 from catalog.model.activity import UploadRecord
-from catalog.model.image import ChunkDigests, Image, now
+from catalog.model.clock import now
+from catalog.model.image import ChunkDigests, Image
 from catalog.process import this_process
 from catalog.stores.memory import MemoryStore
 from catalog.tree.vfs import Vfs

@@ -15,7 +15,8 @@ from catalog.copies.replicate import replicate
 from catalog.errors import Conflict
 from catalog.model.access import ADMIN
 from catalog.model.activity import UploadRecord
-from catalog.model.image import CHUNK_SIZE, Image, now
+from catalog.model.clock import now
+from catalog.model.image import CHUNK_SIZE, Image
 from catalog.process import Process, this_process
 from catalog.repository.copies import SETTLE, WantedCopy
 from catalog.rules import copies

@@ -9,7 +9,8 @@ import pytest
 from catalog.copies.recovery import recover
 from catalog.errors import Conflict, DataDamaged, InvalidSettings
 from catalog.model.access import ADMIN
-from catalog.model.image import CHUNK_SIZE, now
+from catalog.model.clock import now
+from catalog.model.image import CHUNK_SIZE
 from catalog.process import Process, this_process
 from catalog.repository.copies import SETTLE
 from catalog.rules import copies

@@ -25,7 +25,7 @@ from catalog.errors import (
     NoCatalog,
 )
 from catalog.model.access import ADMIN
-from catalog.repository import engine
+from catalog.repository.engines import opening
 from catalog.repository.engines import server as server_module
 from catalog.repository.schema import SCHEMA, schema_version
 from catalog.repository.tables import metadata
@@ -298,15 +298,15 @@ def test_no_driver_is_named(monkeypatch: pytest.MonkeyPatch, server: DatabaseSer
     def fails(*_: object) -> None:
         raise ImportError("no such module")
 
-    monkeypatch.setattr(engine, "_open_server", fails)
+    monkeypatch.setattr(opening, "_open_server", fails)
     with pytest.raises(InvalidSettings, match=rf"imagefs\[{server.kind}\]"):
-        engine.open_backend(server.url("catalog"))
+        opening.open_backend(server.url("catalog"))
 
 
 @pytest.mark.parametrize("revision", [revisions()[0], revisions()[-2]])
 def test_an_upgrade_goes_on_where_it_was_interrupted(settings: Settings, revision: str) -> None:
     """From any schema; on MariaDB some statements of a step may be done already."""
-    backend = engine.open_backend(settings.catalog.url)
+    backend = opening.open_backend(settings.catalog.url)
     bring_to(backend, revision)
     if not backend.ddl_is_transactional:
         # As a step that was killed behind its last statement leaves it.

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import text
 
 from catalog.errors import CatalogError, CatalogLocked, SchemaTooOld
-from catalog.repository.engine import open_backend
 from catalog.repository.engines import server as server_module
+from catalog.repository.engines.opening import open_backend
 from catalog.repository.schema import SCHEMA, migrate, schema_version
 from catalog.rules.users import add_user
 from catalog.service.bootstrap import make_catalog, open_catalog
