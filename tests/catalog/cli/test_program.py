@@ -37,12 +37,13 @@ def test_without_a_catalog(bare: Run) -> None:
 
 
 def test_newer_schema_is_refused(bare: Run, config: Path) -> None:
-    """A catalog of a newer program is not touched."""
+    """A catalog that only a newer program may use is not touched."""
     bare("init")
     catalog = open_catalog(load(config))
     with catalog.write() as repository:
         newer = f"{int(SCHEMA) + 1:04}"
-        repository.connection.exec_driver_sql(f"UPDATE alembic_version SET version_num='{newer}'")
+        for place in ("alembic_version SET version_num", "schema_floor SET oldest"):
+            repository.connection.exec_driver_sql(f"UPDATE {place} = '{newer}'")
     catalog.close()
     for command in ("list", "init"):
         assert "newer" in bare(command, code=13).stderr
