@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.kit.daemon import Daemon, wait_until
+from tests.kit.service import service
 from tests.kit.tools import attempt, field
 
 Make = Callable[..., Daemon]
@@ -60,3 +61,18 @@ def test_sighup_reads_the_levels_again(daemon: Make) -> None:
             (made.path / "file/none").stat()
         wait_until(lambda: _lines(made.log, "lookup: "), "the level holds")
         assert (made.path / "file/a").read_bytes() == b"data"
+
+
+def test_a_server_reads_the_levels_again(daemon: Make) -> None:
+    """It goes on, too, and logs no more of each request."""
+    made = daemon()
+    with service(made) as server:
+        assert server.ask("GET /file/").status == 200
+        with made.config.open("a") as config:
+            config.write('[log]\nlevels = {"dav.access" = "warning"}\n')
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: _lines(server.log, "settings were read again"), "it is read")
+        before = len(_lines(server.log, " GET /file/ "))
+        assert server.ask("GET /file/").status == 200
+        assert len(_lines(server.log, " GET /file/ ")) == before == 1
+        server.log.write_text("")
