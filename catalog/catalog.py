@@ -144,7 +144,7 @@ class Catalog:
             return repository.image(number)
 
     def images_by_status(self) -> dict[str, int]:
-        """The number of images of each status; takes longer the more there are."""
+        """The number of images of each status that has any."""
         with self.read() as repository:
             return repository.images_by_status()
 

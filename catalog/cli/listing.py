@@ -31,6 +31,7 @@ from catalog.model.status import Status
 from catalog.model.tree import Entry, Folder, FolderKind
 
 if TYPE_CHECKING:
+    from catalog.model.listings import ImageFilter
     from catalog.tree.namespace import Node
     from catalog.tree.vfs import Vfs
 
@@ -82,15 +83,18 @@ def list_images(
     An image with copies in two stores is listed twice.  The path of a store that is no longer
     configured lists what the catalog still knows of it.
     """
+    from catalog.model.listings import ImageFilter
     from catalog.rules.members import may_see
 
-    wanted = _matching(session.vfs, properties, tags)
+    wanted = ImageFilter(
+        statuses=frozenset(map(Status, status)) or None,
+        properties=tuple(properties.items()),
+        tags=tags,
+    )
     listed: Iterable[Listed] = (
         (found, entry)
-        for found, entry in _images(session.vfs, absolute(path), deleted)
-        if (not status or entry.image.status in status)
-        and (wanted is None or entry.image.number in wanted)
-        and may_see(session.catalog, entry.image, session.principal)
+        for found, entry in _images(session.vfs, absolute(path), wanted, deleted)
+        if may_see(session.catalog, entry.image, session.principal)
     )
     if sort is not None:
         listed = _sorted(listed, sort)
@@ -137,11 +141,27 @@ def show(session: Session, image: str, as_json: bool) -> None:
         line(f"{printable(name):{width}}  {printable(value)}".rstrip())
 
 
-def _images(vfs: Vfs, path: str, deleted: bool) -> Iterator[Listed]:
-    """Every image at and below `path`, in the order in which folders list them."""
+def _images(vfs: Vfs, path: str, wanted: ImageFilter, deleted: bool) -> Iterator[Listed]:
+    """The wanted images at and below `path`, in the order in which folders list them."""
     from catalog.tree import namespace
+    from catalog.tree.search import search
 
     node = namespace.resolve_anywhere(vfs, path)
+    if isinstance(node, Folder) and not wanted.is_everything:
+        tops = [*_trashes(vfs, node)] if deleted else [node]
+        found = search(vfs.catalog, tops, wanted)
+        if found is not None:
+            yield from found
+            return
+    matching = _matching(vfs, wanted)
+    for each, entry in _all_images(vfs, path, node, deleted):
+        if (wanted.statuses is None or entry.image.status in wanted.statuses) and (
+            matching is None or entry.image.number in matching
+        ):
+            yield each, entry
+
+
+def _all_images(vfs: Vfs, path: str, node: Node, deleted: bool) -> Iterator[Listed]:
     if isinstance(node, Entry):
         yield path, node
     elif isinstance(node, Folder):
@@ -167,14 +187,12 @@ def _walk(vfs: Vfs, folder: Folder, path: str) -> Iterator[Listed]:
             yield from _walk(vfs, member, below)
 
 
-def _matching(vfs: Vfs, properties: dict[str, str], tags: tuple[str, ...]) -> frozenset[int] | None:
-    """The numbers of the images with those properties and tags; None for all images."""
-    from catalog.model.listings import ImageFilter
-
-    if not properties and not tags:
+def _matching(vfs: Vfs, wanted: ImageFilter) -> frozenset[int] | None:
+    """The numbers of the images with the wanted properties and tags; None for all images."""
+    if not wanted.properties and not wanted.tags:
         return None
-    wanted = ImageFilter(properties=tuple(properties.items()), tags=tags)
-    return frozenset(image.number for image in vfs.catalog.all_images(wanted))
+    with vfs.catalog.read() as repository:
+        return frozenset(repository.image_numbers(wanted))
 
 
 def _sorted(listed: Iterable[Listed], sort: str) -> list[Listed]:

@@ -65,3 +65,8 @@ class ImageFilter:
     """Only images deleted before this time (for the scrubber)."""
     not_accepted_by: int | None = None
     """Only images whose data was not accepted by this format gate or a later one."""
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether every image matches."""
+        return self == ImageFilter()

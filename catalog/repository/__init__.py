@@ -9,7 +9,7 @@ repository are in modules named after their subject:
     rows        the part that all share: the change feed, checks of rows that are read
     tree        folders, entries, locations; what is called so in a folder
     images      images, their properties and tags
-    browse      one screen of a folder, sorted and filtered by the database
+    browse      one screen of a folder, sorted and filtered by the database; totals of stores
     journal     uploads, leases, last uses, the change feed
     hosts       the processes that serve the catalog, and their heartbeats
     copies      damaged copies, copies still to be made

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Table
 
 from catalog.process import this_process
-from catalog.repository.browse import BrowseRows
+from catalog.repository.browse import BrowseRows, TotalRows
 from catalog.repository.copies import CopyRows
 from catalog.repository.engines.backend import WRITE, Backend
 from catalog.repository.engines.opening import open_backend, reserve_of
@@ -26,6 +26,7 @@ from catalog.repository.tree import TreeRows
 
 
 class Repository(
+    TotalRows,
     ImageRows,
     TreeRows,
     BrowseRows,
@@ -105,6 +106,7 @@ class Database:
             origin = str(this_process())
             repository = Repository(backend, connection, origin, stores, keeps_locks=keeps_locks)
             yield repository
+            repository.settle()
             if repository.told:
                 backend.announce(connection)
 

@@ -50,6 +50,8 @@ _check_image = RowCheck(*images.c)
 _BEFORE_DELETE = list(images.c).index(images.c.status_before_delete)
 _BY_NUMBER = Prepared(_IMAGE.where(images.c.number == bindparam("number")))
 _BY_ID = Prepared(_IMAGE.where(images.c.id == bindparam("id")))
+_COUNTED = frozenset({"owner", "visibility", "size"})
+"""Columns that the totals depend on, besides the status."""
 _PROPERTIES = Prepared(
     select(properties.c.name, properties.c.value)
     .where(properties.c.image == bindparam("image"))
@@ -122,8 +124,10 @@ class ImageRows(Rows):
 
     def images_by_prefix(self, prefix: str, limit: int) -> list[Image]:
         """Up to `limit` images whose id begins with `prefix`."""
-        condition = images.c.id.startswith(prefix, autoescape=True)
-        rows = self.connection.execute(_IMAGE.where(condition).limit(limit))
+        # A range of the index on all databases, which LIKE is not.  An id is made of characters
+        # that come before '~'.
+        begins_so = (images.c.id >= prefix, images.c.id <= prefix + "~")
+        rows = self.connection.execute(_IMAGE.where(*begins_so).order_by(images.c.id).limit(limit))
         return [make_image(row) for row in rows]
 
     def images(self, wanted: ImageFilter, *, after: int = 0, limit: int = 1000) -> list[Image]:
@@ -135,26 +139,29 @@ class ImageRows(Rows):
             going_on(after, found[-1].number)
         return found
 
+    def image_numbers(self, wanted: ImageFilter, *, limit: int | None = None) -> list[int]:
+        """The numbers of up to `limit` images that the filter lets through, in no order."""
+        statement = _filtered(select(images.c.number), wanted).limit(limit)
+        return list(self.connection.execute(statement).scalars())
+
     def count_images(self, wanted: ImageFilter) -> int:
         """The number of images that the filter lets through."""
         statement = _filtered(select(func.count()).select_from(images), wanted)
         return int(self.connection.execute(statement).scalar_one())
-
-    def images_by_status(self) -> dict[str, int]:
-        """The number of images of each status; the database counts all of them."""
-        statement = select(images.c.status, func.count()).group_by(images.c.status)
-        return {str(status): count for status, count in self.connection.execute(statement)}
 
     def add_image(self, **columns: Any) -> int:
         """Insert an image and return its number."""
         (number,) = _add_image(*columns).row(self.connection, **columns)
         named = {"image_id": columns["id"], "name": columns["name"]}
         self.record(EventKind.CREATED, int(number), **named)
+        self.count_new(int(number))
         return int(number)
 
     def set_image(self, number: int, **columns: Any) -> None:
         """Change columns other than the status, and add the image to the change feed."""
         columns.setdefault("updated_at", now())
+        if not _COUNTED.isdisjoint(columns):
+            self.count_again(number)
         _set_image(*columns).change(self.connection, which=number, **columns)
         self.tell(ChangeKind.IMAGE, image=number)
         if changed := {name: columns[name] for name in _RECORDED if name in columns}:
@@ -177,6 +184,7 @@ class ImageRows(Rows):
         if only_from is not None:
             sources &= frozenset(only_from)
         columns.setdefault("updated_at", now())
+        self.count_again(number)
         # The condition is part of the UPDATE: of two that race for a change, the second one
         # changes no row and gets InvalidTransition.
         statement = _change_status(sources, "status", *columns)
@@ -201,13 +209,14 @@ class ImageRows(Rows):
 
         An image that still has a location stays: its data is not removed yet.
         """
-        self.connection.execute(
+        dropped = self.connection.execute(
             delete(images).where(
                 images.c.status == Status.DELETED,
                 images.c.updated_at < before,
                 ~exists().where(locations.c.image == images.c.number),
             )
         )
+        self.count_forgotten(dropped.rowcount)
 
     # -- properties and tags ------------------------------------------------------
 
@@ -329,16 +338,17 @@ def _filtered(statement: Select[Any], wanted: ImageFilter) -> Select[Any]:
         statement = statement.where(
             exists().where(locations.c.image == images.c.number, locations.c.store == wanted.store)
         )
+    # Not EXISTS, which SQLite would ask for each image: the plan begins at the filter.
     for name, value in wanted.properties:
         statement = statement.where(
-            exists().where(
-                properties.c.image == images.c.number,
-                properties.c.name == name,
-                properties.c.value == value,
+            images.c.number.in_(
+                select(properties.c.image).where(
+                    properties.c.name == name, properties.c.value == value
+                )
             )
         )
     for tag in wanted.tags:
         statement = statement.where(
-            exists().where(tags.c.image == images.c.number, tags.c.tag == tag)
+            images.c.number.in_(select(tags.c.image).where(tags.c.tag == tag))
         )
     return statement

@@ -61,6 +61,15 @@ class Rows:
     def counted(self, table: Table, number: int) -> None:
         """Called when a row was added with a given number, in the same transaction."""
 
+    def count_again(self, image: int) -> None:
+        """Called before an image's row or its entries change, in the same transaction."""
+
+    def count_new(self, image: int) -> None:
+        """Called when an image was added, in the same transaction."""
+
+    def count_forgotten(self, number: int) -> None:
+        """Called when so many rows of deleted images were dropped, in the same transaction."""
+
     def tell(
         self,
         kind: ChangeKind,

@@ -21,7 +21,7 @@ from catalog.repository.tables import schema_floor
 if TYPE_CHECKING:
     from alembic.config import Config
 
-SCHEMA = "0011"
+SCHEMA = "0012"
 """The newest migration that this program knows; a test compares it with `migrations/`."""
 
 

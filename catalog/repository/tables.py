@@ -120,12 +120,22 @@ properties = Table(
     Column("name", Name, primary_key=True),
     Column("value", Text, nullable=False),
 )
+# Filters begin here.  Values may be longer than what a B-tree takes: PostgreSQL hashes them, and
+# MariaDB indexes their beginning.
+Index(
+    "ix_properties_value",
+    properties.c.value,
+    postgresql_using="hash",
+    mysql_length=64,
+    mariadb_length=64,
+)
 
 tags = Table(
     "tags",
     metadata,
     Column("image", Number, ForeignKey("images.number", ondelete="CASCADE"), primary_key=True),
     Column("tag", Name, primary_key=True),
+    Index(None, "tag"),
 )
 
 folders = Table(
@@ -159,6 +169,7 @@ locations = Table(
     Column("name", Name),
     Column("trashed_from", Number),  # no foreign key: that folder may have gone
     Column("alike", Name),  # as in `folders`
+    Column("trashed_at", UtcDateTime),  # null outside the trash
     UniqueConstraint("folder", "name"),
     Index(None, "folder", "alike"),
     UniqueConstraint("image", "store"),
@@ -167,6 +178,13 @@ locations = Table(
 )
 # Listing a folder page by page walks this index and sorts nothing.
 Index("ix_locations_folder_number", locations.c.folder, locations.c.number)
+# The trash shows what was deleted last.
+Index(
+    "ix_locations_folder_trashed_at",
+    locations.c.folder,
+    locations.c.trashed_at,
+    locations.c.name,
+)
 
 chunk_digests = Table(
     "chunk_digests",
@@ -317,6 +335,26 @@ members = Table(
     Column("image", Number, ForeignKey("images.number", ondelete="CASCADE"), primary_key=True),
     Column("member", Name, primary_key=True),  # a project, or a user by its name
     Column("created_at", UtcDateTime, nullable=False),
+    Index(None, "member"),
+)
+
+# Counters, kept in the transactions that change what they count (catalog/repository/browse.py).
+image_counts = Table(
+    "image_counts",
+    metadata,
+    Column("status", String(16), primary_key=True),
+    Column("images", BigInteger, nullable=False),
+)
+totals = Table(
+    "totals",
+    metadata,
+    Column("store", String(64), primary_key=True),
+    Column("owner", String(255), primary_key=True),
+    Column("visibility", String(16), primary_key=True),
+    Column("images", BigInteger, nullable=False),  # entries outside the trash
+    Column("size", BigInteger, nullable=False),  # bytes of these
+    Column("in_progress", BigInteger, nullable=False),
+    Column("trashed", BigInteger, nullable=False),
 )
 
 locks = Table(

@@ -28,6 +28,7 @@ from catalog.repository.statements.tree import (
     ADD_LOCATION,
     ENTRIES_IN,
     ENTRIES_OF,
+    ENTRY,
     ENTRY_AT,
     FOLDER,
     FOLDER_AT,
@@ -54,7 +55,7 @@ _check_folder = RowCheck(*folders.c)
 
 def _make_location(row: Any) -> Location:
     _check_location(row)
-    number, image, store, url, state, folder, name, trashed_from, _alike = row
+    number, image, store, url, state, folder, name, trashed_from, *_ = row
     if (folder is None) is not (name is None):
         raise ValueError(f"location {number} is called {name!r} in folder {folder}")
     return Location(number, image, store, url, LocationState(state), folder, name, trashed_from)
@@ -255,10 +256,11 @@ class TreeRows(Rows):
 
     def hide_location(self, location: Location) -> None:
         """Remove a location's name and keep its data: from now on it goes with its image."""
+        self.count_again(location.image)
         self.connection.execute(
             update(locations)
             .where(locations.c.number == location.number)
-            .values(folder=None, name=None)
+            .values(folder=None, name=None, trashed_at=None)
         )
         if location.folder is not None and location.name is not None:
             self._touch_folder(location.folder, location.name, location.image)
@@ -266,12 +268,22 @@ class TreeRows(Rows):
     def move_entry(
         self, location: Location, folder: int, name: str, *, trashed_from: int | None = None
     ) -> None:
-        """Give an entry another folder or name.  Raises AlreadyExists."""
+        """Give an entry another folder or name.  Raises AlreadyExists.
+
+        It is in the trash if it has `trashed_from`, since when it was first moved there.
+        """
+        if location.folder is None:
+            self.count_again(location.image)  # it becomes an entry
+        values: dict[str, Any] = {"trashed_from": trashed_from}
+        if trashed_from is None:
+            values["trashed_at"] = None
+        elif location.trashed_from is None:
+            values["trashed_at"] = now()
         try:
             self.connection.execute(
                 update(locations)
                 .where(locations.c.number == location.number)
-                .values(folder=folder, name=name, alike=_alike(name), trashed_from=trashed_from)
+                .values(folder=folder, name=name, alike=_alike(name), **values)
             )
         except IntegrityError as error:
             raise AlreadyExists(name) from error
@@ -339,6 +351,33 @@ class TreeRows(Rows):
             going_on(after, found[-1].number)
         return found
 
+    def active_of(self, numbers: Collection[int]) -> set[int]:
+        """Those of these images that have a complete copy."""
+        statement = select(locations.c.image).where(
+            locations.c.image.in_(numbers), locations.c.state == LocationState.ACTIVE
+        )
+        return set(self.connection.execute(statement).scalars())
+
+    def ids_in_store(self, store: str, ids: Collection[str]) -> set[str]:
+        """Those of these ids of images that have a copy in the store which is not pending."""
+        statement = (
+            select(images.c.id)
+            .join(locations, locations.c.image == images.c.number)
+            .where(
+                images.c.id.in_(ids),
+                locations.c.store == store,
+                locations.c.state != LocationState.PENDING,
+            )
+        )
+        return set(self.connection.execute(statement).scalars())
+
+    def entries_of_images(self, numbers: Collection[int]) -> list[Entry]:
+        """Every entry of several images, in no order; also in stores that are not in the tree."""
+        rows = self.connection.execute(
+            ENTRY.where(images.c.number.in_(numbers), locations.c.folder.is_not(None))
+        )
+        return [make_entry(row) for row in rows]
+
     def count_locations(self, store: str) -> int:
         """The number of a store's locations."""
         statement = select(func.count()).where(locations.c.store == store)
@@ -359,6 +398,7 @@ class TreeRows(Rows):
         been taken or the image has a copy in that store already.
         """
         state = LocationState.PENDING if url is None else LocationState.ACTIVE
+        self.count_again(image)
         try:
             (number,) = ADD_LOCATION.row(
                 self.connection,
@@ -382,10 +422,13 @@ class TreeRows(Rows):
 
     def detach_location(self, location: Location) -> None:
         """Take a location out of the tree.  Its data is removed next, and then its row."""
+        self.count_again(location.image)
         self.connection.execute(
             update(locations)
             .where(locations.c.number == location.number)
-            .values(state=LocationState.DELETING, folder=None, name=None, alike=None)
+            .values(
+                state=LocationState.DELETING, folder=None, name=None, alike=None, trashed_at=None
+            )
         )
         if location.folder is not None and location.name is not None:
             self._leave(location.folder, location.name, location.image)
@@ -394,6 +437,7 @@ class TreeRows(Rows):
 
     def drop_location(self, location: Location) -> None:
         """Remove a location's row, and with it its entry if it still has a name."""
+        self.count_again(location.image)
         self.connection.execute(delete(locations).where(locations.c.number == location.number))
         if location.folder is not None and location.name is not None:
             self._leave(location.folder, location.name, location.image)

@@ -45,6 +45,8 @@ class FindingKind(StrEnum):
     """The data has another format, or another size of the disk, than is recorded."""
     NO_LOCATION = "no-location"
     """An image that should have data, while no store has it."""
+    MISCOUNTED = "miscounted"
+    """Totals of images that are other than what the rows add up to."""
     UNFINISHED = "unfinished"
     """Parts of an old upload, which a store keeps without listing them as an object."""
     STRAY_STAGING = "stray-staging"

@@ -34,7 +34,7 @@ from catalog.rules.uploads import ABANDONED_AFTER
 from catalog.stores.base import Store
 from catalog.upkeep.findings import Finding, FindingKind, mend
 from catalog.upkeep.scrub import give_up_abandoned
-from catalog.upkeep.store_check import StoreCheck, note
+from catalog.upkeep.store_check import StoreCheck, batches, note
 
 __all__ = ["Finding", "FindingKind", "fsck"]
 
@@ -62,6 +62,7 @@ def fsck(catalog: Catalog, *, repair: bool) -> Iterator[Finding]:
     yield from _staging(catalog, catalog.settings.staging, "staging", repair)
     yield from _images(catalog, repair)
     yield from _deleting(catalog, repair)
+    yield from _totals(catalog, repair)
 
 
 def _store(catalog: Catalog, store: Store, repair: bool) -> Iterator[Finding]:
@@ -121,8 +122,9 @@ def _unconfigured(catalog: Catalog) -> Iterator[Finding]:
         root = repository.root()
         folders = repository.folders_in(root.number) if root is not None else []
         for folder in folders:
-            count = repository.count_locations(folder.store)
-            if folder.store not in catalog.stores and count:
+            if not folder.store or folder.store in catalog.stores:
+                continue
+            if count := repository.count_locations(folder.store):
                 detail = f"is not configured, and {count} images have a location in it"
                 yield Finding(FindingKind.STORE_UNAVAILABLE, folder.store, detail)
 
@@ -179,12 +181,13 @@ def _unlink(file: Path) -> str:
 
 def _images(catalog: Catalog, repair: bool) -> Iterator[Finding]:
     """Images whose own rows contradict each other."""
-    with catalog.read() as repository:
-        placed = {each.image for each in repository.locations_in_state(LocationState.ACTIVE)}
     wanted = ImageFilter(statuses=HAS_DATA | IN_PROGRESS | {Status.PENDING_DELETE})
-    for image in catalog.all_images(wanted):
-        if image.number not in placed:
-            yield from _image(catalog, image.number, repair)
+    for page in batches(image.number for image in catalog.all_images(wanted)):
+        with catalog.read() as repository:
+            placed = repository.active_of(page)
+        for number in page:
+            if number not in placed:
+                yield from _image(catalog, number, repair)
 
 
 def _image(catalog: Catalog, number: int, repair: bool) -> Iterator[Finding]:
@@ -209,6 +212,21 @@ def _image(catalog: Catalog, number: int, repair: bool) -> Iterator[Finding]:
 def _kill(catalog: Catalog, number: int, reason: str) -> str:
     uploads.fail_upload(catalog, number, reason)
     return "killed"
+
+
+def _totals(catalog: Catalog, repair: bool) -> Iterator[Finding]:
+    with catalog.read() as repository:
+        is_wrong = repository.miscounted()
+    if is_wrong:
+        detail = "the totals of images and stores are other than the images"
+        found = Finding(FindingKind.MISCOUNTED, "catalog", detail)
+        yield mend(found, repair, partial(_recount, catalog))
+
+
+def _recount(catalog: Catalog) -> str:
+    with catalog.write() as repository:
+        repository.recount()
+    return "counted anew"
 
 
 def _deleting(catalog: Catalog, repair: bool) -> Iterator[Finding]:

@@ -6,8 +6,10 @@ The docstring of `fsck` says why this is safe while others work on the catalog.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import islice
+from typing import TypeVar
 
 from catalog.catalog import Catalog
 from catalog.copies.removal import delete_data
@@ -20,6 +22,15 @@ from catalog.repository.database import Repository
 from catalog.stores.base import Capability, Stat, Store
 from catalog.upkeep import judgement
 from catalog.upkeep.findings import Finding, FindingKind, mend
+
+_Item = TypeVar("_Item")
+
+
+def batches(items: Iterable[_Item], size: int = 500) -> Iterator[list[_Item]]:
+    """The items in lists of up to `size`: a million of them need not be in memory at once."""
+    left = iter(items)
+    while batch := list(islice(left, size)):
+        yield batch
 
 
 def _is_dead(image: Image) -> bool:
@@ -37,8 +48,6 @@ class StoreCheck:
         self._catalog = catalog
         self._store = store
         self._repair = repair
-        self._known: set[str] = set()
-        """Ids of the images whose location in this store `locations` has seen."""
 
     # -- every location has its data ---------------------------------------------------
 
@@ -62,7 +71,6 @@ class StoreCheck:
                 leftover = Finding(FindingKind.LEFTOVER, subject, "a copy was never completed")
                 yield mend(leftover, self._repair, lambda: self._remove(location))
             return
-        self._known.add(image.id)
         if location.state is LocationState.DELETING:
             return  # `fsck._deleting` looks at these after everything else
         found, problem = self._stat(location)
@@ -147,13 +155,18 @@ class StoreCheck:
         """Look for data that no location refers to."""
         if Capability.LISTING not in self._store.capabilities:
             return
-        for key in list(self._store.keys()):
-            if key in self._known:
-                continue
-            image, kind = self._judge(key)
-            # Ask the store again after the rows: data that was removed meanwhile is no finding.
-            if kind is not None and self._is_there(key):
-                yield self._stray(key, image, kind)
+        for keys in batches(self._store.keys()):
+            with self._catalog.read() as repository:
+                known = repository.ids_in_store(self._store.name, keys)
+            for key in keys:
+                if key not in known:
+                    yield from self._unknown(key)
+
+    def _unknown(self, key: str) -> Iterator[Finding]:
+        image, kind = self._judge(key)
+        # Ask the store again after the rows: data that was removed meanwhile is no finding.
+        if kind is not None and self._is_there(key):
+            yield self._stray(key, image, kind)
 
     def _judge(self, key: str) -> tuple[Image | None, FindingKind | None]:
         """The image with this id, and what is wrong with its data here; None if nothing is."""

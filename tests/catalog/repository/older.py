@@ -71,6 +71,8 @@ def take_back(url: str, revision: str) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("ATTACH ? AS newer", (str(newer),))
         for table in tables(connection):
+            if table == "schema_floor":
+                continue  # that of the old schema is there
             columns = ", ".join(columns_of(connection, table))
             connection.execute(
                 f"INSERT OR REPLACE INTO main.{table} ({columns})"

@@ -67,6 +67,7 @@ def test_each_step_keeps_every_row(tmp_path: Path) -> None:
     for revision in revisions():
         bring_to(backend, revision)
         after = contents(path)
+        before.pop("schema_floor", None)  # a step may raise it
         for table, columns in before.items():
             assert {name: after[table][name] for name in columns} == columns
         fill(path)

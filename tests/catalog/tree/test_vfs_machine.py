@@ -423,6 +423,7 @@ class VfsMachine(RuleBasedStateMachine):
         """No row contradicts another, and every copy's data has its image's size."""
         with self.catalog.read() as repository:
             assert repository.connection.execute(text(DAMAGED)).all() == []
+            assert not repository.miscounted()
             for store in STORES:
                 for location in repository.locations_in_store(store):
                     if location.state == "active" and location.url is not None:
