@@ -22,6 +22,9 @@ from catalog.repository.database import Database, Repository
 from catalog.settings import CatalogSettings
 from catalog.stores.base import Store
 
+PATIENCE = 60.0
+"""Seconds that a complete upload waits for a database that is away, before it is given up."""
+
 
 class _Numbered(Protocol):
     @property
@@ -86,6 +89,13 @@ class Catalog:
         One thread at a time.
         """
         self._database.wait_for_change(seconds)
+
+    def patiently(self) -> AbstractContextManager[None]:
+        """Let transactions that are begun in this block wait for a database that is away.
+
+        For what would be lost otherwise; they wait for `PATIENCE` at most.
+        """
+        return self._database.patiently(PATIENCE)
 
     def checkpoint(self) -> None:
         """Bring the database's main file up to date, for tools that copy only this file."""

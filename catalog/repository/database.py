@@ -6,13 +6,14 @@ Threading: any thread; a transaction and its repository belong to one thread.
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from sqlalchemy import Connection, Table
 
 from catalog.process import this_process
 from catalog.repository.browse import BrowseRows, TotalRows
 from catalog.repository.copies import CopyRows
+from catalog.repository.engines.answering import patiently
 from catalog.repository.engines.backend import WRITE, Backend
 from catalog.repository.engines.opening import open_backend, reserve_of
 from catalog.repository.hosts import HostRows
@@ -89,17 +90,13 @@ class Database:
         stores: Container[str] | None = None,
         *,
         keeps_locks: bool = True,
-        patience: float = 0.0,
     ) -> Iterator[Repository]:
-        """A transaction that writes: committed at the end, rolled back by an exception.
-
-        `patience` is how long it tries to reach a server that does not answer, in seconds.
-        """
+        """A transaction that writes: committed at the end, rolled back by an exception."""
         backend = self.backend
         with (
             backend.errors(),
             backend.turn_to_write(),
-            backend.connect(patience=patience).execution_options(**WRITE) as connection,
+            backend.connect().execution_options(**WRITE) as connection,
             connection.begin(),
         ):
             backend.begin_write(connection)
@@ -113,6 +110,10 @@ class Database:
     def wait_for_change(self, seconds: float) -> None:
         """As `Backend.wait_for_change`."""
         self.backend.wait_for_change(seconds)
+
+    def patiently(self, seconds: float) -> AbstractContextManager[None]:
+        """Let transactions of this block wait so long for a server that is away."""
+        return patiently(seconds)
 
     def checkpoint(self) -> None:
         """Bring the database's main file up to date, as far as nobody has to wait for it."""

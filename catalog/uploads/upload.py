@@ -28,6 +28,7 @@ from pathlib import Path
 from catalog.catalog import Catalog
 from catalog.copies.removal import clear_failed, let_go
 from catalog.errors import (
+    CatalogAway,
     CatalogError,
     CatalogUnavailable,
     Conflict,
@@ -55,6 +56,8 @@ from catalog.uploads.writeback import check_written_back
 
 _log = logging.getLogger(__name__)
 
+_ATTEMPTS = 5
+"""How often it is tried to record an upload over connections that are lost."""
 _ASK_AGAIN = 1.0
 """Seconds of writing after which the catalog is asked whether the upload was aborted."""
 
@@ -259,7 +262,7 @@ class Upload:
         DigestMismatch, IncompleteUpload (also after a failed write), StoreFull,
         StoreUnavailable.
         """
-        with self._lock, self._or_killed():
+        with self._lock, self._or_killed(), self._catalog.patiently():
             if self.state is not UploadState.OPEN:
                 return
             if self._broken is not None:
@@ -299,7 +302,7 @@ class Upload:
                 return True
             if self.state is UploadState.CANCELLED:
                 raise ImageKilled(self.image.name, "the upload has been cancelled")
-            with self._or_killed():
+            with self._or_killed(), self._catalog.patiently():
                 if self.state is UploadState.FINISHED:
                     self._check_again(image or self._catalog.image(self.image.number))
                 self.finish()
@@ -321,7 +324,12 @@ class Upload:
     def _record_saved(
         self, url: str, publish: Rename | None, check: Check | None
     ) -> GaveWay | None:
-        """Record in the catalog that all data is there; None if `check` returned False."""
+        """Record in the catalog that all data is there; None if `check` returned False.
+
+        A connection that is lost meanwhile is no failure: what may have taken an hour is not lost
+        to a restart of the database.
+        """
+        attempts = 0
         while True:
             assert self._saved is not None
             # The time now: rsync sets it after closing the file, when the upload was finished.
@@ -333,6 +341,14 @@ class Upload:
             except Reannounced:
                 self._check_again(self._catalog.image(self.image.number))
                 continue
+            except CatalogAway:
+                attempts += 1
+                if attempts == _ATTEMPTS:
+                    raise
+                if self._catalog.image(self.image.number).status is not Status.ACTIVE:
+                    continue
+                # The answer to COMMIT was lost, and what gave way with it: recovery removes that.
+                gave_way = GaveWay()
             if gave_way is not None:
                 self.image = replace(
                     self.image, status=Status.ACTIVE, os_hash_value=saved.os_hash_value

@@ -427,8 +427,11 @@ class Handles:
 
     def _end(self, handle: Handle) -> None:
         upload = self._vfs.uploads.get(handle.image)
-        if upload is None or upload.size == 0:
-            return
+        if upload is not None and upload.size > 0:
+            with self._vfs.catalog.patiently():
+                self._complete(handle, upload)
+
+    def _complete(self, handle: Handle, upload: Upload) -> None:
         stopped = handle.trail.last.stopped
         if handle.preallocation.refused:
             _refuse(upload, REASON)

@@ -49,12 +49,8 @@ class Backend(ABC):
 
     # -- transactions ------------------------------------------------------------------
 
-    def connect(self, *, patience: float = 0.0) -> Connection:
-        """A connection on which the server has lately answered.
-
-        If it does not answer, try again for `patience` seconds.  Raises CatalogAway,
-        CatalogLocked if all connections are in use.
-        """
+    def connect(self) -> Connection:
+        """A connection.  Raises CatalogAway, CatalogLocked if all connections are in use."""
         return self.engine.connect()
 
     @abstractmethod

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DisconnectionError
 from catalog.errors import CatalogAway, CatalogLocked, CatalogUnavailable
 from catalog.model import clock
 from catalog.repository.engines import columns
-from catalog.repository.engines.answering import REST, Answering
+from catalog.repository.engines.answering import Answering
 from catalog.repository.engines.backend import Backend
 
 CONNECT_TIME = 5
@@ -74,15 +74,12 @@ class ServerBackend(Backend):
     def socket_of(self, raw: Any) -> int:
         """The descriptor of a driver's connection; negative if it is closed."""
 
-    def connect(self, *, patience: float = 0.0) -> Connection:
-        give_up_at = time.monotonic() + patience
+    def connect(self) -> Connection:
         while True:
             try:
                 return self._connect()
             except CatalogAway:
-                if time.monotonic() >= give_up_at:
-                    raise
-                time.sleep(REST / 4)
+                self._answering.wait()
 
     def _connect(self) -> Connection:
         self._answering.check()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -29,6 +30,7 @@ from catalog.repository.engines import opening
 from catalog.repository.engines import server as server_module
 from catalog.repository.schema import SCHEMA, schema_version
 from catalog.repository.tables import metadata
+from catalog.rules import uploads
 from catalog.service.bootstrap import make_catalog, open_catalog
 from catalog.settings import Settings
 from catalog.tree.vfs import Vfs
@@ -260,21 +262,40 @@ def test_a_restart_is_survived(kind: str, place: Path, tmp_path: Path) -> None:
 
 @pytest.mark.server
 @pytest.mark.parametrize("kind", sorted(STARTS))
-def test_a_patient_writer_waits_for_a_server(kind: str, place: Path, tmp_path: Path) -> None:
+def test_a_complete_upload_waits_for_a_server(kind: str, place: Path, tmp_path: Path) -> None:
     """What took an hour to upload is not lost to a restart of ten seconds."""
     start = STARTS[kind]
     with start(place) as first:
-        catalog = make_catalog(settings_at(tmp_path, url=first.database("catalog")))
-
-    def write() -> int:
-        with catalog._database.write(patience=60) as repository:
-            return repository.last_change()
-
+        vfs = Vfs(make_catalog(settings_at(tmp_path, url=first.database("catalog"))))
+        upload = begin(vfs, "/file/a", b"all of it")
+        upload.finish()
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(write)
+        waiting = pool.submit(upload.commit)
         with start(place, first.port):
-            assert waiting.result() == catalog.last_change()
-            catalog.close()
+            waiting.result()
+            assert read(vfs, "/file/a") == b"all of it"
+            vfs.close()
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("kind", sorted(STARTS))
+def test_a_lost_answer_to_commit_is_no_failure(
+    kind: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The image is active, and its writer is told so when the database answers again."""
+    with STARTS[kind](place) as server:
+        vfs = Vfs(make_catalog(settings_at(tmp_path, url=server.database("catalog"))))
+        upload = begin(vfs, "/file/a", b"all of it")
+        usual = uploads.finish_upload
+
+        def answer_is_lost(*arguments: Any) -> None:
+            usual(*arguments)
+            raise CatalogAway("the database", "connection lost")
+
+        monkeypatch.setattr(uploads, "finish_upload", answer_is_lost)
+        upload.commit()
+        assert read(vfs, "/file/a") == b"all of it"
+        vfs.close()
 
 
 def test_who_may_not_is_told_so(server: DatabaseServer, tmp_path: Path) -> None:
