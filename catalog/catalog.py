@@ -51,6 +51,9 @@ class Catalog:
         self.cache = cache or BlockCache()
         self.keeps_locks = False
         """Set where WebDAV is served: its operations have checked the locks already."""
+        self.reads_only = False
+        """Set for a mount with `-o ro`, whose user of the database may do no more: all that it
+        changes are the rows that tell of its own process and of what it has open."""
         self.replicas = replicas or {}
         """Store name -> the stores in which copies of its images are made."""
         self._listeners: list[Callable[[Sequence[Told]], None]] = []

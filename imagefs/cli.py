@@ -109,6 +109,7 @@ def _serve(
     raise_file_limit()
     fields = {"service": "mount", "mount": str(place)}
     log = ServiceLog(session.reread, fields)
+    session.reads_only = "ro" in options
     vfs = session.vfs
     cause.begin("mount")
     log.open(session.settings)

@@ -105,3 +105,18 @@ def check(session: Session) -> int:
         codes.append(OK if problem is None else exit_code(problem))
         line(f"{'ok' if problem is None else 'fail':4}  {checked.subject}: {checked.detail}")
     return max(codes)
+
+
+@db.command()
+@click.argument("role", type=click.Choice(["reader", "uploader", "server"]))
+@click.option("--user", metavar="NAME", help="The database's user; imagefs_ROLE if not given.")
+@pass_session
+def grants(session: Session, role: str, user: str | None) -> None:
+    """Print the SQL that lets a user of the database server do what ROLE needs, and no more.
+
+    A reader is a mount with -o ro, an uploader any other mount, a server 'imagefs dav' and timers.
+    """
+    from catalog.upkeep import schema
+
+    for statement in schema.grants(session.settings.catalog.url, role, user or f"imagefs_{role}"):
+        line(statement)

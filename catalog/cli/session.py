@@ -29,6 +29,8 @@ class Session:
     def __init__(self, config: Path | None = None) -> None:
         """`config` is the file of `--config`."""
         self._config = config
+        self.reads_only = False
+        """As `Catalog.reads_only`; set before the catalog is opened."""
 
     @cached_property
     def settings(self) -> Settings:
@@ -48,7 +50,7 @@ class Session:
         from catalog.tree.vfs import Vfs
 
         cause.begin("command", principal=self.principal.name)
-        return Vfs(open_catalog(self.settings))
+        return Vfs(open_catalog(self.settings, reads_only=self.reads_only))
 
     @property
     def catalog(self) -> Catalog:

@@ -34,6 +34,8 @@ def copies_to_read(catalog: Catalog, repository: Repository, number: int) -> lis
 
 def report_damage(catalog: Catalog, image: Image, bad: Copy) -> None:
     """Note that a copy has bytes that do not match their digests, if it is still there."""
+    if catalog.reads_only:
+        return
     with catalog.write() as repository:
         for location in repository.locations_of(image.number):
             if (location.store, location.url) == (bad.store.name, bad.url):

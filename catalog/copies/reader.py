@@ -89,7 +89,8 @@ def open_readable(
     check_read(found, image, principal)
     _check_has_data(image)
     reader = _open_copy(catalog, image, found.copies, chunks, found.profile)
-    return FirstReader(reader, catalog, image) if chunks is None and record else reader
+    records = chunks is None and record and not catalog.reads_only
+    return FirstReader(reader, catalog, image) if records else reader
 
 
 def _open_copy(
@@ -145,7 +146,8 @@ def _open_cached(catalog: Catalog, image: Image, chunks: ChunkDigests, profile: 
             report_damage(catalog, image, bad)
 
     def save(text: str) -> None:
-        # A process that may not write to the database records no profile.
+        if catalog.reads_only:
+            return
         with suppress(CatalogError), catalog.write() as repository:
             repository.set_properties(image.number, {BOOT_PROFILE: text})
 

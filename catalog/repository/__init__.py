@@ -18,7 +18,7 @@ repository are in modules named after their subject:
     people      users and members; what a principal may see, as SQL
     tables      the tables; `migrations` makes them
     schema      the schema's version, and migrations to the newest
-    dump        all rows as JSON has them, and back
+    administration/  all rows out and in, rights of users: what an operator does with it
     engines/    opening a database; what differs between SQLite, PostgreSQL and MariaDB
     reserve     room kept on the disk, so that deleting is possible when it is full
 

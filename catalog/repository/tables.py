@@ -372,3 +372,14 @@ locks = Table(
 )
 # MySQL indexes only the beginning of a text.
 Index("ix_locks_path", locks.c.path, mysql_length=255, mariadb_length=255)
+
+COUNTED = tuple(
+    table.name
+    for table in metadata.sorted_tables
+    if table.dialect_options["sqlite"]["autoincrement"]
+)
+"""Tables whose numbers the database gives, and none twice."""
+OF_PROCESSES = frozenset(
+    table.name for table in metadata.sorted_tables if {"host", "boot", "pid"} <= set(table.c.keys())
+)
+"""Tables of what processes do now."""

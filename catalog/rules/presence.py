@@ -79,7 +79,8 @@ def beat(
     """
     at = now()
     with catalog.write() as repository:
-        repository.beat_uploads(process, at)
+        if not catalog.reads_only:
+            repository.beat_uploads(process, at)
         repository.set_leases(process, held, at, users)
         repository.set_used(used, at)
 

@@ -92,8 +92,8 @@ def unknown_data(catalog: Catalog) -> Iterator[tuple[str, int]]:
                 yield store.name, found
 
 
-def open_catalog(settings: Settings) -> Catalog:
-    """Open the catalog.
+def open_catalog(settings: Settings, *, reads_only: bool = False) -> Catalog:
+    """Open the catalog; with `reads_only` nothing is made that is missing.
 
     Raises NoCatalog, SchemaTooNew, SchemaTooOld, CatalogUnavailable, InvalidSettings.
     """
@@ -106,8 +106,10 @@ def open_catalog(settings: Settings) -> Catalog:
     catalog = Catalog(
         database, settings.catalog, _stores(settings), _cache(settings), settings.replicas
     )
-    folders.make_stores(catalog)
-    catalog.reserve.keep()
+    catalog.reads_only = reads_only
+    if not reads_only:
+        folders.make_stores(catalog)
+        catalog.reserve.keep()
     return catalog
 
 

@@ -46,22 +46,28 @@ class Life:
         self._vfs = vfs
         self._kind = kind
         self._place = place
-        self._replicator = Replicator(vfs.catalog)
+        self._replicator = None if vfs.catalog.reads_only else Replicator(vfs.catalog)
         self._resting_until = 0.0
         # By the monotonic clock: when the next one is due.
         self._beat_at = 0.0
         self._recover_at = 0.0
 
     def recover(self) -> None:
-        """Clean up after processes that have ended.  Before the first request."""
+        """Clean up after processes that have ended.  Before the first request.
+
+        Who only reads leaves that to others.
+        """
+        self._recover_at = time.monotonic() + _RECOVER
+        if self._vfs.catalog.reads_only:
+            return
         for image in recover(self._vfs.catalog):
             _log.warning("%s (%s): killed: its upload was cut off", image.name, image.id)
-        self._recover_at = time.monotonic() + _RECOVER
 
     def start(self) -> None:
         """Register this process, and begin to make copies in the background."""
         self._register()
-        self._replicator.start()
+        if self._replicator is not None:
+            self._replicator.start()
 
     def _register(self) -> None:
         others = presence.register(
@@ -121,6 +127,7 @@ class Life:
 
     def stop(self) -> None:
         """End the copies in the background, and say that this process serves no more."""
-        self._replicator.stop(_STOP)
+        if self._replicator is not None:
+            self._replicator.stop(_STOP)
         with suppress(CatalogError):
             presence.leave(self._vfs.catalog, this_process())

@@ -7,7 +7,7 @@ The file, by lines:
     {"end": true, "rows": N, "sha256": …}   a trailer: a file that was cut has none
 
 Times are ISO 8601 in UTC, blobs base64.  It holds the hashes of passwords.  What it leaves out is
-in `catalog.repository.dump`.  Threading: any.
+in `catalog.repository.administration.dump`.  Threading: any.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from catalog.errors import AlreadyExists, InvalidValue, NoCatalog, SchemaTooNew, SchemaTooOld
-from catalog.repository import dump as rows
+from catalog.errors import AlreadyExists, InvalidValue, SchemaTooNew, SchemaTooOld
+from catalog.repository.administration import dump as rows
 from catalog.repository.database import Database, Repository
 from catalog.repository.schema import SCHEMA
+from catalog.repository.tables import OF_PROCESSES
 
 FORMAT = 1
 _DUMP = "the dump"
@@ -52,7 +53,8 @@ def dump(url: str, write: Callable[[bytes], object]) -> Dumped:
     """
     database = Database.open(url)
     try:
-        _check_same(database, database.schema())
+        database.check_schema()
+        _check_same(database)
         with database.read() as repository:
             digest = _Digest(write)
             for line in _lines(repository):
@@ -79,14 +81,12 @@ def load(url: str, lines: Iterable[bytes]) -> Dumped:
         database.close()
 
 
-def _check_same(database: Database, schema: str | None) -> None:
-    where = database.backend.where
-    if schema is None:
-        raise NoCatalog(where)
-    if schema > SCHEMA:
-        raise SchemaTooNew(where, f"schema {schema} has more than this program knows: upgrade it")
-    if schema < SCHEMA:
-        raise SchemaTooOld(where)
+def _check_same(database: Database) -> None:
+    """A newer schema, which this program may use otherwise, has more than it would dump."""
+    schema = database.schema()
+    if schema != SCHEMA:
+        told = f"schema {schema} has more than this program knows: use the newer one"
+        raise SchemaTooNew(database.backend.where, told)
 
 
 def _lines(repository: Repository) -> Iterator[Any]:
@@ -98,7 +98,7 @@ def _lines(repository: Repository) -> Iterator[Any]:
         "schema": SCHEMA,
         "program": version("imagefs"),
         "made_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "left_out": sorted(rows.OF_PROCESSES),
+        "left_out": sorted(OF_PROCESSES),
         "tables": {table.name: rows.count(connection, table) for table in tables},
         "last_numbers": rows.last_numbers(backend, connection),
     }

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from catalog.errors import CatalogDamaged, CatalogError, NoCatalog, SchemaTooOld
 from catalog.repository import schema
+from catalog.repository.administration.grants import Role
+from catalog.repository.administration.grants import grants as grants_of
 from catalog.repository.database import Database
 from catalog.repository.schema import SCHEMA, Step
 
@@ -83,3 +85,12 @@ def _version(database: Database) -> str:
     if version is None:
         raise NoCatalog(database.backend.where)
     return version
+
+
+def grants(url: str, role: str, user: str) -> list[str]:
+    """The SQL that gives a user of the server the rights of a role, a line for each statement.
+
+    Raises NotSupported for SQLite.
+    """
+    with closing(Database.open(url)) as database:
+        return grants_of(database.backend, Role(role), user)

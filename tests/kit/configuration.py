@@ -24,12 +24,12 @@ allow_hosts = ["127.0.0.1"]
 """
 
 
-def configure(folder: Path, *, catalog: str = "", sections: str = "") -> Path:
+def configure(folder: Path, *, catalog: str = "", sections: str = "", url: str = "") -> Path:
     """Write `imagefs.toml` into `folder`, with the stores `file`, `other` and `web` below it.
 
-    `catalog` is more lines of its section, `sections` more of those.
+    `catalog` is more lines of its section, `sections` more of those, `url` another database.
     """
     path = folder / "imagefs.toml"
-    text = _TEXT.format(folder=folder, url=url_at(folder), catalog=catalog, sections=sections)
-    path.write_text(text)
+    at = url or url_at(folder)
+    path.write_text(_TEXT.format(folder=folder, url=at, catalog=catalog, sections=sections))
     return path

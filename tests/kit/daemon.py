@@ -57,18 +57,21 @@ class Daemon:
         sections: str = "",
         mount: str = "",
         drain_timeout: int = 10,
+        url: str = "",
     ) -> None:
         """Make the catalog; `catalog` and `mount` are more lines of these sections.
 
-        `sections` are more sections.
+        `sections` are more sections, `url` is another database than the usual one.
         """
         self.state = state
         self.path = state / "mnt"
         self.log = state / "log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.options: tuple[str, ...] = ()
+        """More arguments of the command `mount`."""
         self.path.mkdir(parents=True)
         sections += f"[mount]\ndrain_timeout = {drain_timeout}\n{mount}"
-        self.config = configure(state, catalog=catalog, sections=sections)
+        self.config = configure(state, catalog=catalog, sections=sections, url=url)
         new_catalog(load(self.config)).close()
 
     def catalog(self) -> Catalog:
@@ -78,7 +81,8 @@ class Daemon:
     def spawn(self, *program: str) -> subprocess.Popen[bytes]:
         """Start the mount and wait for nothing; `program` runs in place of the command."""
         check_marked("a mount")
-        arguments = ["--config", str(self.config), "mount", "--foreground", str(self.path)]
+        arguments = ["--config", str(self.config), "mount", "--foreground"]
+        arguments += [*self.options, str(self.path)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*(program or COMMAND), *arguments],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from catalog.errors import CatalogDamaged, CatalogLocked, CatalogUnavailable
+from catalog.errors import CatalogDamaged, CatalogLocked, CatalogUnavailable, NotSupported
 
 WRITE = {"imagefs_write": True}
 """Execution options of a connection whose transaction will write."""
@@ -136,6 +136,14 @@ class Backend(ABC):
 
         What it has to wait for others is bounded all the same.  The connection ends with it.
         """
+
+    def grants(self, user: str, rights: Mapping[str, Sequence[str]]) -> list[str]:
+        """SQL that lets a user do just that: table -> `SELECT`, `INSERT` and so on.
+
+        Raises NotSupported for SQLite, which has no users.
+        """
+        told = "SQLite has no users: who may open the file may do everything"
+        raise NotSupported("grants", told)
 
     def unfit(self, connection: Connection) -> list[str]:
         """What in the server's settings is unfit for a catalog, one line each."""

@@ -8,7 +8,7 @@ committed before.  MariaDB commits each change of the schema by itself.  Threadi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -92,6 +92,17 @@ class Mariadb(ServerBackend):
         connection.detach()
         raw._read_timeout = None  # PyMySQL has no public way to it
         connection.exec_driver_sql("SET SESSION max_statement_time = 0")
+
+    def grants(self, user: str, rights: Mapping[str, Sequence[str]]) -> list[str]:
+        quote = self.engine.dialect.identifier_preparer.quote_identifier
+        whom, database = f"{quote(user)}@'%'", quote(str(self.engine.url.database))
+        return [
+            f"-- CREATE USER {whom} IDENTIFIED BY '…';",
+            *(
+                f"GRANT {', '.join(verbs)} ON {database}.{name} TO {whom};"
+                for name, verbs in rights.items()
+            ),
+        ]
 
     def unfit(self, connection: Connection) -> list[str]:
         names = "@@version, @@innodb_flush_log_at_trx_commit, @@max_allowed_packet"

@@ -6,6 +6,7 @@ at anything.  Threading: any.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,6 +27,7 @@ from catalog.errors import (
 from catalog.repository.engines import server
 from catalog.repository.engines.backend import will_write
 from catalog.repository.engines.server import ServerBackend
+from catalog.repository.tables import COUNTED
 
 _LOCK = 0x696D6167656673
 """The key of the advisory lock, which is the database's own: "imagefs" in ASCII."""
@@ -112,6 +114,17 @@ class Postgresql(ServerBackend):
         raw.is_patient = True
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         self.begin_write(connection)
+
+    def grants(self, user: str, rights: Mapping[str, Sequence[str]]) -> list[str]:
+        quote = self.engine.dialect.identifier_preparer.quote_identifier
+        whom, counted = quote(user), [name for name in COUNTED if "INSERT" in rights.get(name, ())]
+        return [
+            f"-- CREATE ROLE {whom} LOGIN PASSWORD '…';",
+            f"GRANT CONNECT ON DATABASE {quote(str(self.engine.url.database))} TO {whom};",
+            f"GRANT USAGE ON SCHEMA public TO {whom};",
+            *(f"GRANT {', '.join(verbs)} ON {name} TO {whom};" for name, verbs in rights.items()),
+            *(f"GRANT USAGE ON SEQUENCE {name}_number_seq TO {whom};" for name in counted),
+        ]
 
     def unfit(self, connection: Connection) -> list[str]:
         wanted = {"server_encoding": ("UTF8",), "fsync": ("on",), "synchronous_commit": _DURABLE}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from catalog.repository.tables import OF_PROCESSES, metadata
 from catalog.service.configuration import load
 from tests.catalog.cli.command import Run, paths, runner
 from tests.catalog.repository.older import take_back
@@ -52,3 +53,41 @@ def test_what_is_no_catalog_is_not_upgraded(bare: Run) -> None:
     """`imagefs init` makes one."""
     for command in ("check", "upgrade"):
         bare("db", command, code=10)
+
+
+def test_rights_in_a_file_are_the_file_s(run: Run) -> None:
+    """SQLite has no users."""
+    assert "SQLite has no users" in run("db", "grants", "reader", code=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "table", "user"),
+    [
+        ("postgresql", "images", '"imagefs"'),
+        ("mariadb", "`catalog`.images", "`imagefs`@'%'"),
+    ],
+)
+def test_rights_in_a_server(
+    bare: Run, config: Path, tmp_path: Path, kind: str, table: str, user: str
+) -> None:
+    """A reader writes nothing but what it is; only a server sees the hashes of passwords."""
+    url = load(config).catalog.url
+    config.write_text(config.read_text().replace(url, f"{kind}://root@127.0.0.1:1/catalog"))
+    told = {
+        role: bare("db", "grants", role, "--user", "imagefs").stdout.splitlines()
+        for role in ("reader", "uploader", "server")
+    }
+    assert f"GRANT SELECT ON {table} TO {user};" in told["reader"]
+    for role in ("uploader", "server"):
+        assert f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {user};" in told[role]
+    tables = {table.name for table in metadata.sorted_tables}
+    for role, rights in told.items():
+        granted = {name for name in tables if any(f"{name} TO" in right for right in rights)}
+        assert tables - granted == (set() if role == "server" else {"users"})
+        assert not any("ALL" in right or "GRANT OPTION" in right for right in rights)
+    writes = {right for right in told["reader"] if "INSERT" in right}
+    assert writes == {
+        right
+        for right in told["reader"]
+        if any(f"{name} TO" in right for name in {*OF_PROCESSES, "last_uses"} - {"uploads"})
+    }

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from catalog.errors import AlreadyExists, InvalidValue, NoCatalog, SchemaTooNew, SchemaTooOld
-from catalog.repository import dump as rows
-from catalog.repository.tables import metadata
+from catalog.repository.administration import dump as rows
+from catalog.repository.tables import OF_PROCESSES, metadata
 from catalog.service.bootstrap import make_catalog, open_catalog
 from catalog.settings import Settings
 from catalog.tree.vfs import Vfs
@@ -92,8 +92,8 @@ def _next_numbers(vfs: Vfs) -> tuple[int, ...]:
 def test_every_table_is_dumped_but_those_of_processes() -> None:
     """A table that is added later, too."""
     kept = {table.name for table in rows.tables()}
-    assert {*metadata.tables} - kept == rows.OF_PROCESSES | {"schema_floor"}
-    assert {"leases", "uploads"} <= rows.OF_PROCESSES
+    assert {*metadata.tables} - kept == OF_PROCESSES | {"schema_floor"}
+    assert {"leases", "uploads"} <= OF_PROCESSES
     assert "images" in kept
 
 

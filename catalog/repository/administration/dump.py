@@ -1,7 +1,7 @@
 """All rows as values that JSON has, from one database and into another one.
 
-Left out is what belongs to processes (`OF_PROCESSES`), and of the change feed all but its newest
-row: who follows the feed begins behind it.  Memory is flat: rows come and go in pages.
+Left out are the rows of processes (`tables.OF_PROCESSES`), and of the change feed all but its
+newest row: who follows the feed begins behind it.  Memory is flat: rows come and go in pages.
 Threading: as a transaction.
 """
 
@@ -26,14 +26,16 @@ from sqlalchemy import (
 )
 
 from catalog.repository.engines.backend import Backend
-from catalog.repository.tables import UtcDateTime, changes, folders, metadata, schema_floor
-
-OF_PROCESSES = frozenset(
-    table.name
-    for table in metadata.tables.values()
-    if {"host", "boot", "pid"} <= set(table.c.keys())
+from catalog.repository.tables import (
+    COUNTED,
+    OF_PROCESSES,
+    UtcDateTime,
+    changes,
+    folders,
+    metadata,
+    schema_floor,
 )
-"""Tables of what processes do now: another database begins without it."""
+
 MADE_WITH_THE_CATALOG = ("root", "store", "trash")
 """Kinds of folders that a new catalog has."""
 
@@ -91,12 +93,8 @@ def _pages(connection: Connection, table: Table) -> Iterator[Row]:
 
 def last_numbers(backend: Backend, connection: Connection) -> dict[str, int]:
     """Table -> the greatest number that it has ever given to a row, which is never used again."""
-    found = {table.name: backend.last_number(connection, table) for table in _counted()}
+    found = {name: backend.last_number(connection, metadata.tables[name]) for name in COUNTED}
     return {name: number for name, number in found.items() if number}
-
-
-def _counted() -> list[Table]:
-    return [table for table in tables() if table.dialect_options["sqlite"]["autoincrement"]]
 
 
 def in_use(connection: Connection) -> str:
@@ -171,9 +169,9 @@ def go_on(backend: Backend, connection: Connection, numbers: dict[str, int]) -> 
 
     The last act of a transaction: MariaDB may commit with it.
     """
-    for table in _counted():
-        if table.name in numbers:
-            backend.count_beyond(connection, table, numbers[table.name])
+    for name in COUNTED:
+        if name in numbers:
+            backend.count_beyond(connection, metadata.tables[name], numbers[name])
 
 
 def _to_json(column: Column[Any]) -> _Convert | None:
