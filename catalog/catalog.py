@@ -108,6 +108,10 @@ class Catalog:
         """What is wrong in the database as a whole; empty if nothing is known to be wrong."""
         return self._database.damages()
 
+    def unfit(self) -> list[str]:
+        """What in the settings of the database's server is unfit; empty if nothing is."""
+        return self._database.unfit()
+
     def close(self) -> None:
         """Close the cache, the stores and the database."""
         self.cache.close()

@@ -136,7 +136,7 @@ def _catalog(session: Session) -> Iterator[Check]:
         # The whole message: for a damaged database it says what to do.
         yield Check(Level.FAIL, error.subject, error.beside(error.subject))
         return
-    yield Check(Level.OK, "catalog", "opens, and its schema is this program's")
+    yield Check(Level.OK, "catalog", "opens, and this program may use its schema")
     try:
         yield from _database(catalog)
         yield from _stores(catalog)
@@ -154,6 +154,8 @@ def _database(catalog: Catalog) -> Iterator[Check]:
         yield Check(Level.FAIL, "database", f"is damaged: {damage}: {advice}")
     if not found:
         yield Check(Level.OK, "database", "is sound")
+    for told in catalog.unfit():
+        yield Check(Level.WARN, "database", f"its server's setting {told}")
 
 
 def _configuration(settings: Settings) -> Iterator[Check]:

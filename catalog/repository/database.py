@@ -126,6 +126,11 @@ class Database:
         """
         return self.backend.damages()
 
+    def unfit(self) -> list[str]:
+        """What in the settings of the database's server is unfit for a catalog, one line each."""
+        with self.read() as repository:
+            return self.backend.unfit(repository.connection)
+
     def has_schema(self) -> bool:
         """Whether the database has our tables."""
         return schema_version(self.backend) is not None

@@ -38,8 +38,7 @@ def check(url: str) -> Iterator[Checked]:
             yield Checked("database", damage, CatalogDamaged(database.backend.where, damage))
         if not damages:
             yield Checked("database", "is sound")
-        with database.read() as repository:
-            unfit = database.backend.unfit(repository.connection)
+        unfit = database.unfit()
         for told in unfit:
             yield Checked("server", told, CatalogError("server", told))
         if not unfit:

@@ -112,9 +112,12 @@ def test_an_upgrade_waits_for_nobody_for_ever(
 
 def test_settings_that_lose_data_are_told(server: DatabaseServer, settings: Settings) -> None:
     """Those of the tests do: nothing has to survive a power failure."""
-    make_catalog(settings).close()
+    catalog = make_catalog(settings)
+    told = catalog.unfit()
+    catalog.close()
     found = {each.subject: each for each in check(settings.catalog.url)}
     assert found["schema"].problem is found["database"].problem is None
     wrong = {"postgresql": "fsync is off", "mariadb": "innodb_flush_log_at_trx_commit is 2"}
     assert wrong[server.kind] in found["server"].detail
+    assert [wrong[server.kind] in each for each in told] == [True]
     assert found["server"].problem is not None
