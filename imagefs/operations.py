@@ -46,7 +46,7 @@ from imagefs.files.handle import Handle
 from imagefs.files.handles import Handles
 from imagefs.files.listing import Listings
 from imagefs.inodes import InodeKind, Inodes, kind_of
-from imagefs.threads import Threads
+from imagefs.threads import Arguments, Threads
 from imagefs.tree import Tree
 
 log = logging.getLogger(__name__)
@@ -138,8 +138,23 @@ class Operations(pyfuse3.Operations):
         found = None if is_dot else self._at_once.lookup(parent_inode, name)
         if found is None:
             work = self._tree.dot if is_dot else self._tree.lookup
-            found = await self._threads.names(work, parent_inode, name)
+            found = await self._looked_up(work, parent_inode, name)
         return self._remembered(found)
+
+    async def _looked_up(
+        self, work: Callable[[*Arguments], EntryAttributes], *arguments: *Arguments
+    ) -> EntryAttributes:
+        """What is looked up in the database; the kernel keeps it only if it is still so.
+
+        The feed may tell the kernel of a change after the row was read, and before the kernel has
+        this answer.  It would then keep the old row for minutes, and nobody would tell it again.
+        """
+        known = self._tree.vfs.known
+        drops = known.drops
+        found = await self._threads.names(work, *arguments)
+        if drops != known.drops:
+            found.entry_timeout = found.attr_timeout = 0
+        return found
 
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
         self.inodes.forget(inode_list)
@@ -148,7 +163,7 @@ class Operations(pyfuse3.Operations):
     async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
         found = self._at_once.getattr(inode)
         if found is None:
-            found = await self._threads.names(self._tree.getattr, inode)
+            found = await self._looked_up(self._tree.getattr, inode)
         return found
 
     @handler

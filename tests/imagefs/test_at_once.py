@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from catalog.model.access import ADMIN, Principal
+from catalog.model.activity import ChangeKind, Told
 from catalog.tree.vfs import Vfs
 from imagefs import inodes
 from imagefs.at_once import AtOnce
@@ -172,3 +173,24 @@ def test_who_opens_an_image_and_where_it_is(vfs: Vfs) -> None:
     link(vfs, "/file/a", "/other/a")
     vfs.image(number)
     assert at_once.who_and_where(0, number) is None
+
+
+def test_what_changes_while_it_is_looked_up_is_not_kept(
+    operations: Operations, vfs: Vfs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel was told of the change before it has the answer, and is not told again."""
+    image = put(vfs, "/file/a")
+    folder = folder_at(vfs, "/file")
+    tree = operations._tree
+    usual = tree.lookup
+
+    def and_then_it_changes(parent: int, name: bytes) -> pyfuse3.EntryAttributes:
+        found = usual(parent, name)
+        vfs.known.drop([Told(ChangeKind.ENTRY, folder.number, "a", image.number)])
+        return found
+
+    monkeypatch.setattr(tree, "lookup", and_then_it_changes)
+    found = _lookup(operations, inodes.of_folder(folder.number), "a")
+    assert (found.entry_timeout, found.attr_timeout) == (0, 0)
+    monkeypatch.setattr(tree, "lookup", usual)
+    assert _lookup(operations, inodes.of_folder(folder.number), "a").entry_timeout > 0
