@@ -83,6 +83,8 @@ class Database:
         """A transaction that only reads: it has one consistent view, and waits for nobody."""
         with self.backend.errors(), self.backend.connect() as connection:
             yield Repository(self.backend, connection, stores=stores)
+            # Psycopg forgets all statements that it has prepared at a ROLLBACK.
+            connection.commit()
 
     @contextmanager
     def write(

@@ -88,7 +88,7 @@ class ServerBackend(Backend):
             if time.monotonic() > self._clock_until:
                 clock.follow(self.clock(connection))
                 # The next statement begins the transaction that was asked for, with its own view.
-                connection.rollback()
+                connection.commit()
                 self._clock_until = time.monotonic() + _CLOCK_TIME
         self._answering.answered()
         return connection
