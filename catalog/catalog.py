@@ -93,6 +93,11 @@ class Catalog:
         """
         self._database.wait_for_change(seconds)
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other hosts may use the catalog: its database is on a server."""
+        return self._database.backend.file is None
+
     def patiently(self) -> AbstractContextManager[None]:
         """Let transactions that are begun in this block wait for a database that is away.
 

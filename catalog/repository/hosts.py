@@ -1,4 +1,4 @@
-"""The processes that serve the catalog on all hosts, and their heartbeats."""
+"""The processes that serve the catalog on all hosts, and where their common stores are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from catalog.model.activity import Service, ServiceKind
 from catalog.process import Process
 from catalog.repository.rows import RowCheck, Rows
 from catalog.repository.statements.prepared import Prepared
-from catalog.repository.tables import leases, processes, uploads
+from catalog.repository.tables import leases, processes, store_marks, uploads
 
 _check_service = RowCheck(*processes.c)
 _ALL = Prepared(select(processes).order_by(*processes.primary_key))
@@ -89,6 +89,15 @@ class HostRows(Rows):
         """How many images the processes of a host hold open."""
         images = func.count(leases.c.image.distinct())
         return self.connection.execute(select(images).where(leases.c.host == host)).scalar_one()
+
+    def store_marks(self) -> dict[str, str]:
+        """Store name -> the mark of its place, where one is recorded."""
+        return {row.store: row.mark for row in self.connection.execute(select(store_marks))}
+
+    def set_store_mark(self, store: str, mark: str) -> None:
+        """Record the mark of a store's place; it replaces an older one."""
+        self.connection.execute(delete(store_marks).where(store_marks.c.store == store))
+        self.connection.execute(store_marks.insert().values(store=store, mark=mark))
 
     def hosts_at_work(self) -> set[str]:
         """The hosts of all processes that are registered, upload or hold an image open."""

@@ -21,7 +21,7 @@ from catalog.repository.tables import schema_floor
 if TYPE_CHECKING:
     from alembic.config import Config
 
-SCHEMA = "0012"
+SCHEMA = "0013"
 """The newest migration that this program knows; a test compares it with `migrations/`."""
 
 

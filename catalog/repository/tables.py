@@ -246,6 +246,14 @@ uploads = Table(
     Column("heartbeat_at", UtcDateTime, nullable=False),
 )
 
+# Which folder a store has on every host: another host may have one of its own at that path.
+store_marks = Table(
+    "store_marks",
+    metadata,
+    Column("store", String(64), primary_key=True),
+    Column("mark", String(64), nullable=False),  # in the folder's marker
+)
+
 # The mounts and servers of the catalog, on all hosts.
 processes = Table(
     "processes",

@@ -101,6 +101,19 @@ def make_stores(catalog: Catalog) -> None:
                 )
 
 
+def claim_store(catalog: Catalog, store: str, mark: str, *, anew: bool = False) -> str:
+    """Record where a store's data is, unless that is known; return what is recorded.
+
+    The first host that has the store decides.  `anew` replaces what is recorded.
+    """
+    with catalog.write() as repository:
+        known = repository.store_marks().get(store)
+        if known is not None and not anew:
+            return known
+        repository.set_store_mark(store, mark)
+        return mark
+
+
 def exchange(catalog: Catalog, one: Place, other: Place, principal: Principal) -> None:
     """Exchange the names of two nodes in one folder, in one step.
 

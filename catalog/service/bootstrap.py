@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from itertools import islice
 
 from catalog.cache.block_cache import BlockCache
 from catalog.cache.folder import CacheFolder
 from catalog.cache.reader import Verify
 from catalog.catalog import Catalog
-from catalog.errors import CatalogError, NoCatalog
+from catalog.errors import CatalogError, NoCatalog, StoreUnavailable
 from catalog.repository.database import Database
 from catalog.rules import folders
 from catalog.service.configuration import problems_of
 from catalog.settings import Settings
-from catalog.stores.base import Capability, Store
+from catalog.stores.base import Capability, Marked, Store
 from catalog.stores.registry import open_store
 
 _log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ def make_catalog(settings: Settings, emptied: Collection[str] = ()) -> Catalog:
     )
     problems = list(_make_stores(catalog, emptied))
     folders.make_stores(catalog)
+    _agree_on_places(catalog, emptied)
     catalog.checkpoint()
     catalog.reserve.keep()
     if problems:
@@ -110,7 +112,29 @@ def open_catalog(settings: Settings, *, reads_only: bool = False) -> Catalog:
     if not reads_only:
         folders.make_stores(catalog)
         catalog.reserve.keep()
+    _agree_on_places(catalog)
     return catalog
+
+
+def _agree_on_places(catalog: Catalog, emptied: Collection[str] = ()) -> None:
+    """Let each store that may be elsewhere on another host accept only the place that all have.
+
+    Otherwise two hosts could each have a folder of their own at the same path, and neither the
+    images of the other.  Of a store whose place is not known yet, this host's is recorded.
+    """
+    if not catalog.is_shared:
+        return
+    with catalog.read() as repository:
+        known = repository.store_marks()
+    for name, store in catalog.stores.items():
+        if Capability.MARKED not in store.capabilities or not isinstance(store, Marked):
+            continue
+        mark = None if name in emptied else known.get(name)
+        if mark is None and not catalog.reads_only:
+            with suppress(StoreUnavailable):  # it is recorded when the store is there
+                mark = folders.claim_store(catalog, name, store.mark(), anew=name in emptied)
+        if mark is not None:
+            store.expect(mark)
 
 
 def _stores(settings: Settings) -> dict[str, Store]:

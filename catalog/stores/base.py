@@ -41,6 +41,8 @@ class Capability(Flag):
     """`keys` lists everything stored, for fsck."""
     RESUME = auto()
     """The store implements `Resuming`."""
+    MARKED = auto()
+    """The store implements `Marked`."""
     GROWING = auto()
     """Its writers `send` a staged file while it is still being written."""
 
@@ -266,6 +268,20 @@ class Resuming(Protocol):
         them.  MUST compare before it uses any other data of the unfinished upload, and MUST
         remove what it does not use.  Raises as `writer`.
         """
+
+
+@runtime_checkable
+class Marked(Protocol):
+    """A store with MARKED: its settings may lead to another place on another host."""
+
+    def mark(self) -> str:
+        """What identifies the place, from whatever host it is reached.
+
+        Raises StoreUnavailable.
+        """
+
+    def expect(self, mark: str) -> None:
+        """Be unavailable from now on unless the place has this mark."""
 
 
 @runtime_checkable

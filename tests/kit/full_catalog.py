@@ -45,6 +45,7 @@ def fill(vfs: Vfs) -> None:
         (location,) = repository.locations_of(full.number)
         repository.mark_damaged(location.number)
         repository.spare(full.number, now(), "x")
+        repository.set_store_mark("file", "x")
     last = put(vfs, LAST)
     remove(vfs, LAST)
     purge(catalog, catalog.image(last.number))

@@ -34,6 +34,7 @@ from catalog.repository.tables import (
     folders,
     metadata,
     schema_floor,
+    store_marks,
 )
 
 MADE_WITH_THE_CATALOG = ("root", "store", "trash")
@@ -103,7 +104,10 @@ def in_use(connection: Connection) -> str:
         statement = select(table).limit(1)
         if table is folders:
             statement = statement.where(table.c.kind.not_in(MADE_WITH_THE_CATALOG))
-        if table is not changes and connection.execute(statement).first() is not None:
+        if (
+            table not in (changes, store_marks)
+            and connection.execute(statement).first() is not None
+        ):
             return table.name
     return ""
 
@@ -111,6 +115,7 @@ def in_use(connection: Connection) -> str:
 def clear(connection: Connection) -> None:
     """Remove the rows of a new catalog."""
     connection.execute(changes.delete())
+    connection.execute(store_marks.delete())
     numbers = select(folders.c.number).order_by(folders.c.number.desc())
     # One by one, from the leaves on: MariaDB looks at each row whether another one refers to it.
     for number in connection.execute(numbers).scalars().all():

@@ -34,6 +34,13 @@ class MarkedFolder:
         """`owner` is the store's name."""
         self.owner = owner
         self.path = path
+        self.expected: str | None = None
+        """The mark that the folder must have; None for any."""
+
+    def mark(self) -> str:
+        """The id in the marker; empty in one of an early version.  Raises StoreUnavailable."""
+        with self.opened() as folder:
+            return self._read_marker(folder)[1]
 
     def initialize(self) -> None:
         """Create the folder if it is absent, and mark it if it is empty.  Idempotent.
@@ -66,18 +73,29 @@ class MarkedFolder:
             os.close(folder)
 
     def _verify_marker(self, folder: int) -> None:
+        owner, mark = self._read_marker(folder)
+        if owner != self.owner:
+            raise StoreUnavailable(self.owner, f"{self.path} belongs to the store {owner!r}")
+        if self.expected is not None and mark != self.expected:
+            reason = (
+                f"{self.path} is another folder than the one that this catalog's images are in:"
+                " a folder that is not shared is a store of its own, with a name of its own"
+            )
+            raise StoreUnavailable(self.owner, reason)
+
+    def _read_marker(self, folder: int) -> tuple[str, str]:
+        """The store's name and the folder's id."""
         try:
             fd = os.open(MARKER, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=folder)
             with os.fdopen(fd, "rb") as marker:
-                owner = json.loads(marker.read())["store"]
+                found = json.loads(marker.read())
+                return found["store"], str(found.get("id", ""))
         except FileNotFoundError:
             reason = f"{self.path} holds no {MARKER}: is its disk mounted?"
             raise StoreUnavailable(self.owner, reason) from None
         except (OSError, ValueError, TypeError, KeyError) as error:
             reason = f"{self.path / MARKER} is damaged: {error}"
             raise StoreUnavailable(self.owner, reason) from error
-        if owner != self.owner:
-            raise StoreUnavailable(self.owner, f"{self.path} belongs to the store {owner!r}")
 
     def _refuse_unless_empty(self) -> None:
         for found in os.listdir(self.path):

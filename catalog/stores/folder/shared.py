@@ -65,6 +65,12 @@ class SharedStore(WithoutPolicy, LeavesNothing):
         """Make the folder, and mark it."""
         self._limits.run(self._store.initialize)
 
+    def mark(self) -> str:
+        return self._limits.run(self._store.mark)
+
+    def expect(self, mark: str) -> None:
+        self._store.expect(mark)
+
     def check(self) -> None:
         self._limits.run(self._store.check)
 

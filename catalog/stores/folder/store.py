@@ -83,6 +83,7 @@ class FilesystemStore(WithoutPolicy, LeavesNothing):
         | Capability.STAGING
         | Capability.LISTING
         | Capability.RESUME
+        | Capability.MARKED
     )
     weight = LOCAL_WEIGHT
 
@@ -98,6 +99,14 @@ class FilesystemStore(WithoutPolicy, LeavesNothing):
         belongs to another store, or if it is not empty and not a store.
         """
         self._folder.initialize()
+
+    def mark(self) -> str:
+        """The id of the folder.  Raises StoreUnavailable."""
+        return self._folder.mark()
+
+    def expect(self, mark: str) -> None:
+        """Be unavailable from now on unless the folder has this id."""
+        self._folder.expected = mark
 
     def check(self) -> None:
         """Raise StoreUnavailable unless the folder is there and is this store's."""

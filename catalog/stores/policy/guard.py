@@ -20,6 +20,7 @@ from catalog.stores.base import (
     DataReader,
     DataWriter,
     IsGood,
+    Marked,
     Reaching,
     Resuming,
     Stat,
@@ -84,6 +85,15 @@ class GuardedStore:
 
     def initialize(self) -> None:
         self._store.initialize()
+
+    def mark(self) -> str:
+        store = self._store
+        assert isinstance(store, Marked)
+        return self._run(Operation.CHECK, self.name, store.mark)
+
+    def expect(self, mark: str) -> None:
+        assert isinstance(self._store, Marked)
+        self._store.expect(mark)
 
     def check(self) -> None:
         self._run(Operation.CHECK, self.name, self._store.check)
