@@ -9,6 +9,7 @@ from catalog.model.clock import now
 from catalog.rules import fields, locks, users
 from catalog.rules.locks import LockRequest
 from catalog.rules.members import add_member
+from catalog.stores.base import Marked
 from catalog.tree.vfs import Vfs
 from tests.kit.catalog import ALICE, make_folder, put, remove, rename
 
@@ -37,6 +38,9 @@ def fill(vfs: Vfs) -> None:
     remove(vfs, "/file/trashed")
     users.add_user(catalog, "alice", "password")
     locks.create(catalog, LockRequest("/file/young", "alice", deep=True, owner_xml="<x/>"))
+    store = catalog.store("file")
+    assert isinstance(store, Marked)
+    mark = store.mark()
     with catalog.write() as repository:
         repository.set_image(full.number, expected_size=2**53 + 1, mtime=2**63 - 1)
         repository.want_copies(full.number, ["other"], now())
@@ -45,7 +49,7 @@ def fill(vfs: Vfs) -> None:
         (location,) = repository.locations_of(full.number)
         repository.mark_damaged(location.number)
         repository.spare(full.number, now(), "x")
-        repository.set_store_mark("file", "x")
+        repository.set_store_mark("file", mark)
     last = put(vfs, LAST)
     remove(vfs, LAST)
     purge(catalog, catalog.image(last.number))
