@@ -96,7 +96,7 @@ class Catalog:
     @property
     def is_shared(self) -> bool:
         """Whether other hosts may use the catalog: its database is on a server."""
-        return self._database.backend.file is None
+        return self._database.backend.is_shared
 
     def patiently(self) -> AbstractContextManager[None]:
         """Let transactions that are begun in this block wait for a database that is away.

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pymysql
-from sqlalchemy import Connection, Table, event, text
+from sqlalchemy import URL, Connection, Table, event, text
 
 from catalog.errors import (
     CatalogAway,
@@ -69,7 +69,9 @@ class Mariadb(ServerBackend):
 
     ddl_is_transactional = False
 
-    def arguments(self) -> dict[str, Any]:
+    def arguments(self, url: URL) -> dict[str, Any]:
+        # As bytes: PyMySQL would encode text as latin-1, and MariaDB takes it for UTF-8.
+        password = {"password": str(given).encode()} if (given := url.password) else {}
         session = ", ".join(f"{name} = {value}" for name, value in _SESSION.items())
         return {
             "connect_timeout": server.CONNECT_TIME,
@@ -78,6 +80,7 @@ class Mariadb(ServerBackend):
             "init_command": f"SET SESSION {session}",
             "program_name": "imagefs",
             "charset": "utf8mb4",
+            **password,
         }
 
     def socket_of(self, raw: Any) -> int:

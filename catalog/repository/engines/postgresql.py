@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from psycopg import IsolationLevel
 from psycopg.errors import OperationalError
-from sqlalchemy import Connection, Table, event, func, select
+from sqlalchemy import URL, Connection, Table, event, func, select
 from sqlalchemy.dialects.postgresql import REGCLASS
 
 from catalog.errors import (
@@ -78,14 +78,14 @@ class _Connection(psycopg.Connection[Any]):
 class Postgresql(ServerBackend):
     """A catalog in PostgreSQL."""
 
-    def __init__(self, url: Any) -> None:
+    def __init__(self, url: URL) -> None:
         super().__init__(url)
         # A connection of its own: who waits on it holds none of the pool.
         self._listener: psycopg.Connection[Any] | None = None
         event.listen(self.engine, "do_connect", _connect)
         event.listen(self.engine, "begin", _begin)
 
-    def arguments(self) -> dict[str, Any]:
+    def arguments(self, url: URL) -> dict[str, Any]:
         times = {
             "statement_timeout": server.STATEMENT_TIME,
             "lock_timeout": server.LOCK_TIME,
@@ -161,8 +161,10 @@ class Postgresql(ServerBackend):
             super().wait_for_change(seconds)
 
     def _listen(self) -> psycopg.Connection[Any]:
-        arguments, values = self.engine.dialect.create_connect_args(self.engine.url)
-        made = _Connection.connect(*arguments, **{**values, **self.arguments()}, autocommit=True)
+        url = self.engine.url
+        arguments, values = self.engine.dialect.create_connect_args(url)
+        values = {**values, **self.arguments(url)}
+        made = _Connection.connect(*arguments, **values, autocommit=True)
         made.execute(f"LISTEN {_CHANNEL}")
         return made
 

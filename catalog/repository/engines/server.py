@@ -63,11 +63,11 @@ class ServerBackend(Backend):
             pool_timeout=LOCK_TIME,
             # The most lately used one: others end on the server's side when they are idle.
             pool_use_lifo=True,
-            connect_args=self.arguments(),
+            connect_args=self.arguments(url),
         )
 
     @abstractmethod
-    def arguments(self) -> dict[str, Any]:
+    def arguments(self, url: URL) -> dict[str, Any]:
         """What the driver's `connect` gets, with all time-outs."""
 
     @abstractmethod

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
 from catalog.catalog import Catalog
 from catalog.errors import (
@@ -311,6 +311,26 @@ def test_who_may_not_is_told_so(server: DatabaseServer, tmp_path: Path) -> None:
     with pytest.raises(CatalogForbidden):
         open_catalog(settings_at(tmp_path, url=told))
     server.drop("closed")
+
+
+def test_any_password(server: DatabaseServer, tmp_path: Path) -> None:
+    """Also one beyond Latin-1, and with what has a meaning in a url."""
+    url = server.database("secret")
+    make_catalog(settings_at(tmp_path, url=url)).close()
+    password = "p@ss/wörd ✓:%"
+    login = {
+        "postgresql": (f"CREATE ROLE secretary LOGIN SUPERUSER PASSWORD '{password}'",),
+        "mariadb": (
+            "CREATE USER secretary@127.0.0.1",
+            f"SET PASSWORD FOR secretary@127.0.0.1 = PASSWORD('{password}')",
+            "GRANT ALL ON secret.* TO secretary@127.0.0.1",
+        ),
+    }[server.kind]
+    server.execute("secret", *login)
+    told = make_url(url).set(username="secretary", password=password)
+    settings = settings_at(tmp_path, url=told.render_as_string(hide_password=False))
+    open_catalog(settings).close()
+    server.drop("secret")
 
 
 def test_no_driver_is_named(monkeypatch: pytest.MonkeyPatch, server: DatabaseServer) -> None:
