@@ -128,6 +128,7 @@ def test_everything_set(tmp_path: Path) -> None:
     os_hash_algo = "sha512"
     checksum = true
     scrub_time = 0
+    history_time = 3600
     max_image_size = 10
     staging = "/srv/staging"
     staging_limit = 20
@@ -148,6 +149,7 @@ def test_everything_set(tmp_path: Path) -> None:
         "os_hash_algo": "sha512",
         "checksum": True,
         "scrub_time": 0,
+        "history_time": 3600,
         "max_image_size": 10,
         "staging": Path("/srv/staging"),
         "staging_limit": 20,
