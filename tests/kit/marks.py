@@ -22,6 +22,7 @@ _OF_TYPE = {
     "Daemon": MOUNT,
     "DatabaseServer": SERVER,
     "Debian": STRESS,
+    "Fleet": STRESS,
     "Keystone": SERVER,
     "Kill": STRESS,
     "Libvirt": SERVER,

@@ -80,8 +80,14 @@ def home() -> Iterator[Path]:
 
 
 @contextmanager
-def postgresql(folder: Path, port: int | None = None) -> Iterator[DatabaseServer]:
-    """Run a PostgreSQL with its data in `folder`, which is kept for the next one there."""
+def postgresql(
+    folder: Path, port: int | None = None, network: int | None = None
+) -> Iterator[DatabaseServer]:
+    """Run a PostgreSQL with its data in `folder`, which is kept for the next one there.
+
+    `network` is a process: the server listens on all addresses of that one's network, and this
+    process reaches it by a socket in `folder`.
+    """
     programs = _postgresql_programs()
     port = free_ports(1)[0] if port is None else port
     data = folder / "data"
@@ -92,9 +98,11 @@ def postgresql(folder: Path, port: int | None = None) -> Iterator[DatabaseServer
         made = [str(programs / "initdb"), "-D", str(data), "-A", "trust", "-U", "postgres", "-N"]
         made += ["-E", "UTF8", "--locale=C.UTF-8"]
         subprocess.run(_as_postgres(made), check=True, stdout=subprocess.DEVNULL, cwd="/")
+        with (data / "pg_hba.conf").open("a") as access:
+            access.write("host all all samenet trust\n")
     values = {
-        "listen_addresses": "127.0.0.1",
-        "unix_socket_directories": "",
+        "listen_addresses": "127.0.0.1" if network is None else "*",
+        "unix_socket_directories": "" if network is None else str(folder),
         "max_connections": "200",
         "fsync": "off",
         "autovacuum": "off",
@@ -106,15 +114,20 @@ def postgresql(folder: Path, port: int | None = None) -> Iterator[DatabaseServer
     log = folder / "log"
 
     def execute(database: str | None, *statements: str) -> None:
-        where = f"host=127.0.0.1 port={port} user=postgres dbname={database or 'postgres'}"
+        host = "127.0.0.1" if network is None else folder
+        where = f"host={host} port={port} user=postgres dbname={database or 'postgres'}"
         with psycopg.connect(where, autocommit=True) as connection:
             for statement in statements:
                 connection.execute(statement.encode())
 
-    with running(_as_postgres(command), log) as process:
-        wait_for_port(port, process, log)
+    there = [] if network is None else ["nsenter", "--net", f"--target={network}", "--"]
+    with running([*there, *_as_postgres(command)], log) as process:
+        if network is None:
+            wait_for_port(port, process, log)
         # It listens before it has read its journal, and answers nobody until then.
         while True:
+            if process.poll() is not None:
+                raise RuntimeError(f"PostgreSQL is not up: {log.read_text()}")
             try:
                 execute(None)
                 break
