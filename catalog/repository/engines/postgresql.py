@@ -64,10 +64,11 @@ class _Connection(psycopg.Connection[Any]):
     """Whether it waits for an answer as long as it takes."""
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-        if timeout is None and not self.is_patient:
-            timeout = server.SILENCE
-        try:
+        if timeout is not None or self.is_patient:
+            # A time-out of the caller's own, for a notification, leaves the connection as it is.
             return super().wait(gen, interval, timeout)
+        try:
+            return super().wait(gen, interval, server.SILENCE)
         except OperationalError as error:
             if error.sqlstate is None:
                 # What it may still send answers a question that nobody asks any more.

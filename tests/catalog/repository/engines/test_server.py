@@ -28,6 +28,7 @@ from catalog.errors import (
 from catalog.model.access import ADMIN
 from catalog.repository.engines import opening
 from catalog.repository.engines import server as server_module
+from catalog.repository.engines.postgresql import Postgresql
 from catalog.repository.schema import SCHEMA, schema_version
 from catalog.repository.tables import metadata
 from catalog.rules import uploads
@@ -142,6 +143,28 @@ def test_the_feed_s_numbers_come_in_order(settings: Settings, vfs: Vfs) -> None:
     other.close()
     told = [(change.folder, change.name) for change in seen if change.folder in folders]
     assert sorted(told) == sorted((f, str(n)) for f in folders for n in range(40))
+
+
+def test_who_waits_for_a_change_keeps_its_connection(
+    server: DatabaseServer, settings: Settings, vfs: Vfs
+) -> None:
+    """A second in which nothing changes is no failure; a change elsewhere ends the wait."""
+    if server.kind != "postgresql":
+        pytest.skip("MariaDB is asked again and again")
+    other = open_catalog(settings)
+    backend = vfs.catalog._database.backend
+    assert isinstance(backend, Postgresql)
+    vfs.catalog.wait_for_change(0.1)
+    first = backend._listener
+    vfs.catalog.wait_for_change(0.1)
+    assert backend._listener is first
+    assert first is not None
+    assert not first.closed
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(vfs.catalog.wait_for_change, 600)
+        make_folder(Vfs(other), "/file/new")
+        waiting.result()
+    other.close()
 
 
 def test_two_hosts_race_for_a_name(settings: Settings, vfs: Vfs) -> None:
