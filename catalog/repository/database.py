@@ -84,7 +84,8 @@ class Database:
         with self.backend.errors(), self.backend.connect() as connection:
             yield Repository(self.backend, connection, stores=stores)
             # Psycopg forgets all statements that it has prepared at a ROLLBACK.
-            connection.commit()
+            if not connection.invalidated:
+                connection.commit()
 
     @contextmanager
     def write(

@@ -22,13 +22,12 @@ class Turns:
         self._changed = threading.Condition()
         self._writers: dict[int, list[object]] = {}
 
-    def begin(self, image: Image, writer: object, patience: float = 0.0) -> None:
+    def begin(self, image: Image, writer: object) -> None:
         """Let only `writer` write to the image, until it has called `end` as often as `begin`.
 
-        Raises Conflict if another one still writes after `patience` seconds.
+        Raises Conflict while another one writes.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._is_free(image, writer), patience)
             self.check(image, writer)
             self._writers.setdefault(image.number, []).append(writer)
 
@@ -52,11 +51,8 @@ class Turns:
 
     def check(self, image: Image, writer: object) -> None:
         """Raise Conflict while another one than `writer` writes to the image."""
-        if not self._is_free(image, writer):
+        if self.of(image.number) not in (None, writer):
             raise Conflict(image.name, "is being written by another")
-
-    def _is_free(self, image: Image, writer: object) -> bool:
-        return self.of(image.number) in (None, writer)
 
     def of(self, number: int) -> object | None:
         """The writer of that image; None if there is none."""

@@ -223,8 +223,9 @@ class Handles:
     def _add(self, image: Image, handle: Handle) -> int:
         """Add an open file.  Raises Conflict while another process has it open to write."""
         if handle.writable:
-            # As for `_may_reopen`: the RELEASE of who has just closed it may come after this OPEN.
-            self._vfs.uploads.turns.begin(image, handle.writer, _CLOSING)
+            # Never wait for the turn here: the image that was looked at before would be complete by
+            # then, and this writer would truncate it (tests/imagefs/test_tools.py).
+            self._vfs.uploads.turns.begin(image, handle.writer)
         with self._lock:
             number = self._next
             self._next += 1

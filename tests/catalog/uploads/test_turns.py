@@ -74,16 +74,3 @@ def test_waiting_for_a_writer(image: Image) -> None:
     ender.start()
     assert turns.wait(image.number, ONE, 30)
     ender.join()
-
-
-def test_a_writer_that_is_about_to_end_is_waited_for(image: Image) -> None:
-    """With patience; without it the turn is refused at once."""
-    turns = Turns()
-    turns.begin(image, ONE)
-    with pytest.raises(Conflict):
-        turns.begin(image, OTHER)
-    waits = threading.Thread(target=turns.begin, args=(image, OTHER, 60.0))
-    waits.start()
-    turns.end(image.number, ONE)
-    waits.join(60.0)
-    assert turns.of(image.number) == OTHER
