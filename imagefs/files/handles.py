@@ -226,6 +226,10 @@ class Handles:
             # Never wait for the turn here: the image that was looked at before would be complete by
             # then, and this writer would truncate it (tests/imagefs/test_tools.py).
             self._vfs.uploads.turns.begin(image, handle.writer)
+            upload = self._vfs.uploads.get(image.number)
+            if upload is not None:
+                # Whoever writes now may complete what another one was interrupted in.
+                upload.interrupted = ""
         with self._lock:
             number = self._next
             self._next += 1
