@@ -225,6 +225,10 @@ class Handles:
         if handle.writable:
             # Never wait for the turn here: the image that was looked at before would be complete by
             # then, and this writer would truncate it (tests/imagefs/test_tools.py).
+            # But for a temporary name, which no close publishes: the RELEASE of who has just closed
+            # it may come after this OPEN.
+            if self._vfs.has_temporary_name(image.number):
+                self._vfs.uploads.turns.wait(image.number, handle.writer, _CLOSING)
             self._vfs.uploads.turns.begin(image, handle.writer)
             upload = self._vfs.uploads.get(image.number)
             if upload is not None:
