@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 from catalog.cache.block_cache import BlockCache
 from catalog.errors import NotFound
-from catalog.model.activity import Change, Told, Version
+from catalog.model.activity import Change, Event, Told, Version
 from catalog.model.fields import Details
 from catalog.model.image import Image, Visibility
 from catalog.model.listings import ImageFilter
@@ -210,6 +210,10 @@ class Catalog:
         return self._all(
             lambda repository, after: repository.locations_in_store(store, after=after)
         )
+
+    def all_events(self, image: int) -> Iterator[Event]:
+        """The history of an image, oldest first, fetched in pages as `all_images`."""
+        return self._all(lambda repository, after: repository.history(image, after))
 
     def _all(self, fetch: Callable[[Repository, int], Sequence[_Row]]) -> Iterator[_Row]:
         after = 0

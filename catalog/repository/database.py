@@ -61,8 +61,7 @@ class Repository(
     def left(self, folder: int, name: str) -> None:
         """End the locks on a name that an entry or folder has lost, and below it."""
         if not self._keeps_locks and self.has_locks():
-            above = self.folders_above(self.folder(folder))
-            self.drop_locks("/".join(("", *(each.name for each in reversed(above)), name)))
+            self.drop_locks(f"{self.path_of(self.folder(folder))}/{name}")
 
 
 class Database:

@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, case, delete, func, select, update
 
 from catalog.model.activity import Service, ServiceKind
 from catalog.process import Process
-from catalog.repository.rows import RowCheck, Rows
+from catalog.repository.rows import RowCheck, Rows, is_of, values_of
 from catalog.repository.statements.prepared import Prepared
 from catalog.repository.tables import leases, processes, store_marks, uploads
 
@@ -26,15 +26,6 @@ def _make_service(row: Any) -> Service:
     )
 
 
-def _is(process: Process) -> Any:
-    return (
-        (processes.c.host == process.host)
-        & (processes.c.boot == process.boot)
-        & (processes.c.pid == process.pid)
-        & (processes.c.started == process.started)
-    )
-
-
 class HostRows(Rows):
     """Statements on `processes`."""
 
@@ -43,10 +34,7 @@ class HostRows(Rows):
         self.drop_service(service.process)
         self.connection.execute(
             processes.insert().values(
-                host=service.process.host,
-                boot=service.process.boot,
-                pid=service.process.pid,
-                started=service.process.started,
+                **values_of(service.process),
                 kind=service.kind,
                 place=service.place,
                 version=service.version,
@@ -68,7 +56,7 @@ class HostRows(Rows):
             ),
             else_=processes.c.heard_since,
         )
-        statement = update(processes).where(_is(process))
+        statement = update(processes).where(is_of(processes, process))
         changed = self.connection.execute(statement.values(heard_since=since, heartbeat_at=at))
         return changed.rowcount > 0
 
@@ -78,7 +66,7 @@ class HostRows(Rows):
 
     def drop_service(self, process: Process) -> None:
         """Forget a process."""
-        self.connection.execute(delete(processes).where(_is(process)))
+        self.connection.execute(delete(processes).where(is_of(processes, process)))
 
     def drop_host(self, host: str) -> None:
         """Forget all processes of a host, and what they hold open."""

@@ -8,11 +8,11 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, and_, bindparam, delete, func, select, update
+from sqlalchemy import and_, bindparam, delete, func, select, update
 
 from catalog.model.activity import Change, ChangeKind, Event, EventKind, UploadRecord, Use, Version
 from catalog.process import Process
-from catalog.repository.rows import RowCheck, Rows, going_on
+from catalog.repository.rows import RowCheck, Rows, going_on, is_of, values_of
 from catalog.repository.statements.prepared import Prepared
 from catalog.repository.tables import changes, history, images, last_uses, leases, uploads
 
@@ -54,15 +54,6 @@ def _make_event(row: Any) -> Event:
     return Event(number, at, image, host, frontend, principal, EventKind(kind), json.loads(detail))
 
 
-def _of_process(table: Table, process: Process) -> ColumnElement[bool]:
-    return and_(
-        table.c.host == process.host,
-        table.c.boot == process.boot,
-        table.c.pid == process.pid,
-        table.c.started == process.started,
-    )
-
-
 def _users_to_text(users: Sequence[Use]) -> str | None:
     told = [(use.user, use.since.isoformat()) for use in users[:_MAX_USERS]]
     return json.dumps(told) if told else None
@@ -92,10 +83,7 @@ class JournalRows(Rows):
         _ADD_UPLOAD.change(
             self.connection,
             image=record.image,
-            host=record.process.host,
-            boot=record.process.boot,
-            pid=record.process.pid,
-            started=record.process.started,
+            **values_of(record.process),
             staged=record.staged,
             started_at=record.started_at,
             heartbeat_at=record.heartbeat_at,
@@ -113,7 +101,7 @@ class JournalRows(Rows):
     def beat_uploads(self, process: Process, at: datetime) -> None:
         """Note that the process still works on its uploads."""
         self.connection.execute(
-            update(uploads).where(_of_process(uploads, process)).values(heartbeat_at=at)
+            update(uploads).where(is_of(uploads, process)).values(heartbeat_at=at)
         )
 
     def drop_upload(self, image: int) -> None:
@@ -133,14 +121,11 @@ class JournalRows(Rows):
 
         The leases that it published before are replaced.
         """
-        self.connection.execute(delete(leases).where(_of_process(leases, process)))
+        self.connection.execute(delete(leases).where(is_of(leases, process)))
         rows = [
             {
                 "image": image,
-                "host": process.host,
-                "boot": process.boot,
-                "pid": process.pid,
-                "started": process.started,
+                **values_of(process),
                 "heartbeat_at": at,
                 "users": _users_to_text(users.get(image, ())),
             }
@@ -186,7 +171,7 @@ class JournalRows(Rows):
 
     def drop_leases(self, process: Process) -> None:
         """Forget all leases of a process."""
-        self.connection.execute(delete(leases).where(_of_process(leases, process)))
+        self.connection.execute(delete(leases).where(is_of(leases, process)))
 
     def lease_holders(self) -> list[tuple[Process, datetime]]:
         """Every process that has a lease, with its newest heartbeat."""
@@ -196,7 +181,7 @@ class JournalRows(Rows):
 
     # -- the history of images ---------------------------------------------------------
 
-    def history(self, image: int, after: int, limit: int) -> list[Event]:
+    def history(self, image: int, after: int, limit: int = 500) -> list[Event]:
         """Up to `limit` events of an image with a number above `after`, oldest first."""
         statement = select(history).where(history.c.image == image, history.c.number > after)
         rows = self.connection.execute(statement.order_by(history.c.number).limit(limit))

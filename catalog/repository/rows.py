@@ -12,13 +12,14 @@ from functools import wraps
 from types import FunctionType
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, Connection, Table
+from sqlalchemy import Column, ColumnElement, Connection, Table, and_
 from sqlalchemy.exc import InvalidRequestError
 
 from catalog import cause
 from catalog.errors import CatalogDamaged
 from catalog.model.activity import ChangeKind, EventKind, Told
 from catalog.model.clock import now
+from catalog.process import Process
 from catalog.repository.statements.prepared import Prepared
 from catalog.repository.tables import changes, history
 
@@ -124,6 +125,21 @@ def _telling_damage(method: _Method) -> _Method:
             raise CatalogDamaged(where, f"a row makes no sense: {error}") from error
 
     return told  # type: ignore[return-value]
+
+
+def is_of(table: Table, process: Process) -> ColumnElement[bool]:
+    """Whether a row of a table of processes is of this one."""
+    return and_(*(table.c[name] == value for name, value in values_of(process).items()))
+
+
+def values_of(process: Process) -> dict[str, Any]:
+    """The columns that name a process, in each table that has them."""
+    return {
+        "host": process.host,
+        "boot": process.boot,
+        "pid": process.pid,
+        "started": process.started,
+    }
 
 
 def going_on(after: int, last: int) -> None:

@@ -120,6 +120,10 @@ class TreeRows(Rows):
             folder = self.folder(folder.parent)
         return found
 
+    def path_of(self, folder: Folder) -> str:
+        """The absolute path of a folder; empty for the root."""
+        return "".join(f"/{each.name}" for each in reversed(self.folders_above(folder)))
+
     def root(self) -> Folder | None:
         """The folder above all stores; None before `bootstrap` made it."""
         statement = FOLDER.where(folders.c.kind == FolderKind.ROOT)

@@ -15,8 +15,6 @@ from catalog.model.access import Principal
 from catalog.model.activity import Event, EventKind
 from catalog.model.status import Status
 
-_PAGE = 500
-
 
 @dataclass(frozen=True, slots=True)
 class Happened:
@@ -54,23 +52,12 @@ def history_of(catalog: Catalog, number: int, principal: Principal) -> Iterator[
             access.check_see(principal, image, repository.members_of(image))
             access.check_change(principal, image)
     before: Status | None = None
-    for event in _events(catalog, number):
+    for event in catalog.all_events(number):
         yield Happened(_with_paths(catalog, event), before)
         if event.kind is EventKind.STATUS:
             before = Status(event.detail["status"])
         elif event.kind is EventKind.CREATED:
             before = Status.QUEUED
-
-
-def _events(catalog: Catalog, number: int) -> Iterator[Event]:
-    after = 0
-    while True:
-        with catalog.read() as repository:
-            page = repository.history(number, after, _PAGE)
-        yield from page
-        if len(page) < _PAGE:
-            return
-        after = page[-1].number
 
 
 def _with_paths(catalog: Catalog, event: Event) -> Event:
@@ -84,7 +71,6 @@ def _with_paths(catalog: Catalog, event: Event) -> Event:
 def _path(catalog: Catalog, folder: int, name: str) -> str:
     with catalog.read() as repository:
         try:
-            above = repository.folders_above(repository.folder(folder))
+            return f"{repository.path_of(repository.folder(folder))}/{name}"
         except NotFound:
             return f"(folder {folder})/{name}"
-    return "/".join(["", *(each.name for each in reversed(above)), name])

@@ -362,9 +362,9 @@ class Namespace:
             if node.number == BY_ID:
                 return f"/{names.BY_ID}"
             with self.catalog.read() as repository:
-                return _folder_path(repository, node) or "/"
+                return repository.path_of(node) or "/"
         with self.catalog.read() as repository:
-            return f"{_folder_path(repository, repository.folder(node.folder))}/{node.name}"
+            return f"{repository.path_of(repository.folder(node.folder))}/{node.name}"
 
     def entries_of(self, image: int) -> list[Entry]:
         """The entries of an image, oldest first."""
@@ -377,7 +377,7 @@ class Namespace:
 
     def _link(self, repository: Repository, image: Image) -> Link | None:
         for entry in repository.entries_of(image.number):
-            above = _folder_path(repository, repository.folder(entry.folder))
+            above = repository.path_of(repository.folder(entry.folder))
             return Link(image, f"..{above}/{entry.name}")
         return None
 
@@ -386,13 +386,6 @@ _ENTRIES = 1 << 48
 """Added to the cookies of entries, so that entries come after all folders."""
 
 _WITH_ENTRY = ImageFilter(statuses=frozenset(Status) - {Status.DELETED})
-
-
-def _folder_path(repository: Repository, folder: Folder) -> str:
-    parts: list[str] = []
-    for above in repository.folders_above(folder):
-        parts.append(above.name)
-    return "".join(f"/{part}" for part in reversed(parts))
 
 
 def resolve_anywhere(vfs: Namespace, path: str) -> Node:

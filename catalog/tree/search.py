@@ -58,8 +58,7 @@ class _Above:
         self._repository = repository
         self._places: dict[int, _Place | None] = {}
         for at, top in enumerate(tops):
-            names = [folder.name for folder in repository.folders_above(top)]
-            self._places[top.number] = ((at,), "".join(f"/{name}" for name in reversed(names)))
+            self._places[top.number] = ((at,), repository.path_of(top))
 
     def place(self, number: int) -> _Place | None:
         """The place of a folder; None if a walk from the tops does not lead there."""
