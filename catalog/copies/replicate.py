@@ -173,8 +173,7 @@ def _take_over(catalog: Catalog, image: Image, store: str) -> Location | None:
     """Take over the row of an unfinished copy to that store, whose process ended or gave up."""
     at = now()
     with catalog.write() as repository:
-        record = repository.upload(image.number)
-        is_worked_on = record is not None and not presence.ended(repository)(record.process)
+        is_worked_on = presence.has_worker(repository, image.number)
         if is_worked_on or repository.image(image.number).status not in HAS_DATA:
             return None
         for location in repository.locations_of(image.number):

@@ -22,8 +22,8 @@ def recover_if_dead(catalog: Catalog, image: Image) -> None:
     """Clean up an image's upload or copy if the process that its record names has ended."""
     with catalog.read() as repository:
         record = repository.upload(image.number)
-        has_ended = presence.ended(repository)
-    if record is not None and has_ended(record.process):
+        is_dead = record is not None and presence.ended(repository)(record.process)
+    if record is not None and is_dead:
         give_up(catalog, record, reason_of(record))
 
 

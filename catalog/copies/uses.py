@@ -139,7 +139,8 @@ def check_unused(catalog: Catalog, image: Image) -> None:
 def in_use(catalog: Catalog, number: int) -> list[Use]:
     """The programs that have the image open now, on all hosts, the oldest first."""
     with catalog.read() as repository:
-        return current(repository.uses(number), presence.ended(repository))
+        uses = repository.uses(number)
+        return current(uses, presence.ended(repository)) if uses else []
 
 
 def current(uses: Iterable[Use], has_ended: Callable[[Process], bool]) -> list[Use]:

@@ -85,12 +85,6 @@ def beat(
         repository.set_used(used, at)
 
 
-def drop_leases(catalog: Catalog, process: Process) -> None:
-    """Drop the leases of a process."""
-    with catalog.write() as repository:
-        repository.drop_leases(process)
-
-
 def ended(repository: Repository) -> Callable[[Process], bool]:
     """A test whether a process is known to have ended, on whatever host it was."""
     services = repository.services()
@@ -111,6 +105,12 @@ def ended(repository: Repository) -> Callable[[Process], bool]:
         return last is not None and at - max(last, watched_since) > SILENCE
 
     return has_ended
+
+
+def has_worker(repository: Repository, image: int) -> bool:
+    """Whether a process that has not ended uploads or copies the image."""
+    record = repository.upload(image)
+    return record is not None and not ended(repository)(record.process)
 
 
 def have_ended(catalog: Catalog) -> Callable[[Process], bool]:

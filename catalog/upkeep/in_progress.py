@@ -96,10 +96,10 @@ def abort(catalog: Catalog, image: Image, principal: Principal) -> None:
     with catalog.read() as repository:
         record = repository.upload(image.number)
         image = repository.image(image.number)
-        has_ended = presence.ended(repository)
+        is_dead = record is not None and presence.ended(repository)(record.process)
     if record is None and image.status not in IN_PROGRESS:
         raise NotFound(image.name, "nothing is in progress on this image")
-    if record is not None and has_ended(record.process):
+    if is_dead:
         recover_if_dead(catalog, image)
         return
     if image.status not in IN_PROGRESS:

@@ -84,8 +84,7 @@ class Replicator:
         with self._catalog.read() as repository:
             image = repository.image(wanted.image)
             locations = repository.locations_of(wanted.image)
-            record = repository.upload(wanted.image)
-            is_worked_on = record is not None and not presence.ended(repository)(record.process)
+            is_worked_on = presence.has_worker(repository, wanted.image)
         is_there = any(
             location.store == wanted.store and location.state is LocationState.ACTIVE
             for location in locations

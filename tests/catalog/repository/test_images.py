@@ -185,7 +185,7 @@ def test_leases_are_what_was_said_last(vfs: Vfs) -> None:
         assert [process for process, _ in repository.leases(a)] == [this_process()]
         assert [process for process, _ in repository.leases(b)] == [ANOTHER]
         assert {process for process, _ in repository.lease_holders()} == {ANOTHER, this_process()}
-    presence.drop_leases(vfs.catalog, ANOTHER)
+    presence.leave(vfs.catalog, ANOTHER)
     with vfs.catalog.read() as repository:
         assert repository.leases(b) == []
 

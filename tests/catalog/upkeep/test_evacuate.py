@@ -158,7 +158,7 @@ def test_an_image_in_use_is_spared(vfs: Vfs) -> None:
     assert outcomes(found) == {"a": EvacuationResult.SPARED, "b": EvacuationResult.MOVED}
     assert isinstance(found[0].problem, Conflict)
     assert "another-host" in str(found[0].problem)
-    presence.drop_leases(vfs.catalog, elsewhere)
+    presence.leave(vfs.catalog, elsewhere)
     assert take_out(vfs) == {"a": EvacuationResult.MOVED}
 
 
@@ -175,7 +175,7 @@ def test_one_opened_meanwhile_keeps_both_copies(vfs: Vfs) -> None:
     found = list(evacuate(vfs.catalog, "file", "other", show=opening))
     assert outcomes(found) == {"a": EvacuationResult.SPARED}
     assert vfs.catalog.details(image.number).stores == ("file", "other")
-    presence.drop_leases(vfs.catalog, elsewhere)
+    presence.leave(vfs.catalog, elsewhere)
     assert take_out(vfs) == {"a": EvacuationResult.DROPPED}
 
 
