@@ -83,15 +83,8 @@ class _ToHost(_Unwaiting):
         super().__init__(logging.Formatter("imagefs[%(process)d]: %(message)s"))
 
     def _send(self, record: logging.LogRecord) -> bool:
-        severity = logging.handlers.SysLogHandler.priority_map.get(record.levelname, "info")
-        priority = _DAEMON | logging.handlers.SysLogHandler.priority_names[severity]
-        text = f"<{priority}>{self.format(record)}".encode(errors="backslashreplace")
-        try:
-            with _connection(_HOST_LOG) as channel:
-                channel.send(text, socket.MSG_DONTWAIT)
-        except OSError:
-            return False
-        return True
+        text = f"<{_DAEMON | _severity(record)}>{self.format(record)}"
+        return _is_sent(_HOST_LOG, text.encode(errors="backslashreplace"))
 
 
 class ToJournal(_Unwaiting):
@@ -106,50 +99,39 @@ class ToJournal(_Unwaiting):
         self._process = process
 
     def _send(self, record: logging.LogRecord) -> bool:
-        severity = logging.handlers.SysLogHandler.priority_map.get(record.levelname, "info")
         own = {**self._process, **fields_of(record)}
         values = {
             "MESSAGE": self.format(record),
-            "PRIORITY": str(logging.handlers.SysLogHandler.priority_names[severity]),
+            "PRIORITY": str(_severity(record)),
             "SYSLOG_IDENTIFIER": "imagefs",
             "LOGGER": record.name,
             **{f"IMAGEFS_{name.upper()}": value for name, value in own.items()},
         }
-        entry = b"".join(_journal_field(name, value) for name, value in values.items())
-        try:
-            with _connection(_JOURNAL) as channel:
-                channel.send(entry, socket.MSG_DONTWAIT)
-        except OSError:
-            return False
-        return True
+        return _is_sent(
+            _JOURNAL, b"".join(_journal_field(name, value) for name, value in values.items())
+        )
 
 
-class ToFile(logging.Handler):
+class ToFile(_Unwaiting):
     """A file, which a thread writes: the disk may be busy, or full."""
 
     def __init__(self, path: Path, process: Mapping[str, str]) -> None:
         """Open the file, and make its folder.  Raises OSError."""
-        super().__init__()
-        self.setFormatter(LineFormat(process))
+        super().__init__(LineFormat(process))
         path.parent.mkdir(parents=True, exist_ok=True)
         # 0640: lines name images and users.
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
         self._lines: queue.Queue[str | None] = queue.Queue(_WAITING)
-        self._lost = 0
         self._thread = threading.Thread(target=self._write, name="log", daemon=True)
         self._thread.start()
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def _send(self, record: logging.LogRecord) -> bool:
         """Let the thread write a line, unless too many wait already."""
         try:
-            if self._lost:
-                self._lines.put_nowait(self.format(_missing(self._lost)))
-                self._lost = 0
             self._lines.put_nowait(self.format(record))
         except queue.Full:
-            self._lost += 1
-        except Exception:  # noqa: BLE001 - a mistake in a line must not fail who logs it
-            self.handleError(record)
+            return False
+        return True
 
     def close(self) -> None:
         """Write what waits, for a limited time, and close the file."""
@@ -202,6 +184,22 @@ def _journal_field(name: str, value: str) -> bytes:
     if b"\n" in text:
         return b"%s\n%s%s\n" % (name.encode(), len(text).to_bytes(8, "little"), text)
     return b"%s=%s\n" % (name.encode(), text)
+
+
+def _severity(record: logging.LogRecord) -> int:
+    """The severity of syslog(3)."""
+    name = logging.handlers.SysLogHandler.priority_map.get(record.levelname, "info")
+    return logging.handlers.SysLogHandler.priority_names[name]
+
+
+def _is_sent(address: str, data: bytes) -> bool:
+    """Send a datagram without waiting; whether it was taken."""
+    try:
+        with _connection(address) as channel:
+            channel.send(data, socket.MSG_DONTWAIT)
+    except OSError:
+        return False
+    return True
 
 
 def _connection(address: str) -> socket.socket:
