@@ -81,8 +81,12 @@ def check_usable(backend: Backend, version: str) -> None:
             oldest = connection.execute(select(schema_floor.c.oldest)).scalar()
             if oldest is not None and oldest <= SCHEMA:
                 return
+    raise _too_new(backend, version)
+
+
+def _too_new(backend: Backend, version: str) -> SchemaTooNew:
     told = f"schema {version} is newer than {SCHEMA}: upgrade imagefs"
-    raise SchemaTooNew(backend.where, told)
+    return SchemaTooNew(backend.where, told)
 
 
 def _first_look(backend: Backend) -> str | None:
@@ -142,8 +146,7 @@ def migrate(backend: Backend) -> None:
             version = _version(connection)
             if version is not None and version > SCHEMA:
                 # Another program may have made it newer while this one waited for its turn.
-                told = f"schema {version} is newer than {SCHEMA}: upgrade imagefs"
-                raise SchemaTooNew(backend.where, told)
+                raise _too_new(backend, version)
             command.upgrade(_config(connection), SCHEMA)
     except SQLAlchemyError as error:
         raise CatalogUnavailable(backend.where, str(error)) from error

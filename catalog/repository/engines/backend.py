@@ -33,9 +33,6 @@ class Backend(ABC):
     file: Path | None = None
     """The database's file on this host; None for a server."""
 
-    ddl_is_transactional = True
-    """Whether a failed migration leaves the schema as it was before all its steps."""
-
     is_shared = False
     """Whether programs of other hosts, and of other versions, may be using it."""
 

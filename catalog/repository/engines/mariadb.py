@@ -67,8 +67,6 @@ _PACKET = 16 << 20
 class Mariadb(ServerBackend):
     """A catalog in MariaDB."""
 
-    ddl_is_transactional = False
-
     def arguments(self, url: URL) -> dict[str, Any]:
         # As bytes: PyMySQL would encode text as latin-1, and MariaDB takes it for UTF-8.
         password = {"password": str(given).encode()} if (given := url.password) else {}

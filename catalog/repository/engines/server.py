@@ -53,7 +53,7 @@ class ServerBackend(Backend):
         self._answering = Answering(self.where)
         self._turn = threading.Lock()
         self._clock_until = 0.0
-        event.listen(self.engine, "checkout", _refuse_ended(self.socket_of))
+        event.listen(self.engine, "checkout", self._refuse_ended)
 
     def _engine(self, url: URL) -> Engine:
         return create_engine(
@@ -93,6 +93,22 @@ class ServerBackend(Backend):
         self._answering.answered()
         return connection
 
+    def _refuse_ended(self, raw: Any, _record: Any, _proxy: Any) -> None:
+        """Test a connection that is taken from the pool, which costs no message.
+
+        The server has nothing to say between two transactions.  If the socket can be read, it says
+        that the connection has ended: it was restarted, or has failed over to another one.
+        """
+        descriptor = -1
+        with suppress(Exception):
+            descriptor = self.socket_of(raw)
+        if descriptor < 0:
+            raise DisconnectionError("is closed")
+        ready = select.poll()
+        ready.register(descriptor, select.POLLIN)
+        if ready.poll(0):
+            raise DisconnectionError("has ended")
+
     def announce(self, connection: Connection) -> None:
         """In MariaDB nobody can wait for it."""
 
@@ -119,24 +135,3 @@ class ServerBackend(Backend):
             yield
         finally:
             self._turn.release()
-
-
-def _refuse_ended(socket_of: Any) -> Any:
-    """A test of each connection that is taken from the pool, which costs no message.
-
-    The server has nothing to say between two transactions.  If the socket can be read, it says
-    that the connection has ended: it was restarted, or has failed over to another one.
-    """
-
-    def check(raw: Any, _record: Any, _proxy: Any) -> None:
-        ready = select.poll()
-        descriptor = -1
-        with suppress(Exception):
-            descriptor = socket_of(raw)
-        if descriptor < 0:
-            raise DisconnectionError("is closed")
-        ready.register(descriptor, select.POLLIN)
-        if ready.poll(0):
-            raise DisconnectionError("has ended")
-
-    return check

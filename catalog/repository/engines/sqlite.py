@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -216,10 +216,12 @@ SELECT (SELECT count(*) FROM folders) - (SELECT count(*) FROM reached)
 class Sqlite(Backend):
     """A catalog in a file on this host."""
 
+    file: Path
+
     def __init__(self, url: URL, *, create: bool) -> None:
         """Raise as `engine.open_backend`."""
-        self._path = self.file = Path(url.database or "")
-        _check_file(self._path, create=create)
+        self.file = Path(url.database or "")
+        _check_file(self.file, create=create)
         super().__init__(
             create_engine(
                 url,
@@ -233,12 +235,10 @@ class Sqlite(Backend):
         event.listen(self.engine, "connect", _prepare)
         event.listen(self.engine, "begin", _begin)
 
-    @contextmanager
-    def turn_to_write(self) -> Iterator[None]:
+    def turn_to_write(self) -> AbstractContextManager[None]:
         # The turn comes first, and the connection behind it: a thread that waits for its turn
         # holds no connection and no lock of SQLite, so that readers and the writer go on.
-        with _turn(self._path):
-            yield
+        return _turn(self.file)
 
     def begin_write(self, connection: Connection) -> None:
         """BEGIN IMMEDIATE has taken the lock."""
@@ -275,9 +275,9 @@ class Sqlite(Backend):
             return CatalogDamaged(self.where, reason)
         if isinstance(error, sqlite3.OperationalError) and "locked" in reason:
             return CatalogLocked(self.where)
-        if _is_full(self._path, error):
+        if _is_full(self.file, error):
             return CatalogFull(self.where)
-        if _is_forbidden(self._path, error):
+        if _is_forbidden(self.file, error):
             return CatalogForbidden(self.where)
         return CatalogUnavailable(self.where, reason)
 
