@@ -187,7 +187,7 @@ class Operations(pyfuse3.Operations):
             )
         if kind is InodeKind.IMAGE and fields.update_mtime:
             await self._threads.names(self._tree.set_mtime, number, attr.st_mtime_ns, ctx.uid)
-        return await self._threads.names(self._tree.getattr, inode)
+        return await self._looked_up(self._tree.getattr, inode)
 
     @handler
     async def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
