@@ -6,7 +6,7 @@ RUN_PACKAGES := attr fuse3 gcc libfuse3-dev pkg-config python3 python3-dev pytho
 
 # The real tools and servers the tests put beside imagefs.
 TEST_PACKAGES := bindfs cadaver ceph-common ceph-mgr ceph-mon ceph-osd chromium chromium-driver cryptsetup-bin curl davfs2 \
-	dbus-daemon debootstrap faketime genisoimage golang-github-vmware-govmomi-dev golang-go gvfs-backends iproute2 libglib2.0-bin \
+	dbus-daemon debootstrap genisoimage golang-github-vmware-govmomi-dev golang-go gvfs-backends iproute2 libglib2.0-bin \
 	libvirt-clients libvirt-daemon litmus mariadb-server memcached nginx-light openssl postgresql \
 	python3-rados python3-rbd \
 	qemu-system-x86 qemu-utils radosgw rclone rsync shellcheck strace systemd xz-utils zstd

@@ -25,6 +25,7 @@ from tests.kit import databases, marks, statements
 from tests.kit.catalog import new_catalog, settings_at, some_bytes
 from tests.servers.ceph import S3, Ceph, ceph, radosgw
 from tests.servers.cinder import Cinder, cinder
+from tests.servers.databases import STARTS, DatabaseServer, home
 from tests.servers.swift import Swift, swift
 
 # The contract's assertions explain themselves as those of a test file do.
@@ -137,6 +138,13 @@ def cinder_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cinder]:
     folder = tmp_path_factory.mktemp("cinder")
     with ceph(folder / "ceph") as cluster, cinder(folder, cluster) as server:
         yield server
+
+
+@pytest.fixture(scope="module", params=sorted(STARTS))
+def database_server(request: pytest.FixtureRequest) -> Iterator[DatabaseServer]:
+    """A database server on loopback: each kind in turn."""
+    with home() as folder, STARTS[request.param](folder / "server") as started:
+        yield started
 
 
 @pytest.fixture

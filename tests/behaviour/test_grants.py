@@ -17,29 +17,22 @@ from catalog.rules.users import add_user
 from tests.kit.daemon import Daemon, wait_until
 from tests.kit.service import service
 from tests.kit.wire import basic
-from tests.servers.databases import STARTS, DatabaseServer, home
+from tests.servers.databases import DatabaseServer
 
 # They choose their database themselves.
 pytestmark = [pytest.mark.sqlite, pytest.mark.mount]
 
 
-@pytest.fixture(scope="module", params=sorted(STARTS))
-def server(request: pytest.FixtureRequest) -> Iterator[DatabaseServer]:
-    """A database server on loopback."""
-    with home() as folder, STARTS[request.param](folder / "server") as started:
-        yield started
-
-
 @pytest.fixture
-def owned(server: DatabaseServer, tmp_path: Path) -> Iterator[Daemon]:
+def owned(database_server: DatabaseServer, tmp_path: Path) -> Iterator[Daemon]:
     """A catalog in that server with one image, which its owner has made."""
-    made = Daemon(tmp_path, url=server.database("catalog"))
+    made = Daemon(tmp_path, url=database_server.database("catalog"))
     with made.mounted():
         (made.path / "file/a").write_bytes(b"data")
     made.log.unlink()
     yield made
     made.end()
-    server.drop("catalog")
+    database_server.drop("catalog")
 
 
 @pytest.fixture
@@ -50,18 +43,18 @@ def owner(owned: Daemon) -> Iterator[Catalog]:
     opened.close()
 
 
-def become(server: DatabaseServer, daemon: Daemon, role: str) -> str:
+def become(database_server: DatabaseServer, daemon: Daemon, role: str) -> str:
     """Let the daemon connect as a user with the rights of that role; return its url."""
     user = f"imagefs_{role}"
     sql = daemon.command("db", "grants", role).splitlines()
     made = [line.removeprefix("-- ").replace("…", "password") for line in sql if line[0] == "-"]
     assert len(made) == 1
-    if server.kind == "postgresql":
-        server.execute(None, f"DROP ROLE IF EXISTS {user}")
+    if database_server.kind == "postgresql":
+        database_server.execute(None, f"DROP ROLE IF EXISTS {user}")
     else:
-        server.execute(None, f"DROP USER IF EXISTS {user}@'%'")
-    server.execute("catalog", *made, *(line for line in sql if line[0] != "-"))
-    url = server.url("catalog")
+        database_server.execute(None, f"DROP USER IF EXISTS {user}@'%'")
+    database_server.execute("catalog", *made, *(line for line in sql if line[0] != "-"))
+    url = database_server.url("catalog")
     login = f"{user}:password@"
     other = url.replace("postgres@", login).replace("root@", login)
     daemon.config.write_text(daemon.config.read_text().replace(url, other))
@@ -77,21 +70,21 @@ def refused(url: str, *statements: str) -> None:
     database.close()
 
 
-def denials(server: DatabaseServer) -> list[str]:
+def denials(database_server: DatabaseServer) -> list[str]:
     """What PostgreSQL has refused, as its log tells; MariaDB tells nothing."""
-    log = Path(os.readlink(f"/proc/{server.process.pid}/fd/2")).read_text()
+    log = Path(os.readlink(f"/proc/{database_server.process.pid}/fd/2")).read_text()
     return [line for line in log.splitlines() if "permission denied" in line]
 
 
-def test_a_reader(server: DatabaseServer, owned: Daemon, owner: Catalog) -> None:
+def test_a_reader(database_server: DatabaseServer, owned: Daemon, owner: Catalog) -> None:
     """A mount with -o ro reads, says what it has open, and asks for nothing that is refused."""
     image = next(iter(owner.all_images(ImageFilter())))
     with owner.write() as repository:
         # What any other mount would do in the background.
         repository.want_copies(image.number, ["other"], image.created_at)
         repository.set_image(image.number, gate=None)
-    before = denials(server)
-    url = become(server, owned, "reader")
+    before = denials(database_server)
+    url = become(database_server, owned, "reader")
     owned.options = ("-o", "ro")
     with owned.mounted():
         assert os.listdir(owned.path / "file") == ["a"]
@@ -102,7 +95,7 @@ def test_a_reader(server: DatabaseServer, owned: Daemon, owner: Catalog) -> None
             (owned.path / "file/b").write_bytes(b"data")
         wait_until(lambda: not _leases(owner, image.number), "the lease is dropped")
     assert owned.unusual() == []
-    assert denials(server) == before
+    assert denials(database_server) == before
     refused(
         url,
         "SELECT password_hash FROM users",
@@ -120,10 +113,10 @@ def _leases(catalog: Catalog, number: int) -> int:
         return len(repository.leases(number))
 
 
-def test_an_uploader(server: DatabaseServer, owned: Daemon) -> None:
+def test_an_uploader(database_server: DatabaseServer, owned: Daemon) -> None:
     """Any other mount: images come, get names and properties, go to the trash and out of it."""
-    before = denials(server)
-    url = become(server, owned, "uploader")
+    before = denials(database_server)
+    url = become(database_server, owned, "uploader")
     with owned.mounted():
         folder = owned.path / "file/folder"
         folder.mkdir()
@@ -141,7 +134,7 @@ def test_an_uploader(server: DatabaseServer, owned: Daemon) -> None:
         folder.rmdir()
     assert owned.unusual() == []
     assert "/other/c" in owned.command("list")
-    assert denials(server) == before
+    assert denials(database_server) == before
     refused(
         url,
         "SELECT password_hash FROM users",
@@ -151,11 +144,11 @@ def test_an_uploader(server: DatabaseServer, owned: Daemon) -> None:
     )
 
 
-def test_a_server(server: DatabaseServer, owned: Daemon, owner: Catalog) -> None:
+def test_a_server(database_server: DatabaseServer, owned: Daemon, owner: Catalog) -> None:
     """It knows users, and the timers' commands run with its rights."""
     add_user(owner, "alice", "password")
-    before = denials(server)
-    url = become(server, owned, "server")
+    before = denials(database_server)
+    url = become(database_server, owned, "server")
     with service(owned, "read") as running:
         login = basic("alice", "password")
         assert running.ask("PUT /file/b", login, body=b"data").status == 201
@@ -163,7 +156,7 @@ def test_a_server(server: DatabaseServer, owned: Daemon, owner: Catalog) -> None
         assert running.ask("DELETE /file/b", login).status == 204
     for command in (["scrub"], ["verify"], ["fsck", "--repair"]):
         owned.command(*command)
-    assert denials(server) == before
+    assert denials(database_server) == before
     refused(
         url,
         "UPDATE users SET role = 'admin'",

@@ -20,7 +20,7 @@ from typing import Any
 from tests.kit.daemon import COMMAND, DEADLINE, wait_until
 from tests.kit.marks import check_marked
 from tests.kit.tools import attempt, run
-from tests.servers.databases import DatabaseServer, home, postgresql
+from tests.servers.databases import home, postgresql
 
 _ADDRESS = "10.77.0"
 _PORT = 5432
@@ -154,17 +154,14 @@ class Fleet:
     folder: Path
     hub: int
     """A process in the network of the bridge and the database."""
-    data: Path
-    database: DatabaseServer
     hosts: dict[str, Host] = field(default_factory=dict)
-    _database: ExitStack = field(default_factory=ExitStack)
 
     def __getitem__(self, name: str) -> Host:
         return self.hosts[name]
 
-    def add(self, name: str, shared: Path | None = None) -> Host:
-        """One more host; `shared` is where it has the folder of the store, if not as the others."""
-        host = Host(name, self.folder, shared or self.folder / "shared")
+    def add(self, name: str) -> Host:
+        """One more host."""
+        host = Host(name, self.folder, self.folder / "shared")
         self.hosts[name] = host
         port, number = f"to-{name}", len(self.hosts) + 1
         _ip(self.hub, "link", "add", port, "type", "veth", "peer", "eth0", "netns", host.pid)
@@ -179,21 +176,6 @@ class Fleet:
         for host in self.hosts.values():
             host.power_off()
 
-    def kill_database(self) -> None:
-        """End the database server as a crash does."""
-        self.database.process.kill()
-        self.database.process.wait()
-        self._database.close()
-
-    def start_database(self) -> None:
-        """Run the database server, with the data that it has."""
-        server = postgresql(self.data, _PORT, network=self.hub)
-        self.database = self._database.enter_context(server)
-
-    def execute(self, *statements: str) -> None:
-        """Run statements on the catalog's database."""
-        self.database.execute(_CATALOG, *statements)
-
 
 @contextmanager
 def fleet(folder: Path, names: Iterable[str]) -> Iterator[Fleet]:
@@ -205,10 +187,9 @@ def fleet(folder: Path, names: Iterable[str]) -> Iterator[Fleet]:
         stack.callback(_end, hub)
         _ip(hub.pid, "addr", "add", f"{_ADDRESS}.1/24", "dev", "bridge")
         _ip(hub.pid, "link", "set", "bridge", "up")
-        with ExitStack() as running:
-            server = running.enter_context(postgresql(data / "server", _PORT, network=hub.pid))
+        with postgresql(data / "server", _PORT, network=hub.pid) as server:
             server.database(_CATALOG)
-            made = Fleet(folder, hub.pid, data / "server", server, {}, running)
+            made = Fleet(folder, hub.pid)
             stack.callback(made.power_off)
             for name in names:
                 made.add(name)

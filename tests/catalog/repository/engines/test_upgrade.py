@@ -110,7 +110,9 @@ def test_an_upgrade_waits_for_nobody_for_ever(
     open_catalog(settings).close()
 
 
-def test_settings_that_lose_data_are_told(server: DatabaseServer, settings: Settings) -> None:
+def test_settings_that_lose_data_are_told(
+    database_server: DatabaseServer, settings: Settings
+) -> None:
     """Those of the tests do: nothing has to survive a power failure."""
     catalog = make_catalog(settings)
     told = catalog.unfit()
@@ -118,6 +120,6 @@ def test_settings_that_lose_data_are_told(server: DatabaseServer, settings: Sett
     found = {each.subject: each for each in check(settings.catalog.url)}
     assert found["schema"].problem is found["database"].problem is None
     wrong = {"postgresql": "fsync is off", "mariadb": "innodb_flush_log_at_trx_commit is 2"}
-    assert wrong[server.kind] in found["server"].detail
-    assert [wrong[server.kind] in each for each in told] == [True]
+    assert wrong[database_server.kind] in found["server"].detail
+    assert [wrong[database_server.kind] in each for each in told] == [True]
     assert found["server"].problem is not None
