@@ -223,12 +223,7 @@ class Handles:
     def _add(self, image: Image, handle: Handle) -> int:
         """Add an open file.  Raises Conflict while another process has it open to write."""
         if handle.writable:
-            # Never wait for the turn here: the image that was looked at before would be complete by
-            # then, and this writer would truncate it (tests/imagefs/test_tools.py).
-            # But for a temporary name, which no close publishes: the RELEASE of who has just closed
-            # it may come after this OPEN.
-            if self._vfs.has_temporary_name(image.number):
-                self._vfs.uploads.turns.wait(image.number, handle.writer, _CLOSING)
+            self._await_release(image, handle.writer)
             self._vfs.uploads.turns.begin(image, handle.writer)
             upload = self._vfs.uploads.get(image.number)
             if upload is not None:
@@ -239,6 +234,17 @@ class Handles:
             self._next += 1
             self._open[number] = handle
             return number
+
+    def _await_release(self, image: Image, writer: object) -> None:
+        """Wait a moment for another writer, whose RELEASE may come after this OPEN.
+
+        But not where a close publishes: the image that was looked at before would be complete by
+        then, and this writer would truncate it.  So only under a temporary name.
+        """
+        turns = self._vfs.uploads.turns
+        other = turns.of(image.number)
+        if other not in (None, writer) and self._vfs.has_temporary_name(image.number):
+            turns.wait(image.number, other, _CLOSING)
 
     def _drop(self, fh: int) -> Handle:
         with self._dropped:
